@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dynamic filtering ops: stateless, differentiable to any order in every argument.
+
+The first three are one family with a compiled kernel; the last two mix channels.
+"""
+
+from keras_dynfilter.ops._dispatch import implementation
+from keras_dynfilter.ops.ddf import ddf2d
+from keras_dynfilter.ops.depthwise import dynamic_depthwise_conv2d
+from keras_dynfilter.ops.dynamic_conv import dynamic_conv2d, local_conv2d
+from keras_dynfilter.ops.local_filter import local_filter2d
+
+__all__ = [
+    "ddf2d",
+    "dynamic_conv2d",
+    "dynamic_depthwise_conv2d",
+    "implementation",
+    "local_conv2d",
+    "local_filter2d",
+]

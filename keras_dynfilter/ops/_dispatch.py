@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which implementation an op runs on: chosen by rule before the call, never by rescue after a failure."""
+
+import contextlib
+import os
+import threading
+import warnings
+
+from keras_dynfilter.ops.geometry import choice
+
+IMPLEMENTATIONS = ("auto", "native", "composite")
+VARIABLE = "KERAS_DYNFILTER_IMPLEMENTATION"
+
+_state = threading.local()
+_warned = False
+
+
+@contextlib.contextmanager
+def implementation(name):
+    """Selects the implementation of the ops that are called, or traced, inside the `with` block.
+
+    Args:
+        name: `"auto"` (the compiled ops where they can be had, otherwise TensorFlow ops), `"native"` (the compiled
+            ops, or an error that says why not) or `"composite"` (TensorFlow ops only, for portable exports).
+
+    The choice belongs to the current thread. A `tf.function` keeps the choice under which it was traced.
+    """
+    previous = getattr(_state, "name", None)
+    _state.name = choice(name, "name", IMPLEMENTATIONS)
+    try:
+        yield
+    finally:
+        _state.name = previous
+
+
+def requested():
+    """The implementation asked for, and by what: the innermost `with` block, the environment, or the default."""
+    name = getattr(_state, "name", None)
+    if name is not None:
+        return name, "keras_dynfilter.implementation"
+    name = os.environ.get(VARIABLE)
+    if name:
+        return choice(name, VARIABLE, IMPLEMENTATIONS), f"the environment variable {VARIABLE}"
+    return "auto", "the default"
+
+
+def use_native():
+    """Whether the next op call runs on the compiled ops. Warns, once, when it would have but they cannot be had."""
+    global _warned
+    name, source = requested()
+    if name == "composite":
+        return False
+    from keras_dynfilter.ops import _library
+
+    library = _library.load()
+    if library.ops is not None:
+        return True
+    if name == "native":
+        raise RuntimeError(f"{source} asks for the native ops, which are not available: {library.reason}")
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            f"keras_dynfilter runs on composed TensorFlow ops, which are slower than its own: {library.reason}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return False

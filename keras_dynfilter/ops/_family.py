@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The common path of the filter family: checks, layout, choice of implementation."""
+
+import tensorflow as tf
+
+from keras_dynfilter.ops import _arguments, _composite, _dispatch
+from keras_dynfilter.ops.geometry import DATA_FORMATS, choice
+
+
+def filter2d(inputs, spatial, channel, weight, geometry, data_format, names=("spatial_filters", "channel_filters")):
+    """Applies the factored filters `spatial` and `channel` (one may be None); `names` are theirs in error texts."""
+    choice(data_format, "data_format", DATA_FORMATS)
+    given = {"inputs": inputs}
+    if spatial is not None:
+        given[names[0]] = spatial
+    if channel is not None:
+        given[names[1]] = channel
+    given = dict(zip(given, _arguments.tensors(**given)))
+    inputs, spatial, channel = given["inputs"], given.get(names[0]), given.get(names[1])
+
+    inputs = check_rank("inputs", inputs, data_format)
+    if spatial is not None:
+        spatial = check_rank(names[0], spatial, data_format)
+    if channel is not None:
+        channel = check_rank(names[1], channel, "[batch, kernel_h, kernel_w, channels]")
+    if data_format == "channels_first":
+        inputs = to_channels_last(inputs)
+        spatial = None if spatial is None else to_channels_last(spatial)
+    batch, height, width, channels = _arguments.sizes(inputs, 4)
+    if channels is not None and channels % geometry.heads:
+        raise ValueError(f"Expected `heads` to divide the channels. Received: heads={geometry.heads}, {channels=}")
+    if spatial is not None:
+        out_height, out_width = geometry.output_shape((batch, height, width, channels))
+        dims = dict(batch=batch, out_height=out_height, out_width=out_width)
+        dims["heads*kernel_h*kernel_w"] = geometry.heads * geometry.taps
+        _arguments.check_shape(names[0], spatial, **dims)
+    if channel is not None:
+        kernel_h, kernel_w = geometry.kernel_size
+        dims = dict(batch=batch, kernel_h=kernel_h, kernel_w=kernel_w, channels=channels)
+        _arguments.check_shape(names[1], channel, **dims)
+
+    if _dispatch.use_native():
+        from keras_dynfilter.ops import _native
+
+        output = _native.filter2d(inputs, spatial, channel, weight, geometry)
+    else:
+        output = _composite.filter2d(inputs, spatial, channel, weight, geometry)
+    return to_channels_first(output) if data_format == "channels_first" else output
+
+
+def window(filters, name="filters"):
+    """The window `(kernel_h, kernel_w)` of channel filters `[batch, kernel_h, kernel_w, channels]`."""
+    shape = getattr(filters, "shape", None)
+    shape = tf.TensorShape(tf.convert_to_tensor(filters).shape if shape is None else shape)
+    if shape.rank != 4 or None in shape[1:3].as_list():
+        expected = f"Expected `{name}` to have shape (batch, kernel_h, kernel_w, channels) with a known window"
+        raise ValueError(f"{expected}. Received: {name}.shape={shape}")
+    return tuple(shape[1:3])
+
+
+def to_channels_last(value):
+    return tf.transpose(value, [0, 2, 3, 1])
+
+
+def to_channels_first(value):
+    return tf.transpose(value, [0, 3, 1, 2])
+
+
+def check_rank(name, value, meaning, rank=4):
+    """Returns `value`, known to have `rank` dimensions."""
+    if value.shape.rank is None:
+        return tf.ensure_shape(value, [None] * rank)
+    if value.shape.rank != rank:
+        raise ValueError(f"Expected `{name}` to have rank {rank} ({meaning}). Received: {name}.shape={value.shape}")
+    return value

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dynamic local filtering: one filter per sample and position."""
+
+from keras_dynfilter.ops import _family
+from keras_dynfilter.ops.geometry import Geometry, choice
+
+NORMALIZATIONS = (None, "softmax")
+
+
+def local_filter2d(
+    inputs,
+    filters,
+    kernel_size,
+    strides=1,
+    dilation_rate=1,
+    padding="same",
+    heads=1,
+    normalization=None,
+    data_format="channels_last",
+):
+    """Filters every position of every sample with a filter of its own.
+
+        out[n,i,j,c] = sum_{u,v} filters[n,i,j,head(c),u,v] * inputs[n, i*s + (u-r)*d, j*s + (v-r)*d, c]
+
+    The taps are not mirrored (cross-correlation); those outside the image are skipped. Channels of one head share a
+    filter: `head(c) = c // (channels / heads)`.
+
+    Args:
+        inputs: Images, `[batch, height, width, channels]`.
+        filters: Filters, `[batch, out_height, out_width, heads*kernel_h*kernel_w]`, head-major, then row-major taps.
+        kernel_size: Odd integer or pair `(kernel_h, kernel_w)`.
+        strides: Positive integer or pair.
+        dilation_rate: Positive integer or pair, the distance of neighbouring taps in pixels.
+        padding: `"same"`: `dilation_rate * (kernel_size - 1) / 2` zeros on both sides, output
+            `ceil(size / strides)`, windows centred on input `i * strides`; or `"valid"`: no padding.
+        heads: Number of filters per position; divides the channels.
+        normalization: None, or `"softmax"`: `filters` are logits, normalised over the taps of each filter.
+        data_format: `"channels_last"`, or `"channels_first"`: `inputs`, `filters` and the result have their channel
+            axis second.
+
+    Returns:
+        `[batch, out_height, out_width, channels]`, of the dtype of `inputs`; sums are accumulated in float32 at least.
+
+    Raises:
+        ValueError: An argument, rank or shape is not as described.
+        TypeError: The dtypes are not floating-point, or differ.
+
+    Reference:
+        [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), section 3.2.
+    """
+    geometry = Geometry.make(kernel_size, strides, dilation_rate, padding, heads)
+    choice(normalization, "normalization", NORMALIZATIONS)
+    weight = "softmax" if normalization == "softmax" else "spatial"
+    return _family.filter2d(inputs, filters, None, weight, geometry, data_format, names=("filters", None))
