@@ -33,7 +33,7 @@ def filter2d(inputs, spatial, channel, weight, geometry):
     output = None
     for u in range(geometry.kernel_size[0]):
         for v in range(geometry.kernel_size[1]):
-            image = shifted(padded, (u, v), out_size, geometry)
+            image = shifted(padded, (u, v), geometry)
             tap = u * geometry.kernel_size[1] + v
             # [batch, out_height, out_width, channels] or what broadcasts to it
             spatial_tap = None if spatial is None else _over_channels(spatial[..., tap], image)
@@ -63,10 +63,11 @@ def pad(inputs, geometry):
     return size, out_size, padded
 
 
-def shifted(padded, tap, out_size, geometry):
+def shifted(padded, tap, geometry):
     """The pixel of the padded image that lies under `tap`, for every output position."""
     begin = [tap[axis] * geometry.dilation_rate[axis] for axis in (0, 1)]
-    end = [begin[axis] + out_size[axis] * geometry.strides[axis] for axis in (0, 1)]
+    # Ends are counted from the far side, which needs no size: the slices of an exported graph stay constant.
+    end = [begin[axis] - geometry.extent[axis] + 1 or None for axis in (0, 1)]
     return padded[:, begin[0] : end[0] : geometry.strides[0], begin[1] : end[1] : geometry.strides[1], :]
 
 

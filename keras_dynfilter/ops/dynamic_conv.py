@@ -127,9 +127,9 @@ def _depthwise(inputs, filters, geometry):
 
 def _patches(inputs, geometry):
     """`[batch, out_height, out_width, taps * channels]`: the window around each position, taps first."""
-    _, out_size, padded = _composite.pad(inputs, geometry)
+    _, _, padded = _composite.pad(inputs, geometry)
     taps = [(u, v) for u in range(geometry.kernel_size[0]) for v in range(geometry.kernel_size[1])]
-    return tf.concat([_composite.shifted(padded, tap, out_size, geometry) for tap in taps], axis=-1)
+    return tf.concat([_composite.shifted(padded, tap, geometry) for tap in taps], axis=-1)
 
 
 def _matmul(inputs, filters, geometry):
@@ -148,10 +148,10 @@ def _per_position(inputs, filters, geometry):
     """Every position is one product of a vector and a matrix, summed tap by tap."""
     dtype, accumulate = inputs.dtype, _accumulation(inputs.dtype)
     filters = tf.cast(filters, accumulate)
-    _, out_size, padded = _composite.pad(tf.cast(inputs, accumulate), geometry)
+    _, _, padded = _composite.pad(tf.cast(inputs, accumulate), geometry)
     output = 0.0
     for u in range(geometry.kernel_size[0]):
         for v in range(geometry.kernel_size[1]):
-            image = _composite.shifted(padded, (u, v), out_size, geometry)
+            image = _composite.shifted(padded, (u, v), geometry)
             output += tf.reduce_sum(filters[:, :, :, u, v] * image[..., None], axis=-2)
     return tf.cast(output, dtype)
