@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keras layers that filter their inputs with filters which are given to them, or generated."""
+
+from keras_dynfilter.layers.dynamic_conv2d import DynamicConv2D
+from keras_dynfilter.layers.dynamic_depthwise_conv2d import DynamicDepthwiseConv2D
+from keras_dynfilter.layers.dynamic_local_filter2d import DynamicLocalFilter2D
+
+__all__ = ["DynamicConv2D", "DynamicDepthwiseConv2D", "DynamicLocalFilter2D"]

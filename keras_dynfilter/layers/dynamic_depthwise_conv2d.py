@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dynamic depth-wise convolution as a Keras layer."""
+
+import keras
+
+from keras_dynfilter.layers._base import PerSampleFilterLayer
+from keras_dynfilter.ops import dynamic_depthwise_conv2d
+
+
+@keras.saving.register_keras_serializable("keras_dynfilter")
+class DynamicDepthwiseConv2D(PerSampleFilterLayer):
+    """Depth-wise convolution whose filters belong to the sample: `keras_dynfilter.ops.dynamic_depthwise_conv2d`.
+
+    The layer has no weights of its own. It is used in one of two ways:
+
+    - `layer([inputs, filters])` applies given filters;
+    - with a `generator`, `layer(inputs)` filters `inputs` with `generator(inputs)`, and `layer([inputs, guide])` with
+      `generator(guide)`.
+
+    Args:
+        kernel_size: Odd integer or pair `(kernel_h, kernel_w)`.
+        strides: Positive integer or pair.
+        padding: `"same"`: zeros on both sides alike, windows centred on input `i * strides`; or `"valid"`.
+        data_format: `"channels_last"` or `"channels_first"`; None: `keras.backend.image_data_format()`.
+        dilation_rate: Positive integer or pair, the distance of neighbouring taps in pixels.
+        normalization: None, or `"softmax"` over the taps of each filter (of each of its two parts if separable).
+        separable: Whether a filter is a vertical and a horizontal one, which are applied one after the other.
+        dynamic_bias: None, or where a generated bias, one value per sample, is added: `"before"` to the image inside
+            the zero padding, or `"after"` to the result.
+        generator: None, or the Keras layer or model that generates the filters.
+        filters_regularizer: Regularizer of the filters as they are generated.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Input shape:
+        A list of the image and its filters (without a generator), or the image alone or with a guide for the generator.
+
+        - Image: `(batch, height, width, channels)` if `data_format="channels_last"`,
+          `(batch, channels, height, width)` if `data_format="channels_first"`.
+        - Filters, given or generated: `(batch, kernel_h, kernel_w, channels)`, or `(batch, kernel_h + kernel_w,
+          channels)`, vertical taps first, if separable; or the same flattened in this order, as a Dense layer yields
+          them, with the dynamic bias as one more value at the end. `filter_channels(channels)` counts the values.
+
+    Output shape:
+        - `(batch, out_height, out_width, channels)` if `data_format="channels_last"`.
+        - `(batch, channels, out_height, out_width)` if `data_format="channels_first"`.
+
+    Raises:
+        ValueError: An argument is not as described, or the filters have another shape.
+
+    Example:
+
+    >>> layer = DynamicDepthwiseConv2D(3)
+    >>> layer([np.ones((2, 8, 8, 4)), np.ones((2, 3, 3, 4))]).shape
+    TensorShape([2, 8, 8, 4])
+
+    Reference:
+        [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), for filters that do
+        not mix channels.
+    """
+
+    def __init__(
+        self,
+        kernel_size,
+        strides=(1, 1),
+        padding="same",
+        data_format=None,
+        dilation_rate=(1, 1),
+        normalization=None,
+        separable=False,
+        dynamic_bias=None,
+        generator=None,
+        filters_regularizer=None,
+        **kwargs,
+    ):
+        super().__init__(
+            kernel_size,
+            strides,
+            padding,
+            data_format,
+            dilation_rate,
+            normalization,
+            separable,
+            dynamic_bias,
+            generator,
+            filters_regularizer,
+            **kwargs,
+        )
+
+    def bank_depth(self, channels):
+        return (channels,)
+
+    def output_channels(self, channels):
+        return channels
+
+    def apply_filters(self, inputs, filters):
+        banks = self.banks(filters, inputs.shape[-1])
+        strides = [self.strides] if not self.separable else [(self.strides[0], 1), (1, self.strides[1])]
+        for bank, step in zip(banks, strides):
+            inputs = dynamic_depthwise_conv2d(inputs, bank, step, self.dilation_rate, self.padding)
+        return inputs
