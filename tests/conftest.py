@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of all tests. Warnings are errors.
+
+Environment:
+    KERAS_DYNFILTER_REQUIRE_NATIVE=1: tests of the compiled ops fail, rather than skip, where the library is missing.
+    KERAS_DYNFILTER_DATA: folder of the data sets; by default `../shared/data` beside the checkout.
+"""
+
+import os
+import pathlib
+import random
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from keras_dynfilter.ops import _library  # noqa: E402
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+REQUIRE_NATIVE = os.environ.get("KERAS_DYNFILTER_REQUIRE_NATIVE", "0") not in ("", "0")
+# The XLA glue is built for TensorFlow of the Keras 3 era only.
+REQUIRE_XLA = REQUIRE_NATIVE and not keras.__version__.startswith("2.")
+
+THIRD_PARTY_WARNINGS = (
+    "ignore:.*np.object.*:FutureWarning",
+    "ignore:.*__array__ implementation doesn't accept a copy keyword.*:DeprecationWarning",
+    "ignore:In the future `np.object` will be defined.*:FutureWarning",
+)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("filterwarnings", "error")
+    for warning in THIRD_PARTY_WARNINGS:
+        config.addinivalue_line("filterwarnings", warning)
+    if not REQUIRE_NATIVE:  # where the library may be missing, its one warning may come in any test
+        config.addinivalue_line("filterwarnings", "ignore:keras_dynfilter runs on composed TensorFlow ops")
+
+
+@pytest.fixture(autouse=True)
+def seeds():
+    """Every test starts from the same seeds."""
+    random.seed(0)
+    np.random.seed(0)
+    tf.random.set_seed(0)
+
+
+def _unavailable(what, reason, required):
+    if required:
+        pytest.fail(f"{what} required, but not available: {reason}")
+    pytest.skip(f"{what} not available: {reason}")
+
+
+@pytest.fixture(scope="session")
+def native_library():
+    """The loaded library of compiled ops."""
+    library = _library.load()
+    if library.ops is None:
+        _unavailable("native ops", library.reason, REQUIRE_NATIVE)
+    return library
+
+
+@pytest.fixture(scope="session")
+def native_ops(native_library):
+    """The module of raw ops."""
+    return native_library.ops
+
+
+@pytest.fixture(params=["composite", "native"])
+def implementation(request):
+    """Name of an implementation, for `with keras_dynfilter.implementation(implementation):`."""
+    if request.param == "native":
+        request.getfixturevalue("native_library")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def native_xla(native_library):
+    """The loaded library, which has XLA kernels."""
+    if not native_library.xla:
+        _unavailable("XLA kernels of the native ops", native_library.reason or "not built", REQUIRE_XLA)
+    return native_library
+
+
+@pytest.fixture
+def xla_implementation(implementation, request):
+    """Name of an implementation that runs inside `tf.function(jit_compile=True)`."""
+    if implementation == "native":
+        request.getfixturevalue("native_xla")
+    return implementation
+
+
+@pytest.fixture(params=["float16", "bfloat16", "float32", "float64"])
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture(params=["channels_last", "channels_first"])
+def data_format(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def data_directory():
+    """Folder of the data sets that are not part of the repository."""
+    given = os.environ.get("KERAS_DYNFILTER_DATA")
+    path = pathlib.Path(given) if given else ROOT.parent / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip(f"no data sets at {path}; KERAS_DYNFILTER_DATA names their folder")
+    return path
+
+
+@pytest.fixture
+def python():
+    """Runs Python code in a fresh process, which must not be killed by a signal; returns the completed process."""
+    import subprocess
+    import sys
+
+    def run(*arguments, **environment):
+        paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+        variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **environment}
+        done = subprocess.run(
+            [sys.executable, *arguments], env=variables, cwd=ROOT, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode >= 0, f"killed by signal {-done.returncode}\n{done.stdout}\n{done.stderr[-4000:]}"
+        return done
+
+    return run
