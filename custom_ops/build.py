@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the compiled ops: for `setup.py build_ext`, at the first use in a process, and by `python -m`.
+
+Two libraries are built: the ops with their CPU and, where nvcc is found, CUDA kernels; and their lowering to XLA,
+which takes a minute to compile and may fail without costing the ops. Objects and libraries are named by the SHA-256 of
+all that goes into them (sources, flags, compiler, TensorFlow, CUDA architectures), so nothing stale is ever loaded.
+
+Nothing here is imported with keras_dynfilter, and importing this module imports no TensorFlow.
+
+Environment variables:
+    KERAS_DYNFILTER_CACHE: Folder of what is built (default `~/.cache/keras_dynfilter`).
+    KERAS_DYNFILTER_CUDA: `0` builds without CUDA though nvcc is there.
+    KERAS_DYNFILTER_CUDA_ARCHITECTURES: For example `80;90`, the default; PTX of the last is added.
+    KERAS_DYNFILTER_MARCH: Value of the compiler's `-march` (default `native`).
+"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+SOURCES = pathlib.Path(__file__).resolve().parent / "cc"
+XLA_FROM = (2, 16)
+
+
+class BuildError(RuntimeError):
+    """The compiler is missing or failed; the message names the log."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorFlow:
+    """The installation the libraries are built for: their symbols carry its version."""
+
+    version: str
+    include: str
+    lib: str
+    flags: tuple
+
+    @classmethod
+    def installed(cls):
+        import tensorflow as tf
+
+        flags = [f for f in tf.sysconfig.get_compile_flags() if not f.startswith("-I")]
+        return cls(tf.version.VERSION, tf.sysconfig.get_include(), tf.sysconfig.get_lib(), tuple(flags))
+
+    @property
+    def has_xla(self):
+        return tuple(int(part) for part in re.findall(r"\d+", self.version)[:2]) >= XLA_FROM
+
+
+@dataclasses.dataclass(frozen=True)
+class Libraries:
+    """Paths of the two libraries; `xla` is None where it could not be built, and `notes` say what is missing and why."""
+
+    ops: pathlib.Path
+    xla: pathlib.Path | None
+    notes: tuple = ()
+
+
+def cache_folder():
+    """The folder that everything is built in."""
+    chosen = os.environ.get("KERAS_DYNFILTER_CACHE")
+    if chosen:
+        return pathlib.Path(chosen)
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "keras_dynfilter"
+
+
+def build(tensorflow=None, cache=None, progress=None):
+    """Builds what the cache does not hold yet.
+
+    Args:
+        tensorflow: The `TensorFlow` to build for; the installed one by default.
+        cache: Folder to build in; `cache_folder()` by default.
+        progress: Called with a line of text before anything is compiled.
+
+    Returns:
+        `Libraries`.
+
+    Raises:
+        BuildError: No compiler, or it failed.
+    """
+    import filelock
+
+    tensorflow = tensorflow or TensorFlow.installed()
+    cache = pathlib.Path(cache or cache_folder())
+    compiler = _Compiler.found(tensorflow)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(cache / "lock")
+        with lock:
+            return _build(compiler, cache, progress or (lambda text: None))
+    except OSError as error:
+        raise BuildError(f"the cache folder {cache} cannot be used: {error}") from error
+
+
+def _build(compiler, cache, progress):
+    notes = []
+    log = _Log(cache / "build.log")
+    kernels = [compiler.cpu(path) for path in sorted((SOURCES / "cpu").glob("*.cc"))]
+    cuda, cuda_units = False, []
+    if compiler.nvcc:
+        cuda_units = [compiler.cuda(path) for path in sorted((SOURCES / "cuda").glob("*.cu"))]
+        try:
+            _compile(cuda_units, cache, log, progress, "CUDA kernels")
+            cuda = True
+        except BuildError as error:
+            notes.append(f"no CUDA kernels: {error}")
+    else:
+        notes.append("no CUDA kernels: nvcc was not found, or KERAS_DYNFILTER_CUDA=0")
+    kernels += cuda_units if cuda else []
+
+    def library(name, units, link):
+        _compile(units, cache, log, progress, name)
+        return compiler.link(name, units, link, cache, log)
+
+    glue = [compiler.glue(path, cuda) for path in sorted((SOURCES / "tf").glob("*.cc"))]
+    ops = library("ops", kernels + glue, ["-l:libtensorflow_framework.so.2"])
+    xla = None
+    if compiler.tensorflow.has_xla:
+        lowering = [compiler.glue(path, cuda, xla=True) for path in sorted((SOURCES / "xla").glob("*.cc"))]
+        try:
+            both = ["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"]
+            xla = library("xla", kernels + lowering, both)
+        except BuildError as error:
+            notes.append(f"no XLA kernels: {error}")
+    else:
+        notes.append(f"no XLA kernels: they need TensorFlow {XLA_FROM[0]}.{XLA_FROM[1]} or newer")
+    return Libraries(ops, xla, tuple(notes))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Unit:
+    """A source file and the command that compiles it, without its output."""
+
+    source: pathlib.Path
+    command: tuple
+    salt: str
+
+    @property
+    def key(self):
+        text = hashlib.sha256(f"{self.salt} {self.command}".encode())
+        for path in _closure(self.source):
+            text.update(path.read_bytes())
+        return text.hexdigest()
+
+    def object(self, cache):
+        return cache / "objects" / f"{self.key[:32]}.o"
+
+
+def _closure(source):
+    """The source and all of our files that it includes."""
+    seen, queue = {}, [source]
+    while queue:
+        path = queue.pop()
+        if path in seen:
+            continue
+        seen[path] = None
+        for name in re.findall(r'^\s*#include "([^"]+)"', path.read_text(), re.MULTILINE):
+            if (SOURCES / name).is_file():
+                queue.append(SOURCES / name)
+    return sorted(seen)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Compiler:
+    tensorflow: TensorFlow
+    cxx: str
+    nvcc: str | None
+    salt: str
+
+    @classmethod
+    def found(cls, tensorflow):
+        cxx = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("c++")
+        if cxx is None:
+            raise BuildError("no C++ compiler was found (g++, or the one that the variable CXX names)")
+        nvcc = None
+        if os.environ.get("KERAS_DYNFILTER_CUDA", "0") != "0":
+            home = os.environ.get("CUDA_HOME")
+            nvcc = shutil.which("nvcc", path=f"{home}/bin" if home else None)
+        # What -march=native means belongs to the name of an object: caches travel between machines.
+        probe = [cxx, f"-march={_march()}", "-Q", "--help=target"]
+        about = [_output([cxx, "--version"]), _output(probe), _output([nvcc, "--version"]) if nvcc else ""]
+        return cls(tensorflow, cxx, nvcc, "\n".join([tensorflow.version, tensorflow.lib, *about]))
+
+    def cpu(self, source):
+        flags = ["-O3", f"-march={_march()}", "-ffp-contract=fast", "-fvisibility=hidden"]
+        return self._unit(source, [self.cxx, "-std=c++17", "-fPIC", *flags])
+
+    def glue(self, source, cuda, xla=False):
+        include = self.tensorflow.include
+        system = [include]
+        if xla:
+            system += [f"{include}/external/highwayhash", f"{include}/external/farmhash_archive/src"]
+        flags = [flag for path in system for flag in ("-isystem", path)]
+        flags += ["-DNDEBUG", "-fvisibility=hidden", *(["-DKERAS_DYNFILTER_CUDA"] if cuda else [])]
+        return self._unit(source, [self.cxx, "-O2", "-fPIC", *self.tensorflow.flags, "-std=c++17", *flags])
+
+    def cuda(self, source):
+        chosen = os.environ.get("KERAS_DYNFILTER_CUDA_ARCHITECTURES", "80;90").replace(",", ";")
+        architectures = [a.strip() for a in chosen.split(";") if a.strip()]
+        targets = [flag for a in architectures for flag in ("-gencode", f"arch=compute_{a},code=sm_{a}")]
+        targets += ["-gencode", f"arch=compute_{architectures[-1]},code=compute_{architectures[-1]}"]
+        flags = ["-O3", "-std=c++17", "-Xcompiler", "-fPIC,-fvisibility=hidden", *targets]
+        return self._unit(source, [self.nvcc, *flags])
+
+    def _unit(self, source, command):
+        return _Unit(source, (*command, f"-I{SOURCES}", "-c", str(source)), self.salt)
+
+    def link(self, name, units, libraries, cache, log):
+        objects = [str(unit.object(cache)) for unit in units]
+        command = [self.cxx, "-shared", *objects]
+        if any(unit.source.suffix == ".cu" for unit in units):
+            # Before TensorFlow's libraries, whose stubs of the same names would win otherwise.
+            home = pathlib.Path(_output([self.nvcc, "--dryrun", "-x", "cu", "/dev/null"], merge=True).split("TOP=")[-1])
+            folder = pathlib.Path(str(home).split("\n")[0].strip()) / "lib64"
+            command += [f"-L{folder}", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
+        command += [f"-L{self.tensorflow.lib}", *libraries]
+        key = hashlib.sha256("\n".join([self.salt, *command]).encode()).hexdigest()[:32]
+        path = cache / f"libkeras_dynfilter_{name}-{key}.so"
+        if not path.exists():
+            _run(command, path, log)
+        return path
+
+
+class _Log:
+    """The commands that were run and what they printed; begun anew when something is compiled."""
+
+    def __init__(self, path):
+        self.path = path
+        self._begun = False
+
+    def add(self, text):
+        with open(self.path, "a" if self._begun else "w") as file:
+            file.write(text + "\n")
+        self._begun = True
+
+
+def _compile(units, cache, log, progress, what):
+    missing = [unit for unit in units if not unit.object(cache).exists()]
+    if not missing:
+        return
+    progress(f"keras_dynfilter: compiling {what}, {len(missing)} files, once (log: {log.path})")
+    (cache / "objects").mkdir(exist_ok=True)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(lambda unit: _run(unit.command, unit.object(cache), log), missing):
+            pass
+
+
+def _run(command, output, log):
+    """Runs `command -o output`; the file appears only when it is complete."""
+    partial = output.with_name(f"{output.name}.{os.getpid()}")
+    command = [*command, "-o", str(partial)]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    log.add(f"$ {' '.join(command)}\n{result.stdout}")
+    if result.returncode != 0:
+        partial.unlink(missing_ok=True)
+        raise BuildError(f"{pathlib.Path(command[0]).name} failed on {output.name}; see the log {log.path}")
+    partial.rename(output)
+
+
+def _march():
+    return os.environ.get("KERAS_DYNFILTER_MARCH", "native")
+
+
+def _output(command, merge=False):
+    result = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT if merge else subprocess.DEVNULL, text=True, check=False
+    )
+    return result.stdout
+
+
+if __name__ == "__main__":
+    try:
+        built = build(progress=lambda text: print(text, flush=True))
+    except BuildError as failure:
+        sys.exit(f"keras_dynfilter: the ops were not built: {failure}")
+    for line in (built.ops, built.xla, *built.notes):
+        print(line)
