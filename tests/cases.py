@@ -6,6 +6,7 @@ import functools
 import zlib
 
 import numpy as np
+import pytest
 import reference
 import tensorflow as tf
 
@@ -138,6 +139,11 @@ BY_NAME = {case.name: case for case in CASES}
 IDS = [case.name for case in CASES]
 
 
+def parametrize(*names):
+    """Runs a test for the named cases."""
+    return pytest.mark.parametrize("case", [BY_NAME[name] for name in names], ids=names)
+
+
 def values(shape, *key):
     """Normal numbers, the same for the same key, that every dtype represents exactly."""
     generator = np.random.default_rng([zlib.crc32(repr(key).encode()), *shape])
@@ -168,6 +174,12 @@ def apply(op, case, tensors, data_format="channels_last"):
         options["heads"] = case.heads
     output = op.function(*given, **options)
     return tf.transpose(output, [0, 2, 3, 1]) if data_format == "channels_first" else output
+
+
+def unknown_sizes(shape, kind):
+    """`shape` with all sizes unknown except those of the window, which channel filters carry in their shape."""
+    known = {"channel": (1, 2), "bank": (1, 2), "banks": (3, 4)}.get(kind, ())
+    return [size if axis in known else None for axis, size in enumerate(shape)]
 
 
 def run(function, arguments, mode, implementation):

@@ -10,10 +10,6 @@ import keras_dynfilter
 EVERY_CASE = pytest.mark.parametrize("case", cases.CASES, ids=cases.IDS)
 
 
-def some_cases(*names):
-    return pytest.mark.parametrize("case", [cases.BY_NAME[name] for name in names], ids=names)
-
-
 @pytest.fixture(params=cases.OPS)
 def op(request):
     return cases.OPS[request.param]
@@ -36,7 +32,7 @@ def test_graph_native(op, case, native_library):
     check(op, case, "native", mode="function")
 
 
-@some_cases("plain", "unequal_strides", "everything_at_once", "everything_valid", "valid_window_beyond_image")
+@cases.parametrize("plain", "unequal_strides", "everything_at_once", "everything_valid", "valid_window_beyond_image")
 def test_graph_composite(op, case):
     check(op, case, "composite", mode="function")
 
@@ -46,31 +42,27 @@ def test_xla_native(op, case, native_xla):
     check(op, case, "native", mode="xla")
 
 
-@some_cases("plain", "unequal_strides", "everything_at_once", "everything_valid", "valid_window_beyond_image")
+@cases.parametrize("plain", "unequal_strides", "everything_at_once", "everything_valid", "valid_window_beyond_image")
 def test_xla_composite(op, case):
     check(op, case, "composite", mode="xla")
 
 
-@some_cases("everything_at_once")
-def test_xla_dtypes_and_layouts(op, case, xla_implementation, dtype, data_format):
-    check(op, case, xla_implementation, dtype, "xla", data_format)
+@cases.parametrize("everything_at_once")
+def test_xla_dtypes(op, case, xla_implementation, dtype):
+    check(op, case, xla_implementation, dtype, "xla")
+
+
+@cases.parametrize("unequal_strides")
+def test_xla_channels_first(op, case, xla_implementation):
+    check(op, case, xla_implementation, "float32", "xla", "channels_first")
 
 
 UNKNOWN = {
-    "sizes": lambda shape, kind: _known_window([None] * len(shape), shape, kind),
     "batch": lambda shape, kind: [None, *shape[1:]],
-    "image": lambda shape, kind: _known_window([shape[0], None, None, *shape[3:]], shape, kind),
+    "image": lambda shape, kind: [shape[0], *cases.unknown_sizes(shape, kind)[1:3], *shape[3:]],
     "channels": lambda shape, kind: [*shape[:-1], None],
+    "sizes": cases.unknown_sizes,
 }
-
-
-def _known_window(unknown, shape, kind):
-    """Channel filters carry the window in their shape, so that part of it has to be known."""
-    if kind in ("channel", "bank"):
-        unknown[1:3] = shape[1:3]
-    if kind == "banks":
-        unknown[3:5] = shape[3:5]
-    return unknown
 
 
 def check_traced(op, case, shapes, implementation, data_format="channels_last", mode="function"):
@@ -88,30 +80,30 @@ def check_traced(op, case, shapes, implementation, data_format="channels_last", 
 
 
 @pytest.mark.parametrize("unknown", UNKNOWN)
-@some_cases("plain", "valid_window_beyond_image")
+@cases.parametrize("plain", "valid_window_beyond_image")
 def test_traced_with_unknown_sizes(op, case, unknown, implementation, data_format):
     shapes = [UNKNOWN[unknown](case.operand_shape(kind), kind) for kind in op.kinds]
     check_traced(op, case, shapes, implementation, data_format)
 
 
-@some_cases("unequal_strides", "everything_at_once", "everything_valid")
+@cases.parametrize("unequal_strides", "everything_at_once", "everything_valid")
 def test_traced_with_all_sizes_unknown(op, case, implementation):
-    check_traced(op, case, [UNKNOWN["sizes"](case.operand_shape(kind), kind) for kind in op.kinds], implementation)
+    check_traced(op, case, [cases.unknown_sizes(case.operand_shape(kind), kind) for kind in op.kinds], implementation)
 
 
-@some_cases("everything_at_once")
+@cases.parametrize("everything_at_once")
 def test_xla_with_all_sizes_unknown(op, case, xla_implementation):
-    shapes = [UNKNOWN["sizes"](case.operand_shape(kind), kind) for kind in op.kinds]
+    shapes = [cases.unknown_sizes(case.operand_shape(kind), kind) for kind in op.kinds]
     check_traced(op, case, shapes, xla_implementation, mode="xla")
 
 
 @pytest.mark.parametrize("name", ["local_filter2d", "local_filter2d_softmax"])
-@some_cases("plain", "everything_at_once", "everything_valid")
+@cases.parametrize("plain", "everything_at_once", "everything_valid")
 def test_traced_with_unknown_ranks(name, case, implementation, data_format):
     check_traced(cases.OPS[name], case, [None, None], implementation, data_format)
 
 
-@some_cases("plain", "unequal_strides", "everything_at_once", "everything_valid", "valid_window_beyond_image")
+@cases.parametrize("plain", "unequal_strides", "everything_at_once", "everything_valid", "valid_window_beyond_image")
 def test_static_shape(op, case, implementation):
     specs = [tf.TensorSpec(case.operand_shape(kind)) for kind in op.kinds]
     with keras_dynfilter.implementation(implementation):

@@ -114,15 +114,15 @@ def _accumulation(dtype):
 
 def _depthwise(inputs, filters, geometry):
     """One input or one output channel: every pair of them is a channel of the depth-wise family."""
-    channels, maps = filters.shape[3], filters.shape[4]
+    dtype, channels, maps = inputs.dtype, filters.shape[3], filters.shape[4]
+    if channels * maps > 1:  # sums over either, forward or backward, go on in the accumulation type: one rounding
+        inputs, filters = (tf.cast(value, _accumulation(dtype)) for value in (inputs, filters))
     wide = tf.repeat(inputs, maps, axis=-1) if maps > 1 else inputs
     bank = tf.reshape(filters, [tf.shape(filters)[0], *geometry.kernel_size, channels * maps])
-    if channels == 1:
-        return _family.filter2d(wide, None, bank, "channel", geometry, "channels_last", (None, "filters"))
-    dtype = inputs.dtype  # the sum over channels goes on in the accumulation type: one rounding at the end
-    wide, bank = tf.cast(wide, _accumulation(dtype)), tf.cast(bank, _accumulation(dtype))
     output = _family.filter2d(wide, None, bank, "channel", geometry, "channels_last", (None, "filters"))
-    return tf.cast(tf.reduce_sum(output, axis=-1, keepdims=True), dtype)
+    if channels > 1:
+        output = tf.reduce_sum(output, axis=-1, keepdims=True)
+    return tf.cast(output, dtype)
 
 
 def _patches(inputs, geometry):
