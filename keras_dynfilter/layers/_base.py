@@ -30,7 +30,7 @@ class DynamicFilterLayer(keras.layers.Layer):
     """
 
     own_arguments = ()
-    _supports_jit = True  # Keras 3 assigns it through `supports_jit`, Keras 2 does not know it
+    _supports_jit = False  # while Keras 3 constructs the layer: it reads the property before assigning it
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class DynamicFilterLayer(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self._supports_jit = True
         self.geometry = Geometry.make(kernel_size, strides, dilation_rate, padding, heads, even)
         self.kernel_size = self.geometry.kernel_size
         self.strides = self.geometry.strides
