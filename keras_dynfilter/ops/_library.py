@@ -26,6 +26,7 @@ _lock = threading.Lock()
 _loaded = None
 
 
+@tf.autograph.experimental.do_not_convert  # the first call may come while a function is traced
 def load():
     """Returns the `Library` of this process; builds it if it is not in the cache yet."""
     global _loaded

@@ -5,6 +5,7 @@
 #define KERAS_DYNFILTER_CPU_FLAT_LANES_H_
 
 #include <algorithm>
+#include <cmath>
 
 #include "cpu/axis.h"
 #include "cpu/operands.h"
@@ -12,10 +13,12 @@
 
 namespace keras_dynfilter::cpu::flat_lanes {
 
+inline constexpr int64_t kMostTaps = 256, kScratch = 4096;  // of vectors and of scalars on the stack
+
 template <typename T>
 bool applies(const Problem& p) {
-  constexpr int L = kLanes<Accumulator<T>>;
-  return p.weight == Weight::kChannel && p.stride_w == 1 && p.channels < L && L % p.channels == 0;
+  constexpr int64_t L = kLanes<Accumulator<T>>;
+  return p.weight == Weight::kChannel && p.stride_w == 1 && p.channels > 0 && p.channels < L && L % p.channels == 0;
 }
 
 // Lane l holds channel l % channels of a filter tap.
@@ -23,50 +26,102 @@ template <typename T>
 KDF_INLINE Vec<Accumulator<T>> tap_vector(const T* channel, int64_t t, int64_t channels) {
   using A = Accumulator<T>;
   alignas(64) A lanes[kLanes<A>];
-  for (int l = 0; l < kLanes<A>; ++l) lanes[l] = to_accumulator(channel[t * channels + l % channels]);
+  for (int64_t c = 0; c < channels; ++c) lanes[c] = to_accumulator(channel[t * channels + c]);
+  for (int64_t l = channels; l < kLanes<A>; ++l) lanes[l] = lanes[l - channels];
   return load(lanes);
 }
 
-// A row of outputs, or of gradients by the inputs: a convolution of the source with the filter or its mirror image.
+// Rows of outputs, or of gradients by the inputs: a convolution of the source with the filter or its mirror image.
 template <typename T, bool kForward>
-void row(const Problem& p, const Operands<T>& o, int64_t n, int64_t i) {
+class Rows {
   using A = Accumulator<T>;
-  constexpr int L = kLanes<A>;
-  constexpr int64_t kTile = 32 * L;
-  const int64_t C = p.channels;
-  const Taps rows = kForward ? taps_of_output(vertical(p), i) : taps_of_input(vertical(p), i);
-  const int64_t width = kForward ? p.out_width : p.width, source_width = kForward ? p.width : p.out_width;
-  const T* source = (kForward ? o.inputs : o.grad) + n * (kForward ? p.height : p.out_height) * source_width * C;
-  const T* channel = o.channel + n * taps(p) * C;
-  T* result = o.result + (n * (kForward ? p.out_height : p.height) + i) * width * C;
-  alignas(64) A total[kTile];
-  for (int64_t tile = 0; tile < width * C; tile += kTile) {
-    const int64_t tile_end = std::min(width * C, tile + kTile);
-    std::fill(total, total + kTile, A(0));
-    int64_t u = rows.tap, y = rows.source;
-    for (int64_t a = 0; a < rows.count; ++a, u += rows.tap_step, y += rows.source_step) {
-      const T* line = source + y * source_width * C;
-      for (int64_t v = 0; v < p.kernel_w; ++v) {
-        const int64_t offset = kForward ? v * p.dilation_w - p.pad_w : p.pad_w - v * p.dilation_w;
-        const int64_t first = std::max(tile, -offset * C);
-        const int64_t last = std::min(tile_end, (source_width - offset) * C);
-        if (first >= last) continue;
-        // Tiles begin at a multiple of the lanes, -offset * C at a multiple of C: the lanes stay in step.
-        const Vec<A> w = tap_vector(channel, u * p.kernel_w + v, C);
-        const T* x = line + offset * C;
-        int64_t q = first;
-        for (; q + L <= last; q += L) store(total + q - tile, load(total + q - tile) + w * load(x + q));
-        if (q < last) {
-          const int64_t rest = last - q;
-          store(total + q - tile, load(total + q - tile, rest) + w * load(x + q, rest), rest);
-        }
+  static constexpr int64_t L = kLanes<A>;
+
+ public:
+  Rows(const Problem& p, const Operands<T>& o)
+      : p_(p), o_(o), halo_((p.kernel_w - 1) * p.dilation_w * p.channels) {
+    const int64_t room = taps(p) <= kMostTaps ? kScratch / p.kernel_h : 0;
+    tile_ = (room - halo_) / L * L;
+  }
+
+  // Computes row `y` of sample n, or returns false where padding with zeros would not be skipping (a filter that is
+  // not finite) and where the window is too big for the scratch.
+  bool run(int64_t n, int64_t y) {
+    if (tile_ <= 0) return false;
+    if (n != sample_) prepare(n);
+    if (!finite_) return false;
+    const int64_t C = p_.channels;
+    const Taps rows = kForward ? taps_of_output(vertical(p_), y) : taps_of_input(vertical(p_), y);
+    const int64_t height = kForward ? p_.height : p_.out_height, width = kForward ? p_.width : p_.out_width;
+    const int64_t out_height = kForward ? p_.out_height : p_.height, out_width = kForward ? p_.out_width : p_.width;
+    const T* source = (kForward ? o_.inputs : o_.grad) + n * height * width * C;
+    T* result = o_.result + (n * out_height + y) * out_width * C;
+    const int64_t begin = (kForward ? -p_.pad_w : p_.pad_w) * C - (kForward ? 0 : halo_);
+    const int64_t pitch = tile_ + halo_;
+    for (int64_t tile = 0; tile < out_width * C; tile += tile_) {
+      const int64_t count = std::min(tile_, out_width * C - tile);
+      for (int64_t a = 0; a < rows.count; ++a) {
+        const T* line = source + (rows.source + a * rows.source_step) * width * C;
+        copy_padded(line, tile + begin, width * C, scratch_ + a * pitch, (count + L - 1) / L * L + halo_);
+      }
+      int64_t q = 0;
+      for (; q + 4 * L <= count; q += 4 * L) convolve<4>(rows, pitch, q, result + tile + q, 4 * L);
+      for (; q < count; q += L) convolve<1>(rows, pitch, q, result + tile + q, std::min(L, count - q));
+    }
+    return true;
+  }
+
+ private:
+  void prepare(int64_t n) {
+    sample_ = n;
+    const T* channel = o_.channel + n * taps(p_) * p_.channels;
+    Vec<A> zeros{};
+    for (int64_t t = 0; t < taps(p_); ++t) {
+      taps_[t] = tap_vector(channel, t, p_.channels);
+      zeros += taps_[t] * A(0);
+    }
+    finite_ = sum<A>(zeros) == A(0);
+  }
+
+  // scratch[k] = line[first + k], zero outside [0, size).
+  static void copy_padded(const T* line, int64_t first, int64_t size, A* scratch, int64_t count) {
+    const int64_t begin = std::clamp<int64_t>(-first, 0, count), end = std::clamp<int64_t>(size - first, begin, count);
+    std::fill(scratch, scratch + begin, A(0));
+    int64_t k = begin;
+    for (; k + L <= end; k += L) store(scratch + k, load(line + first + k));
+    if (k < end) store(scratch + k, load(line + first + k, end - k), end - k);
+    std::fill(scratch + end, scratch + count, A(0));
+  }
+
+  template <int kVectors>
+  KDF_INLINE void convolve(const Taps& rows, int64_t pitch, int64_t q, T* result, int64_t count) {
+    const int64_t step = p_.dilation_w * p_.channels;
+    Vec<A> total[kVectors] = {};
+    int64_t u = rows.tap;
+    for (int64_t a = 0; a < rows.count; ++a, u += rows.tap_step) {
+      const A* x = scratch_ + a * pitch + q + (kForward ? 0 : halo_);
+      for (int64_t v = 0; v < p_.kernel_w; ++v, x += kForward ? step : -step) {
+        const Vec<A> w = taps_[u * p_.kernel_w + v];
+#pragma GCC unroll 4
+        for (int k = 0; k < kVectors; ++k) total[k] += w * load(x + k * L);
       }
     }
-    int64_t q = tile;
-    for (; q + L <= tile_end; q += L) store(result + q, load(total + q - tile));
-    if (q < tile_end) store(result + q, load(total + q - tile), tile_end - q);
+    if (count == kVectors * L) {
+#pragma GCC unroll 4
+      for (int k = 0; k < kVectors; ++k) store(result + k * L, total[k]);
+    } else {
+      store(result, total[0], count);
+    }
   }
-}
+
+  const Problem& p_;
+  const Operands<T>& o_;
+  const int64_t halo_;
+  int64_t tile_, sample_ = -1;
+  bool finite_ = false;
+  Vec<A> taps_[kMostTaps];
+  alignas(64) A scratch_[kScratch];
+};
 
 // Gradient by the filter, rows [begin, end) of one sample, added to partial sums [taps, channels].
 template <typename T>

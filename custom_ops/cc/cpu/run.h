@@ -26,6 +26,13 @@ int64_t cost_of_row(const Problem& p, int64_t width) {
   return std::max<int64_t>(1, width * p.channels * taps(p) / 8 + width * p.heads * taps(p) / 4);
 }
 
+struct NoRows {
+  template <typename... Arguments>
+  explicit NoRows(const Arguments&...) {}
+};
+template <typename T, Weight kWeight, bool kForward>
+using FlatRows = std::conditional_t<kWeight == Weight::kChannel, flat_lanes::Rows<T, kForward>, NoRows>;
+
 template <typename T, Weight kWeight>
 void run_output(const Problem& p, const Operands<T>& o, const ParallelFor& parallel_for) {
   using A = Accumulator<T>;
@@ -33,6 +40,7 @@ void run_output(const Problem& p, const Operands<T>& o, const ParallelFor& paral
                    p.channels / p.heads < kLanes<A>;
   const bool flat = flat_lanes::applies<T>(p);
   parallel_for(p.batch * p.out_height, cost_of_row<A>(p, p.out_width), [&](int64_t begin, int64_t end) {
+    [[maybe_unused]] FlatRows<T, kWeight, true> flat_rows(p, o);
     for (int64_t r = begin; r < end; ++r) {
       const int64_t n = r / p.out_height, i = r % p.out_height;
       if constexpr (kWeight == Weight::kSpatial || kWeight == Weight::kSoftmax) {
@@ -42,10 +50,7 @@ void run_output(const Problem& p, const Operands<T>& o, const ParallelFor& paral
         }
       }
       if constexpr (kWeight == Weight::kChannel) {
-        if (flat) {
-          flat_lanes::row<T, true>(p, o, n, i);
-          continue;
-        }
+        if (flat && flat_rows.run(n, i)) continue;
       }
       channel_lanes::row<T, kWeight, true>(p, o, nullptr, n, i);
     }
@@ -67,6 +72,7 @@ void run_inputs(const Problem& p, const Operands<T>& o, void* workspace, const P
                    p.channels / p.heads < kLanes<A>;
   const bool flat = flat_lanes::applies<T>(p);
   parallel_for(p.batch * p.height, cost_of_row<A>(p, p.width), [&](int64_t begin, int64_t end) {
+    [[maybe_unused]] FlatRows<T, kWeight, false> flat_rows(p, o);
     for (int64_t r = begin; r < end; ++r) {
       const int64_t n = r / p.height, y = r % p.height;
       if constexpr (kWeight == Weight::kSpatial || kWeight == Weight::kSoftmax) {
@@ -76,10 +82,7 @@ void run_inputs(const Problem& p, const Operands<T>& o, void* workspace, const P
         }
       }
       if constexpr (kWeight == Weight::kChannel) {
-        if (flat) {
-          flat_lanes::row<T, false>(p, o, n, y);
-          continue;
-        }
+        if (flat && flat_rows.run(n, y)) continue;
       }
       channel_lanes::row<T, kWeight, false>(p, o, stats, n, y);
     }

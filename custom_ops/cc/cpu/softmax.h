@@ -30,23 +30,17 @@ struct Softmax {
   A maximum, scale;  // p = exp(logit - maximum) * scale
 };
 
+// The largest logit; a NaN among them may get lost here, and makes the sum of the exponentials NaN all the same.
 template <typename T>
 KDF_INLINE Accumulator<T> maximum_of(const T* logits, int64_t n) {
   using A = Accumulator<T>;
   constexpr int L = kLanes<A>;
-  Vec<A> m = broadcast(-std::numeric_limits<A>::infinity());
+  constexpr A kLowest = -std::numeric_limits<A>::infinity();
+  Vec<A> m = broadcast(kLowest);
   int64_t t = 0;
   for (; t + L <= n; t += L) m = maximum<A>(m, load(logits + t));
-  if (t < n) {
-    const int64_t rest = n - t;
-    const Vec<A> v = load(logits + t, rest);
-    for (int l = 0; l < L; ++l) {
-      if (l < rest) m[l] = m[l] > v[l] ? m[l] : (v[l] == v[l] ? v[l] : v[l] + m[l]);
-    }
-  }
-  A result = m[0];
-  for (int l = 1; l < L; ++l) result = result > m[l] ? result : (m[l] == m[l] ? m[l] : m[l] + result);
-  return result;
+  if (t < n) m = maximum<A>(m, first<A>(load(logits + t, n - t), n - t, kLowest));
+  return maximum<A>(m);
 }
 
 // Writes exp(logit - maximum) to `weights` and returns what normalises them.
@@ -63,8 +57,9 @@ KDF_INLINE Softmax<Accumulator<T>> exponentials(const T* logits, int64_t n, Accu
     total += e;
   }
   if (t < n) {
-    store(weights + t, exp_of_difference<A>(load(logits + t, n - t) - highest), n - t);
-    total += load(weights + t, n - t);
+    const Vec<A> e = exp_of_difference<A>(load(logits + t, n - t) - highest);
+    store(weights + t, e, n - t);
+    total += first<A>(e, n - t, A(0));
   }
   return {highest, A(1) / sum<A>(total)};
 }

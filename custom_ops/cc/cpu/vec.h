@@ -200,7 +200,38 @@ KDF_INLINE float sum<float>(Vec<float> v) {
 
 template <typename A>
 KDF_INLINE Vec<A> maximum(Vec<A> a, Vec<A> b) {
-  return a > b ? a : (b == b ? b : b + a);  // a NaN on either side stays
+  return a > b ? a : b;
+}
+
+// The largest lane; which one if some are NaN is not defined.
+template <typename A>
+KDF_INLINE A maximum(Vec<A> v) {
+  A lanes[kLanes<A>];
+  std::memcpy(lanes, &v, sizeof(v));
+#pragma GCC unroll 4
+  for (int width = kLanes<A> / 2; width > 0; width /= 2) {
+#pragma GCC unroll 16
+    for (int l = 0; l < width; ++l) lanes[l] = lanes[l] > lanes[l + width] ? lanes[l] : lanes[l + width];
+  }
+  return lanes[0];
+}
+
+#if defined(__AVX512F__)
+template <>
+KDF_INLINE float maximum<float>(Vec<float> v) {
+  return _mm512_reduce_max_ps((__m512)v);
+}
+#endif
+
+// The first `count` lanes of `v`, the others filled.
+template <typename A>
+KDF_INLINE Vec<A> first(Vec<A> v, int64_t count, A fill) {
+  typename VecOf<A>::integer lane;
+#pragma GCC unroll 16
+  for (int l = 0; l < kLanes<A>; ++l) lane[l] = l;
+  return lane < (lane - lane) + static_cast<std::conditional_t<sizeof(A) == 4, int32_t, int64_t>>(count)
+             ? v
+             : Vec<A>{} + fill;
 }
 
 // exp(x) for x <= 0, as differences from a maximum are. Below the normal numbers it is 0; NaN stays NaN.

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// A CUDA runtime on the CPU, for tests: enough of the language and the interface for the kernels of this project, whose
+// sources compile unchanged as C++ with this folder in the place of the toolkit's headers.
+//
+// A block runs at a time, its threads as fibres which give way at barriers and shuffles. Dynamic shared memory is
+// filled with NaN before every block. What a GPU leaves undefined is an error here: barriers that not all threads
+// reach, shuffles with missing lanes, shared memory beyond what was asked for (under AddressSanitizer). There is no
+// static shared memory: `__shared__` is for `extern` arrays.
+#ifndef CUDA_EMULATION_CUDA_RUNTIME_H_
+#define CUDA_EMULATION_CUDA_RUNTIME_H_
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+
+#define __global__
+#define __device__
+#define __host__
+#define __shared__
+#define __align__(bytes) __attribute__((aligned(bytes)))
+#define __launch_bounds__(threads)
+
+struct dim3 {
+  unsigned x, y, z;
+  dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+
+extern dim3 gridDim, blockDim, blockIdx, threadIdx;
+
+enum cudaError_t { cudaSuccess, cudaErrorInvalidValue, cudaErrorInvalidConfiguration, cudaErrorLaunchFailure };
+enum cudaDeviceAttr { cudaDevAttrMaxGridDimX, cudaDevAttrMaxSharedMemoryPerBlockOptin };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+typedef struct CUstream_st* cudaStream_t;
+
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes;
+  cudaStream_t stream;
+};
+
+cudaError_t cudaGetDevice(int* device);
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
+cudaError_t cudaGetLastError();
+const char* cudaGetErrorString(cudaError_t error);
+
+namespace cuda_emulation {
+
+// What the device offers, and the order in which threads and blocks run.
+struct Settings {
+  int64_t max_blocks, max_shared, reverse;
+};
+extern Settings settings;
+
+void allow_shared(const void* kernel, size_t bytes);
+cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const std::function<void()>& thread);
+void barrier(int line);
+uint64_t exchange(unsigned mask, uint64_t value, unsigned lane, int line);  // the value of `lane` of the same warp
+unsigned lane();
+
+template <typename T>
+T shuffle(unsigned mask, T value, unsigned lane, int line) {
+  static_assert(sizeof(T) <= sizeof(uint64_t));
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(T));
+  bits = exchange(mask, bits, lane, line);
+  std::memcpy(&value, &bits, sizeof(T));
+  return value;
+}
+
+}  // namespace cuda_emulation
+
+template <typename Kernel>
+cudaError_t cudaFuncSetAttribute(Kernel* kernel, cudaFuncAttribute, int bytes) {
+  if (bytes > cuda_emulation::settings.max_shared) return cudaErrorInvalidValue;
+  cuda_emulation::allow_shared(reinterpret_cast<const void*>(kernel), bytes);
+  return cudaSuccess;
+}
+
+template <typename... Parameters, typename... Arguments>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
+                               Arguments... arguments) {
+  return cuda_emulation::launch(*config, reinterpret_cast<const void*>(kernel), [=] { kernel(arguments...); });
+}
+
+inline void __syncthreads(int line = __builtin_LINE()) { cuda_emulation::barrier(line); }
+
+template <typename T>
+T __shfl_xor_sync(unsigned mask, T value, int offset, int line = __builtin_LINE()) {
+  return cuda_emulation::shuffle(mask, value, cuda_emulation::lane() ^ offset, line);
+}
+
+// Lanes beyond the warp give back the caller's own value.
+template <typename T>
+T __shfl_down_sync(unsigned mask, T value, unsigned offset, int line = __builtin_LINE()) {
+  const unsigned lane = cuda_emulation::lane();
+  return cuda_emulation::shuffle(mask, value, lane + offset < 32 ? lane + offset : lane, line);
+}
+
+template <typename T>
+T __shfl_sync(unsigned mask, T value, int lane, int line = __builtin_LINE()) {
+  return cuda_emulation::shuffle(mask, value, lane % 32, line);
+}
+
+#endif  // CUDA_EMULATION_CUDA_RUNTIME_H_
