@@ -30,6 +30,7 @@ def filter2d(inputs, spatial, channel, weight, geometry):
     if channel is not None:
         channel = tf.cast(channel, accumulate)
 
+    rows, columns = (_inside(axis, size[axis], out_size[axis], geometry) for axis in (0, 1))
     output = None
     for u in range(geometry.kernel_size[0]):
         for v in range(geometry.kernel_size[1]):
@@ -46,9 +47,10 @@ def filter2d(inputs, spatial, channel, weight, geometry):
                 product = (spatial_tap * channel_tap) * image
             else:
                 product = (spatial_tap + channel_tap) * image
-            inside = _inside((u, v), size, out_size, geometry)
-            if inside is not None:
+            masks = [mask for mask in (rows[u], columns[v]) if mask is not None]
+            if masks:
                 # A tap outside the image is skipped: an infinite filter there must not become NaN.
+                inside = masks[0] if len(masks) == 1 else masks[0] & masks[1]
                 product = tf.where(inside, product, tf.zeros((), accumulate))
             output = product if output is None else output + product
     return tf.cast(output, dtype)
@@ -93,21 +95,24 @@ def _over_channels(factor, image):
     return tf.repeat(factor, channels // heads, axis=-1)
 
 
-def _inside(tap, size, out_size, geometry):
-    """Mask `[out_height, out_width, 1]` of the outputs whose tap lies inside the image; None if all do."""
+def _inside(axis, size, out_size, geometry):
+    """By tap along `axis`: the outputs whose tap lies inside the image, `[out_height, 1, 1]` or `[1, out_width, 1]`.
+
+    None stands for all of them.
+    """
+    before, after = geometry.pads[axis]
     masks = []
-    for axis in (0, 1):
-        before, after = geometry.pads[axis]
-        offset = tap[axis] * geometry.dilation_rate[axis] - before
+    for tap in range(geometry.kernel_size[axis]):
+        offset = tap * geometry.dilation_rate[axis] - before
         if not before and not after or offset == 0:
+            masks.append(None)
             continue
-        xp = np if isinstance(size[axis], int) else tf
-        position = xp.arange(out_size[axis]) if xp is np else tf.range(out_size[axis])
+        xp = np if isinstance(size, int) else tf
+        position = xp.arange(out_size) if xp is np else tf.range(out_size)
         position = position * geometry.strides[axis] + offset
-        mask = (position >= 0) & (position < size[axis])
+        mask = (position >= 0) & (position < size)
         if xp is np and mask.all():
-            continue
-        masks.append(mask[:, None, None] if axis == 0 else mask[None, :, None])
-    if not masks:
-        return None
-    return masks[0] if len(masks) == 1 else masks[0] & masks[1]
+            masks.append(None)
+        else:
+            masks.append(mask[:, None, None] if axis == 0 else mask[None, :, None])
+    return masks
