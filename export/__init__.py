@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Export of Keras models to files that run without this package, proven in a fresh process.
+
+    from keras_dynfilter import export
+
+    report = export.export(model, "model.onnx", format="onnx")
+
+On the command line: `python -m keras_dynfilter.export MODEL.keras --format onnx --out model.onnx`.
+"""
+
+from keras_dynfilter.export._export import export
+from keras_dynfilter.export.formats import FORMATS, Format
+from keras_dynfilter.export.report import ExportError, OutputCheck, Report, Validation, ValidationError
+
+__all__ = ["FORMATS", "ExportError", "Format", "OutputCheck", "Report", "Validation", "ValidationError", "export"]

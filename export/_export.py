@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one entry: checks, trace, write, validate, and only then the file takes its place."""
+
+import contextlib
+import importlib
+import os
+import pathlib
+import platform
+import shutil
+import tempfile
+import time
+
+from keras_dynfilter.export import _signature, _trace, _validate, formats
+from keras_dynfilter.export.report import Report, ValidationError
+
+
+def export(
+    model,
+    path,
+    format="saved_model",
+    ops="portable",
+    validate=True,
+    *,
+    opset=None,
+    input_size=None,
+    input_signature=None,
+    sample_inputs=None,
+    batch_sizes=_validate.BATCH_SIZES,
+    image_sizes=_validate.IMAGE_SIZES,
+    tolerance=None,
+    seed=0,
+    verbose=True,
+):
+    """Exports a Keras model, and proves that the file computes what the model computes.
+
+    The model is traced anew on standard ops. The file is then loaded in a fresh process that holds only the runtime
+    and NumPy, run on inputs of several sizes, and every output is compared with that of the model. A file that fails
+    is removed; one that it was to replace stays.
+
+    Args:
+        model: A built `keras.Model`: functional, sequential or subclassed.
+        path: File or folder to write. Its folder is made if it is missing.
+        format: `"saved_model"` or `"onnx"`.
+        ops: `"portable"`: stock runtimes run the file; or `"native"`: the compiled ops stay in it.
+        validate: False skips the comparison.
+        opset: ONNX opset, 15 to 18; by default the newest.
+        input_size: `(height, width)`, fixes them where the model leaves them open.
+        input_signature: `tf.TensorSpec`s in the structure that the model takes (by argument, for a `call` with
+            several): for subclassed models.
+        sample_inputs: Inputs to compare beside the random ones: one dict by input name, or a list of samples, each a
+            dict by name or in the structure that the model takes.
+        batch_sizes: Batch sizes to compare, where the batch is open.
+        image_sizes: Pairs `(height, width)` to compare, where they are open. What the model refuses is left out.
+        tolerance: Allowed difference relative to the largest magnitude of an output; by default from the dtypes.
+        seed: Of the random inputs.
+        verbose: Prints the report.
+
+    Returns:
+        A `Report`.
+
+    Raises:
+        ValueError: An argument is not as described, or the format does not support it.
+        ImportError: A package that the format needs is missing.
+        ExportError: The model cannot be exported so.
+        ValidationError: The file was written and found wrong; its `report` says where.
+    """
+    row, opset = formats.choose(format, ops, opset)
+    path = checked_path(path, row)
+    signature = _signature.of(model, input_signature, _checked_size(input_size), row.identifiers)
+    if validate:
+        cases = _validate.cases(signature, sample_inputs, batch_sizes, image_sizes, seed)
+    seconds = {}
+    with _timed(seconds, "trace"):
+        traced = _trace.trace(model, signature, ops)
+    with _staged(path) as staged:
+        with _timed(seconds, "write"):
+            nodes = row.write(traced, staged, opset)
+        report = Report(
+            path=str(path),
+            format=format,
+            ops=ops,
+            opset=opset,
+            inputs=traced.inputs,
+            outputs=traced.outputs,
+            nodes=nodes,
+            bytes=_sizes(staged),
+            versions=_versions(row),
+            seconds=seconds,
+        )
+        if validate:
+            with _timed(seconds, "validate"):
+                report.validation = _validate.validate(
+                    model, traced, staged, row.runtime, _libraries(ops), cases, tolerance
+                )
+            if not report.passed:
+                raise ValidationError(f"The exported file is wrong and was removed:\n{report}", report)
+    if verbose:
+        print(report)
+    return report
+
+
+def checked_path(path, row):
+    """Returns `path` as a `pathlib.Path` to which a file or folder of the format can be written."""
+    path = pathlib.Path(path)
+    wrong = path.suffix != row.suffix if row.suffix else path.suffix in {other.suffix for other in _files()}
+    if wrong:
+        raise ValueError(f"Expected `path` to be a {row.kind} for {row.name}. Received: path={str(path)!r}")
+    if row.suffix and path.is_dir():
+        raise ValueError(f"Expected `path` to be a file. Received a folder: path={str(path)!r}")
+    if not row.suffix and path.exists() and not (path / "saved_model.pb").is_file():
+        raise ValueError(f"Expected `path` to be a new folder or a SavedModel to replace. Received: path={str(path)!r}")
+    existing = next(parent for parent in path.absolute().parents if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"Expected `path` to lie in a folder that can be written. Received: path={str(path)!r}")
+    return path
+
+
+def _files():
+    return [row for row in formats.FORMATS.values() if row.suffix]
+
+
+def _checked_size(input_size):
+    if input_size is None:
+        return None
+    size = tuple(input_size)
+    if len(size) != 2 or not all(isinstance(value, int) and value > 0 for value in size):
+        raise ValueError(f"Expected `input_size` to be (height, width). Received: input_size={input_size!r}")
+    return size
+
+
+@contextlib.contextmanager
+def _staged(path):
+    """A path beside `path`, that takes its place once the block is done: a file that was there is never lost."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        staged = folder / path.name
+        yield staged
+        if path.is_dir():
+            path.rename(folder / "replaced")
+        staged.replace(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _timed(seconds, stage):
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start
+
+
+def _sizes(path):
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    root = path if path.is_dir() else path.parent
+    return {str(file.relative_to(root)): file.stat().st_size for file in files if file.is_file()}
+
+
+def _versions(row):
+    packages = ("keras", "tensorflow", "numpy", *(name for name in row.modules if name != row.runtime))
+    versions = {name: importlib.import_module(name).__version__ for name in packages}
+    return {"python": platform.python_version(), **versions}
+
+
+def _libraries(ops):
+    """Op libraries that the fresh process has to load."""
+    if ops == "portable":
+        return []
+    from keras_dynfilter.ops import _library
+
+    return list(_library.load().paths)

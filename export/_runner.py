@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs an exported file in a process of its own, on the stock runtime: `python _runner.py REQUEST.json`.
+
+Nothing of keras_dynfilter can be imported here; a file that runs does without it.
+"""
+
+import json
+import pathlib
+import sys
+import time
+
+import numpy as np
+
+sys.path[:] = [path for path in sys.path if path != str(pathlib.Path(__file__).parent)]  # no place to import from
+sys.modules["keras_dynfilter"] = None
+
+REPEATS = 3
+
+
+def onnxruntime(request):
+    """Returns a function that runs the file on arrays by name, and a description of the file."""
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(request["path"], providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+
+    def run(inputs):
+        return dict(zip(names, session.run(names, inputs)))
+
+    inputs = {value.name: _open_axes(value.shape) for value in session.get_inputs()}
+    return run, {"runtime": f"onnxruntime {ort.__version__} on the CPU", "inputs": inputs, "outputs": names}
+
+
+def tensorflow(request):
+    """As `onnxruntime`, for a SavedModel."""
+    import tensorflow as tf
+
+    for library in request["libraries"]:
+        tf.load_op_library(library)
+    loaded = tf.saved_model.load(request["path"])
+    serve = loaded.signatures["serving_default"]
+    specs = serve.structured_input_signature[1]
+
+    def run(inputs):
+        outputs = serve(**{name: tf.cast(value, specs[name].dtype) for name, value in inputs.items()})
+        return {name: _array(value) for name, value in outputs.items()}
+
+    inputs = {name: _open_axes(spec.shape.as_list()) for name, spec in specs.items()}
+    description = {"runtime": f"tensorflow {tf.__version__} on the CPU", "inputs": inputs}
+    return run, {**description, "outputs": list(serve.structured_outputs)}
+
+
+def _array(tensor):
+    import tensorflow as tf
+
+    return (tf.cast(tensor, tf.float32) if tensor.dtype == tf.bfloat16 else tensor).numpy()
+
+
+def _open_axes(shape):
+    return [size if isinstance(size, int) else None for size in shape]
+
+
+def main(request_path):
+    folder = pathlib.Path(request_path).parent
+    request = json.loads(pathlib.Path(request_path).read_text())
+    run, result = {"onnxruntime": onnxruntime, "tensorflow": tensorflow}[request["runtime"]](request)
+    result["seconds"] = []
+    for index in range(request["cases"]):
+        with np.load(folder / f"inputs_{index}.npz") as archive:
+            inputs = dict(archive)
+        outputs, seconds = None, []
+        for _ in range(REPEATS):
+            start = time.perf_counter()
+            outputs = run(inputs)
+            seconds.append(time.perf_counter() - start)
+        result["seconds"].append(min(seconds))
+        np.savez(folder / f"outputs_{index}.npz", **outputs)
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SavedModel with one signature, `serving_default`, whose inputs and outputs have the names of the model's."""
+
+import collections
+
+import tensorflow as tf
+
+from keras_dynfilter.export.report import ExportError
+
+
+def write(traced, path, opset):
+    """Writes the traced model to the folder `path`; returns the histogram of its nodes."""
+    module = tf.Module()
+    module.weights = list(traced.concrete.variables)
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    try:
+        tf.saved_model.save(module, str(path), signatures={"serving_default": traced.concrete}, options=options)
+    except (AssertionError, ValueError) as error:
+        raise ExportError(f"TensorFlow could not save the traced model: {error}") from error
+    return dict(collections.Counter(node.op for node in traced.graph_nodes()))
