@@ -28,9 +28,9 @@ __device__ inline void add_tap(A spatial, const A (&channel)[kWidth], const A (&
 // What a thread needs to know to add up one row of a window.
 template <typename T>
 struct RowOfTaps {
-  const T* source;   // of the thread's channels, at column 0
-  const T* channel;  // filters of the thread's channels, at the first tap of the row
-  const T* spatial;  // filters of the head, at column 0 and the first tap of the row
+  const T* source;                         // of the thread's channels, at column 0
+  const T* channel;                        // filters of the thread's channels, at the first tap of the row
+  const T* spatial;                        // filters of the head, at column 0 and the first tap of the row
   const Softmax<Accumulator<T>>* softmax;  // of the head, at column 0
   int64_t column, last;                    // first result column, and the offset of the last one inside the image
 };
@@ -43,14 +43,14 @@ __device__ inline void add_row(const Geometry& geometry, const RowOfTaps<T>& row
   constexpr bool kNormalize = kWeight == Weight::kSoftmax;
   for (int64_t v = 0; v < geometry.columns.window; ++v) {
     A channel[kWidth] = {};
-    if constexpr (uses_channel(kWeight)) load(row.channel + v * geometry.channels, channel);
+    if constexpr (kUsesChannel<kWeight>) load(row.channel + v * geometry.channels, channel);
 #pragma unroll
     for (int p = 0; p < kRun; ++p) {
       int64_t column;
       if (p > row.last || !find_source<kForward>(geometry.columns, row.column + p, v, &column)) continue;
       A source[kWidth], spatial = 0;
       load(row.source + column * geometry.channels, source);
-      if constexpr (uses_spatial(kWeight)) {
+      if constexpr (kUsesSpatial<kWeight>) {
         const int64_t filter = (kForward ? row.column + p : column) * geometry.heads;
         Softmax<A> softmax = own[p];
         if constexpr (kNormalize && !kForward) softmax = row.softmax[filter];
@@ -64,12 +64,11 @@ __device__ inline void add_row(const Geometry& geometry, const RowOfTaps<T>& row
 // A window of `kWindow` columns with neither stride nor dilation along them: each source column is loaded once.
 template <Weight kWeight, bool kForward, int kWindow, typename T, int kWidth>
 __device__ inline void add_dense_row(const Geometry& geometry, const RowOfTaps<T>& row,
-                                     const Softmax<Accumulator<T>> (&own)[kRun],
-                                     Accumulator<T> (&sums)[kRun][kWidth]) {
+                                     const Softmax<Accumulator<T>> (&own)[kRun], Accumulator<T> (&sums)[kRun][kWidth]) {
   using A = Accumulator<T>;
   constexpr bool kNormalize = kWeight == Weight::kSoftmax;
   A channel[kWindow][kWidth] = {};
-  if constexpr (uses_channel(kWeight)) {
+  if constexpr (kUsesChannel<kWeight>) {
 #pragma unroll
     for (int v = 0; v < kWindow; ++v) load(row.channel + v * geometry.channels, channel[v]);
   }
@@ -88,7 +87,7 @@ __device__ inline void add_dense_row(const Geometry& geometry, const RowOfTaps<T
       const int v = kForward ? q - p : p + kWindow - 1 - q;
       if (v < 0 || v >= kWindow) continue;
       A spatial = 0;
-      if constexpr (uses_spatial(kWeight)) {
+      if constexpr (kUsesSpatial<kWeight>) {
         // Results beyond the row are not stored; they read the last filter in place of none.
         const int64_t filter = (kForward ? row.column + least(p, row.last) : column) * geometry.heads;
         if constexpr (kNormalize && kForward) softmax = own[p];
@@ -117,7 +116,7 @@ __global__ void __launch_bounds__(kThreads) apply_kernel(Geometry geometry, Oper
     const int64_t sample = rest;
     if (channel >= geometry.channels || column >= result_columns || result_row >= result_rows) continue;
 
-    const int64_t head = uses_spatial(kWeight) ? channel / geometry.head_channels : 0;
+    const int64_t head = kUsesSpatial<kWeight> ? channel / geometry.head_channels : 0;
     RowOfTaps<T> row = {};
     row.column = column;
     row.last = least(kRun, result_columns - column) - 1;
@@ -138,10 +137,10 @@ __global__ void __launch_bounds__(kThreads) apply_kernel(Geometry geometry, Oper
       const T* source = kForward ? operands.inputs : operands.grad;
       row.source = source + (sample * source_rows + source_row) * source_columns * geometry.channels + channel;
       const int64_t tap = u * columns.window;
-      if constexpr (uses_channel(kWeight)) {
+      if constexpr (kUsesChannel<kWeight>) {
         row.channel = operands.channel + (sample * geometry.taps + tap) * geometry.channels + channel;
       }
-      if constexpr (uses_spatial(kWeight)) {
+      if constexpr (kUsesSpatial<kWeight>) {
         const int64_t output_row = sample * rows.outputs + (kForward ? result_row : source_row);
         const int64_t filter = output_row * columns.outputs * geometry.heads + head;
         row.spatial = operands.spatial + filter * geometry.taps + tap;

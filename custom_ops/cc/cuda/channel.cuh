@@ -19,8 +19,7 @@ inline Chunks chunks_of(const Geometry& geometry) {
   constexpr int64_t kBlocks = 1024, kElements = 8192;  // enough blocks for any device, and enough work for a block
   const int64_t channels = most(1, least(geometry.channels, 128)), positions = geometry.outputs();
   const int64_t blocks = most(1, geometry.batch * tap_tiles(geometry) * ceil_div(geometry.channels, 128));
-  const int64_t count =
-      most(1, least(ceil_div(kBlocks, blocks), positions / ceil_div(kElements, channels)));
+  const int64_t count = most(1, least(ceil_div(kBlocks, blocks), positions / ceil_div(kElements, channels)));
   return {count, ceil_div(positions, count)};
 }
 
@@ -92,7 +91,8 @@ __global__ void __launch_bounds__(kThreads)
       A* partial = static_cast<A*>(operands.workspace) + (chunk * taps + tap) * geometry.channels + channel;
 #pragma unroll
       for (int e = 0; e < kTapTile * kWidth; ++e) {
-        if (tap + e / kWidth < taps) partial[e / kWidth * geometry.channels + e % kWidth] = shared[e * threads + thread];
+        if (tap + e / kWidth < taps)
+          partial[e / kWidth * geometry.channels + e % kWidth] = shared[e * threads + thread];
       }
     }
     __syncthreads();
@@ -101,7 +101,8 @@ __global__ void __launch_bounds__(kThreads)
 
 // Blocks of 32 neighbouring results x several shares of the chunks.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) channel_sum_kernel(Geometry geometry, Operands<T> operands, int64_t chunks) {
+__global__ void __launch_bounds__(kThreads)
+    channel_sum_kernel(Geometry geometry, Operands<T> operands, int64_t chunks) {
   using A = Accumulator<T>;
   A* shared = shared_memory<A>();
   const int64_t size = geometry.taps * geometry.channels, results = geometry.batch * size;
@@ -132,8 +133,7 @@ cudaError_t run_channel(const Call& call, const Operands<T>& operands) {
   int64_t groups = 1;
   while (2 * groups * lanes <= kThreads) groups *= 2;
   const dim3 threads(static_cast<unsigned>(lanes), static_cast<unsigned>(groups));
-  const auto kernel =
-      is_3x3(geometry) ? channel_kernel<T, kWeight, 3, kWidth> : channel_kernel<T, kWeight, 0, kWidth>;
+  const auto kernel = is_3x3(geometry) ? channel_kernel<T, kWeight, 3, kWidth> : channel_kernel<T, kWeight, 0, kWidth>;
   const cudaError_t error =
       launch(call, kernel, channel_tiles * taps_tiles * chunks.count * geometry.batch, threads,
              kTapTile * kWidth * lanes * groups * sizeof(A), geometry, operands, chunks, channel_tiles, taps_tiles);

@@ -17,6 +17,11 @@ namespace keras_dynfilter::cuda {
 inline constexpr int kThreads = 256;  // most threads a block has
 inline constexpr size_t kDefaultShared = 48 * 1024;
 
+template <Weight kWeight>
+inline constexpr bool kUsesSpatial = uses_spatial(kWeight);
+template <Weight kWeight>
+inline constexpr bool kUsesChannel = uses_channel(kWeight);
+
 template <typename T>
 struct AccumulatorOf {
   using type = float;

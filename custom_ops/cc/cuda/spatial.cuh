@@ -98,8 +98,7 @@ cudaError_t run_spatial(const Call& call, const Operands<T>& operands) {
   const Geometry& geometry = call.geometry;
   const int lanes = lanes_for(ceil_div(geometry.head_channels, kWidth));
   const int64_t blocks = ceil_div(geometry.filters(), kThreads / lanes);
-  const auto kernel =
-      is_3x3(geometry) ? spatial_kernel<T, kWeight, 3, kWidth> : spatial_kernel<T, kWeight, 0, kWidth>;
+  const auto kernel = is_3x3(geometry) ? spatial_kernel<T, kWeight, 3, kWidth> : spatial_kernel<T, kWeight, 0, kWidth>;
   return launch(call, kernel, blocks, dim3(kThreads), 0, geometry, operands, lanes);
 }
 

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// XLA runs the family by a custom call; these handlers run the same kernels as TensorFlow's ops.
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "filter.h"
+#include "xla/custom_call.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+
+namespace xla::ffi {
+const XLA_FFI_Api* GetXlaFfiApi();  // exported by TensorFlow, declared in no header of the C API
+}
+
+namespace keras_dynfilter {
+namespace {
+
+// Shares ranges between the caller and the pool's threads. The caller works too and waits only for ranges that a
+// thread has begun, so a pool whose threads all wait like this still makes progress.
+void parallel_for(ffi::ThreadPool& pool, int64_t total, int64_t cost, const std::function<void(int64_t, int64_t)>& body) {
+  constexpr int64_t kNanosecondsPerRange = 20000;
+  const int64_t threads = std::max<int64_t>(1, pool.num_threads());
+  const int64_t per_range = std::max<int64_t>(kNanosecondsPerRange / std::max<int64_t>(cost, 1), 1);
+  const int64_t ranges = std::min(4 * threads, (total + per_range - 1) / per_range);
+  if (threads == 1 || ranges <= 1) return body(0, total);
+
+  struct Shared {
+    std::atomic<int64_t> next{0};
+    int64_t done = 0;
+    std::mutex mutex;
+    std::condition_variable finished;
+  };
+  auto shared = std::make_shared<Shared>();
+  const auto work = [shared, total, ranges, run = &body] {
+    for (int64_t r; (r = shared->next.fetch_add(1)) < ranges;) {
+      (*run)(total * r / ranges, total * (r + 1) / ranges);
+      std::lock_guard<std::mutex> lock(shared->mutex);
+      if (++shared->done == ranges) shared->finished.notify_all();
+    }
+  };
+  for (int64_t t = 1; t < std::min(threads, ranges); ++t) pool.Schedule(std::function<void()>(work));
+  work();
+  std::unique_lock<std::mutex> lock(shared->mutex);
+  shared->finished.wait(lock, [&] { return shared->done == ranges; });
+}
+
+// Custom calls can be reached from any graph: the sizes of the buffers are checked against the problem.
+ffi::Error unpack(ffi::Span<const int64_t> fields, ffi::RemainingArgs args, ffi::RemainingRets rets, Problem* p,
+                  Buffers* b) {
+  if (static_cast<int64_t>(fields.size()) != kProblemFields) {
+    return ffi::Error::InvalidArgument("keras_dynfilter: the attribute `problem` has the wrong length");
+  }
+  std::memcpy(p, fields.begin(), sizeof(Problem));
+  size_t next = 0;
+  std::string wrong;
+  const auto take = [&](const char* name, int64_t size) -> const void* {
+    const auto arg = args.get<ffi::AnyBuffer>(next++);
+    if (arg.has_value() && static_cast<int64_t>(arg->element_count()) == size) return arg->untyped_data();
+    wrong = name;
+    return nullptr;
+  };
+  if (reads_inputs(*p)) b->inputs = take("inputs", inputs_size(*p));
+  if (reads_channel(*p)) b->channel = take("channel", channel_size(*p));
+  if (reads_spatial(*p)) b->spatial = take("spatial", spatial_size(*p));
+  if (reads_grad(*p)) b->grad = take("grad", output_size(*p));
+  auto result = rets.get<ffi::AnyBuffer>(0);
+  if (!result.has_value() || static_cast<int64_t>((*result)->element_count()) != result_size(*p)) wrong = "result";
+  if (!wrong.empty()) {
+    return ffi::Error::InvalidArgument("keras_dynfilter: the buffer `" + wrong + "` has not the size of the problem");
+  }
+  b->result = (*result)->untyped_data();
+  if (rets.size() > 1) {
+    auto workspace = rets.get<ffi::AnyBuffer>(1);
+    if (workspace.has_value()) b->workspace = (*workspace)->untyped_data();
+  }
+  return ffi::Error::Success();
+}
+
+ffi::Error run_on_host(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
+                       ffi::Span<const int64_t> fields) {
+  Problem p;
+  Buffers b;
+  if (auto error = unpack(fields, args, rets, &p, &b); error.failure()) return error;
+  if (cpu::workspace_bytes(p) > 0 && b.workspace == nullptr) {
+    return ffi::Error::InvalidArgument("keras_dynfilter: the workspace is missing");
+  }
+  cpu::run(p, b, [&](int64_t total, int64_t cost, const std::function<void(int64_t, int64_t)>& body) {
+    parallel_for(pool, total, cost, body);
+  });
+  return ffi::Error::Success();
+}
+
+XLA_FFI_DEFINE_HANDLER(kHost, run_on_host,
+                       ffi::Ffi::Bind()
+                           .Ctx<ffi::ThreadPool>()
+                           .RemainingArgs()
+                           .RemainingRets()
+                           .Attr<ffi::Span<const int64_t>>(kProblem));
+XLA_FFI_REGISTER_HANDLER(ffi::GetXlaFfiApi(), kCustomCall, "Host", kHost);
+
+#ifdef KERAS_DYNFILTER_CUDA
+ffi::Error run_on_cuda(void* stream, ffi::RemainingArgs args, ffi::RemainingRets rets,
+                       ffi::Span<const int64_t> fields) {
+  Problem p;
+  Buffers b;
+  if (auto error = unpack(fields, args, rets, &p, &b); error.failure()) return error;
+  if (cuda::workspace_bytes(p) > 0 && b.workspace == nullptr) {
+    return ffi::Error::InvalidArgument("keras_dynfilter: the workspace is missing");
+  }
+  const char* message = cuda::run(p, b, stream);
+  return message ? ffi::Error::Internal(message) : ffi::Error::Success();
+}
+
+XLA_FFI_DEFINE_HANDLER(kCuda, run_on_cuda,
+                       ffi::Ffi::Bind()
+                           .Ctx<ffi::PlatformStream<void*>>()
+                           .RemainingArgs()
+                           .RemainingRets()
+                           .Attr<ffi::Span<const int64_t>>(kProblem),
+                       {ffi::Traits::kCmdBufferCompatible});
+XLA_FFI_REGISTER_HANDLER(ffi::GetXlaFfiApi(), kCustomCall, "CUDA", kCuda);
+#endif
+
+}  // namespace
+}  // namespace keras_dynfilter

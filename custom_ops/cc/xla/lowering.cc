@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// Lowers the ops to XLA, for tf.function(jit_compile=True) and Keras's jit_compile.
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
+#include "tensorflow/compiler/tf2xla/xla_op_registry.h"
+#include "tf/problem.h"
+#include "xla/custom_call.h"
+#include "xla/hlo/builder/xla_builder.h"
+#include "xla/layout_util.h"
+#include "xla/shape_util.h"
+
+namespace keras_dynfilter {
+namespace {
+
+using tensorflow::XlaOpKernel;
+using tensorflow::XlaOpKernelContext;
+
+size_t workspace_bytes(const Problem& problem) {
+  size_t bytes = cpu::workspace_bytes(problem);
+#ifdef KERAS_DYNFILTER_CUDA
+  bytes = std::max(bytes, cuda::workspace_bytes(problem));
+#endif
+  return bytes;
+}
+
+class FilterXla : public XlaOpKernel {
+ public:
+  explicit FilterXla(tensorflow::OpKernelConstruction* c) : XlaOpKernel(c), spec_(find_spec(type_string())) {
+    OP_REQUIRES(c, spec_ != nullptr, absl::InternalError(absl::StrCat("Unknown op ", type_string())));
+    OP_REQUIRES_OK(c, Attributes::read(c, *spec_, &attributes_));
+  }
+
+  void Compile(XlaOpKernelContext* c) override {
+    const int first = spec_->member == Member::kInputs ? 1 : 0;
+    Shape input_size;
+    if (first) OP_REQUIRES_OK(c, c->ConstantInputAsIntVector(0, &input_size));
+    std::vector<Shape> shapes;
+    std::vector<xla::XlaOp> operands;
+    std::vector<xla::Shape> operand_shapes;
+    for (int i = first; i < c->num_inputs(); ++i) {
+      auto shape = c->InputXlaShape(i);
+      OP_REQUIRES_OK(c, shape.status());
+      shapes.emplace_back(shape->dimensions().begin(), shape->dimensions().end());
+      operands.push_back(c->Input(i));
+      operand_shapes.push_back(row_major(shape->element_type(), shapes.back()));
+    }
+    const xla::PrimitiveType type = operand_shapes[0].element_type();
+    Problem problem;
+    Shape result;
+    OP_REQUIRES_OK(c, make_problem(*spec_, attributes_, to_dtype(type), shapes, input_size, &problem, &result));
+    int64_t elements = 1;
+    for (const int64_t size : result) {
+      OP_REQUIRES(c, size == 0 || elements <= (int64_t{1} << 48) / size,
+                  absl::InvalidArgumentError(absl::StrCat("The result is too large: [", absl::StrJoin(result, ","), "]")));
+      elements *= std::max<int64_t>(size, 1);
+    }
+
+    xla::Shape shape = row_major(type, result);
+    const int64_t bytes = workspace_bytes(problem);
+    if (bytes) shape = xla::ShapeUtil::MakeTupleShape({shape, row_major(xla::U8, {bytes})});
+    Shape fields(kProblemFields);
+    std::memcpy(fields.data(), &problem, sizeof(problem));
+    const std::string attributes = absl::StrCat("{", kProblem, " = array<i64: ", absl::StrJoin(fields, ", "), ">}");
+    const xla::XlaOp call = xla::CustomCallWithLayout(
+        c->builder(), kCustomCall, operands, shape, operand_shapes, attributes, /*has_side_effect=*/false,
+        /*output_operand_aliasing=*/{}, /*literal=*/nullptr, xla::CustomCallSchedule::SCHEDULE_NONE,
+        xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
+    c->SetOutput(0, bytes ? xla::GetTupleElement(call, 0) : call);
+  }
+
+ private:
+  static xla::Shape row_major(xla::PrimitiveType type, const Shape& sizes) {
+    return xla::ShapeUtil::MakeShapeWithDescendingLayout(type, sizes);
+  }
+
+  static DType to_dtype(xla::PrimitiveType type) {
+    switch (type) {
+      case xla::F64: return DType::kFloat64;
+      case xla::F16: return DType::kFloat16;
+      case xla::BF16: return DType::kBFloat16;
+      default: return DType::kFloat32;
+    }
+  }
+
+  const Spec* spec_;
+  Attributes attributes_;
+};
+
+REGISTER_XLA_OP(Name("KerasDynfilter>LocalFilter2D"), FilterXla);
+REGISTER_XLA_OP(Name("KerasDynfilter>LocalFilter2DGradInputs").CompileTimeConstantInput("input_size"), FilterXla);
+REGISTER_XLA_OP(Name("KerasDynfilter>LocalFilter2DGradFilters"), FilterXla);
+REGISTER_XLA_OP(Name("KerasDynfilter>SoftmaxLocalFilter2D"), FilterXla);
+REGISTER_XLA_OP(Name("KerasDynfilter>SoftmaxLocalFilter2DGradInputs").CompileTimeConstantInput("input_size"),
+                FilterXla);
+REGISTER_XLA_OP(Name("KerasDynfilter>SoftmaxLocalFilter2DGradFilters"), FilterXla);
+REGISTER_XLA_OP(Name("KerasDynfilter>DynamicDepthwiseConv2D"), FilterXla);
+REGISTER_XLA_OP(Name("KerasDynfilter>DynamicDepthwiseConv2DGradInputs").CompileTimeConstantInput("input_size"),
+                FilterXla);
+REGISTER_XLA_OP(Name("KerasDynfilter>DynamicDepthwiseConv2DGradFilters"), FilterXla);
+REGISTER_XLA_OP(Name("KerasDynfilter>DDF2D"), FilterXla);
+REGISTER_XLA_OP(Name("KerasDynfilter>DDF2DGradInputs").CompileTimeConstantInput("input_size"), FilterXla);
+REGISTER_XLA_OP(Name("KerasDynfilter>DDF2DGradChannelFilters"), FilterXla);
+REGISTER_XLA_OP(Name("KerasDynfilter>DDF2DGradSpatialFilters"), FilterXla);
+
+}  // namespace
+}  // namespace keras_dynfilter
