@@ -3,7 +3,7 @@
 
 import pathlib as _pathlib
 
-__version__ = "0.1.0"
+from keras_dynfilter.version import __version__  # noqa: E402
 
 # `export/` and `custom_ops/` are folders of this package in a wheel and lie beside it in a checkout.
 # Extending the search path gives both the same import names, keras_dynfilter.export and keras_dynfilter.custom_ops.

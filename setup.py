@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packages `export/` and `custom_ops/` inside keras_dynfilter, and builds the ops where that is possible.
+
+The ops belong to one version of TensorFlow. With `pip install --no-build-isolation .` TensorFlow is here and they are
+built into the package; otherwise (no TensorFlow, no compiler) the package installs all the same and builds them at
+their first use.
+"""
+
+import importlib.util
+import pathlib
+import shutil
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = pathlib.Path(__file__).resolve().parent
+
+
+class BuildOps(build_ext):
+    def run(self):
+        if self.editable_mode:
+            return
+        spec = importlib.util.spec_from_file_location("keras_dynfilter_build", ROOT / "custom_ops" / "build.py")
+        build = importlib.util.module_from_spec(spec)
+        import sys
+
+        sys.modules[spec.name] = build
+        spec.loader.exec_module(build)
+        try:
+            tensorflow = build.TensorFlow.installed()
+            libraries = build.build(tensorflow, progress=print)
+        except (build.BuildError, ImportError) as error:
+            print(f"keras_dynfilter: the ops are not built now but at their first use: {error}")
+            return
+        folder = pathlib.Path(self.build_lib) / "keras_dynfilter" / "custom_ops" / "lib" / tensorflow.version
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in (libraries.ops, libraries.xla):
+            if path is not None:
+                shutil.copy2(path, folder)
+
+    def get_outputs(self):
+        return []
+
+
+has_tensorflow = importlib.util.find_spec("tensorflow") is not None
+
+setup(
+    packages=[
+        *find_packages(include=["keras_dynfilter", "keras_dynfilter.*"]),
+        "keras_dynfilter.export",
+        "keras_dynfilter.custom_ops",
+    ],
+    package_dir={"keras_dynfilter.export": "export", "keras_dynfilter.custom_ops": "custom_ops"},
+    package_data={"keras_dynfilter.custom_ops": ["cc/*.h", "cc/*/*"]},
+    ext_modules=[Extension("keras_dynfilter.custom_ops.lib", [])] if has_tensorflow else [],
+    cmdclass={"build_ext": BuildOps},
+)
