@@ -26,7 +26,8 @@ class Smoothness(keras.regularizers.Regularizer):
     Args:
         weight: Non-negative number, the factor of the penalty.
         norm: `"l2"` or `"l1"`.
-        data_format: `"channels_last"` or `"channels_first"`; None: `keras.backend.image_data_format()`.
+        data_format: Layout of the filters, `"channels_last"` or `"channels_first"`; None:
+            `keras.backend.image_data_format()`.
 
     Raises:
         ValueError: An argument is not as described, or the filters do not have rank 4.

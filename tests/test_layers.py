@@ -68,18 +68,15 @@ def filters_shape(layer, image):
 
 def generator_for(layer, image):
     if isinstance(layer, DynamicLocalFilter2D):
-        strides, padding = layer.strides, layer.padding
-        convolution = dict(strides=strides, padding=padding) if padding == "same" else dict(padding=padding)
-        if padding == "valid":  # reads the window that the layer reads
-            return keras.Sequential(
-                [
-                    keras.layers.Conv2D(2, layer.kernel_size, dilation_rate=layer.dilation_rate, padding="valid"),
-                    keras.layers.Conv2D(layer.filter_channels(), 1, strides=strides),
-                ]
-            )
-        return keras.layers.Conv2D(layer.filter_channels(), 3, **convolution)
+        # Two of them, as Keras has no convolution with strides and dilation.
+        window = keras.layers.Conv2D(2, layer.kernel_size, padding=layer.padding, dilation_rate=layer.dilation_rate)
+        return keras.Sequential([window, keras.layers.Conv2D(layer.filter_channels(), 1, strides=layer.strides)])
     pool, dense = keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(layer.filter_channels(image[-1]))
     return keras.Sequential([pool, dense])
+
+
+def local(**options):
+    return DynamicLocalFilter2D(**{"kernel_size": 3, **options})
 
 
 def random(*shape):
@@ -140,6 +137,17 @@ def test_unknown_sizes(cls, arguments, image, data_format):
 
     given = [random(2, *formatted(image, data_format)), random(2, *filter_shape)]
     np.testing.assert_allclose(model(given), layer(given), rtol=1e-6, atol=1e-6)
+
+
+@every_case
+def test_empty_batch(cls, arguments, image):
+    layer = cls(**arguments)
+    inputs, filters = tf.zeros((0, *image)), tf.zeros((0, *filters_shape(layer, image)))
+    with tf.GradientTape() as tape:
+        tape.watch([inputs, filters])
+        output = layer([inputs, filters])
+    assert tuple(output.shape) == tuple(layer.compute_output_shape([inputs.shape, filters.shape]))
+    assert [gradient.shape for gradient in tape.gradient(output, [inputs, filters])] == [inputs.shape, filters.shape]
 
 
 @every_case
@@ -222,6 +230,25 @@ def test_supports_jit_asks_the_library_when_asked(monkeypatch):
     assert layer.supports_jit is False
 
 
+@pytest.mark.skipif(keras.__version__.startswith("2."), reason="Keras 2 does not ask")
+def test_keras_turns_jit_off_without_xla_kernels(monkeypatch):
+    monkeypatch.setattr(_library, "supports_jit", lambda: False)
+    model = keras.Sequential([keras.Input((4, 4, 1)), local(generator=keras.layers.Conv2D(9, 1))])
+    with pytest.warns(UserWarning, match="doesn't support `jit_compile=True`"):
+        model.compile("sgd", "mse", jit_compile=True)
+    assert not model.jit_compile
+
+
+@every_layer
+def test_models_without_a_known_input_shape_train(cls):
+    probe = cls(3)
+    model = keras.Sequential([cls(3, generator=generator_for(probe, (5, 6, 1)))])
+    model.compile("sgd", "mse")
+    images = random(4, 5, 6, 1)
+    model.fit(images, images, batch_size=4, verbose=0)
+    assert len(model.trainable_weights) == (4 if cls is DynamicLocalFilter2D else 2)
+
+
 def test_filters_regularizer_adds_the_mean_over_the_batch():
     image, filters = random(4, 5, 6, 1), random(4, 5, 6, 10)
     layer = DynamicLocalFilter2D(3, dynamic_bias="after", filters_regularizer=keras.regularizers.L2(0.5))
@@ -239,10 +266,6 @@ def test_docstring_example(cls):
     assert results.attempted >= 2
 
 
-def local(**options):
-    return DynamicLocalFilter2D(**{"kernel_size": 3, **options})
-
-
 CONSTRUCTOR_ERRORS = {
     "even window": (lambda: local(kernel_size=4), r"Expected `kernel_size` to be odd.* kernel_size=\(4, 4\)"),
     "even depthwise": (lambda: DynamicDepthwiseConv2D(2), r"Expected `kernel_size` to be odd"),
@@ -254,7 +277,10 @@ CONSTRUCTOR_ERRORS = {
     "heads": (lambda: local(heads=0), r"Expected `heads` to be a positive integer.* heads=0"),
     "maps": (lambda: local(output_maps=1.5), r"Expected `output_maps` to be a positive integer.*=1\.5"),
     "conv maps": (lambda: DynamicConv2D(3, output_maps=0), r"Expected `output_maps` to be a positive integer.*=0"),
-    "normalization": (lambda: local(normalization="l2"), r"Expected `normalization` to be one of None, 'softmax'.*'l2'"),
+    "normalization": (
+        lambda: local(normalization="l2"),
+        r"Expected `normalization` to be one of None, 'softmax'.*'l2'",
+    ),
     "separable": (lambda: local(separable="yes"), r"Expected `separable` to be one of False, True.*'yes'"),
     "bias": (lambda: local(dynamic_bias=True), r"Expected `dynamic_bias` to be one of None, 'before', 'after'.*=True"),
     "generator": (lambda: local(generator="conv"), r"Expected `generator` to be None or a Keras layer.*'conv'"),

@@ -146,11 +146,10 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
         if not self.separable:
             return self._pass(inputs, filters, self.kernel_size)
         kernel_h, kernel_w = self.kernel_size
-        batch, height, width, _ = _composite.sizes(filters)
-        parts = tf.split(
-            tf.reshape(filters, [batch, height, width, -1, kernel_h + kernel_w]), self.kernel_size, axis=-1
-        )
-        vertical, horizontal = (tf.reshape(part, [batch, height, width, -1]) for part in parts)
+        groups = self.output_maps * self.heads
+        positions = _composite.sizes(filters)[:3]
+        parts = tf.split(tf.reshape(filters, [*positions, groups, kernel_h + kernel_w]), self.kernel_size, axis=-1)
+        vertical, horizontal = (tf.reshape(part, [*positions, groups * part.shape[-1]]) for part in parts)
         return self._pass(self._pass(inputs, vertical, (kernel_h, 1)), horizontal, (1, kernel_w))
 
     def _pass(self, inputs, filters, kernel_size):
