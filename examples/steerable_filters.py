@@ -73,8 +73,9 @@ def load_images(args):
 
     Test patches and picture come from photographs that are not trained on.
     """
+    tests = min(256, args.patches)
     if args.images == "noise":
-        train, test = data.noise_patches(args.patches, seed=args.seed), data.noise_patches(256, seed=args.seed + 1)
+        train, test = (data.noise_patches(count, seed=args.seed + i) for i, count in enumerate((args.patches, tests)))
         return train, test, data.noise_patches(1, 128, seed=args.seed + 2)
     if args.images == "photos":
         images = data.load_photographs()
@@ -85,7 +86,7 @@ def load_images(args):
         if len(images) == 1:
             print("One image only: training and test patches both come from it.")
     train = data.sample_patches(images[:-held_out] or images, args.patches, seed=args.seed)
-    test = data.sample_patches(images[-held_out:], 256, seed=args.seed + 1)
+    test = data.sample_patches(images[-held_out:], tests, seed=args.seed + 1)
     picture = images[-1]
     top, left = (max(0, extent - 512) // 2 for extent in picture.shape)
     picture = picture[top : top + 512, left : left + 512]
@@ -128,7 +129,7 @@ class FilterCorrelation(keras.callbacks.Callback):
 
 def squared_error(model, images, args):
     """Mean squared error per pixel on triples from `images`, and that of an image of zeros."""
-    test = data.steerable_triples(images, batch_size=64, steps=len(images) // 64 * 4, seed=args.seed + 1)
+    test = data.steerable_triples(images, batch_size=64, steps=max(1, len(images) // 16), seed=args.seed + 1)
     error = model.evaluate(test, verbose=0)
     zeros = np.mean([np.mean(np.square(results)) for _, results in test.as_numpy_iterator()])
     return float(error), float(zeros)
@@ -136,7 +137,7 @@ def squared_error(model, images, args):
 
 def draw(model, picture, path, degrees=139.2):
     """The figure: learned beside true filters, and a photograph that was filtered with both."""
-    figure = visualize.new_figure(13, 9)
+    figure = visualize.new_figure(13, 8.6)
     figure.suptitle("A steerable filter, learned from images, angles and results", fontsize="x-large")
     top, bottom = figure.subfigures(2, 1, height_ratios=[1, 0.85])
     learned, true = filters_at(model, DEGREES)
@@ -149,7 +150,7 @@ def draw(model, picture, path, degrees=139.2):
     difference = result - target
     times = 10 ** max(0, math.floor(math.log10(np.abs(target).max() / max(np.abs(difference).max(), 1e-9))))
     panel = {
-        "image, not trained on": picture,
+        "image": picture,
         f"filtered at {degrees:g}°, learned": result,
         f"filtered at {degrees:g}°, true": target,
         f"(learned - true) × {times}": times * difference,
@@ -159,13 +160,12 @@ def draw(model, picture, path, degrees=139.2):
 
 
 def write_exports(model, args):
-    """Exports `model`, prints the reports and returns them by format."""
+    """Exports `model`, which prints the reports; returns them by format."""
     reports = {}
     for kind in args.export:
         from keras_dynfilter import export
 
         report = export.export(model, str(args.out / EXPORTS[kind]), format=kind)
-        print(f"\n{report}")
         reports[kind] = report.to_dict()
     return reports
 

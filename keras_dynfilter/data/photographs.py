@@ -2,6 +2,7 @@
 """Grey photographs and patches of them. The default ones lie inside the scikit-image wheel: nothing is downloaded."""
 
 import pathlib
+from io import BytesIO
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def load_folder(path, smallest=64):
         if file.suffix.lower() not in SUFFIXES:
             continue
         try:
-            image = _grey(io.imread(file))
+            image = _grey(io.imread(BytesIO(file.read_bytes())))  # a decoder that fails leaves no file open
         except Exception as error:  # whatever the decoder raises, the file is what the reader has to look at
             raise ValueError(f"Expected {file} to be an image. Received: {error}") from error
         if min(image.shape) >= smallest:
