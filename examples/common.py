@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_dynfilter
+from keras_dynfilter import info
 
 
 def positive_int(text):
@@ -37,11 +38,16 @@ def write_json(path, content):
 
 
 def circumstances():
-    """What has to be known beside the figures of a run: the command, the versions, the machine."""
+    """What has to be known beside the figures of a run: the command, the versions, the machine, what the ops run on."""
     versions = {"python": platform.python_version(), "keras-dynfilter": keras_dynfilter.__version__}
     for module in (tf, keras, np):
         versions[module.__name__] = module.__version__
-    return {"command": shlex.join(["python", *sys.argv]), "versions": versions, "machine": machine()}
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "versions": versions,
+        "machine": machine(),
+        "installation": info.report(),
+    }
 
 
 def machine():

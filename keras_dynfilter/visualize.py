@@ -23,7 +23,7 @@ def new_figure(width, height):
     except ImportError as error:
         raise ImportError(
             "keras_dynfilter.visualize needs matplotlib. Install it with the extra `examples`: "
-            "pip install 'keras-dynfilter[examples]'"
+            "pip install 'keras_dynfilter[examples]'"
         ) from error
     return Figure(figsize=(width, height), layout="constrained")
 
