@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from keras_dynfilter.export import _signature
 from keras_dynfilter.export.report import ExportError, OutputCheck, Validation
-from keras_dynfilter.ops import implementation
+from keras_dynfilter.ops import _dispatch
 
 BATCH_SIZES = (1, 2, 5)
 IMAGE_SIZES = ((32, 32), (33, 47), (7, 5), (64, 96))  # odd, smaller than many windows, divisible by much
@@ -113,7 +113,7 @@ def _stored(dtype):
 def _reference(model, signature, cases):
     """Outputs of the model by case, and the reason for each case that it refuses."""
     expected, skipped = {}, {}
-    with implementation("auto"), _full_float32():
+    with _full_float32():
         for text, arrays in cases.items():
             tensors = {name: tf.cast(arrays[name], spec.dtype) for name, spec in signature.specs.items()}
             try:
@@ -128,7 +128,9 @@ def _reference(model, signature, cases):
 def _implementation():
     """What the reference ran on; the library was loaded if the model asked for it, and is not built for this."""
     library = sys.modules.get("keras_dynfilter.ops._library")
-    return "native" if library is not None and library.load().ops is not None else "composite"
+    if _dispatch.requested()[0] == "composite" or library is None or library.load().ops is None:
+        return "composite"
+    return "native"
 
 
 @contextlib.contextmanager

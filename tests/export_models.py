@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small models that the export tests share."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_dynfilter import ops
+
+
+@keras.saving.register_keras_serializable("keras_dynfilter_tests")
+class Apply(keras.layers.Layer):
+    """Calls one op of the package on its inputs."""
+
+    def __init__(self, op, options=None, **kwargs):
+        super().__init__(**kwargs)
+        self.op, self.options = op, dict(options or {})
+
+    def call(self, inputs):
+        return getattr(ops, self.op)(*inputs, **self.options)
+
+    def get_config(self):
+        return {**super().get_config(), "op": self.op, "options": self.options}
+
+
+@keras.saving.register_keras_serializable("keras_dynfilter_tests")
+class Banks(keras.layers.Layer):
+    """Reshapes the channels of `[batch, height, width, channels]` to `shape`."""
+
+    def __init__(self, shape, **kwargs):
+        super().__init__(**kwargs)
+        self.shape_ = tuple(shape)
+
+    def call(self, inputs):
+        return tf.reshape(inputs, tf.concat([tf.shape(inputs)[:3], self.shape_], axis=0))
+
+    def get_config(self):
+        return {**super().get_config(), "shape": self.shape_}
+
+
+def spatial(image, channels, strides=1):
+    """Filters of every position: a strided convolution of 1 x 1, whose sizes are those of the ops."""
+    return keras.layers.Conv2D(channels, 1, strides=strides, name="spatial")(image)
+
+
+def per_sample(image, *shape):
+    pooled = keras.layers.GlobalAveragePooling2D()(image)
+    return keras.layers.Reshape(shape)(keras.layers.Dense(int(np.prod(shape)))(pooled))
+
+
+def local_filter(kernel_size=3, strides=1, heads=1, size=(None, None), **options):
+    image = keras.Input((*size, 4), name="image")
+    filters = spatial(image, heads * kernel_size**2, strides)
+    if options.get("padding") == "valid":
+        filters = keras.layers.Cropping2D((kernel_size // 2) * options.get("dilation_rate", 1))(filters)
+    options = {"kernel_size": kernel_size, "strides": strides, "heads": heads, **options}
+    return keras.Model(image, Apply("local_filter2d", options, name="filtered")([image, filters]))
+
+
+def local_filter_channels_first():
+    image = keras.Input((4, None, None), name="image")
+    filters = keras.Input((9, None, None), name="filters")
+    options = {"kernel_size": 3, "data_format": "channels_first"}
+    return keras.Model([image, filters], Apply("local_filter2d", options, name="filtered")([image, filters]))
+
+
+def depthwise():
+    image = keras.Input((None, None, 4), name="image")
+    options = {"strides": (2, 1), "dilation_rate": 2}
+    layer = Apply("dynamic_depthwise_conv2d", options, name="filtered")
+    return keras.Model(image, layer([image, per_sample(image, 5, 3, 4)]))
+
+
+def ddf(combine="mul", heads=1):
+    image = keras.Input((None, None, 4), name="image")
+    filters = [per_sample(image, 3, 3, 4), spatial(image, 9 * heads)]
+    layer = Apply("ddf2d", {"combine": combine, "heads": heads}, name="filtered")
+    return keras.Model(image, layer([image, *filters]))
+
+
+def dynamic_conv(padding="same"):
+    image = keras.Input((None, None, 4), name="image")
+    layer = Apply("dynamic_conv2d", {"strides": 2, "padding": padding}, name="filtered")
+    return keras.Model(image, layer([image, per_sample(image, 3, 3, 4, 2)]))
+
+
+def local_conv():
+    image = keras.Input((None, None, 2), name="image")
+    filters = Banks((3, 3, 2, 3))(spatial(image, 54))
+    return keras.Model(image, Apply("local_conv2d", name="filtered")([image, filters]))
+
+
+def two_by_name():
+    """Dicts in and out."""
+    inputs = {"image": keras.Input((None, None, 2), name="image"), "guide": keras.Input((None, None, 3), name="guide")}
+    filters = spatial(inputs["guide"], 9)
+    filtered = Apply("local_filter2d", {"kernel_size": 3})([inputs["image"], filters])
+    return keras.Model(inputs, {"filtered": filtered, "mean": keras.layers.GlobalAveragePooling2D()(filtered)})
+
+
+@keras.saving.register_keras_serializable("keras_dynfilter_tests")
+class Subclassed(keras.Model):
+    """Two arguments, outputs without names."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = keras.layers.Conv2D(9, 3, padding="same")
+        self.apply = Apply("local_filter2d", {"kernel_size": 3})
+
+    def call(self, image, guide, training=None):
+        filtered = self.apply([image, self.filters(guide)])
+        return filtered, filtered * 2.0
+
+
+def subclassed():
+    model = Subclassed()
+    model(tf.zeros((1, 8, 8, 2)), tf.zeros((1, 8, 8, 3)))
+    return model
+
+
+def run(model, *inputs):
+    """Outputs of the model as a list of arrays."""
+    return [np.asarray(value) for value in tf.nest.flatten(model(*inputs, training=False))]

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exported files compute what their models compute, and the report says so."""
+
+import json
+import pathlib
+import textwrap
+
+import export_models as models
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_dynfilter import export, layers
+
+MODELS = {
+    "local": lambda: models.local_filter(),
+    "local, 5x5, softmax, stride 2, 2 heads": lambda: models.local_filter(5, 2, 2, normalization="softmax"),
+    "local, dilation 3, valid, fixed size": lambda: models.local_filter(
+        dilation_rate=3, padding="valid", size=(19, 11)
+    ),
+    "local, channels first": models.local_filter_channels_first,
+    "depthwise": models.depthwise,
+    "ddf, mul": models.ddf,
+    "ddf, add, 2 heads": lambda: models.ddf("add", 2),
+    "conv": models.dynamic_conv,
+    "conv, valid": lambda: models.dynamic_conv("valid"),
+    "local conv": models.local_conv,
+}
+
+
+@pytest.fixture
+def onnxruntime():
+    pytest.importorskip("tf2onnx")
+    return pytest.importorskip("onnxruntime")
+
+
+def session(onnxruntime, path):
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_op_in_onnx(name, onnxruntime, tmp_path):
+    model = MODELS[name]()
+    report = export.export(model, tmp_path / "model.onnx", format="onnx", verbose=False)
+    assert report.passed and not report.validation.skipped
+    loaded = session(onnxruntime, report.path)
+    rng = np.random.default_rng(1)
+    shapes = [[size or extra for size, extra in zip(value.shape, (3, 19, 11, 19))] for value in model.inputs]
+    if model.inputs[0].shape[1] == 4:  # channels first
+        shapes = [[3, shape[1], 19, 11] for shape in shapes]
+    inputs = [rng.standard_normal(shape).astype("float32") for shape in shapes]
+    found = loaded.run(None, {value.name: array for value, array in zip(loaded.get_inputs(), inputs)})
+    expected = models.run(model, inputs if len(inputs) > 1 else inputs[0])
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: layers.DynamicLocalFilter2D(3, padding="same", generator=keras.layers.Conv2D(9, 3, padding="same")),
+        lambda: layers.DynamicLocalFilter2D(
+            5,
+            padding="same",
+            normalization="softmax",
+            separable=True,
+            dynamic_bias="after",
+            generator=keras.layers.Conv2D(11, 1),
+        ),
+    ],
+)
+def test_layers_in_onnx(layer, onnxruntime, tmp_path):
+    image = keras.Input((None, None, 2), name="image")
+    model = keras.Model(image, layer()(image))
+    assert export.export(model, tmp_path / "model.onnx", format="onnx", verbose=False).passed
+
+
+@pytest.mark.parametrize("opset", [15, 16, 17, 18])
+def test_opsets(opset, onnxruntime, tmp_path):
+    import onnx
+
+    report = export.export(models.depthwise(), tmp_path / "m.onnx", format="onnx", opset=opset, verbose=False)
+    stored = onnx.load(report.path)
+    assert report.opset == opset
+    assert {entry.domain: entry.version for entry in stored.opset_import}[""] == opset
+    assert {node.domain for node in stored.graph.node} == {""}
+    assert sum(report.nodes.values()) >= len(stored.graph.node)
+
+
+def test_newest_opset_is_the_default(onnxruntime, tmp_path):
+    report = export.export(models.depthwise(), tmp_path / "m.onnx", format="onnx", validate=False, verbose=False)
+    assert report.opset == export.FORMATS["onnx"].opsets[-1] == 18
+
+
+def test_names_and_axes_in_onnx(onnxruntime, tmp_path):
+    report = export.export(models.two_by_name(), tmp_path / "m.onnx", format="onnx", verbose=False)
+    loaded = session(onnxruntime, report.path)
+    inputs = {value.name: value.shape for value in loaded.get_inputs()}
+    assert inputs == {
+        "image": ["batch", "image_height", "image_width", 2],
+        "guide": ["batch", "guide_height", "guide_width", 3],
+    }
+    outputs = {value.name: value.shape for value in loaded.get_outputs()}
+    assert outputs == {"filtered": ["batch", "filtered_height", "filtered_width", 2], "mean": ["batch", 2]}
+    assert {name: shape for name, (_, shape) in report.outputs.items()} == outputs
+
+
+def test_subclassed_model_with_two_arguments(onnxruntime, tmp_path):
+    model = models.subclassed()
+    with pytest.raises(ValueError, match="input_signature"):
+        export.export(model, tmp_path / "m.onnx", format="onnx")
+    signature = {"image": tf.TensorSpec((None, None, None, 2)), "guide": tf.TensorSpec((None, None, None, 3))}
+    report = export.export(model, tmp_path / "m.onnx", format="onnx", input_signature=signature, verbose=False)
+    assert report.passed
+    assert list(report.inputs) == ["image", "guide"] and list(report.outputs) == ["output_0", "output_1"]
+
+
+def test_sequential_model_and_fixed_size(onnxruntime, tmp_path):
+    model = keras.Sequential([keras.Input((None, None, 3), name="photo"), keras.layers.Conv2D(2, 3, name="edges")])
+    report = export.export(model, tmp_path / "m.onnx", format="onnx", input_size=(12, 17), verbose=False)
+    assert report.inputs == {"photo": ("float32", ["batch", 12, 17, 3])}
+    assert report.outputs == {"edges": ("float32", ["batch", 10, 15, 2])}
+    assert report.validation.cases == ["1x12x17x3", "2x12x17x3", "5x12x17x3"]
+
+
+def test_infinite_filter_beside_the_border(onnxruntime, tmp_path):
+    """The tap lies outside the image, so it is skipped; an exporter that multiplies by zero instead makes a NaN."""
+    image, filters = keras.Input((None, None, 1), name="image"), keras.Input((None, None, 9), name="filters")
+    model = keras.Model([image, filters], models.Apply("local_filter2d", {"kernel_size": 3})([image, filters]))
+    sample = {"image": np.ones((1, 4, 5, 1), "float32"), "filters": np.ones((1, 4, 5, 9), "float32")}
+    sample["filters"][0, 0, 0, 0] = np.inf
+    report = export.export(model, tmp_path / "m.onnx", format="onnx", sample_inputs=sample, verbose=False)
+    assert "1x4x5x1, 1x4x5x9" in report.validation.cases
+    (found,) = session(onnxruntime, report.path).run(None, sample)
+    assert np.isfinite(found).all()
+
+
+def test_excluded_branch_of_where_stays_excluded(onnxruntime, tmp_path):
+    """Not only in our ops: a guarded division of the user's own must not become NaN."""
+
+    @keras.saving.register_keras_serializable("keras_dynfilter_tests")
+    class Guarded(keras.layers.Layer):
+        def call(self, x):
+            return tf.where(x > 0.0, 1.0 / x, 0.0)
+
+    values = keras.Input((3,), name="values")
+    sample = {"values": np.array([[0.0, 2.0, -1.0]], "float32")}
+    model = keras.Model(values, Guarded()(values))
+    report = export.export(model, tmp_path / "m.onnx", format="onnx", sample_inputs=sample, verbose=False)
+    np.testing.assert_array_equal(session(onnxruntime, report.path).run(None, sample)[0], [[0.0, 0.5, 0.0]])
+
+
+def test_half_precision_in_onnx(onnxruntime, tmp_path):
+    image = keras.Input((None, None, 4), name="image")
+    filters = keras.layers.Conv2D(9, 3, padding="same", dtype="mixed_float16")(image)
+    layer = models.Apply("local_filter2d", {"kernel_size": 3}, dtype="mixed_float16")
+    report = export.export(
+        keras.Model(image, layer([image, filters])), tmp_path / "m.onnx", format="onnx", verbose=False
+    )
+    assert report.passed and report.validation.outputs[0].dtype == "float16"
+    assert "float16" in report.validation.reason
+
+
+def test_model_that_refuses_some_sizes(onnxruntime, tmp_path):
+    image = keras.Input((None, None, 2), name="image")
+    down = keras.layers.AveragePooling2D(2)(image)
+    model = keras.Model(image, keras.layers.Add()([keras.layers.UpSampling2D(2)(down), image]))
+    report = export.export(model, tmp_path / "m.onnx", format="onnx", verbose=False)
+    assert report.passed and set(report.validation.skipped) == {"2x33x47x2", "5x7x5x2"}
+    with pytest.raises(export.ExportError, match="refuses all inputs"):
+        export.export(model, tmp_path / "n.onnx", format="onnx", image_sizes=[(7, 5)])
+    assert not (tmp_path / "n.onnx").exists()
+
+
+def test_saved_model_runs_without_the_package(python, tmp_path):
+    model = models.two_by_name()
+    report = export.export(model, tmp_path / "model", verbose=False)
+    assert report.passed and report.format == "saved_model" and "saved_model.pb" in report.bytes
+    assert list(report.inputs) == ["image", "guide"]
+    rng = np.random.default_rng(2)
+    inputs = {name: rng.standard_normal((2, 9, 14, c)).astype("float32") for name, c in (("image", 2), ("guide", 3))}
+    expected = model(inputs, training=False)
+    np.savez(tmp_path / "inputs.npz", **inputs)
+    np.savez(tmp_path / "expected.npz", **{name: np.asarray(value) for name, value in expected.items()})
+    code = f"""
+        import sys
+        sys.modules["keras_dynfilter"] = None
+        import numpy as np, tensorflow as tf
+        serve = tf.saved_model.load({str(tmp_path / "model")!r}).signatures["serving_default"]
+        found = serve(**{{k: tf.constant(v) for k, v in np.load({str(tmp_path / "inputs.npz")!r}).items()}})
+        expected = np.load({str(tmp_path / "expected.npz")!r})
+        assert sorted(found) == sorted(expected), sorted(found)
+        for name in expected:
+            np.testing.assert_allclose(found[name].numpy(), expected[name], rtol=1e-4, atol=1e-6)
+    """
+    done = python("-I", "-c", textwrap.dedent(code))
+    assert done.returncode == 0, done.stderr
+
+
+def test_native_saved_model(native_library, tmp_path):
+    report = export.export(models.local_filter(), tmp_path / "native", ops="native", verbose=False)
+    assert report.passed
+    assert not all(hasattr(tf.raw_ops, op) for op in report.nodes)
+
+
+def test_saved_model_replaces_only_a_saved_model(tmp_path):
+    model = models.local_filter(size=(8, 8))
+    (tmp_path / "model").mkdir()
+    with pytest.raises(ValueError, match="a SavedModel to replace"):
+        export.export(model, tmp_path / "model")
+    for _ in range(2):
+        report = export.export(model, tmp_path / "new", validate=False, verbose=False)
+        assert report.passed is None and "skipped" in str(report)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "new"]
+
+
+def test_report(onnxruntime, tmp_path, capsys):
+    report = export.export(models.local_filter(), tmp_path / "m.onnx", format="onnx")
+    assert str(report) in capsys.readouterr().out
+    report.to_json(tmp_path / "report.json")
+    stored = json.loads((tmp_path / "report.json").read_text())
+    assert stored["passed"] is True and stored["opset"] == 18
+    assert stored["bytes"] == {"m.onnx": (tmp_path / "m.onnx").stat().st_size}
+    assert {"python", "keras", "tensorflow", "numpy", "onnx", "tf2onnx"} == set(stored["versions"])
+    assert set(stored["seconds"]) == {"trace", "write", "validate"}
+    (check,) = stored["validation"]["outputs"]
+    assert (
+        check["name"] == "filtered" and check["passed"] and 0 <= check["max_rel"] <= stored["validation"]["tolerance"]
+    )
+    assert stored["validation"]["cases"] == ["1x32x32x4", "2x33x47x4", "5x7x5x4", "1x64x96x4"]
+
+
+def test_import_stays_light(python):
+    code = (
+        "import sys; from keras_dynfilter import export; print({'onnx', 'tf2onnx', 'onnxruntime'} & set(sys.modules))"
+    )
+    done = python("-c", code)
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_documentation_has_the_table():
+    page = pathlib.Path(__file__).parent.parent / "docs" / "export.md"
+    assert export.formats.table() in page.read_text()

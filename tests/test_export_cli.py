@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line of the exporter."""
+
+import json
+
+import export_models as models
+import keras
+import pytest
+
+from keras_dynfilter import export, layers
+from keras_dynfilter.export import _cli, _onnx
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A model of the package's own layers: nothing needs registering to load it."""
+    path = tmp_path_factory.mktemp("cli") / "model.keras"
+    image = keras.Input((None, None, 2), name="image")
+    generator = keras.layers.Conv2D(9, 3, padding="same")
+    keras.Model(image, layers.DynamicLocalFilter2D(3, padding="same", generator=generator)(image)).save(path)
+    return path
+
+
+@pytest.fixture
+def onnx():
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("tf2onnx")
+
+
+def command(*arguments):
+    """Exit status of the command line, in this process."""
+    try:
+        return _cli.main([str(argument) for argument in arguments])
+    except SystemExit as stopped:
+        return stopped.code
+
+
+def test_in_a_process_of_its_own(onnx, python, saved, tmp_path):
+    out, report = tmp_path / "m.onnx", tmp_path / "report.json"
+    module = ("-m", "keras_dynfilter.export", str(saved), "--out", str(out), "--format")
+    done = python(*module, "onnx", "--opset", "17", "--report", str(report))
+    assert done.returncode == 0, done.stderr
+    assert "validated   passed" in done.stdout and out.is_file()
+    assert json.loads(report.read_text())["opset"] == 17
+    done = python(*module, "onnix")
+    assert done.returncode == 2 and "Did you mean 'onnx'?" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_saved_model_beside_the_model(saved, capsys):
+    assert command(saved, "--no-validate", "--input-size", "16x24") == 0
+    assert (saved.with_suffix("") / "saved_model.pb").is_file()
+    out = capsys.readouterr().out
+    assert "[batch, 16, 24, 2]" in out and "skipped" in out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--ops", "nativ"], "Did you mean 'native'?"),
+        (["--no-validat"], "Did you mean '--no-validate'?"),
+        (["--input-size", "16"], "expected HxW"),
+        (["--opset", "9"], "saved_model has no opsets"),
+        (["--out", "nowhere.onnx"], "for saved_model"),
+        (["--report", "/no/such/folder/report.json"], "--report"),
+    ],
+)
+def test_wrong_usage(arguments, message, saved, capsys):
+    assert command(saved, *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_wrong_model_files(saved, tmp_path, capsys):
+    assert command(tmp_path / "missing.keras") == 2
+    assert "No such file" in capsys.readouterr().err
+    assert command(tmp_path / "model.h5") == 2
+    assert "Expected a .keras file" in capsys.readouterr().err
+    (tmp_path / "broken.keras").write_bytes(b"not a model")
+    assert command(tmp_path / "broken.keras") == 1
+    assert "cannot be loaded" in capsys.readouterr().err
+
+
+def test_unwritable_place(saved, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert command(saved, "--out", tmp_path / "file" / "model") == 2
+    assert "a folder that can be written" in capsys.readouterr().err
+
+
+def test_unknown_layer(python, tmp_path):
+    models.local_filter().save(tmp_path / "custom.keras")
+    done = python("-m", "keras_dynfilter.export", str(tmp_path / "custom.keras"))
+    assert done.returncode == 1 and "a layer that is not known here" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_model_with_code_of_its_own(tmp_path, capsys):
+    x = keras.Input((3,))
+    path = tmp_path / "lambda.keras"
+    keras.Model(x, keras.layers.Lambda(lambda v: v * 2.0, output_shape=(3,))(x)).save(path)
+    assert command(path, "--no-validate") == 1
+    assert "--unsafe" in capsys.readouterr().err
+    assert command(path, "--no-validate", "--unsafe") == 0
+
+
+def test_failed_validation(onnx, saved, monkeypatch, tmp_path, capsys):
+    write = _onnx.write
+
+    def wrong(traced, path, opset):
+        nodes = write(traced, path, opset)
+        path.write_bytes(path.read_bytes()[:-50])
+        return nodes
+
+    monkeypatch.setattr(_onnx, "write", wrong)
+    report = tmp_path / "report.json"
+    assert command(saved, "--format", "onnx", "--out", tmp_path / "m.onnx", "--report", report) == 1
+    assert "FAILED" in capsys.readouterr().err
+    assert json.loads(report.read_text())["passed"] is False and not (tmp_path / "m.onnx").exists()
+
+
+def test_help_holds_the_table(capsys):
+    assert command("--help") == 0
+    assert export.formats.table() in capsys.readouterr().out

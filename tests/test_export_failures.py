@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What cannot be exported, or comes out wrong, fails loudly and leaves nothing behind."""
+
+import importlib.util
+
+import export_models as models
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_dynfilter
+from keras_dynfilter import export
+from keras_dynfilter.export import _onnx
+
+
+@pytest.fixture(scope="module")
+def model():
+    return models.local_filter(size=(8, 8))
+
+
+@pytest.fixture
+def onnx():
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("tf2onnx")
+    return pytest.importorskip("onnx")
+
+
+def _scaled(onnx, path):
+    stored = onnx.load(path)
+    weights = next(t for t in stored.graph.initializer if len(t.dims) == 4)
+    weights.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weights) * np.float32(1.01), weights.name))
+    onnx.save(stored, path)
+
+
+def _truncated(onnx, path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _static(onnx, path):
+    stored = onnx.load(path)
+    stored.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(stored, path)
+
+
+def _renamed(onnx, path):
+    stored = onnx.load(path)
+    (output,) = stored.graph.output
+    node = next(node for node in stored.graph.node if output.name in node.output)
+    node.output[0] = output.name = "other"
+    onnx.save(stored, path)
+
+
+@pytest.mark.parametrize(
+    "damage, problem",
+    [
+        (_scaled, "relative difference above"),
+        (_truncated, "the runtime failed"),
+        (_static, "the runtime failed|should have sizes"),
+        (_renamed, "the file lacks it"),
+    ],
+)
+def test_wrong_file_is_found_and_removed(damage, problem, onnx, model, monkeypatch, tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"an earlier, good file")
+    write = _onnx.write
+
+    def wrong(traced, staged, opset):
+        nodes = write(traced, staged, opset)
+        damage(onnx, staged)
+        return nodes
+
+    monkeypatch.setattr(_onnx, "write", wrong)
+    with pytest.raises(export.ValidationError, match=problem) as raised:
+        export.export(model, path, format="onnx")
+    report = raised.value.report
+    assert report.passed is False and not report.to_dict()["validation"]["passed"]
+    assert path.read_bytes() == b"an earlier, good file"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_tolerance_decides(onnx, model, monkeypatch, tmp_path):
+    write = _onnx.write
+    monkeypatch.setattr(_onnx, "write", lambda *args: (write(*args), _scaled(onnx, args[1]))[0])
+    report = export.export(model, tmp_path / "m.onnx", format="onnx", tolerance=0.1, verbose=False)
+    assert 1e-3 < report.validation.outputs[0].max_rel < 0.1
+
+
+def test_op_that_onnx_lacks(onnx, tmp_path):
+    @keras.saving.register_keras_serializable("keras_dynfilter_tests")
+    class Gamma(keras.layers.Layer):
+        def call(self, x):
+            return tf.math.igamma(x, x) + tf.math.igamma(x, 2.0 * x)
+
+    x = keras.Input((3,))
+    with pytest.raises(export.ExportError, match=r"opset 18 lacks: Igamma \(2\)"):
+        export.export(keras.Model(x, Gamma()(x)), tmp_path / "m.onnx", format="onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_compiled_op_that_stays(native_library, tmp_path):
+    """A layer that insists on the compiled op keeps it out of a portable file."""
+
+    @keras.saving.register_keras_serializable("keras_dynfilter_tests")
+    class Insists(models.Apply):
+        def call(self, inputs):
+            with keras_dynfilter.implementation("native"):
+                return super().call(inputs)
+
+    image, filters = keras.Input((8, 8, 1)), keras.Input((8, 8, 9))
+    insists = Insists("local_filter2d", {"kernel_size": 3})
+    with pytest.raises(export.ExportError, match="stock TensorFlow lacks"):
+        export.export(keras.Model([image, filters], insists([image, filters])), tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+
+
+def test_bfloat16(onnx, tmp_path):
+    x = keras.Input((4,))
+    model = keras.Model(x, keras.layers.Dense(2, dtype="mixed_bfloat16")(x))
+    with pytest.raises(export.ExportError, match="bfloat16.*float32 or mixed_float16"):
+        export.export(model, tmp_path / "m.onnx", format="onnx")
+
+
+def test_float64_convolution_that_onnxruntime_lacks(onnx, tmp_path):
+    x = keras.Input((8, 8, 1), dtype="float64")
+    model = keras.Model(x, keras.layers.Conv2D(2, 3, dtype="float64")(x))
+    with pytest.raises(export.ValidationError, match="Could not find an implementation for Conv"):
+        export.export(model, tmp_path / "m.onnx", format="onnx")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"format": "onxx"}, "Expected `format`.*'saved_model', 'onnx'.*Did you mean 'onnx'"),
+        ({"format": "savedmodel"}, "Did you mean 'saved_model'"),
+        ({"ops": "portabel"}, "Expected `ops`.*Did you mean 'portable'"),
+        ({"format": "onnx", "ops": "native"}, "onnx does not support native ops"),
+        ({"format": "onnx", "opset": 12}, "Expected `opset` to be one of 15, 16, 17, 18. Received: opset=12"),
+        ({"opset": 18}, "saved_model has no opsets"),
+        ({"format": "onnx"}, r"Expected `path` to be a `\*.onnx` file for onnx"),
+        ({"input_size": (4, 4)}, "Expected `input_size` to suit the model's inputs"),
+        ({"input_size": (4,)}, "Expected `input_size` to be"),
+        ({"sample_inputs": {"picture": np.zeros((1, 8, 8, 4))}}, "sample"),
+        ({"sample_inputs": {"image": np.zeros((1, 8, 8, 3))}}, "Expected samples of image to have shape"),
+    ],
+)
+def test_bad_arguments(options, message, model, tmp_path):
+    if options.get("format") == "onnx" and "portable" == options.get("ops", "portable") and "opset" not in options:
+        pytest.importorskip("onnxruntime")
+    with pytest.raises(ValueError, match=message):
+        export.export(model, tmp_path / "m", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_models(tmp_path):
+    with pytest.raises(ValueError, match="Expected `model` to be a keras.Model. Received: Dense"):
+        export.export(keras.layers.Dense(1), tmp_path / "m")
+    with pytest.raises(ValueError, match="to be built"):
+        export.export(keras.Sequential([keras.layers.Dense(1)]), tmp_path / "m")
+
+
+def test_bad_paths(onnx, model, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(ValueError, match="a folder that can be written"):
+        export.export(model, tmp_path / "file" / "m.onnx", format="onnx")
+    with pytest.raises(ValueError, match="for saved_model"):
+        export.export(model, tmp_path / "m.onnx")
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(ValueError, match="Received a folder"):
+        export.export(model, tmp_path / "folder.onnx", format="onnx")
+
+
+def test_missing_extra(model, monkeypatch, tmp_path):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tf2onnx" else find(name))
+    with pytest.raises(ImportError, match=r"needs .*tf2onnx.*pip install keras_dynfilter\[export\]"):
+        export.export(model, tmp_path / "m.onnx", format="onnx")
