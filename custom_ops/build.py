@@ -55,7 +55,7 @@ class TensorFlow:
 
 @dataclasses.dataclass(frozen=True)
 class Libraries:
-    """Paths of the two libraries; `xla` is None where it could not be built, and `notes` say what is missing and why."""
+    """Paths of the two libraries; `xla` is None where it was not built. `notes` say what is missing and why."""
 
     ops: pathlib.Path
     xla: pathlib.Path | None
@@ -269,7 +269,11 @@ def _march():
 
 def _output(command, merge=False):
     result = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT if merge else subprocess.DEVNULL, text=True, check=False
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if merge else subprocess.DEVNULL,
+        text=True,
+        check=False,
     )
     return result.stdout
 

@@ -3,7 +3,7 @@
 
 import pathlib as _pathlib
 
-from keras_dynfilter.version import __version__  # noqa: E402
+from keras_dynfilter.version import __version__
 
 # `export/` and `custom_ops/` are folders of this package in a wheel and lie beside it in a checkout.
 # Extending the search path gives both the same import names, keras_dynfilter.export and keras_dynfilter.custom_ops.
@@ -14,4 +14,4 @@ if (_checkout / "custom_ops" / "build.py").is_file():
 from keras_dynfilter import layers, ops, regularizers  # noqa: E402
 from keras_dynfilter.ops import implementation  # noqa: E402
 
-__all__ = ["implementation", "layers", "ops", "regularizers"]
+__all__ = ["__version__", "implementation", "layers", "ops", "regularizers"]

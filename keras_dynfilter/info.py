@@ -42,7 +42,9 @@ def report():
     for op in FAMILY:
         lines.append(f"  {op:<26} {'native' if native else 'composite'}, because {why}")
     kernel = "dynamic_depthwise_conv2d" if native else "composite"
-    lines.append(f"  {'dynamic_conv2d':<26} {kernel} for one input or output channel, else one matrix product per sample")
+    lines.append(
+        f"  {'dynamic_conv2d':<26} {kernel} for one input or output channel, else one matrix product per sample"
+    )
     kernel = "local_filter2d" if native else "composite"
     lines.append(f"  {'local_conv2d':<26} {kernel} for one input and output channel, else composed TensorFlow ops")
     if library.xla or not native:

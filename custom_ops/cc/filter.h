@@ -44,9 +44,7 @@ inline constexpr int64_t kProblemFields = sizeof(Problem) / sizeof(int64_t);
 
 inline constexpr int64_t taps(const Problem& p) { return p.kernel_h * p.kernel_w; }
 inline constexpr bool uses_spatial(Weight w) { return w != Weight::kChannel; }
-inline constexpr bool uses_channel(Weight w) {
-  return w == Weight::kChannel || w == Weight::kMul || w == Weight::kAdd;
-}
+inline constexpr bool uses_channel(Weight w) { return w == Weight::kChannel || w == Weight::kMul || w == Weight::kAdd; }
 
 // Shapes: inputs [batch, height, width, channels], grad [batch, out_height, out_width, channels],
 // spatial [batch, out_height, out_width, heads * taps], channel [batch, taps, channels].
@@ -74,9 +72,7 @@ inline constexpr bool reads_grad(const Problem& p) { return p.member != Member::
 inline constexpr bool reads_spatial(const Problem& p) {
   return uses_spatial(p.weight) && (p.member != Member::kSpatial || p.weight == Weight::kSoftmax);
 }
-inline constexpr bool reads_channel(const Problem& p) {
-  return uses_channel(p.weight) && p.member != Member::kChannel;
-}
+inline constexpr bool reads_channel(const Problem& p) { return uses_channel(p.weight) && p.member != Member::kChannel; }
 
 // Operands that a member does not read may be null. `result` never overlaps an operand.
 struct Buffers {

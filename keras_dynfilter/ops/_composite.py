@@ -104,7 +104,7 @@ def _inside(axis, size, out_size, geometry):
     masks = []
     for tap in range(geometry.kernel_size[axis]):
         offset = tap * geometry.dilation_rate[axis] - before
-        if not before and not after or offset == 0:
+        if (not before and not after) or offset == 0:
             masks.append(None)
             continue
         xp = np if isinstance(size, int) else tf

@@ -50,7 +50,5 @@ def ddf2d(
         [Decoupled Dynamic Filter Networks](https://arxiv.org/abs/2104.14107) (Zhou et al., CVPR 2021), section 3.
     """
     choice(combine, "combine", COMBINES)
-    geometry = Geometry.make(
-        _family.window(channel_filters, "channel_filters"), strides, dilation_rate, padding, heads
-    )
+    geometry = Geometry.make(_family.window(channel_filters, "channel_filters"), strides, dilation_rate, padding, heads)
     return _family.filter2d(inputs, spatial_filters, channel_filters, combine, geometry, data_format)

@@ -5,9 +5,7 @@ from keras_dynfilter.ops import _family
 from keras_dynfilter.ops.geometry import Geometry
 
 
-def dynamic_depthwise_conv2d(
-    inputs, filters, strides=1, dilation_rate=1, padding="same", data_format="channels_last"
-):
+def dynamic_depthwise_conv2d(inputs, filters, strides=1, dilation_rate=1, padding="same", data_format="channels_last"):
     """Convolves every channel of every sample with a filter of its own.
 
         out[n,i,j,c] = sum_{u,v} filters[n,u,v,c] * inputs[n, i*s + (u-r)*d, j*s + (v-r)*d, c]

@@ -38,8 +38,7 @@ class Rows {
   static constexpr int64_t L = kLanes<A>;
 
  public:
-  Rows(const Problem& p, const Operands<T>& o)
-      : p_(p), o_(o), halo_((p.kernel_w - 1) * p.dilation_w * p.channels) {
+  Rows(const Problem& p, const Operands<T>& o) : p_(p), o_(o), halo_((p.kernel_w - 1) * p.dilation_w * p.channels) {
     const int64_t room = taps(p) <= kMostTaps ? kScratch / p.kernel_h : 0;
     tile_ = (room - halo_) / L * L;
   }

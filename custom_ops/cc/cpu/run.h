@@ -36,8 +36,7 @@ using FlatRows = std::conditional_t<kWeight == Weight::kChannel, flat_lanes::Row
 template <typename T, Weight kWeight>
 void run_output(const Problem& p, const Operands<T>& o, const ParallelFor& parallel_for) {
   using A = Accumulator<T>;
-  const bool few = (kWeight == Weight::kSpatial || kWeight == Weight::kSoftmax) &&
-                   p.channels / p.heads < kLanes<A>;
+  const bool few = (kWeight == Weight::kSpatial || kWeight == Weight::kSoftmax) && p.channels / p.heads < kLanes<A>;
   const bool flat = flat_lanes::applies<T>(p);
   parallel_for(p.batch * p.out_height, cost_of_row<A>(p, p.out_width), [&](int64_t begin, int64_t end) {
     [[maybe_unused]] FlatRows<T, kWeight, true> flat_rows(p, o);
@@ -68,8 +67,7 @@ void run_inputs(const Problem& p, const Operands<T>& o, void* workspace, const P
       for (int64_t f = begin; f < end; ++f) stats[f] = exponentials(o.spatial + f * K, K, buffer.get());
     });
   }
-  const bool few = (kWeight == Weight::kSpatial || kWeight == Weight::kSoftmax) &&
-                   p.channels / p.heads < kLanes<A>;
+  const bool few = (kWeight == Weight::kSpatial || kWeight == Weight::kSoftmax) && p.channels / p.heads < kLanes<A>;
   const bool flat = flat_lanes::applies<T>(p);
   parallel_for(p.batch * p.height, cost_of_row<A>(p, p.width), [&](int64_t begin, int64_t end) {
     [[maybe_unused]] FlatRows<T, kWeight, false> flat_rows(p, o);

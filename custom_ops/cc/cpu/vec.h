@@ -250,9 +250,9 @@ KDF_INLINE Vec<A> exp_of_difference(Vec<A> x) {
   const Vec<A> r = (clamped - n * ln2_high) - n * ln2_low;
   // Taylor's series to the order that |r| <= ln 2 / 2 needs.
   constexpr int kOrder = kFloat ? 7 : 13;
-  constexpr A kInverse[] = {1.0,       1.0,        1.0 / 2,       1.0 / 6,        1.0 / 24,
-                            1.0 / 120, 1.0 / 720,  1.0 / 5040,    1.0 / 40320,    1.0 / 362880,
-                            1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800};
+  constexpr A kInverse[] = {
+      1.0,        1.0,         1.0 / 2,      1.0 / 6,       1.0 / 24,       1.0 / 120,       1.0 / 720,
+      1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800};
   Vec<A> series = Vec<A>{} + kInverse[kOrder];
 #pragma GCC unroll 13
   for (int k = kOrder - 1; k >= 0; --k) series = series * r + kInverse[k];

@@ -124,7 +124,7 @@ class FilterOpCuda : public FilterOp {
 #ifdef KERAS_DYNFILTER_CUDA
 #define REGISTER_CUDA(name) \
   REGISTER_KERNEL_BUILDER(Name("KerasDynfilter>" name).Device(tensorflow::DEVICE_GPU), FilterOpCuda)
-#define REGISTER_CUDA_GRAD_INPUTS(name)                                                                    \
+#define REGISTER_CUDA_GRAD_INPUTS(name)                                                                         \
   REGISTER_KERNEL_BUILDER(Name("KerasDynfilter>" name).Device(tensorflow::DEVICE_GPU).HostMemory("input_size"), \
                           FilterOpCuda)
 #else

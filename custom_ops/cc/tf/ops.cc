@@ -76,8 +76,8 @@ absl::Status infer(InferenceContext* c, const Spec& spec) {
     TF_RETURN_IF_ERROR(merge(c, c->Dim(s, 3), &channels));
   }
   if (c->ValueKnown(channels) && c->Value(channels) % a.heads != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "Expected heads to divide the channels. Received: heads=", a.heads, ", channels=", c->Value(channels)));
+    return absl::InvalidArgumentError(absl::StrCat("Expected heads to divide the channels. Received: heads=", a.heads,
+                                                   ", channels=", c->Value(channels)));
   }
   switch (spec.member) {
     case Member::kOutput: c->set_output(0, c->MakeShape({batch, out_height, out_width, channels})); break;
@@ -88,61 +88,107 @@ absl::Status infer(InferenceContext* c, const Spec& spec) {
   return absl::OkStatus();
 }
 
-#define WINDOW                       \
+#define WINDOW                               \
   Attr("T: {half, bfloat16, float, double}") \
-      .Attr("kernel_h: int >= 1")    \
-      .Attr("kernel_w: int >= 1")    \
-      .Attr("stride_h: int >= 1 = 1")   \
-      .Attr("stride_w: int >= 1 = 1")   \
-      .Attr("dilation_h: int >= 1 = 1") \
-      .Attr("dilation_w: int >= 1 = 1") \
+      .Attr("kernel_h: int >= 1")            \
+      .Attr("kernel_w: int >= 1")            \
+      .Attr("stride_h: int >= 1 = 1")        \
+      .Attr("stride_w: int >= 1 = 1")        \
+      .Attr("dilation_h: int >= 1 = 1")      \
+      .Attr("dilation_w: int >= 1 = 1")      \
       .Attr("padding: {'same', 'valid'} = 'same'")
 #define HEADS Attr("heads: int >= 1 = 1")
 #define COMBINE Attr("combine: {'mul', 'add'} = 'mul'")
-#define SHAPE(name) \
-  SetShapeFn([](InferenceContext* c) { return infer(c, *find_spec("KerasDynfilter>" name)); })
+#define SHAPE(name) SetShapeFn([](InferenceContext* c) { return infer(c, *find_spec("KerasDynfilter>" name)); })
 #define DOC "See keras_dynfilter/ops for the formula and the shapes."
 
 REGISTER_OP("KerasDynfilter>LocalFilter2D")
-    .Input("inputs: T").Input("filters: T").Output("outputs: T")
-    .WINDOW.HEADS.SHAPE("LocalFilter2D").Doc(DOC);
-REGISTER_OP("KerasDynfilter>LocalFilter2DGradInputs")
-    .Input("input_size: int64").Input("filters: T").Input("grad: T").Output("outputs: T")
-    .WINDOW.HEADS.SHAPE("LocalFilter2DGradInputs").Doc(DOC);
-REGISTER_OP("KerasDynfilter>LocalFilter2DGradFilters")
-    .Input("inputs: T").Input("grad: T").Output("outputs: T")
-    .WINDOW.HEADS.SHAPE("LocalFilter2DGradFilters").Doc(DOC);
-REGISTER_OP("KerasDynfilter>SoftmaxLocalFilter2D")
-    .Input("inputs: T").Input("filters: T").Output("outputs: T")
-    .WINDOW.HEADS.SHAPE("SoftmaxLocalFilter2D").Doc(DOC);
-REGISTER_OP("KerasDynfilter>SoftmaxLocalFilter2DGradInputs")
-    .Input("input_size: int64").Input("filters: T").Input("grad: T").Output("outputs: T")
-    .WINDOW.HEADS.SHAPE("SoftmaxLocalFilter2DGradInputs").Doc(DOC);
-REGISTER_OP("KerasDynfilter>SoftmaxLocalFilter2DGradFilters")
-    .Input("inputs: T").Input("filters: T").Input("grad: T").Output("outputs: T")
-    .WINDOW.HEADS.SHAPE("SoftmaxLocalFilter2DGradFilters").Doc(DOC);
-REGISTER_OP("KerasDynfilter>DynamicDepthwiseConv2D")
-    .Input("inputs: T").Input("filters: T").Output("outputs: T")
-    .WINDOW.SHAPE("DynamicDepthwiseConv2D").Doc(DOC);
-REGISTER_OP("KerasDynfilter>DynamicDepthwiseConv2DGradInputs")
-    .Input("input_size: int64").Input("filters: T").Input("grad: T").Output("outputs: T")
-    .WINDOW.SHAPE("DynamicDepthwiseConv2DGradInputs").Doc(DOC);
-REGISTER_OP("KerasDynfilter>DynamicDepthwiseConv2DGradFilters")
-    .Input("inputs: T").Input("grad: T").Output("outputs: T")
-    .WINDOW.SHAPE("DynamicDepthwiseConv2DGradFilters").Doc(DOC);
-REGISTER_OP("KerasDynfilter>DDF2D")
-    .Input("inputs: T").Input("channel_filters: T").Input("spatial_filters: T").Output("outputs: T")
-    .WINDOW.HEADS.COMBINE.SHAPE("DDF2D").Doc(DOC);
-REGISTER_OP("KerasDynfilter>DDF2DGradInputs")
-    .Input("input_size: int64").Input("channel_filters: T").Input("spatial_filters: T").Input("grad: T")
+    .Input("inputs: T")
+    .Input("filters: T")
     .Output("outputs: T")
-    .WINDOW.HEADS.COMBINE.SHAPE("DDF2DGradInputs").Doc(DOC);
+    .WINDOW.HEADS.SHAPE("LocalFilter2D")
+    .Doc(DOC);
+REGISTER_OP("KerasDynfilter>LocalFilter2DGradInputs")
+    .Input("input_size: int64")
+    .Input("filters: T")
+    .Input("grad: T")
+    .Output("outputs: T")
+    .WINDOW.HEADS.SHAPE("LocalFilter2DGradInputs")
+    .Doc(DOC);
+REGISTER_OP("KerasDynfilter>LocalFilter2DGradFilters")
+    .Input("inputs: T")
+    .Input("grad: T")
+    .Output("outputs: T")
+    .WINDOW.HEADS.SHAPE("LocalFilter2DGradFilters")
+    .Doc(DOC);
+REGISTER_OP("KerasDynfilter>SoftmaxLocalFilter2D")
+    .Input("inputs: T")
+    .Input("filters: T")
+    .Output("outputs: T")
+    .WINDOW.HEADS.SHAPE("SoftmaxLocalFilter2D")
+    .Doc(DOC);
+REGISTER_OP("KerasDynfilter>SoftmaxLocalFilter2DGradInputs")
+    .Input("input_size: int64")
+    .Input("filters: T")
+    .Input("grad: T")
+    .Output("outputs: T")
+    .WINDOW.HEADS.SHAPE("SoftmaxLocalFilter2DGradInputs")
+    .Doc(DOC);
+REGISTER_OP("KerasDynfilter>SoftmaxLocalFilter2DGradFilters")
+    .Input("inputs: T")
+    .Input("filters: T")
+    .Input("grad: T")
+    .Output("outputs: T")
+    .WINDOW.HEADS.SHAPE("SoftmaxLocalFilter2DGradFilters")
+    .Doc(DOC);
+REGISTER_OP("KerasDynfilter>DynamicDepthwiseConv2D")
+    .Input("inputs: T")
+    .Input("filters: T")
+    .Output("outputs: T")
+    .WINDOW.SHAPE("DynamicDepthwiseConv2D")
+    .Doc(DOC);
+REGISTER_OP("KerasDynfilter>DynamicDepthwiseConv2DGradInputs")
+    .Input("input_size: int64")
+    .Input("filters: T")
+    .Input("grad: T")
+    .Output("outputs: T")
+    .WINDOW.SHAPE("DynamicDepthwiseConv2DGradInputs")
+    .Doc(DOC);
+REGISTER_OP("KerasDynfilter>DynamicDepthwiseConv2DGradFilters")
+    .Input("inputs: T")
+    .Input("grad: T")
+    .Output("outputs: T")
+    .WINDOW.SHAPE("DynamicDepthwiseConv2DGradFilters")
+    .Doc(DOC);
+REGISTER_OP("KerasDynfilter>DDF2D")
+    .Input("inputs: T")
+    .Input("channel_filters: T")
+    .Input("spatial_filters: T")
+    .Output("outputs: T")
+    .WINDOW.HEADS.COMBINE.SHAPE("DDF2D")
+    .Doc(DOC);
+REGISTER_OP("KerasDynfilter>DDF2DGradInputs")
+    .Input("input_size: int64")
+    .Input("channel_filters: T")
+    .Input("spatial_filters: T")
+    .Input("grad: T")
+    .Output("outputs: T")
+    .WINDOW.HEADS.COMBINE.SHAPE("DDF2DGradInputs")
+    .Doc(DOC);
 REGISTER_OP("KerasDynfilter>DDF2DGradChannelFilters")
-    .Input("inputs: T").Input("spatial_filters: T").Input("grad: T").Output("outputs: T")
-    .WINDOW.HEADS.SHAPE("DDF2DGradChannelFilters").Doc(DOC);
+    .Input("inputs: T")
+    .Input("spatial_filters: T")
+    .Input("grad: T")
+    .Output("outputs: T")
+    .WINDOW.HEADS.SHAPE("DDF2DGradChannelFilters")
+    .Doc(DOC);
 REGISTER_OP("KerasDynfilter>DDF2DGradSpatialFilters")
-    .Input("inputs: T").Input("channel_filters: T").Input("grad: T").Output("outputs: T")
-    .WINDOW.HEADS.SHAPE("DDF2DGradSpatialFilters").Doc(DOC);
+    .Input("inputs: T")
+    .Input("channel_filters: T")
+    .Input("grad: T")
+    .Output("outputs: T")
+    .WINDOW.HEADS.SHAPE("DDF2DGradSpatialFilters")
+    .Doc(DOC);
 
 }  // namespace
 }  // namespace keras_dynfilter

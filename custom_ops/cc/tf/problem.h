@@ -79,10 +79,10 @@ struct Attributes {
           "Expected kernel_h and kernel_w to be odd, so that a window has a centre. Received: kernel_h=", kernel_h,
           ", kernel_w=", kernel_w));
     }
-    for (auto [name, value] : {std::pair{"kernel_h", kernel_h}, std::pair{"kernel_w", kernel_w},
-                               std::pair{"stride_h", stride_h}, std::pair{"stride_w", stride_w},
-                               std::pair{"dilation_h", dilation_h}, std::pair{"dilation_w", dilation_w},
-                               std::pair{"heads", heads}}) {
+    for (auto [name, value] :
+         {std::pair{"kernel_h", kernel_h}, std::pair{"kernel_w", kernel_w}, std::pair{"stride_h", stride_h},
+          std::pair{"stride_w", stride_w}, std::pair{"dilation_h", dilation_h}, std::pair{"dilation_w", dilation_w},
+          std::pair{"heads", heads}}) {
       if (value < 1 || value > kMost) {
         return absl::InvalidArgumentError(
             absl::StrCat("Expected ", name, " to be from 1 to ", kMost, ". Received: ", name, "=", value));
@@ -92,17 +92,15 @@ struct Attributes {
     if ((kernel_h - 1) * dilation_h >= kMost || (kernel_w - 1) * dilation_w >= kMost ||
         kernel_h * kernel_w > kMost / heads) {
       return absl::InvalidArgumentError(absl::StrCat(
-          "Expected a window of fewer than 2^31 taps and pixels across. Received: kernel_h=", kernel_h, ", kernel_w=",
-          kernel_w, ", dilation_h=", dilation_h, ", dilation_w=", dilation_w, ", heads=", heads));
+          "Expected a window of fewer than 2^31 taps and pixels across. Received: kernel_h=", kernel_h,
+          ", kernel_w=", kernel_w, ", dilation_h=", dilation_h, ", dilation_w=", dilation_w, ", heads=", heads));
     }
     return absl::OkStatus();
   }
 
   int64_t pad_h() const { return same ? (kernel_h - 1) / 2 * dilation_h : 0; }
   int64_t pad_w() const { return same ? (kernel_w - 1) / 2 * dilation_w : 0; }
-  int64_t out_height(int64_t height) const {
-    return out_size(height, (kernel_h - 1) * dilation_h, pad_h(), stride_h);
-  }
+  int64_t out_height(int64_t height) const { return out_size(height, (kernel_h - 1) * dilation_h, pad_h(), stride_h); }
   int64_t out_width(int64_t width) const { return out_size(width, (kernel_w - 1) * dilation_w, pad_w(), stride_w); }
   int64_t heads_by_taps() const { return heads * kernel_h * kernel_w; }
 
@@ -159,9 +157,9 @@ inline absl::Status make_problem(const Spec& spec, const Attributes& a, DType dt
     p.batch = (*inputs)[0], p.height = (*inputs)[1], p.width = (*inputs)[2], p.channels = (*inputs)[3];
   } else {
     if (input_size.size() != 2 || input_size[0] < 0 || input_size[1] < 0) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "Expected input_size to be the height and width of the images. Received: input_size=[",
-          absl::StrJoin(input_size, ","), "]"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("Expected input_size to be the height and width of the images. Received: input_size=[",
+                       absl::StrJoin(input_size, ","), "]"));
     }
     p.batch = (*grad)[0], p.height = input_size[0], p.width = input_size[1], p.channels = (*grad)[3];
     constexpr int64_t kMost = int64_t{1} << 40;
@@ -181,8 +179,7 @@ inline absl::Status make_problem(const Spec& spec, const Attributes& a, DType dt
   const Shape output_shape = {p.batch, p.out_height, p.out_width, p.channels};
   if (channel) status.Update(expect(channel_name, *channel, "batch,kernel_h,kernel_w,channels", channel_shape));
   if (spatial) {
-    status.Update(
-        expect(spatial_name, *spatial, "batch,out_height,out_width,heads*kernel_h*kernel_w", spatial_shape));
+    status.Update(expect(spatial_name, *spatial, "batch,out_height,out_width,heads*kernel_h*kernel_w", spatial_shape));
   }
   if (grad) status.Update(expect("grad", *grad, "batch,out_height,out_width,channels", output_shape));
   if (!status.ok()) return status;

@@ -23,7 +23,8 @@ namespace {
 
 // Shares ranges between the caller and the pool's threads. The caller works too and waits only for ranges that a
 // thread has begun, so a pool whose threads all wait like this still makes progress.
-void parallel_for(ffi::ThreadPool& pool, int64_t total, int64_t cost, const std::function<void(int64_t, int64_t)>& body) {
+void parallel_for(ffi::ThreadPool& pool, int64_t total, int64_t cost,
+                  const std::function<void(int64_t, int64_t)>& body) {
   constexpr int64_t kNanosecondsPerRange = 20000;
   const int64_t threads = std::max<int64_t>(1, pool.num_threads());
   const int64_t per_range = std::max<int64_t>(kNanosecondsPerRange / std::max<int64_t>(cost, 1), 1);
@@ -39,7 +40,7 @@ void parallel_for(ffi::ThreadPool& pool, int64_t total, int64_t cost, const std:
   auto shared = std::make_shared<Shared>();
   const auto work = [shared, total, ranges, run = &body] {
     for (int64_t r; (r = shared->next.fetch_add(1)) < ranges;) {
-      (*run)(total * r / ranges, total * (r + 1) / ranges);
+      (*run)(total* r / ranges, total * (r + 1) / ranges);
       std::lock_guard<std::mutex> lock(shared->mutex);
       if (++shared->done == ranges) shared->finished.notify_all();
     }
@@ -96,12 +97,9 @@ ffi::Error run_on_host(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remai
   return ffi::Error::Success();
 }
 
-XLA_FFI_DEFINE_HANDLER(kHost, run_on_host,
-                       ffi::Ffi::Bind()
-                           .Ctx<ffi::ThreadPool>()
-                           .RemainingArgs()
-                           .RemainingRets()
-                           .Attr<ffi::Span<const int64_t>>(kProblem));
+XLA_FFI_DEFINE_HANDLER(
+    kHost, run_on_host,
+    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attr<ffi::Span<const int64_t>>(kProblem));
 XLA_FFI_REGISTER_HANDLER(ffi::GetXlaFfiApi(), kCustomCall, "Host", kHost);
 
 #ifdef KERAS_DYNFILTER_CUDA
@@ -117,13 +115,11 @@ ffi::Error run_on_cuda(void* stream, ffi::RemainingArgs args, ffi::RemainingRets
   return message ? ffi::Error::Internal(message) : ffi::Error::Success();
 }
 
-XLA_FFI_DEFINE_HANDLER(kCuda, run_on_cuda,
-                       ffi::Ffi::Bind()
-                           .Ctx<ffi::PlatformStream<void*>>()
-                           .RemainingArgs()
-                           .RemainingRets()
-                           .Attr<ffi::Span<const int64_t>>(kProblem),
-                       {ffi::Traits::kCmdBufferCompatible});
+XLA_FFI_DEFINE_HANDLER(
+    kCuda, run_on_cuda,
+    ffi::Ffi::Bind().Ctx<ffi::PlatformStream<void*>>().RemainingArgs().RemainingRets().Attr<ffi::Span<const int64_t>>(
+        kProblem),
+    {ffi::Traits::kCmdBufferCompatible});
 XLA_FFI_REGISTER_HANDLER(ffi::GetXlaFfiApi(), kCustomCall, "CUDA", kCuda);
 #endif
 

@@ -6,6 +6,8 @@
 #include "absl/strings/str_join.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
 #include "tensorflow/compiler/tf2xla/xla_op_registry.h"
+#include "tensorflow/core/framework/kernel_def.pb.h"
+#include "tensorflow/core/framework/op.h"
 #include "tf/problem.h"
 #include "xla/custom_call.h"
 #include "xla/hlo/builder/xla_builder.h"
@@ -53,8 +55,9 @@ class FilterXla : public XlaOpKernel {
     OP_REQUIRES_OK(c, make_problem(*spec_, attributes_, to_dtype(type), shapes, input_size, &problem, &result));
     int64_t elements = 1;
     for (const int64_t size : result) {
-      OP_REQUIRES(c, size == 0 || elements <= (int64_t{1} << 48) / size,
-                  absl::InvalidArgumentError(absl::StrCat("The result is too large: [", absl::StrJoin(result, ","), "]")));
+      OP_REQUIRES(
+          c, size == 0 || elements <= (int64_t{1} << 48) / size,
+          absl::InvalidArgumentError(absl::StrCat("The result is too large: [", absl::StrJoin(result, ","), "]")));
       elements *= std::max<int64_t>(size, 1);
     }
 
@@ -104,6 +107,34 @@ REGISTER_XLA_OP(Name("KerasDynfilter>DDF2D"), FilterXla);
 REGISTER_XLA_OP(Name("KerasDynfilter>DDF2DGradInputs").CompileTimeConstantInput("input_size"), FilterXla);
 REGISTER_XLA_OP(Name("KerasDynfilter>DDF2DGradChannelFilters"), FilterXla);
 REGISTER_XLA_OP(Name("KerasDynfilter>DDF2DGradSpatialFilters"), FilterXla);
+
+// TensorFlow turns what REGISTER_XLA_OP lists into kernels once, when XLA is first needed (that can be long before this
+// library is loaded, at the first op of the process). Whatever comes later has to become a kernel by itself.
+void register_late() {
+  using tensorflow::kernel_factory::OpKernelRegistrar;
+  for (const Spec& spec : kSpecs) {
+    const tensorflow::OpDef* op = nullptr;
+    if (!tensorflow::OpRegistry::Global()->LookUpOpDef(spec.name, &op).ok()) return;  // the ops are not loaded
+  }
+  tensorflow::XlaOpRegistry::RegisterCompilationKernels();
+  for (const Spec& spec : kSpecs) {
+    const tensorflow::KernelList registered = tensorflow::GetRegisteredKernelsForOp(spec.name);
+    for (const char* device : {tensorflow::DEVICE_CPU_XLA_JIT, tensorflow::DEVICE_GPU_XLA_JIT}) {
+      bool exists = false;
+      for (const auto& kernel : registered.kernel()) {
+        exists = exists || kernel.device_type() == device;
+      }
+      if (exists) continue;
+      auto* definition = new tensorflow::KernelDef;  // the registrar takes it
+      definition->set_op(spec.name);
+      definition->set_device_type(device);
+      OpKernelRegistrar(definition, "XlaJitOp",
+                        [](tensorflow::OpKernelConstruction* c) -> tensorflow::OpKernel* { return new FilterXla(c); });
+    }
+  }
+}
+
+[[maybe_unused]] const bool kRegistered = (register_late(), true);
 
 }  // namespace
 }  // namespace keras_dynfilter
