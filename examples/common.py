@@ -89,7 +89,7 @@ def train(model, path, triples, epochs, steps, callbacks=(), resume=False):
             initial_epoch=start // steps,
             epochs=epochs,
             steps_per_epoch=steps,
-            callbacks=[*callbacks, keras.callbacks.ModelCheckpoint(path)],
+            callbacks=[*callbacks, keras.callbacks.ModelCheckpoint(str(path))],
             shuffle=False,
             verbose=1 if sys.stdout.isatty() else 2,
         )

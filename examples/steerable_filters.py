@@ -257,9 +257,8 @@ def conclude(args, figures, seconds):
     print(f"\nLearned and true filters at 360 angles, {dfn['training_seconds']:.0f} s of training:")
     print(f"  correlation        min {dfn['correlation_min']:.6f}   mean {dfn['correlation_mean']:.6f}")
     print(f"  relative L2 error  max {dfn['relative_l2_error_max']:.6f}   mean {dfn['relative_l2_error_mean']:.6f}")
-    print(f"  target             min above {TARGET}: {'reached' if dfn['target_reached'] else 'MISSED'}")
-    if args.smoke:
-        print("  A smoke run is too short to learn the filter.")
+    verdict = "too short a run" if args.smoke else "reached" if dfn["target_reached"] else "MISSED"
+    print(f"  target             min above {TARGET}: {verdict}")
     print("\nMean squared error per pixel of the results on test images:")
     print(f"  {'an image of zeros':<22} {dfn['test_mse_of_zeros']:.3e}")
     for name, figure in figures.items():
