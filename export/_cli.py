@@ -80,17 +80,14 @@ def _load(path, unsafe):
         raise ValueError(f"{problem}: {path}")
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=not unsafe)
-    except (TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         text = str(error)
         if "safe_mode" in text:
             hint = "It holds code of its own, such as a Lambda layer. --unsafe runs it: only for files you trust"
-        elif "Could not locate" in text or "Unknown layer" in text:
-            hint = (
-                "It holds a layer that is not known here. Use keras_dynfilter.export.export from Python, where the "
-                "module that defines and registers the layer is imported"
-            )
         else:
-            hint = "It cannot be loaded"
+            unknown = "Could not locate" in text or "Unknown layer" in text
+            what = "It holds a layer that is not known here" if unknown else "It cannot be loaded"
+            hint = f"{what}. Models with layers of your own are exported from Python, where their module is imported"
         raise ExportError(f"{path}: {hint}.\n{text}") from error
 
 

@@ -207,8 +207,7 @@ def _compare(check, expected, found, case, tolerance):
         return
     expected, found = expected[finite].astype(np.float64), found[finite].astype(np.float64)
     difference = float(np.abs(found - expected).max())
-    scale = float(np.abs(expected).max())
-    relative = difference / scale if scale else (0.0 if not difference else float("inf"))
+    relative = difference / (float(np.abs(expected).max()) or 1.0)
     check.max_abs = max(check.max_abs, difference)
     if check.worst is None or relative > check.max_rel:
         check.max_rel, check.worst = relative, case

@@ -28,7 +28,8 @@ class OutputCheck:
 
     Attributes:
         max_abs: Largest absolute difference.
-        max_rel: Largest difference relative to the largest magnitude that the model's output has in the same case.
+        max_rel: Largest difference relative to the largest magnitude that the model's output has in the same case (to 1
+            if it is zero everywhere).
         worst: The case in which `max_rel` was found.
         problem: Why the output failed; None if it passed.
     """

@@ -163,6 +163,15 @@ def test_half_precision_in_onnx(onnxruntime, tmp_path):
     assert "float16" in report.validation.reason
 
 
+def test_samples_in_the_structure_of_the_model(onnxruntime, tmp_path):
+    rng = np.random.default_rng(3)
+    sample = [rng.standard_normal((2, channels, 6, 3)).astype("float32") for channels in (4, 9)]
+    options = {"format": "onnx", "sample_inputs": [sample], "verbose": False}
+    report = export.export(models.local_filter_channels_first(), tmp_path / "m.onnx", **options)
+    assert report.passed and report.validation.cases[-1] == "2x4x6x3, 2x9x6x3"
+    assert report.inputs["image"] == ("float32", ["batch", 4, "image_height", "image_width"])
+
+
 def test_model_that_refuses_some_sizes(onnxruntime, tmp_path):
     image = keras.Input((None, None, 2), name="image")
     down = keras.layers.AveragePooling2D(2)(image)
