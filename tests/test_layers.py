@@ -354,6 +354,8 @@ def test_call_errors(layer, given, message):
     shapes = given if len(given) > 1 else given[0]
     with pytest.raises(ValueError, match=message):
         layer.compute_output_shape(shapes)
+    with pytest.raises(ValueError, match=message):
+        type(layer).from_config(layer.get_config()).build(shapes)
     fresh = type(layer).from_config(layer.get_config())
     tensors = [tf.zeros(shape) for shape in given]
     with pytest.raises(ValueError, match=message):

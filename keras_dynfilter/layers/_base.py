@@ -57,7 +57,7 @@ class DynamicFilterLayer(keras.layers.Layer):
         self.data_format = choice(data_format or keras.backend.image_data_format(), "data_format", DATA_FORMATS)
         self.dilation_rate = self.geometry.dilation_rate
         self.normalization = choice(normalization, "normalization", NORMALIZATIONS)
-        self.separable = choice(separable, "separable", (False, True))
+        self.separable = bool(choice(separable, "separable", (False, True)))
         self.dynamic_bias = choice(dynamic_bias, "dynamic_bias", DYNAMIC_BIASES)
         if generator is not None and not isinstance(generator, keras.layers.Layer):
             expected = "Expected `generator` to be None or a Keras layer or model"
