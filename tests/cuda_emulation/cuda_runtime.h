@@ -20,11 +20,18 @@
 #define __host__
 #define __shared__
 #define __align__(bytes) __attribute__((aligned(bytes)))
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 
 struct dim3 {
   unsigned x, y, z;
   dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
 };
 
 extern dim3 gridDim, blockDim, blockIdx, threadIdx;
@@ -82,6 +89,11 @@ template <typename... Parameters, typename... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments... arguments) {
   return cuda_emulation::launch(*config, reinterpret_cast<const void*>(kernel), [=] { kernel(arguments...); });
+}
+
+template <typename T>
+void __stwb(T* to, T value) {
+  *to = value;
 }
 
 inline void __syncthreads(int line = __builtin_LINE()) { cuda_emulation::barrier(line); }

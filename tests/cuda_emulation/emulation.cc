@@ -34,12 +34,12 @@ constexpr unsigned kWarp = 32;
 enum class State { kReady, kBarrier, kShuffle, kDone };
 
 struct Fibre {
-  ucontext_t context;
+  ucontext_t context = {};
   std::unique_ptr<char[]> stack;
-  dim3 index;
-  State state;
-  int line;                     // of the barrier or shuffle
-  unsigned mask, source;        // of the shuffle
+  dim3 index = {};
+  State state = State::kDone;
+  int line = 0;           // of the barrier or shuffle
+  unsigned mask, source;  // of the shuffle
   uint64_t value;
   void* fake_stack = nullptr;  // of AddressSanitizer
 };

@@ -36,8 +36,42 @@ struct Free {
 using Block = std::unique_ptr<void, Free>;
 
 Block allocate(int64_t bytes) {
-  return Block(bytes == 0 ? nullptr : std::aligned_alloc(64, (bytes + 63) / 64 * 64));
+  Block block(bytes == 0 ? nullptr : std::malloc(bytes));
+  if (block) std::memset(block.get(), 0xff, bytes);  // NaN, so that what is not written shows
+  return block;
+}
+
+void read(std::FILE* file, void* to, size_t bytes) {
+  if (bytes > 0 && std::fread(to, 1, bytes, file) != bytes) std::exit(3);
 }
 
 }  // namespace
 
+// Cases lie behind one another in the first file: the problem, max_blocks, max_shared, reverse, the bytes of inputs,
+// spatial, channel, grad and result, and the four operands. The results go to the second file.
+int main(int count, char** arguments) {
+  std::FILE* cases = count == 3 ? std::fopen(arguments[1], "rb") : nullptr;
+  std::FILE* results = count == 3 ? std::fopen(arguments[2], "wb") : nullptr;
+  if (cases == nullptr || results == nullptr) return 2;
+  Problem problem;
+  while (std::fread(&problem, sizeof(problem), 1, cases) == 1) {
+    int64_t settings[3], bytes[5];
+    read(cases, settings, sizeof(settings));
+    read(cases, bytes, sizeof(bytes));
+    Block operands[5], workspace = allocate(emulation_workspace_bytes(&problem));
+    for (int k = 0; k < 5; ++k) {
+      operands[k] = allocate(bytes[k]);
+      if (k < 4) read(cases, operands[k].get(), bytes[k]);
+    }
+    const Buffers buffers = {operands[0].get(), operands[1].get(), operands[2].get(),
+                             operands[3].get(), operands[4].get(), workspace.get()};
+    const char* failure = emulation_run(&problem, &buffers, settings[0], settings[1], settings[2]);
+    if (failure != nullptr) {
+      std::fprintf(stderr, "run: %s\n", failure);
+      return 1;
+    }
+    if (bytes[4] > 0) std::fwrite(operands[4].get(), 1, bytes[4], results);
+  }
+  std::fclose(cases);
+  return std::fclose(results) == 0 ? 0 : 2;
+}

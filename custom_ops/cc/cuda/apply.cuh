@@ -61,39 +61,61 @@ __device__ inline void add_row(const Geometry& geometry, const RowOfTaps<T>& row
   }
 }
 
-// A window of `kWindow` columns with neither stride nor dilation along them: each source column is loaded once.
+// A window of `kWindow` columns with neither stride nor dilation along them: each source column is loaded once, and all
+// loads of the row are under way before the first sum.
 template <Weight kWeight, bool kForward, int kWindow, typename T, int kWidth>
 __device__ inline void add_dense_row(const Geometry& geometry, const RowOfTaps<T>& row,
                                      const Softmax<Accumulator<T>> (&own)[kRun], Accumulator<T> (&sums)[kRun][kWidth]) {
   using A = Accumulator<T>;
   constexpr bool kNormalize = kWeight == Weight::kSoftmax;
-  A channel[kWindow][kWidth] = {};
-  if constexpr (kUsesChannel<kWeight>) {
-#pragma unroll
-    for (int v = 0; v < kWindow; ++v) load(row.channel + v * geometry.channels, channel[v]);
-  }
+  constexpr int kColumns = kRun + kWindow - 1;
   const int64_t columns = kForward ? geometry.columns.inputs : geometry.columns.outputs;
   const int64_t first = row.column + (kForward ? -geometry.columns.pad : geometry.columns.pad - (kWindow - 1));
+  // The tap under which result `p` meets source column `q`.
+  const auto tap_of = [](int p, int q) { return kForward ? q - p : p + kWindow - 1 - q; };
+
+  Bits<T, kWidth> sources[kColumns] = {}, factors[kWindow] = {};
+  A spatial[kRun][kWindow] = {};
 #pragma unroll
-  for (int q = 0; q < kRun + kWindow - 1; ++q) {
+  for (int q = 0; q < kColumns; ++q) {
     const int64_t column = first + q;
-    if (column < 0 || column >= columns) continue;
-    A source[kWidth];
-    load(row.source + column * geometry.channels, source);
-    Softmax<A> softmax = {};
-    if constexpr (kNormalize && !kForward) softmax = row.softmax[column * geometry.heads];
+    if (column >= 0 && column < columns) sources[q] = fetch<kWidth>(row.source + column * geometry.channels);
+  }
+  if constexpr (kUsesChannel<kWeight>) {
 #pragma unroll
-    for (int p = 0; p < kRun; ++p) {
-      const int v = kForward ? q - p : p + kWindow - 1 - q;
-      if (v < 0 || v >= kWindow) continue;
-      A spatial = 0;
-      if constexpr (kUsesSpatial<kWeight>) {
+    for (int v = 0; v < kWindow; ++v) factors[v] = fetch<kWidth>(row.channel + v * geometry.channels);
+  }
+  if constexpr (kUsesSpatial<kWeight>) {
+#pragma unroll
+    for (int q = 0; q < kColumns; ++q) {
+      const int64_t column = first + q;
+      if (column < 0 || column >= columns) continue;
+      Softmax<A> softmax = {};
+      if constexpr (kNormalize && !kForward) softmax = row.softmax[column * geometry.heads];
+#pragma unroll
+      for (int p = 0; p < kRun; ++p) {
+        const int v = tap_of(p, q);
+        if (v < 0 || v >= kWindow) continue;
         // Results beyond the row are not stored; they read the last filter in place of none.
         const int64_t filter = (kForward ? row.column + least(p, row.last) : column) * geometry.heads;
         if constexpr (kNormalize && kForward) softmax = own[p];
-        spatial = weight_at<kNormalize>(row.spatial + filter * geometry.taps, v, softmax);
+        spatial[p][v] = weight_at<kNormalize>(row.spatial + filter * geometry.taps, v, softmax);
       }
-      add_tap<kWeight>(spatial, channel[v], source, sums[p]);
+    }
+  }
+
+#pragma unroll
+  for (int q = 0; q < kColumns; ++q) {
+    if (first + q < 0 || first + q >= columns) continue;
+    A source[kWidth];
+    unpack<T>(sources[q], source);
+#pragma unroll
+    for (int p = 0; p < kRun; ++p) {
+      const int v = tap_of(p, q);
+      if (v < 0 || v >= kWindow) continue;
+      A factor[kWidth] = {};
+      if constexpr (kUsesChannel<kWeight>) unpack<T>(factors[v], factor);
+      add_tap<kWeight>(spatial[p][v], factor, source, sums[p]);
     }
   }
 }

@@ -28,7 +28,7 @@ inline int64_t partial_sums(const Geometry& geometry) {
 }
 
 template <typename T, Weight kWeight, int kWindow, int kWidth>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     channel_kernel(Geometry geometry, Operands<T> operands, Chunks chunks, int64_t channel_tiles, int64_t taps_tiles) {
   using A = Accumulator<T>;
   A* shared = shared_memory<A>();
@@ -56,20 +56,32 @@ __global__ void __launch_bounds__(kThreads)
                              pixels);
         A above[kWidth];
         load(operands.grad + pixel * geometry.channels + channel, above);
+        const T* filter = nullptr;
+        if constexpr (kWeight == Weight::kMul) {
+          filter = operands.spatial + (pixel * geometry.heads + head) * taps + tap;
+        }
 #pragma unroll
-        for (int k = 0; k < kTapTile; ++k) {
-          if (pixels[k] < 0) continue;
-          A below[kWidth], spatial = 1;
-          load(inputs + pixels[k] * geometry.channels, below);
-          if constexpr (kWeight == Weight::kMul) {
-            spatial = widen(operands.spatial[(pixel * geometry.heads + head) * taps + tap + k]);
+        for (int begin = 0; begin < kTapTile; begin += kTapsInFlight) {
+          Bits<T, kWidth> under[kTapsInFlight] = {};
+          A spatial[kTapsInFlight] = {};
+#pragma unroll
+          for (int k = 0; k < kTapsInFlight; ++k) {
+            if (pixels[begin + k] < 0) continue;
+            under[k] = fetch<kWidth>(inputs + pixels[begin + k] * geometry.channels);
+            if constexpr (kWeight == Weight::kMul) spatial[k] = widen(filter[begin + k]);
           }
 #pragma unroll
-          for (int w = 0; w < kWidth; ++w) {
-            if constexpr (kWeight == Weight::kMul) {
-              sums[k][w] += above[w] * spatial * below[w];
-            } else {
-              sums[k][w] += above[w] * below[w];
+          for (int k = 0; k < kTapsInFlight; ++k) {
+            if (pixels[begin + k] < 0) continue;
+            A below[kWidth];
+            unpack<T>(under[k], below);
+#pragma unroll
+            for (int w = 0; w < kWidth; ++w) {
+              if constexpr (kWeight == Weight::kMul) {
+                sums[begin + k][w] += above[w] * spatial[k] * below[w];
+              } else {
+                sums[begin + k][w] += above[w] * below[w];
+              }
             }
           }
         }

@@ -9,6 +9,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #include "filter.h"
 
@@ -43,25 +44,56 @@ __device__ inline void narrow(double value, double* to) { *to = value; }
 __device__ inline void narrow(float value, __half* to) { *to = __float2half_rn(value); }
 __device__ inline void narrow(float value, __nv_bfloat16* to) { *to = __float2bfloat16_rn(value); }
 
-// `kWidth` neighbouring elements that move in one access.
-template <typename T, int kWidth>
-struct alignas(sizeof(T) * kWidth) Pack {
-  T value[kWidth];
+// What moves so many bytes in one access. Plain stores of structures can end up as one store per element.
+template <size_t kBytes>
+struct BitsOf;
+template <>
+struct BitsOf<2> {
+  using type = unsigned short;
+};
+template <>
+struct BitsOf<4> {
+  using type = unsigned;
+};
+template <>
+struct BitsOf<8> {
+  using type = uint2;
+};
+template <>
+struct BitsOf<16> {
+  using type = uint4;
 };
 
 template <typename T, int kWidth>
-__device__ inline void load(const T* from, Accumulator<T> (&to)[kWidth]) {
-  const Pack<T, kWidth> pack = *reinterpret_cast<const Pack<T, kWidth>*>(from);
+using Bits = typename BitsOf<sizeof(T) * kWidth>::type;
+
+// A load in two steps, so that several can be under way before the first is needed.
+template <int kWidth, typename T>
+__device__ inline Bits<T, kWidth> fetch(const T* from) {
+  return *reinterpret_cast<const Bits<T, kWidth>*>(from);
+}
+
+template <typename T, int kWidth>
+__device__ inline void unpack(const Bits<T, kWidth>& bits, Accumulator<T> (&to)[kWidth]) {
+  T values[kWidth];
+  memcpy(values, &bits, sizeof(bits));
 #pragma unroll
-  for (int w = 0; w < kWidth; ++w) to[w] = widen(pack.value[w]);
+  for (int w = 0; w < kWidth; ++w) to[w] = widen(values[w]);
+}
+
+template <typename T, int kWidth>
+__device__ inline void load(const T* from, Accumulator<T> (&to)[kWidth]) {
+  unpack<T>(fetch<kWidth>(from), to);
 }
 
 template <typename T, int kWidth>
 __device__ inline void store(const Accumulator<T> (&from)[kWidth], T* to) {
-  Pack<T, kWidth> pack;
+  T values[kWidth];
 #pragma unroll
-  for (int w = 0; w < kWidth; ++w) narrow(from[w], &pack.value[w]);
-  *reinterpret_cast<Pack<T, kWidth>*>(to) = pack;
+  for (int w = 0; w < kWidth; ++w) narrow(from[w], &values[w]);
+  Bits<T, kWidth> bits;
+  memcpy(&bits, values, sizeof(bits));
+  __stwb(reinterpret_cast<Bits<T, kWidth>*>(to), bits);
 }
 
 template <Weight kWeight, typename A>

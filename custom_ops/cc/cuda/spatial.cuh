@@ -24,17 +24,29 @@ __device__ inline void correlate(const Geometry& geometry, const T* grad, const 
     A above[kWidth];
     load(grad + c, above);
 #pragma unroll
-    for (int k = 0; k < kTapTile; ++k) {
-      if (pixels[k] < 0) continue;
-      A below[kWidth], factor[kWidth];
-      load(inputs + pixels[k] * geometry.channels + c, below);
-      if constexpr (kWeight == Weight::kMul) load(channel + k * geometry.channels + c, factor);
+    for (int begin = 0; begin < kTapTile; begin += kTapsInFlight) {
+      Bits<T, kWidth> pixel[kTapsInFlight] = {}, factor[kTapsInFlight] = {};
 #pragma unroll
-      for (int w = 0; w < kWidth; ++w) {
+      for (int k = 0; k < kTapsInFlight; ++k) {
+        if (pixels[begin + k] < 0) continue;
+        pixel[k] = fetch<kWidth>(inputs + pixels[begin + k] * geometry.channels + c);
         if constexpr (kWeight == Weight::kMul) {
-          sums[k] += above[w] * factor[w] * below[w];
-        } else {
-          sums[k] += above[w] * below[w];
+          factor[k] = fetch<kWidth>(channel + (begin + k) * geometry.channels + c);
+        }
+      }
+#pragma unroll
+      for (int k = 0; k < kTapsInFlight; ++k) {
+        if (pixels[begin + k] < 0) continue;
+        A below[kWidth], by[kWidth];
+        unpack<T>(pixel[k], below);
+        if constexpr (kWeight == Weight::kMul) unpack<T>(factor[k], by);
+#pragma unroll
+        for (int w = 0; w < kWidth; ++w) {
+          if constexpr (kWeight == Weight::kMul) {
+            sums[begin + k] += above[w] * by[w] * below[w];
+          } else {
+            sums[begin + k] += above[w] * below[w];
+          }
         }
       }
     }

@@ -7,7 +7,8 @@
 
 namespace keras_dynfilter::cuda {
 
-inline constexpr int kTapTile = 9;  // a 3 x 3 window in one go
+inline constexpr int kTapTile = 9;       // a 3 x 3 window in one go
+inline constexpr int kTapsInFlight = 3;  // whose loads are under way before the first product
 
 // Finds the input pixels under the taps from `first` on, of the output at (`row`, `column`): their positions in the
 // image in row-major order, or -1 for taps outside. `kWindow` is 3 for 3 x 3 windows and 0 for others.
