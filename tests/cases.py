@@ -230,10 +230,10 @@ def truth(op, case):
             terms,
         )
     geometry = dict(case.geometry, heads=case.heads)
-    factors, scales = _factors(op, arrays), _factors(op, absolute)
+    split, scales = factors(op, arrays), factors(op, absolute)
     scale_weight = op.weight
     if op.weight == "softmax":
-        probabilities = reference.softmax(factors[1], case.heads)
+        probabilities = reference.softmax(split[1], case.heads)
         scales, scale_weight = (scales[0], probabilities, None), "spatial"
     bounds = reference.filter2d_gradients(*scales, scale_weight, np.abs(grad), **geometry)
     if op.weight == "softmax":
@@ -241,21 +241,21 @@ def truth(op, case):
     return Truth(
         arrays,
         grad,
-        reference.filter2d(*factors, op.weight, **geometry),
+        reference.filter2d(*split, op.weight, **geometry),
         reference.filter2d(*scales, scale_weight, **geometry),
-        _in_order(op, reference.filter2d_gradients(*factors, op.weight, grad, **geometry)),
-        _in_order(op, bounds),
+        in_order(op, reference.filter2d_gradients(*split, op.weight, grad, **geometry)),
+        in_order(op, bounds),
         terms,
     )
 
 
-def _factors(op, arrays):
+def factors(op, arrays):
     """`(inputs, spatial, channel)` of operands in the order of the public function."""
     by_kind = dict(zip(op.kinds, arrays))
     return tuple(by_kind.get(kind) for kind in ("inputs", "spatial", "channel"))
 
 
-def _in_order(op, by_factor):
+def in_order(op, by_factor):
     by_kind = dict(zip(("inputs", "spatial", "channel"), by_factor))
     return [by_kind[kind] for kind in op.kinds]
 

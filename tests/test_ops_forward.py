@@ -47,7 +47,7 @@ def test_xla_composite(op, case):
     check(op, case, "composite", mode="xla")
 
 
-@cases.parametrize("everything_at_once")
+@cases.parametrize("two_heads_of_16")
 def test_xla_dtypes(op, case, xla_implementation, dtype):
     check(op, case, xla_implementation, dtype, "xla")
 

@@ -31,11 +31,14 @@ def filter2d(inputs, spatial, channel, weight, geometry):
         channel = tf.cast(channel, accumulate)
 
     rows, columns = (_inside(axis, size[axis], out_size[axis], geometry) for axis in (0, 1))
+    zero = tf.zeros((), accumulate)
     output = None
     for u in range(geometry.kernel_size[0]):
         for v in range(geometry.kernel_size[1]):
             image = shifted(padded, (u, v), geometry)
             tap = u * geometry.kernel_size[1] + v
+            masks = [mask for mask in (rows[u], columns[v]) if mask is not None]
+            inside = (masks[0] if len(masks) == 1 else masks[0] & masks[1]) if masks else None
             # [batch, out_height, out_width, channels] or what broadcasts to it
             spatial_tap = None if spatial is None else _over_channels(spatial[..., tap], image)
             channel_tap = None if channel is None else channel[:, None, None, u, v, :]
@@ -44,14 +47,15 @@ def filter2d(inputs, spatial, channel, weight, geometry):
             elif spatial is None:
                 product = channel_tap * image
             elif weight == "mul":
+                if inside is not None:
+                    # In the gradient by one factor, the other meets a gradient of zero there: NaN if it is infinite.
+                    spatial_tap = tf.where(inside, spatial_tap, zero)
                 product = (spatial_tap * channel_tap) * image
             else:
                 product = (spatial_tap + channel_tap) * image
-            masks = [mask for mask in (rows[u], columns[v]) if mask is not None]
-            if masks:
+            if inside is not None:
                 # A tap outside the image is skipped: an infinite filter there must not become NaN.
-                inside = masks[0] if len(masks) == 1 else masks[0] & masks[1]
-                product = tf.where(inside, product, tf.zeros((), accumulate))
+                product = tf.where(inside, product, zero)
             output = product if output is None else output + product
     return tf.cast(output, dtype)
 
