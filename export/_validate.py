@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from keras_dynfilter.export import _signature
 from keras_dynfilter.export.report import ExportError, OutputCheck, Validation
-from keras_dynfilter.ops import _dispatch
+from keras_dynfilter.ops import _dispatch, _library
 
 BATCH_SIZES = (1, 2, 5)
 IMAGE_SIZES = ((32, 32), (33, 47), (7, 5), (64, 96))  # odd, smaller than many windows, divisible by much
@@ -126,11 +126,10 @@ def _reference(model, signature, cases):
 
 
 def _implementation():
-    """What the reference ran on; the library was loaded if the model asked for it, and is not built for this."""
-    library = sys.modules.get("keras_dynfilter.ops._library")
-    if _dispatch.requested()[0] == "composite" or library is None or library.load().ops is None:
-        return "composite"
-    return "native"
+    """What the reference ran on. A model without dynamic filters loads no library, and none is built to say so."""
+    loaded = _library._loaded
+    native = _dispatch.requested()[0] != "composite" and loaded is not None and loaded.ops is not None
+    return "native" if native else "no native"
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_dynfilter import export, layers
+from keras_dynfilter import export, implementation, layers
+from keras_dynfilter.ops import _library
 
 MODELS = {
     "local": lambda: models.local_filter(),
@@ -247,6 +248,24 @@ def test_import_stays_light(python):
     )
     done = python("-c", code)
     assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_plain_model_needs_no_library(onnxruntime, monkeypatch, tmp_path):
+    """Nothing is compiled for a model without dynamic filters."""
+    monkeypatch.setattr(_library, "_loaded", None)
+    monkeypatch.setattr(_library, "load", lambda: pytest.fail("loaded the native library"))
+    values = keras.Input((3,), name="values")
+    model = keras.Model(values, keras.layers.Dense(2)(values))
+    report = export.export(model, tmp_path / "m.onnx", format="onnx", verbose=False)
+    assert report.passed and "no native ops" in report.validation.reference
+
+
+def test_reference_is_native(native_library, onnxruntime, tmp_path):
+    report = export.export(models.depthwise(), tmp_path / "m.onnx", format="onnx", verbose=False)
+    assert report.passed and "eager, native ops" in report.validation.reference
+    with implementation("composite"):
+        report = export.export(models.depthwise(), tmp_path / "m.onnx", format="onnx", verbose=False)
+    assert report.passed and "no native ops" in report.validation.reference
 
 
 def test_documentation_has_the_table():
