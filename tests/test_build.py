@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The builder: what it names, when it builds anew, and what happens where it cannot."""
+
+import dataclasses
+import pathlib
+import stat
+
+import pytest
+
+from keras_dynfilter.custom_ops import build
+
+USE = """
+import warnings
+import numpy as np
+import keras_dynfilter
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for _ in range(2):
+        y = keras_dynfilter.ops.local_filter2d(np.ones((1, 3, 3, 1), "f"), np.ones((1, 3, 3, 9), "f"), 3)
+ours = [str(w.message) for w in caught if "keras_dynfilter" in str(w.message)]
+assert y.shape == (1, 3, 3, 1) and float(y[0, 1, 1, 0]) == 9.0
+print(len(ours), *ours)
+"""
+
+
+def test_without_a_compiler_the_composite_runs_with_one_warning(python, tmp_path):
+    done = python("-c", USE, PATH="/nowhere", KERAS_DYNFILTER_CACHE=str(tmp_path), CXX="g++")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("1 keras_dynfilter runs on composed TensorFlow ops")
+    assert "no C++ compiler was found" in done.stdout
+
+
+def test_a_failing_compiler_names_the_log(python, tmp_path):
+    compiler = tmp_path / "broken"
+    compiler.write_text("#!/bin/sh\necho something is wrong\nexit 1\n")
+    compiler.chmod(compiler.stat().st_mode | stat.S_IXUSR)
+    variables = dict(CXX=str(compiler), KERAS_DYNFILTER_CACHE=str(tmp_path / "cache"), KERAS_DYNFILTER_CUDA="0")
+    done = python("-c", USE, **variables)
+    assert done.returncode == 0, done.stderr
+    log = tmp_path / "cache" / "build.log"
+    assert done.stdout.startswith("1 ") and f"see the log {log}" in done.stdout
+    assert "something is wrong" in log.read_text()
+    assert not list((tmp_path / "cache" / "objects").iterdir())
+
+
+def test_an_unusable_cache_folder_is_named(python, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = python("-c", USE, KERAS_DYNFILTER_CACHE=str(tmp_path / "file"))
+    assert done.returncode == 0, done.stderr
+    assert f"the cache folder {tmp_path / 'file'} cannot be used" in done.stdout
+
+
+def test_the_command_says_what_is_missing(python, tmp_path):
+    done = python("-m", "keras_dynfilter.custom_ops.build", PATH="/nowhere", KERAS_DYNFILTER_CACHE=str(tmp_path))
+    assert done.returncode == 1
+    assert "no C++ compiler was found" in done.stderr
+
+
+def test_importing_needs_no_compiler_and_builds_nothing(python, tmp_path):
+    code = "import sys, keras_dynfilter\nassert 'keras_dynfilter.custom_ops.build' not in sys.modules"
+    done = python("-c", code, PATH="/nowhere", KERAS_DYNFILTER_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.fixture
+def compiler(native_library):
+    return build._Compiler.found(build.TensorFlow.installed())
+
+
+def test_a_second_build_compiles_nothing(native_library):
+    said = []
+    libraries = build.build(progress=said.append)
+    assert not said
+    assert str(libraries.ops) in native_library.paths
+
+
+def test_keys_change_with_everything_that_goes_in(compiler, monkeypatch, tmp_path):
+    source = build.SOURCES / "cpu" / "run.cc"
+    key = compiler.cpu(source).key
+    assert key == compiler.cpu(source).key
+    assert key != compiler.cpu(build.SOURCES / "cpu" / "float32.cc").key
+    assert key != dataclasses.replace(compiler, salt=compiler.salt + "another TensorFlow").cpu(source).key
+    monkeypatch.setenv("KERAS_DYNFILTER_MARCH", "x86-64-v3")
+    assert key != compiler.cpu(source).key
+    monkeypatch.delenv("KERAS_DYNFILTER_MARCH")
+
+    copy = tmp_path / "cc"
+    for path in build._closure(source):
+        target = copy / path.relative_to(build.SOURCES)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(path.read_text())
+    monkeypatch.setattr(build, "SOURCES", copy)
+    before = build._Unit(copy / "cpu" / "run.cc", (), "").key
+    with open(copy / "filter.h", "a") as header:
+        header.write("// changed\n")
+    assert before != build._Unit(copy / "cpu" / "run.cc", (), "").key
+
+
+def test_cuda_architectures_are_chosen_by_the_variable(compiler, monkeypatch):
+    with_nvcc = dataclasses.replace(compiler, nvcc="nvcc")
+    monkeypatch.setenv("KERAS_DYNFILTER_CUDA_ARCHITECTURES", "75;86")
+    command = " ".join(with_nvcc.cuda(pathlib.Path("a.cu")).command)
+    for target in ("arch=compute_75,code=sm_75", "arch=compute_86,code=sm_86", "arch=compute_86,code=compute_86"):
+        assert target in command
