@@ -31,7 +31,28 @@ THIRD_PARTY_WARNINGS = (
 )
 
 
+# What also has to pass on TensorFlow 2.15 and Keras 2.15: `make test-legacy`.
+LEGACY_MODULES = (
+    "test_addons",
+    "test_build",
+    "test_dispatch",
+    "test_export",
+    "test_layers",
+    "test_ops",
+    "test_raw_ops",
+    "test_regularizers",
+)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.name.startswith(LEGACY_MODULES):
+            item.add_marker("legacy")
+
+
 def pytest_configure(config):
+    config.addinivalue_line("markers", "legacy: also passes on TensorFlow 2.15 and Keras 2.15")
+    config.addinivalue_line("markers", "slow: left out of the short form of the legacy lane")
     config.addinivalue_line("filterwarnings", "error")
     for warning in THIRD_PARTY_WARNINGS:
         config.addinivalue_line("filterwarnings", warning)
