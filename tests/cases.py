@@ -211,7 +211,7 @@ class Truth:
     terms: int
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def truth(op, case):
     arrays = operands(op, case)
     grad = values(case.output_shape(op), "grad")

@@ -12,12 +12,12 @@ import random
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
 
-from keras_dynfilter.ops import _library  # noqa: E402
+from keras_dynfilter.ops import _library
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 REQUIRE_NATIVE = os.environ.get("KERAS_DYNFILTER_REQUIRE_NATIVE", "0") not in ("", "0")

@@ -101,9 +101,7 @@ def softmax_gradient(probabilities, grad, heads, sign=-1):
 
 def dynamic_conv2d(inputs, filters, *, strides, dilation_rate, padding):
     """One filter bank `[kernel_h, kernel_w, channels, output_maps]` per sample; even windows are allowed."""
-    geometry = dict(
-        kernel_size=filters.shape[1:3], strides=strides, dilation_rate=dilation_rate, padding=padding
-    )
+    geometry = dict(kernel_size=filters.shape[1:3], strides=strides, dilation_rate=dilation_rate, padding=padding)
     output = np.zeros((inputs.shape[0], *output_shape(inputs.shape, geometry), filters.shape[-1]))
     for n, i, j, u, v, y, x in taps_inside(inputs.shape, **geometry):
         output[n, i, j] += inputs[n, y, x] @ filters[n, u, v]
@@ -111,9 +109,7 @@ def dynamic_conv2d(inputs, filters, *, strides, dilation_rate, padding):
 
 
 def dynamic_conv2d_gradients(inputs, filters, grad, *, strides, dilation_rate, padding):
-    geometry = dict(
-        kernel_size=filters.shape[1:3], strides=strides, dilation_rate=dilation_rate, padding=padding
-    )
+    geometry = dict(kernel_size=filters.shape[1:3], strides=strides, dilation_rate=dilation_rate, padding=padding)
     d_inputs, d_filters = np.zeros(inputs.shape), np.zeros(filters.shape)
     for n, i, j, u, v, y, x in taps_inside(inputs.shape, **geometry):
         d_inputs[n, y, x] += filters[n, u, v] @ grad[n, i, j]
@@ -123,9 +119,7 @@ def dynamic_conv2d_gradients(inputs, filters, grad, *, strides, dilation_rate, p
 
 def local_conv2d(inputs, filters, *, strides, dilation_rate, padding):
     """One filter bank `[kernel_h, kernel_w, channels, output_maps]` per sample and position."""
-    geometry = dict(
-        kernel_size=filters.shape[3:5], strides=strides, dilation_rate=dilation_rate, padding=padding
-    )
+    geometry = dict(kernel_size=filters.shape[3:5], strides=strides, dilation_rate=dilation_rate, padding=padding)
     output = np.zeros((inputs.shape[0], *output_shape(inputs.shape, geometry), filters.shape[-1]))
     for n, i, j, u, v, y, x in taps_inside(inputs.shape, **geometry):
         output[n, i, j] += inputs[n, y, x] @ filters[n, i, j, u, v]
@@ -133,9 +127,7 @@ def local_conv2d(inputs, filters, *, strides, dilation_rate, padding):
 
 
 def local_conv2d_gradients(inputs, filters, grad, *, strides, dilation_rate, padding):
-    geometry = dict(
-        kernel_size=filters.shape[3:5], strides=strides, dilation_rate=dilation_rate, padding=padding
-    )
+    geometry = dict(kernel_size=filters.shape[3:5], strides=strides, dilation_rate=dilation_rate, padding=padding)
     d_inputs, d_filters = np.zeros(inputs.shape), np.zeros(filters.shape)
     for n, i, j, u, v, y, x in taps_inside(inputs.shape, **geometry):
         d_inputs[n, y, x] += filters[n, i, j, u, v] @ grad[n, i, j]

@@ -84,7 +84,12 @@ SPECIFIC = {
         ("channel_channels", dict(channel_filters=grow(C, 3)), ValueError, r"`channel_filters`.*\(2, 3, 3, 5\)"),
         ("channel_even", dict(channel_filters=grow(C, 2)), ValueError, r"Expected `kernel_size` to be odd.*\(3, 4\)"),
         ("spatial_rank", dict(spatial_filters=S[0]), ValueError, r"Expected `spatial_filters` to have rank 4"),
-        ("spatial_size", dict(spatial_filters=S[:, :4]), ValueError, r"`spatial_filters`.*out_height=5.*\(2, 4, 6, 9\)"),
+        (
+            "spatial_size",
+            dict(spatial_filters=S[:, :4]),
+            ValueError,
+            r"`spatial_filters`.*out_height=5.*\(2, 4, 6, 9\)",
+        ),
         ("spatial_dtype", dict(spatial_filters=S.astype(float)), TypeError, r"Expected `spatial_filters`.*float64"),
     ],
     "dynamic_conv2d": [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gradients of gradients: finite differences, agreement of the implementations, and a third derivative in closed form."""
+"""Gradients of gradients: finite differences, agreement of implementations, and third derivatives in closed form."""
 
 import cases
 import numpy as np

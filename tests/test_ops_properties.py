@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Laws that the ops obey for any geometry, with no oracle: drawn by hypothesis, the same examples in every run."""
 
+import dataclasses
+
 import cases
 import numpy as np
 import pytest
@@ -92,9 +94,7 @@ def test_samples_are_independent(op, implementation, case):
     operands = double(cases.operands(op, case))
     with keras_dynfilter.implementation(implementation):
         together = cases.apply(op, case, operands)
-        alone = [
-            cases.apply(op, case, [operand[n : n + 1] for operand in operands]) for n in range(case.shape[0])
-        ]
+        alone = [cases.apply(op, case, [operand[n : n + 1] for operand in operands]) for n in range(case.shape[0])]
     np.testing.assert_array_equal(together, tf.concat(alone, axis=0))
 
 
@@ -113,9 +113,7 @@ def depthwise(case, inputs, kernel):
     if case.padding == "same":
         reach = [(k - 1) // 2 * d for k, d in zip(case.kernel_size, case.dilation_rate)]
         inputs = tf.pad(inputs, [[0, 0], *([r, r] for r in reach), [0, 0]])
-    output = tf.nn.depthwise_conv2d(
-        inputs, kernel[..., None], [1, 1, 1, 1], "VALID", dilations=case.dilation_rate
-    )
+    output = tf.nn.depthwise_conv2d(inputs, kernel[..., None], [1, 1, 1, 1], "VALID", dilations=case.dilation_rate)
     return output[:, :: case.strides[0], :: case.strides[1]]
 
 
@@ -215,8 +213,8 @@ def test_cropping_commutes(op, implementation, case, rows, columns):
     reach = [(k - 1) * d for k, d in zip(case.kernel_size, case.dilation_rate)]
     height, width = reach[0] + 3, reach[1] + 4
     whole = cases.Case("whole", (case.shape[0], height + rows, width + columns, case.shape[3]), **case.geometry)
-    whole = cases.dataclasses.replace(whole, padding="valid", heads=case.heads)
-    part = cases.dataclasses.replace(whole, shape=(case.shape[0], height, width, case.shape[3]))
+    whole = dataclasses.replace(whole, padding="valid", heads=case.heads)
+    part = dataclasses.replace(whole, shape=(case.shape[0], height, width, case.shape[3]))
     operands = double(cases.operands(op, whole))
     cropped = [value if kind == "channel" else value[:, rows:, columns:] for value, kind in zip(operands, op.kinds)]
     with keras_dynfilter.implementation(implementation):
