@@ -11,7 +11,8 @@ Environment variables:
     KERAS_DYNFILTER_CACHE: Folder of what is built (default `~/.cache/keras_dynfilter`).
     KERAS_DYNFILTER_CUDA: `0` builds without CUDA though nvcc is there.
     KERAS_DYNFILTER_CUDA_ARCHITECTURES: For example `80;90`, the default; PTX of the last is added.
-    KERAS_DYNFILTER_MARCH: Value of the compiler's `-march` (default `native`).
+    KERAS_DYNFILTER_MARCH: Value of the compiler's `-march` (default `native`: this machine), or `portable`: kernels for
+        AVX-512, AVX2 and the baseline of x86-64, chosen when they run; for libraries that are given to others.
 """
 
 import concurrent.futures
@@ -26,6 +27,8 @@ import sys
 
 SOURCES = pathlib.Path(__file__).resolve().parent / "cc"
 XLA_FROM = (2, 16)
+# What -march=portable compiles. The baseline comes first: of inline functions the linker keeps the first copy.
+LEVELS = {"baseline": "x86-64", "v3": "x86-64-v3", "v4": "x86-64-v4"}
 
 
 class BuildError(RuntimeError):
@@ -101,7 +104,7 @@ def build(tensorflow=None, cache=None, progress=None):
 def _build(compiler, cache, progress):
     notes = []
     log = _Log(cache / "build.log")
-    kernels = [compiler.cpu(path) for path in sorted((SOURCES / "cpu").glob("*.cc"))]
+    kernels = compiler.kernels()
     cuda, cuda_units = False, []
     if compiler.nvcc:
         cuda_units = [compiler.cuda(path) for path in sorted((SOURCES / "cuda").glob("*.cu"))]
@@ -183,12 +186,24 @@ class _Compiler:
             home = os.environ.get("CUDA_HOME")
             nvcc = shutil.which("nvcc", path=f"{home}/bin" if home else None)
         # What -march=native means belongs to the name of an object: caches travel between machines.
-        probe = [cxx, f"-march={_march()}", "-Q", "--help=target"]
-        about = [_output([cxx, "--version"]), _output(probe), _output([nvcc, "--version"]) if nvcc else ""]
+        native = _output([cxx, "-march=native", "-Q", "--help=target"]) if _march() == "native" else ""
+        about = [_output([cxx, "--version"]), native, _output([nvcc, "--version"]) if nvcc else ""]
         return cls(tensorflow, cxx, nvcc, "\n".join([tensorflow.version, tensorflow.lib, *about]))
 
-    def cpu(self, source):
-        flags = ["-O3", f"-march={_march()}", "-ffp-contract=fast", "-fvisibility=hidden"]
+    def kernels(self):
+        """The CPU kernels, for each instruction set, and what chooses among them."""
+        dispatch = SOURCES / "cpu" / "dispatch.cc"
+        sources = [path for path in sorted((SOURCES / "cpu").glob("*.cc")) if path != dispatch]
+        if _march() != "portable":
+            return [self.cpu(dispatch), *(self.cpu(source, _march()) for source in sources)]
+        levels = LEVELS.items()
+        units = [
+            self.cpu(source, march, f"-DKERAS_DYNFILTER_LEVEL={name}") for name, march in levels for source in sources
+        ]
+        return [self.cpu(dispatch, None, "-DKERAS_DYNFILTER_PORTABLE"), *units]
+
+    def cpu(self, source, march=None, *flags):
+        flags = ["-O3", "-ffp-contract=fast", "-fvisibility=hidden", *([f"-march={march}"] if march else []), *flags]
         return self._unit(source, [self.cxx, "-std=c++17", "-fPIC", *flags])
 
     def glue(self, source, cuda, xla=False):

@@ -27,6 +27,7 @@ REQUIRE_XLA = REQUIRE_NATIVE and not keras.__version__.startswith("2.")
 THIRD_PARTY_WARNINGS = (
     "ignore:.*np.object.*:FutureWarning",
     "ignore:.*__array__ implementation doesn't accept a copy keyword.*:DeprecationWarning",
+    "ignore:non-integer arguments to randrange:DeprecationWarning",  # Keras 2.15's set_random_seed
     "ignore:In the future `np.object` will be defined.*:FutureWarning",
 )
 

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The builder: what it names, when it builds anew, and what happens where it cannot."""
 
+import ast
 import dataclasses
 import pathlib
 import stat
 
+import numpy as np
 import pytest
 
 from keras_dynfilter.custom_ops import build
@@ -77,13 +79,11 @@ def test_a_second_build_compiles_nothing(native_library):
 
 def test_keys_change_with_everything_that_goes_in(compiler, monkeypatch, tmp_path):
     source = build.SOURCES / "cpu" / "run.cc"
-    key = compiler.cpu(source).key
-    assert key == compiler.cpu(source).key
-    assert key != compiler.cpu(build.SOURCES / "cpu" / "float32.cc").key
-    assert key != dataclasses.replace(compiler, salt=compiler.salt + "another TensorFlow").cpu(source).key
-    monkeypatch.setenv("KERAS_DYNFILTER_MARCH", "x86-64-v3")
-    assert key != compiler.cpu(source).key
-    monkeypatch.delenv("KERAS_DYNFILTER_MARCH")
+    key = compiler.cpu(source, "native").key
+    assert key == compiler.cpu(source, "native").key
+    assert key != compiler.cpu(build.SOURCES / "cpu" / "float32.cc", "native").key
+    assert key != compiler.cpu(source, "x86-64-v3").key
+    assert key != dataclasses.replace(compiler, salt=compiler.salt + "another TensorFlow").cpu(source, "native").key
 
     copy = tmp_path / "cc"
     for path in build._closure(source):
@@ -103,3 +103,28 @@ def test_cuda_architectures_are_chosen_by_the_variable(compiler, monkeypatch):
     command = " ".join(with_nvcc.cuda(pathlib.Path("a.cu")).command)
     for target in ("arch=compute_75,code=sm_75", "arch=compute_86,code=sm_86", "arch=compute_86,code=compute_86"):
         assert target in command
+
+
+LEVEL = """
+import sys
+import tensorflow as tf
+ops = tf.load_op_library(sys.argv[1])
+x, s = tf.random.stateless_normal((2, 5, 6, 40), (1, 2)), tf.random.stateless_normal((2, 5, 6, 9), (3, 4))
+print(repr(ops.keras_dynfilter_softmax_local_filter2d(inputs=x, filters=s, kernel_h=3, kernel_w=3).numpy().tolist()))
+"""
+
+
+@pytest.mark.slow
+def test_a_portable_library_serves_every_instruction_set(native_ops, python, monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_DYNFILTER_MARCH", "portable")
+    monkeypatch.setenv("KERAS_DYNFILTER_CUDA", "0")
+    monkeypatch.setattr(build.TensorFlow, "has_xla", False)  # not its subject, and slow to compile
+    library = build.build(cache=tmp_path).ops
+    results = []
+    for level in ("v4", "v3", "baseline"):  # a level that this machine has not falls back to the next
+        done = python("-c", LEVEL, str(library), KERAS_DYNFILTER_CPU_LEVEL=level)
+        assert done.returncode == 0, done.stderr
+        results.append(np.array(ast.literal_eval(done.stdout)))
+    np.testing.assert_allclose(results[1], results[0], rtol=0, atol=2e-6)
+    np.testing.assert_allclose(results[2], results[0], rtol=0, atol=2e-6)
+    assert np.abs(results[0]).max() > 0.1

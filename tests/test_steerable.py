@@ -12,8 +12,6 @@ import pytest
 from keras_dynfilter import data, models
 
 signal = pytest.importorskip("scipy.signal")
-# Keras 2.15 itself, once its seed is set.
-pytestmark = pytest.mark.filterwarnings("ignore:non-integer arguments to randrange:DeprecationWarning")
 ANGLES = np.deg2rad([0.0, 45.0, 90.0, 139.2, 180.0, 242.9])
 
 

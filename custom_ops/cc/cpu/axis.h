@@ -7,9 +7,10 @@
 #include <cstdint>
 #include <numeric>
 
+#include "cpu/level.h"
 #include "filter.h"
 
-namespace keras_dynfilter::cpu {
+namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL {
 
 struct Axis {
   int64_t size, out_size, kernel, stride, dilation, pad;
@@ -80,6 +81,6 @@ inline Range outputs_of_tap(const Axis& a, int64_t tap) {
   return {begin, end};
 }
 
-}  // namespace keras_dynfilter::cpu
+}  // namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL
 
 #endif  // KERAS_DYNFILTER_CPU_AXIS_H_

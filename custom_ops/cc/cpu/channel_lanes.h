@@ -10,7 +10,7 @@
 #include "cpu/softmax.h"
 #include "cpu/vec.h"
 
-namespace keras_dynfilter::cpu::channel_lanes {
+namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL::channel_lanes {
 
 // Calls body(offset, lanes) for blocks that cover [0, channels): four vectors at a time, then one, then the rest.
 template <typename A, typename Body>
@@ -225,6 +225,6 @@ void channel_rows(const Problem& p, const Operands<T>& o, int64_t n, int64_t beg
   }
 }
 
-}  // namespace keras_dynfilter::cpu::channel_lanes
+}  // namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL::channel_lanes
 
 #endif  // KERAS_DYNFILTER_CPU_CHANNEL_LANES_H_

@@ -11,7 +11,7 @@
 #include "cpu/operands.h"
 #include "cpu/vec.h"
 
-namespace keras_dynfilter::cpu::flat_lanes {
+namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL::flat_lanes {
 
 inline constexpr int64_t kMostTaps = 256, kScratch = 4096;  // of vectors and of scalars on the stack
 
@@ -149,6 +149,6 @@ void channel_rows(const Problem& p, const Operands<T>& o, int64_t n, int64_t beg
   }
 }
 
-}  // namespace keras_dynfilter::cpu::flat_lanes
+}  // namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL::flat_lanes
 
 #endif  // KERAS_DYNFILTER_CPU_FLAT_LANES_H_

@@ -7,7 +7,7 @@
 #include "cpu/vec.h"
 #include "filter.h"
 
-namespace keras_dynfilter::cpu {
+namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL {
 
 template <typename T>
 struct Operands {
@@ -55,6 +55,6 @@ KDF_INLINE void write_filter_gradient(const Operands<T>& o, int64_t filter, int6
   }
 }
 
-}  // namespace keras_dynfilter::cpu
+}  // namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL
 
 #endif  // KERAS_DYNFILTER_CPU_OPERANDS_H_

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cpu/run.h"
 
-namespace keras_dynfilter::cpu {
+namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL {
 
 size_t workspace_bytes(const Problem& p) {
   const size_t accumulator = p.dtype == DType::kFloat64 ? sizeof(double) : sizeof(float);
@@ -22,4 +22,4 @@ void run(const Problem& p, const Buffers& b, const ParallelFor& parallel_for) {
   }
 }
 
-}  // namespace keras_dynfilter::cpu
+}  // namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL

@@ -11,7 +11,7 @@
 #include "cpu/tap_lanes.h"
 #include "filter.h"
 
-namespace keras_dynfilter::cpu {
+namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL {
 
 // Bands of output rows whose partial sums are formed apart and added in order: few enough to be cheap, and a function
 // of the problem alone, so that the result does not depend on the number of threads.
@@ -171,6 +171,6 @@ extern template void run_type<double>(const Problem&, const Buffers&, const Para
 extern template void run_type<Float16>(const Problem&, const Buffers&, const ParallelFor&);
 extern template void run_type<BFloat16>(const Problem&, const Buffers&, const ParallelFor&);
 
-}  // namespace keras_dynfilter::cpu
+}  // namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL
 
 #endif  // KERAS_DYNFILTER_CPU_RUN_H_

@@ -5,7 +5,9 @@
 
 #include <cstdint>
 
-namespace keras_dynfilter::cpu {
+#include "cpu/level.h"
+
+namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL {
 
 struct Float16 {
   uint16_t bits;
@@ -26,6 +28,6 @@ struct AccumulatorOf<double> {
 template <typename T>
 using Accumulator = typename AccumulatorOf<T>::type;
 
-}  // namespace keras_dynfilter::cpu
+}  // namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL
 
 #endif  // KERAS_DYNFILTER_CPU_SCALAR_H_

@@ -8,7 +8,7 @@
 
 #include "cpu/vec.h"
 
-namespace keras_dynfilter::cpu {
+namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL {
 
 // Room for one filter: on the stack unless the window is enormous.
 template <typename A>
@@ -69,6 +69,6 @@ KDF_INLINE A exponential(A difference) {
   return exp_of_difference<A>(broadcast(difference))[0];
 }
 
-}  // namespace keras_dynfilter::cpu
+}  // namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL
 
 #endif  // KERAS_DYNFILTER_CPU_SOFTMAX_H_

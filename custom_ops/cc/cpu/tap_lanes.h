@@ -11,7 +11,7 @@
 #include "cpu/softmax.h"
 #include "cpu/vec.h"
 
-namespace keras_dynfilter::cpu::tap_lanes {
+namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL::tap_lanes {
 
 // total += w[0..count) * x[0..count), lane by lane.
 template <typename A, typename T>
@@ -184,6 +184,6 @@ void inputs_row(const Problem& p, const Operands<T>& o, const Softmax<Accumulato
   }
 }
 
-}  // namespace keras_dynfilter::cpu::tap_lanes
+}  // namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL::tap_lanes
 
 #endif  // KERAS_DYNFILTER_CPU_TAP_LANES_H_

@@ -18,7 +18,7 @@
 
 #define KDF_INLINE inline __attribute__((always_inline))
 
-namespace keras_dynfilter::cpu {
+namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL {
 
 #if defined(__AVX512F__)
 inline constexpr int kVectorBytes = 64;
@@ -263,6 +263,6 @@ KDF_INLINE Vec<A> exp_of_difference(Vec<A> x) {
   return x < kLowest ? Vec<A>{} : series * power;
 }
 
-}  // namespace keras_dynfilter::cpu
+}  // namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL
 
 #endif  // KERAS_DYNFILTER_CPU_VEC_H_
