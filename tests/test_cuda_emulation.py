@@ -12,10 +12,10 @@ from cases import Case
 from cuda_emulation import harness
 from cuda_emulation.harness import Device, Job
 
-# Few blocks, so that kernels walk on over the grid; all blocks and threads backwards; no room for whole filters.
+# Few blocks, so that kernels walk on over the grid; blocks and threads backwards; no room for whole filters.
 FEW_BLOCKS = Device(max_blocks=2)
-BACKWARDS = Device(backwards=True)
-NO_SHARED = Device(max_blocks=3, max_shared=64)
+BACKWARDS = Device(max_blocks=3, backwards=True)
+NO_SHARED = Device(max_shared=64)
 
 # Beside the geometries of the op tests, those around the limits of the kernels.
 CASES = (
