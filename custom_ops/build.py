@@ -182,7 +182,7 @@ class _Compiler:
         if cxx is None:
             raise BuildError("no C++ compiler was found (g++, or the one that the variable CXX names)")
         nvcc = None
-        if os.environ.get("KERAS_DYNFILTER_CUDA", "0") != "0":
+        if os.environ.get("KERAS_DYNFILTER_CUDA", "1") != "0":
             home = os.environ.get("CUDA_HOME")
             nvcc = shutil.which("nvcc", path=f"{home}/bin" if home else None)
         # What -march=native means belongs to the name of an object: caches travel between machines.
