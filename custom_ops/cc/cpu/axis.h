@@ -54,9 +54,10 @@ inline Taps taps_of_input(const Axis& a, int64_t in) {
   }
   const int64_t divisor = std::gcd(a.stride, a.dilation);
   const int64_t tap_step = a.stride / divisor;
+  const int64_t last = std::min(tap_step, a.kernel);
   int64_t tap = 0;  // the first tap that falls on the stride
-  while (tap < tap_step && (origin - tap * a.dilation) % a.stride != 0) ++tap;
-  if (tap == tap_step || a.out_size == 0) return {0, 1, 0, 1, 0};
+  while (tap < last && (origin - tap * a.dilation) % a.stride != 0) ++tap;
+  if (tap == last || a.out_size == 0) return {0, 1, 0, 1, 0};
   const int64_t source_step = a.dilation / divisor;
   int64_t source = (origin - tap * a.dilation) / a.stride;
   if (source >= a.out_size) {

@@ -1,115 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// The family with vector lanes along the channels of a head: any weight, any window, best for many channels.
+// Gradients by the filters with vector lanes along the channels of a head: any weight, any window.
 #ifndef KERAS_DYNFILTER_CPU_CHANNEL_LANES_H_
 #define KERAS_DYNFILTER_CPU_CHANNEL_LANES_H_
 
 #include <algorithm>
 
 #include "cpu/axis.h"
+#include "cpu/channel_blocks.h"
 #include "cpu/operands.h"
 #include "cpu/softmax.h"
 #include "cpu/vec.h"
 
 namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL::channel_lanes {
-
-// Calls body(offset, lanes) for blocks that cover [0, channels): four vectors at a time, then one, then the rest.
-template <typename A, typename Body>
-KDF_INLINE void for_blocks(int64_t channels, const Body& body) {
-  constexpr int L = kLanes<A>;
-  int64_t c = 0;
-  for (; c + 4 * L <= channels; c += 4 * L) body(c, std::integral_constant<int, 4>{}, int64_t{L});
-  for (; c + L <= channels; c += L) body(c, std::integral_constant<int, 1>{}, int64_t{L});
-  if (c < channels) body(c, std::integral_constant<int, 0>{}, channels - c);
-}
-
-// kBlock vectors from p on; kBlock 0 is one vector of which `count` lanes exist.
-template <int kBlock, typename T>
-KDF_INLINE Vec<Accumulator<T>> load_block(const T* p, int b, int64_t count) {
-  if constexpr (kBlock == 0) return load(p, count);
-  return load(p + b * kLanes<Accumulator<T>>);
-}
-
-template <int kBlock, typename T>
-KDF_INLINE void store_block(T* p, int b, int64_t count, Vec<Accumulator<T>> v) {
-  if constexpr (kBlock == 0) {
-    store(p, v, count);
-  } else {
-    store(p + b * kLanes<Accumulator<T>>, v);
-  }
-}
-
-template <Weight kWeight, typename A>
-KDF_INLINE Vec<A> weigh(A s, Vec<A> c, Vec<A> x) {
-  if constexpr (kWeight == Weight::kChannel) return c * x;
-  if constexpr (kWeight == Weight::kMul) return (s * c) * x;
-  if constexpr (kWeight == Weight::kAdd) return (s + c) * x;
-  return s * x;
-}
-
-// Output (source: inputs) or gradient by the inputs (source: grad). Both gather, for one row of results, from the
-// source pixels that share a window with each result; the window is that of the output pixel of the pair.
-template <typename T, Weight kWeight, bool kForward>
-void row(const Problem& p, const Operands<T>& o, const Softmax<Accumulator<T>>* stats, int64_t n, int64_t i) {
-  using A = Accumulator<T>;
-  const int64_t C = p.channels, per_head = C / p.heads, K = taps(p);
-  const Axis down = vertical(p), along = horizontal(p);
-  const Taps rows = kForward ? taps_of_output(down, i) : taps_of_input(down, i);
-  const int64_t width = kForward ? p.out_width : p.width, source_width = kForward ? p.width : p.out_width;
-  const int64_t source_rows = n * (kForward ? p.height : p.out_height);
-  const T* source = kForward ? o.inputs : o.grad;
-  T* result = o.result + (n * (kForward ? p.out_height : p.height) + i) * width * C;
-  const T* channel = uses_channel(kWeight) ? o.channel + n * K * C : nullptr;
-  FilterBuffer<A> buffer(kWeight == Weight::kSoftmax && kForward ? K : 1);
-  for (int64_t j = 0; j < width; ++j) {
-    const Taps columns = kForward ? taps_of_output(along, j) : taps_of_input(along, j);
-    for (int64_t h = 0; h < p.heads; ++h) {
-      const T* own = nullptr;  // the filter of the result's own position
-      Softmax<A> softmax{};
-      if constexpr (uses_spatial(kWeight) && kForward) {
-        own = o.spatial + (((n * p.out_height + i) * width + j) * p.heads + h) * K;
-        if constexpr (kWeight == Weight::kSoftmax) softmax = exponentials(own, K, buffer.get());
-      }
-      for_blocks<A>(per_head, [&](int64_t offset, auto block, int64_t count) {
-        constexpr int kBlock = decltype(block)::value, kVectors = std::max(kBlock, 1);
-        const int64_t c = h * per_head + offset;
-        Vec<A> total[kVectors] = {};
-        int64_t u = rows.tap, y = rows.source;
-        for (int64_t a = 0; a < rows.count; ++a, u += rows.tap_step, y += rows.source_step) {
-          const int64_t line = (source_rows + y) * source_width;
-          int64_t t = u * p.kernel_w + columns.tap, x = columns.source;
-          for (int64_t b = 0; b < columns.count; ++b, t += columns.tap_step, x += columns.source_step) {
-            A s{};
-            if constexpr (uses_spatial(kWeight)) {
-              if constexpr (kWeight == Weight::kSoftmax && kForward) {
-                s = buffer.get()[t];
-              } else if constexpr (kForward) {
-                s = to_accumulator(own[t]);
-              } else {
-                const int64_t filter = (line + x) * p.heads + h;
-                s = to_accumulator(o.spatial[filter * K + t]);
-                if constexpr (kWeight == Weight::kSoftmax) {
-                  s = exponential(s - stats[filter].maximum) * stats[filter].scale;
-                }
-              }
-            }
-#pragma GCC unroll 4
-            for (int k = 0; k < kVectors; ++k) {
-              const Vec<A> value = load_block<kBlock>(source + (line + x) * C + c, k, count);
-              Vec<A> factor{};
-              if constexpr (uses_channel(kWeight)) factor = load_block<kBlock>(channel + t * C + c, k, count);
-              total[k] += weigh<kWeight, A>(s, factor, value);
-            }
-          }
-        }
-#pragma GCC unroll 4
-        for (int k = 0; k < kVectors; ++k) {
-          if constexpr (kWeight == Weight::kSoftmax && kForward) total[k] *= softmax.scale;
-          store_block<kBlock>(result + j * C + c, k, count, total[k]);
-        }
-      });
-    }
-  }
-}
 
 // Gradient by the spatial factor, one row of filters: q[t] = sum over the head's channels of grad * C[t] * inputs.
 // For logits p = softmax, it is p * (q - sum_t p q).

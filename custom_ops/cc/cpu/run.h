@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "cpu/channel_lanes.h"
+#include "cpu/channel_rows.h"
 #include "cpu/flat_lanes.h"
 #include "cpu/tap_lanes.h"
 #include "filter.h"
@@ -39,6 +40,7 @@ void run_output(const Problem& p, const Operands<T>& o, const ParallelFor& paral
   const bool few = (kWeight == Weight::kSpatial || kWeight == Weight::kSoftmax) && p.channels / p.heads < kLanes<A>;
   const bool flat = flat_lanes::applies<T>(p);
   parallel_for(p.batch * p.out_height, cost_of_row<A>(p, p.out_width), [&](int64_t begin, int64_t end) {
+    channel_lanes::Rows<T, kWeight, true> rows(p, o, nullptr);
     [[maybe_unused]] FlatRows<T, kWeight, true> flat_rows(p, o);
     for (int64_t r = begin; r < end; ++r) {
       const int64_t n = r / p.out_height, i = r % p.out_height;
@@ -51,7 +53,7 @@ void run_output(const Problem& p, const Operands<T>& o, const ParallelFor& paral
       if constexpr (kWeight == Weight::kChannel) {
         if (flat && flat_rows.run(n, i)) continue;
       }
-      channel_lanes::row<T, kWeight, true>(p, o, nullptr, n, i);
+      rows.run(n, i);
     }
   });
 }
@@ -70,6 +72,7 @@ void run_inputs(const Problem& p, const Operands<T>& o, void* workspace, const P
   const bool few = (kWeight == Weight::kSpatial || kWeight == Weight::kSoftmax) && p.channels / p.heads < kLanes<A>;
   const bool flat = flat_lanes::applies<T>(p);
   parallel_for(p.batch * p.height, cost_of_row<A>(p, p.width), [&](int64_t begin, int64_t end) {
+    channel_lanes::Rows<T, kWeight, false> rows(p, o, stats);
     [[maybe_unused]] FlatRows<T, kWeight, false> flat_rows(p, o);
     for (int64_t r = begin; r < end; ++r) {
       const int64_t n = r / p.height, y = r % p.height;
@@ -82,7 +85,7 @@ void run_inputs(const Problem& p, const Operands<T>& o, void* workspace, const P
       if constexpr (kWeight == Weight::kChannel) {
         if (flat && flat_rows.run(n, y)) continue;
       }
-      channel_lanes::row<T, kWeight, false>(p, o, stats, n, y);
+      rows.run(n, y);
     }
   });
 }

@@ -12,7 +12,7 @@
 
 #include "cpu/scalar.h"
 
-#if defined(__AVX512F__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -156,6 +156,27 @@ KDF_INLINE void store(T* p, Vec<Accumulator<T>> v, int64_t count) {
   T lanes[kLanes<Accumulator<T>>];
   store(lanes, v);
   std::memcpy(p, lanes, count * sizeof(T));
+}
+
+// A store past the caches, for results that do not fit them: it saves reading the lines that it overwrites. `p` is
+// aligned to a vector. `finish_streaming` comes before other threads read what was stored.
+template <typename A>
+KDF_INLINE void stream(A* p, Vec<A> v) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
+#elif defined(__AVX__)
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
+#elif defined(__SSE2__)
+  _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)v);
+#else
+  store(p, v);
+#endif
+}
+
+inline void finish_streaming() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
 }
 
 template <typename T>

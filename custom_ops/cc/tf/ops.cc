@@ -21,7 +21,7 @@ absl::Status merge(InferenceContext* c, DimensionHandle value, DimensionHandle* 
 
 absl::Status merge_output(InferenceContext* c, DimensionHandle size, int64_t (Attributes::*formula)(int64_t) const,
                           const Attributes& a, DimensionHandle* dim) {
-  if (!c->ValueKnown(size)) return absl::OkStatus();
+  if (!c->ValueKnown(size) || c->Value(size) > kMostPixels) return absl::OkStatus();  // the kernel refuses the latter
   return merge(c, c->MakeDim((a.*formula)(c->Value(size))), dim);
 }
 

@@ -47,6 +47,9 @@ inline const Spec* find_spec(const std::string& name) {
   return nullptr;
 }
 
+// Of an image, along one axis: keeps the arithmetic on sizes far from overflow.
+inline constexpr int64_t kMostPixels = int64_t{1} << 40;
+
 struct Attributes {
   int64_t kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, dilation_h = 1, dilation_w = 1, heads = 1;
   bool same = true, add = false;
@@ -162,8 +165,7 @@ inline absl::Status make_problem(const Spec& spec, const Attributes& a, DType dt
                        absl::StrJoin(input_size, ","), "]"));
     }
     p.batch = (*grad)[0], p.height = input_size[0], p.width = input_size[1], p.channels = (*grad)[3];
-    constexpr int64_t kMost = int64_t{1} << 40;
-    if (p.height > kMost || p.width > kMost) {
+    if (p.height > kMostPixels || p.width > kMostPixels) {
       return absl::InvalidArgumentError(absl::StrCat("Expected input_size to be at most 2^40. Received: input_size=[",
                                                      absl::StrJoin(input_size, ","), "]"));
     }
