@@ -7,7 +7,7 @@ import numbers
 import keras
 import tensorflow as tf
 
-from keras_dynfilter.ops.geometry import DATA_FORMATS, choice
+from keras_dynfilter.ops.geometry import choice, layout
 
 NORMS = ("l2", "l1")
 
@@ -45,11 +45,12 @@ class Smoothness(keras.regularizers.Regularizer):
     """
 
     def __init__(self, weight, norm="l2", data_format=None):
-        if not isinstance(weight, numbers.Real) or not math.isfinite(weight) or weight < 0:
+        number = isinstance(weight, numbers.Real) and not isinstance(weight, bool)
+        if not number or not math.isfinite(weight) or weight < 0:
             raise ValueError(f"Expected `weight` to be a non-negative number. Received: weight={weight!r}")
         self.weight = float(weight)
         self.norm = choice(norm, "norm", NORMS)
-        self.data_format = choice(data_format or keras.backend.image_data_format(), "data_format", DATA_FORMATS)
+        self.data_format = layout(data_format)
 
     def __call__(self, x):
         x = tf.convert_to_tensor(x)

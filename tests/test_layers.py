@@ -267,6 +267,13 @@ def test_docstring_example(cls):
 
 
 CONSTRUCTOR_ERRORS = {
+    "boolean window": (lambda: local(kernel_size=True), r"Expected `kernel_size` to be a positive .* kernel_size=True"),
+    "boolean heads": (lambda: local(heads=True), r"Expected `heads` to be a positive integer.* heads=True"),
+    "boolean maps": (lambda: DynamicConv2D(3, output_maps=True), r"Expected `output_maps` to be .* output_maps=True"),
+    "huge maps": (lambda: local(output_maps=2**31), r"Expected `output_maps` to be at most .* output_maps=2147483648"),
+    "huge window": (lambda: DynamicConv2D(2**32), r"Expected `kernel_size` to be at most 2147483647\."),
+    "no layout": (lambda: local(data_format=""), r"Expected `data_format` to be one of .* data_format=''"),
+    "array": (lambda: local(separable=np.ones(2)), r"Expected `separable` to be one of False, True\..*array"),
     "even window": (lambda: local(kernel_size=4), r"Expected `kernel_size` to be odd.* kernel_size=\(4, 4\)"),
     "even depthwise": (lambda: DynamicDepthwiseConv2D(2), r"Expected `kernel_size` to be odd"),
     "window": (lambda: DynamicConv2D("3"), r"Expected `kernel_size` to be a positive integer or a pair.*'3'"),

@@ -101,10 +101,13 @@ def test_config_round_trip():
 
 ERRORS = {
     "negative": (lambda: Smoothness(-1), r"Expected `weight` to be a non-negative number.* weight=-1"),
+    "boolean": (lambda: Smoothness(True), r"Expected `weight` to be a non-negative number.* weight=True"),
     "infinite": (lambda: Smoothness(float("inf")), r"Expected `weight` to be a non-negative number.* weight=inf"),
     "text": (lambda: Smoothness("l2"), r"Expected `weight` to be a non-negative number.* weight='l2'"),
     "norm": (lambda: Smoothness(1, norm="l3"), r"Expected `norm` to be one of 'l2', 'l1'.* norm='l3'"),
     "layout": (lambda: Smoothness(1, data_format="NHWC"), r"Expected `data_format` to be one of .*'NHWC'"),
+    "no layout": (lambda: Smoothness(1, data_format=""), r"Expected `data_format` to be one of .* data_format=''"),
+    "array": (lambda: Smoothness(1, norm=random(2)), r"Expected `norm` to be one of 'l2', 'l1'.* norm=array"),
     "rank": (lambda: Smoothness(1)(random(2, 9)), r"Expected the filters to have rank 4.* shape=\(2, 9\)"),
     "flat filters": (
         lambda: DynamicConv2D(3, filters_regularizer=Smoothness(1))([random(2, 4, 4, 1), random(2, 9)]),

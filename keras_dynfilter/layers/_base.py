@@ -2,23 +2,15 @@
 """What the layers share: arguments, where the filters come from, dynamic bias, serialisation."""
 
 import math
-import numbers
 
 import keras
 import tensorflow as tf
 
 from keras_dynfilter.ops import _family, _library
-from keras_dynfilter.ops.geometry import DATA_FORMATS, Geometry, choice
+from keras_dynfilter.ops.geometry import Geometry, choice, layout
 from keras_dynfilter.ops.local_filter import NORMALIZATIONS
 
 DYNAMIC_BIASES = (None, "before", "after")
-
-
-def positive(value, name):
-    """Returns `value`, a positive integer."""
-    if not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"Expected `{name}` to be a positive integer. Received: {name}={value!r}")
-    return int(value)
 
 
 class DynamicFilterLayer(keras.layers.Layer):
@@ -34,6 +26,7 @@ class DynamicFilterLayer(keras.layers.Layer):
 
     def __init__(
         self,
+        *,
         kernel_size,
         strides,
         padding,
@@ -54,7 +47,7 @@ class DynamicFilterLayer(keras.layers.Layer):
         self.kernel_size = self.geometry.kernel_size
         self.strides = self.geometry.strides
         self.padding = self.geometry.padding
-        self.data_format = choice(data_format or keras.backend.image_data_format(), "data_format", DATA_FORMATS)
+        self.data_format = layout(data_format)
         self.dilation_rate = self.geometry.dilation_rate
         self.normalization = choice(normalization, "normalization", NORMALIZATIONS)
         self.separable = bool(choice(separable, "separable", (False, True)))
@@ -182,7 +175,14 @@ class PerSampleFilterLayer(DynamicFilterLayer):
     """
 
     def filter_channels(self, channels=1):
-        """Number of values per sample that a generator has to produce for inputs of `channels` channels."""
+        """Number of values per sample that a generator has to produce for inputs of `channels` channels.
+
+        Args:
+            channels: Positive integer, the number of channels of the image.
+
+        Returns:
+            An integer: the values of a flat filter bank, and of the dynamic bias if there is one.
+        """
         return math.prod(self._bank_shape(channels)) + (self.dynamic_bias is not None)
 
     def filter_shapes(self, inputs_shape):

@@ -3,8 +3,9 @@
 
 import keras
 
-from keras_dynfilter.layers._base import PerSampleFilterLayer, positive
+from keras_dynfilter.layers._base import PerSampleFilterLayer
 from keras_dynfilter.ops import dynamic_conv2d
+from keras_dynfilter.ops.geometry import positive
 
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
@@ -80,16 +81,16 @@ class DynamicConv2D(PerSampleFilterLayer):
         **kwargs,
     ):
         super().__init__(
-            kernel_size,
-            strides,
-            padding,
-            data_format,
-            dilation_rate,
-            normalization,
-            separable,
-            dynamic_bias,
-            generator,
-            filters_regularizer,
+            kernel_size=kernel_size,
+            strides=strides,
+            padding=padding,
+            data_format=data_format,
+            dilation_rate=dilation_rate,
+            normalization=normalization,
+            separable=separable,
+            dynamic_bias=dynamic_bias,
+            generator=generator,
+            filters_regularizer=filters_regularizer,
             even=True,
             **kwargs,
         )

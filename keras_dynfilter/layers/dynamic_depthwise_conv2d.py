@@ -73,16 +73,16 @@ class DynamicDepthwiseConv2D(PerSampleFilterLayer):
         **kwargs,
     ):
         super().__init__(
-            kernel_size,
-            strides,
-            padding,
-            data_format,
-            dilation_rate,
-            normalization,
-            separable,
-            dynamic_bias,
-            generator,
-            filters_regularizer,
+            kernel_size=kernel_size,
+            strides=strides,
+            padding=padding,
+            data_format=data_format,
+            dilation_rate=dilation_rate,
+            normalization=normalization,
+            separable=separable,
+            dynamic_bias=dynamic_bias,
+            generator=generator,
+            filters_regularizer=filters_regularizer,
             **kwargs,
         )
 

@@ -4,8 +4,9 @@
 import keras
 import tensorflow as tf
 
-from keras_dynfilter.layers._base import DynamicFilterLayer, positive
+from keras_dynfilter.layers._base import DynamicFilterLayer
 from keras_dynfilter.ops import _composite, _family, local_filter2d
+from keras_dynfilter.ops.geometry import positive
 
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
@@ -93,16 +94,16 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
         **kwargs,
     ):
         super().__init__(
-            kernel_size,
-            strides,
-            padding,
-            data_format,
-            dilation_rate,
-            normalization,
-            separable,
-            dynamic_bias,
-            generator,
-            filters_regularizer,
+            kernel_size=kernel_size,
+            strides=strides,
+            padding=padding,
+            data_format=data_format,
+            dilation_rate=dilation_rate,
+            normalization=normalization,
+            separable=separable,
+            dynamic_bias=dynamic_bias,
+            generator=generator,
+            filters_regularizer=filters_regularizer,
             heads=heads,
             **kwargs,
         )
@@ -119,7 +120,14 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
                 raise ValueError(f"{expected}. Received: strides={self.strides}, padding={self.padding!r}")
 
     def filter_channels(self, channels=1):
-        """Number of values per position that a generator has to produce, for inputs of any number of channels."""
+        """Number of values per position that a generator has to produce.
+
+        Args:
+            channels: Taken for the sake of the other layers, and without effect: the heads share the channels.
+
+        Returns:
+            An integer: the taps of all filters of a position, and its dynamic bias if there is one.
+        """
         window = sum(self.kernel_size) if self.separable else self.geometry.taps
         return self.output_maps * self.heads * window + (self.dynamic_bias is not None)
 

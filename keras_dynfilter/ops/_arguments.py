@@ -14,9 +14,8 @@ def tensors(**arguments):
     if dtype.name not in DTYPES:
         raise TypeError(f"Expected `{first[0]}` to have a dtype of {', '.join(DTYPES)}. Received: {dtype.name}")
     for name, value in others:
-        if not tf.is_tensor(value) and not hasattr(value, "dtype"):  # Python numbers take the dtype of the first
-            value = tf.convert_to_tensor(value, dtype)
-        value = _tensor(name, value)
+        python = not tf.is_tensor(value) and not hasattr(value, "dtype")  # its numbers take the dtype of the first
+        value = _tensor(name, value, dtype if python else None)
         if value.dtype != dtype:
             raise TypeError(
                 f"Expected `{name}` to have the dtype of `{first[0]}`, {dtype.name}. Received: {value.dtype.name}"
@@ -25,9 +24,9 @@ def tensors(**arguments):
     return converted
 
 
-def _tensor(name, value):
+def _tensor(name, value, dtype=None):
     try:
-        return tf.convert_to_tensor(value)
+        return tf.convert_to_tensor(value, dtype)
     except (TypeError, ValueError) as error:
         raise TypeError(f"Expected `{name}` to be a tensor. Received: {type(value).__name__}: {error}") from error
 

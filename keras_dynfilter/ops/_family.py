@@ -8,16 +8,12 @@ from keras_dynfilter.ops.geometry import DATA_FORMATS, choice
 
 
 def filter2d(inputs, spatial, channel, weight, geometry, data_format, names=("spatial_filters", "channel_filters")):
-    """Applies the factored filters `spatial` and `channel` (one may be None); `names` are theirs in error texts."""
-    choice(data_format, "data_format", DATA_FORMATS)
-    given = {"inputs": inputs}
-    if spatial is not None:
-        given[names[0]] = spatial
-    if channel is not None:
-        given[names[1]] = channel
-    given = dict(zip(given, _arguments.tensors(**given)))
-    inputs, spatial, channel = given["inputs"], given.get(names[0]), given.get(names[1])
+    """Applies the factored filters `spatial` and `channel`.
 
+    All are tensors, of `_arguments.tensors`; a factor that `weight` does not have is None. `names` are those of the
+    factors in error texts.
+    """
+    choice(data_format, "data_format", DATA_FORMATS)
     inputs = check_rank("inputs", inputs, data_format)
     if spatial is not None:
         spatial = check_rank(names[0], spatial, data_format)
@@ -50,8 +46,7 @@ def filter2d(inputs, spatial, channel, weight, geometry, data_format, names=("sp
 
 def window(filters, name="filters"):
     """The window `(kernel_h, kernel_w)` of channel filters `[batch, kernel_h, kernel_w, channels]`."""
-    shape = getattr(filters, "shape", None)
-    shape = tf.TensorShape(tf.convert_to_tensor(filters).shape if shape is None else shape)
+    shape = filters.shape
     if shape.rank != 4 or None in shape[1:3].as_list():
         expected = f"Expected `{name}` to have shape (batch, kernel_h, kernel_w, channels) with a known window"
         raise ValueError(f"{expected}. Received: {name}.shape={shape}")

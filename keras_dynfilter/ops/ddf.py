@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decoupled dynamic filters: a spatial and a channel factor, combined on the fly."""
 
-from keras_dynfilter.ops import _family
+from keras_dynfilter.ops import _arguments, _family
 from keras_dynfilter.ops.geometry import Geometry, choice
 
 COMBINES = ("mul", "add")
@@ -20,11 +20,13 @@ def ddf2d(
 ):
     """Filters with decoupled dynamic filters: per sample and position, times (or plus) per sample and channel.
 
-        w(n,i,j,u,v,c) = spatial_filters[n,i,j,head(c),u,v] * channel_filters[n,u,v,c]        (combine="mul")
-        out[n,i,j,c] = sum_{u,v} w(n,i,j,u,v,c) * inputs[n, i*s + (u-r)*d, j*s + (v-r)*d, c]
+        w(n,i,j,u,v,c) = spatial_filters[n,i,j,head(c),u,v] * channel_filters[n,u,v,c]        for combine="mul"
+        w(n,i,j,u,v,c) = spatial_filters[n,i,j,head(c),u,v] + channel_filters[n,u,v,c]        for combine="add"
+        out[n,i,j,c] = sum_{u,v} w(n,i,j,u,v,c) * inputs[n, i*s + u*d - r, j*s + v*d - r, c]
 
-    The taps are not mirrored (cross-correlation); those outside the image are skipped. The combined filters are never
-    stored.
+    with `s` the strides, `d` the dilation rate, and `r = d*(kernel_size-1)/2` for `padding="same"`, 0 for `"valid"`,
+    each of its axis. The taps are not mirrored (cross-correlation); those outside the image are skipped. The combined
+    filters are never stored.
 
     Args:
         inputs: Images, `[batch, height, width, channels]`.
@@ -46,9 +48,20 @@ def ddf2d(
         ValueError: An argument, rank or shape is not as described.
         TypeError: The dtypes are not floating-point, or differ.
 
+    Example:
+
+    >>> image = np.arange(5.0).reshape(1, 1, 5, 1)
+    >>> difference = np.reshape([-1.0, 0.0, 1.0], [1, 1, 3, 1])
+    >>> gain = np.repeat(np.reshape([1.0, 2.0, 3.0], [1, 1, 3, 1]), 3, axis=-1)
+    >>> ddf2d(image, difference, gain, padding="valid").numpy().ravel()
+    array([2., 4., 6.])
+
     Reference:
         [Decoupled Dynamic Filter Networks](https://arxiv.org/abs/2104.14107) (Zhou et al., CVPR 2021), section 3.
     """
     choice(combine, "combine", COMBINES)
+    inputs, channel_filters, spatial_filters = _arguments.tensors(
+        inputs=inputs, channel_filters=channel_filters, spatial_filters=spatial_filters
+    )
     geometry = Geometry.make(_family.window(channel_filters, "channel_filters"), strides, dilation_rate, padding, heads)
     return _family.filter2d(inputs, spatial_filters, channel_filters, combine, geometry, data_format)

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dynamic depth-wise convolution: one filter per sample and channel."""
 
-from keras_dynfilter.ops import _family
+from keras_dynfilter.ops import _arguments, _family
 from keras_dynfilter.ops.geometry import Geometry
 
 
 def dynamic_depthwise_conv2d(inputs, filters, strides=1, dilation_rate=1, padding="same", data_format="channels_last"):
     """Convolves every channel of every sample with a filter of its own.
 
-        out[n,i,j,c] = sum_{u,v} filters[n,u,v,c] * inputs[n, i*s + (u-r)*d, j*s + (v-r)*d, c]
+        out[n,i,j,c] = sum_{u,v} filters[n,u,v,c] * inputs[n, i*s + u*d - r, j*s + v*d - r, c]
 
-    The taps are not mirrored (cross-correlation); those outside the image are skipped.
+    with `s` the strides, `d` the dilation rate, and `r = d*(kernel_size-1)/2` for `padding="same"`, 0 for `"valid"`,
+    each of its axis. The taps are not mirrored (cross-correlation); those outside the image are skipped.
 
     Args:
         inputs: Images, `[batch, height, width, channels]`.
@@ -29,9 +30,17 @@ def dynamic_depthwise_conv2d(inputs, filters, strides=1, dilation_rate=1, paddin
         ValueError: An argument, rank or shape is not as described.
         TypeError: The dtypes are not floating-point, or differ.
 
+    Example:
+
+    >>> image = np.arange(5.0).reshape(1, 1, 5, 1)
+    >>> difference = np.reshape([-1.0, 0.0, 1.0], [1, 1, 3, 1])
+    >>> dynamic_depthwise_conv2d(image, difference, padding="valid").numpy().ravel()
+    array([2., 2., 2.])
+
     Reference:
         [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), section 3.1, for
         filters that do not mix channels.
     """
+    inputs, filters = _arguments.tensors(inputs=inputs, filters=filters)
     geometry = Geometry.make(_family.window(filters), strides, dilation_rate, padding)
     return _family.filter2d(inputs, None, filters, "channel", geometry, data_format, names=(None, "filters"))

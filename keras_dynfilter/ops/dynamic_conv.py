@@ -11,10 +11,11 @@ from keras_dynfilter.ops.local_filter import local_filter2d
 def dynamic_conv2d(inputs, filters, strides=1, dilation_rate=1, padding="same", data_format="channels_last"):
     """Convolves every sample with a filter bank of its own.
 
-        out[n,i,j,f] = sum_{u,v,c} filters[n,u,v,c,f] * inputs[n, i*s + (u-r)*d, j*s + (v-r)*d, c]
+        out[n,i,j,f] = sum_{u,v,c} filters[n,u,v,c,f] * inputs[n, i*s + u*d - r, j*s + v*d - r, c]
 
-    The taps are not mirrored (cross-correlation). The sums over taps and channels are one matrix product per sample;
-    a single input or output channel runs on the kernel of `dynamic_depthwise_conv2d`.
+    with `s` the strides, `d` the dilation rate, and `r = d*(kernel_size-1)/2`, rounded down, for `padding="same"`, 0
+    for `"valid"`, each of its axis. The taps are not mirrored (cross-correlation). The sums over taps and channels are
+    one matrix product per sample; a single input or output channel runs on the kernel of `dynamic_depthwise_conv2d`.
 
     Args:
         inputs: Images, `[batch, height, width, channels]`.
@@ -33,6 +34,13 @@ def dynamic_conv2d(inputs, filters, strides=1, dilation_rate=1, padding="same", 
     Raises:
         ValueError: An argument, rank or shape is not as described.
         TypeError: The dtypes are not floating-point, or differ.
+
+    Example:
+
+    >>> images = np.ones((4, 16, 16, 3))
+    >>> filters = np.ones((4, 5, 5, 3, 2))
+    >>> dynamic_conv2d(images, filters, strides=2).shape
+    TensorShape([4, 8, 8, 2])
 
     Reference:
         [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), section 3.1.
@@ -54,7 +62,10 @@ def dynamic_conv2d(inputs, filters, strides=1, dilation_rate=1, padding="same", 
 def local_conv2d(inputs, filters, strides=1, dilation_rate=1, padding="same", data_format="channels_last"):
     """Filters every position of every sample with a filter bank of its own: the general theta of the paper.
 
-        out[n,i,j,f] = sum_{u,v,c} filters[n,i,j,u,v,c,f] * inputs[n, i*s + (u-r)*d, j*s + (v-r)*d, c]
+        out[n,i,j,f] = sum_{u,v,c} filters[n,i,j,u,v,c,f] * inputs[n, i*s + u*d - r, j*s + v*d - r, c]
+
+    with `s` the strides, `d` the dilation rate, and `r = d*(kernel_size-1)/2` for `padding="same"`, 0 for `"valid"`,
+    each of its axis. The taps are not mirrored (cross-correlation).
 
     Args:
         inputs: Images, `[batch, height, width, channels]`.
@@ -72,6 +83,15 @@ def local_conv2d(inputs, filters, strides=1, dilation_rate=1, padding="same", da
     Raises:
         ValueError: An argument, rank or shape is not as described.
         TypeError: The dtypes are not floating-point, or differ.
+
+    Example:
+
+    >>> image = np.arange(3.0).reshape(1, 1, 3, 1)
+    >>> once_and_twice = np.tile([1.0, 2.0], [1, 1, 3, 1, 1, 1, 1])
+    >>> local_conv2d(image, once_and_twice).numpy()[0, 0]
+    array([[0., 0.],
+           [1., 2.],
+           [2., 4.]])
 
     Reference:
         [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), section 3.2.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dynamic local filtering: one filter per sample and position."""
 
-from keras_dynfilter.ops import _family
+from keras_dynfilter.ops import _arguments, _family
 from keras_dynfilter.ops.geometry import Geometry, choice
 
 NORMALIZATIONS = (None, "softmax")
@@ -20,10 +20,11 @@ def local_filter2d(
 ):
     """Filters every position of every sample with a filter of its own.
 
-        out[n,i,j,c] = sum_{u,v} filters[n,i,j,head(c),u,v] * inputs[n, i*s + (u-r)*d, j*s + (v-r)*d, c]
+        out[n,i,j,c] = sum_{u,v} filters[n,i,j,head(c),u,v] * inputs[n, i*s + u*d - r, j*s + v*d - r, c]
 
-    The taps are not mirrored (cross-correlation); those outside the image are skipped. Channels of one head share a
-    filter: `head(c) = c // (channels / heads)`.
+    with `s` the strides, `d` the dilation rate, and `r = d*(kernel_size-1)/2` for `padding="same"`, 0 for `"valid"`,
+    each of its axis. Channels of one head share a filter: `head(c) = c // (channels / heads)`. The taps are not
+    mirrored (cross-correlation); those outside the image are skipped.
 
     Args:
         inputs: Images, `[batch, height, width, channels]`.
@@ -45,9 +46,20 @@ def local_filter2d(
         ValueError: An argument, rank or shape is not as described.
         TypeError: The dtypes are not floating-point, or differ.
 
+    Example:
+
+    >>> image = np.arange(5.0).reshape(1, 1, 5, 1)
+    >>> to_the_right = np.tile([0.0, 0.0, 1.0], [1, 1, 5, 1])
+    >>> local_filter2d(image, to_the_right, (1, 3)).numpy().ravel()
+    array([1., 2., 3., 4., 0.])
+    >>> alike = np.zeros((1, 1, 5, 3))
+    >>> local_filter2d(image, alike, (1, 3), normalization="softmax").shape
+    TensorShape([1, 1, 5, 1])
+
     Reference:
         [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), section 3.2.
     """
+    inputs, filters = _arguments.tensors(inputs=inputs, filters=filters)
     geometry = Geometry.make(kernel_size, strides, dilation_rate, padding, heads)
     choice(normalization, "normalization", NORMALIZATIONS)
     weight = "softmax" if normalization == "softmax" else "spatial"
