@@ -15,6 +15,13 @@ DIVERGING = "RdBu_r"
 def new_figure(width, height):
     """An empty matplotlib figure of `width` x `height` inches, which needs no display.
 
+    Args:
+        width: Inches.
+        height: Inches.
+
+    Returns:
+        A `matplotlib.figure.Figure`, which `show_filters` and `show_images` draw into.
+
     Raises:
         ImportError: matplotlib is not installed.
     """
@@ -38,11 +45,14 @@ def show_filters(figure, rows, titles, label="weight"):
         label: Text at the colour bar.
 
     Raises:
-        ValueError: A row has not as many filters as there are titles.
+        ValueError: There is no row or no column, or a row has not as many filters as there are titles.
     """
     rows = {name: np.asarray(filters) for name, filters in rows.items()}
+    for name, value in (("rows", rows), ("titles", titles)):
+        if not len(value):
+            raise ValueError(f"Expected `{name}` not to be empty. Received: {name}={value!r}")
     for name, filters in rows.items():
-        if filters.ndim != 3 or len(filters) != len(titles):
+        if filters.ndim != 3 or len(filters) != len(titles) or not filters.size:
             expected = f"Expected `rows` to hold filters of shape ({len(titles)}, kernel_h, kernel_w)"
             raise ValueError(f"{expected}. Received: rows[{name!r}].shape={filters.shape}")
     limit = max(float(np.abs(filters).max()) for filters in rows.values()) or 1.0
@@ -67,8 +77,17 @@ def show_images(figure, images, grey=(), label="value", percentile=99.7):
         label: Text at the colour bar of the signed images.
         percentile: The scale ends at this percentile of the magnitudes of signed images: a few bright edges must not
             leave the rest pale.
+
+    Raises:
+        ValueError: There is no image, or one is empty or not of rank 2.
     """
     images = {title: np.asarray(image) for title, image in images.items()}
+    if not images:
+        raise ValueError(f"Expected `images` not to be empty. Received: images={images!r}")
+    for title, image in images.items():
+        if image.ndim != 2 or not image.size:
+            expected = "Expected `images` to hold images of shape (height, width)"
+            raise ValueError(f"{expected}. Received: images[{title!r}].shape={image.shape}")
     signed = [np.abs(image).ravel() for title, image in images.items() if title not in grey]
     limit = float(np.percentile(np.concatenate(signed), percentile)) or 1.0 if signed else 1.0
     axes = figure.subplots(1, len(images), squeeze=False)[0]

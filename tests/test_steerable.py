@@ -44,7 +44,7 @@ def test_closed_form_check_values():
     np.testing.assert_allclose(filters[4], -filters[0], atol=1e-15)
 
 
-@pytest.mark.parametrize("arguments", [{"size": 8}, {"size": -1}, {"sigma": 0.0}])
+@pytest.mark.parametrize("arguments", [{"size": 8}, {"size": -1}, {"size": 9.0}, {"size": True}, {"sigma": 0.0}])
 def test_closed_form_rejects(arguments):
     (name,) = arguments
     with pytest.raises(ValueError, match=f"Expected `{name}`.* Received: {name}="):
@@ -54,6 +54,36 @@ def test_closed_form_rejects(arguments):
 def test_filtered_is_a_zero_padded_cross_correlation():
     images = np.random.default_rng(0).random((6, 21, 16, 1))
     np.testing.assert_allclose(data.filtered(images, ANGLES), direct(images, ANGLES), rtol=1e-12, atol=1e-12)
+
+
+IMAGES = np.zeros((2, 12, 12, 1), np.float32)
+DATA_ERRORS = {
+    "filtered rank": (lambda: data.filtered(IMAGES[0], [0.0]), r"`images` to have shape .*images\.shape=\(12, 12, 1\)"),
+    "filtered colour": (lambda: data.filtered(IMAGES.repeat(3, -1), [0.0] * 2), r"`images` to have .*\(2, 12, 12, 3\)"),
+    "filtered angles": (lambda: data.filtered(IMAGES, [0.0] * 3), r"Expected `angles` to be one per .*3 for 2 images"),
+    "filtered size": (lambda: data.filtered(IMAGES, [0.0] * 2, size=4), r"Expected `size` to be odd .*size=4"),
+    "triples empty": (lambda: data.steerable_triples(IMAGES[:0], 4, 1), r"Expected `images` to hold an image\..*\(0,"),
+    "triples rank": (
+        lambda: data.steerable_triples(IMAGES[0], 4, 1),
+        r"Expected `images` to have shape .*\(12, 12, 1\)",
+    ),
+    "triples batch": (lambda: data.steerable_triples(IMAGES, 0, 1), r"`batch_size` to be a positive .*batch_size=0"),
+    "patches count": (lambda: data.sample_patches(IMAGES[..., 0], -1, 8), r"Expected `count` to be a .*count=-1"),
+    "patches float": (lambda: data.sample_patches(IMAGES[..., 0], 2.0, 8), r"Expected `count` to be a .*count=2\.0"),
+    "patches size": (lambda: data.sample_patches(IMAGES[..., 0], 1, 0), r"Expected `size` to be a positive .*size=0"),
+    "noise count": (lambda: data.noise_patches(-1), r"Expected `count` to be a non-negative integer\. .*count=-1"),
+    "noise size": (lambda: data.noise_patches(1, size=-8), r"Expected `size` to be a positive integer\. .*size=-8"),
+}
+
+
+@pytest.mark.parametrize("make, message", DATA_ERRORS.values(), ids=DATA_ERRORS)
+def test_data_errors(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_no_patches_are_an_empty_array():
+    assert data.noise_patches(0, size=8).shape == data.sample_patches(IMAGES[..., 0], 0, 8).shape == (0, 8, 8, 1)
 
 
 def test_triples_hold_patches_angles_and_their_results():
@@ -162,6 +192,20 @@ def test_baseline_is_larger_and_has_the_same_interface():
     assert model({"images": images, "angles": np.zeros((2, 1), np.float32)}).shape == (2, 12, 10, 1)
 
 
+@pytest.mark.parametrize("network", [models.dfn_steerable, models.dfn_steerable_baseline])
+def test_network_errors(network):
+    for size in (4, 0, -3, 3.0, True, (3, 3)):
+        with pytest.raises(ValueError, match=r"Expected `kernel_size` to be odd and positive\. Received: kernel_size="):
+            network(size)
+    with pytest.raises(ValueError, match=r"Expected `image_shape` to be \(height, width, 1\)\. .*\(8, 8, 3\)"):
+        network(image_shape=(8, 8, 3))
+
+
+def test_generated_filters_needs_a_network_that_generates_them():
+    with pytest.raises(ValueError, match="filters"):
+        models.generated_filters(models.dfn_steerable_baseline(), ANGLES)
+
+
 def test_agreement(example):
     true = data.steerable_filter(ANGLES)
     correlation, error = example.agreement(2 * true + 1, true)
@@ -217,6 +261,20 @@ def test_interrupted_training_goes_on_where_it_was(example, tmp_path):
             np.testing.assert_array_equal(value, other)
 
 
+def test_resume_says_when_there_is_nothing_to_resume(example, tmp_path, capsys):
+    import common
+
+    model = example.compiled(models.dfn_steerable(), example.parse(["--epochs", "1", "--steps", "1"]))
+    patches = data.noise_patches(8, size=16)
+
+    def triples(start):
+        return data.steerable_triples(patches, 4, 1, start)
+
+    for text in ("nothing is resumed", "continues after step 1 of 1"):
+        common.train(model, tmp_path / "m.keras", triples, 1, 1, resume=True)
+        assert text in capsys.readouterr().out
+
+
 def test_resume_needs_the_same_settings(example, tmp_path):
     run = ["--smoke", "--out", str(tmp_path)]
     example.check_settings(example.parse(run))
@@ -234,6 +292,7 @@ def test_resume_needs_the_same_settings(example, tmp_path):
         (["--seed", "-1"], "--seed: expected an integer from 0"),
         (["--images", "no/such/folder"], "expected photos, noise or an existing folder, received 'no/such/folder'"),
         (["--out", __file__], "--out: expected a folder, received the file"),
+        (["--smoke", "--epochs", "8"], "--epochs: not allowed with --smoke, which sets it to 2"),
         (["--export", "pickle"], "--export: invalid choice: 'pickle'"),
     ],
 )
@@ -242,6 +301,45 @@ def test_bad_arguments(example, capsys, arguments, message):
         example.parse(arguments)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_smoke_sets_what_is_not_given(example):
+    names = ("epochs", "steps", "batch_size", "patches")
+    smoke, full = (example.parse(arguments) for arguments in (["--smoke"], []))
+    assert [getattr(smoke, name) for name in names] == [2, 20, 8, 64]
+    assert [getattr(full, name) for name in names] == [8, 500, 32, 2048]
+
+
+@pytest.mark.parametrize("place", ["/proc/x", f"{__file__}/x"])
+def test_out_that_cannot_be_made(example, place):
+    with pytest.raises(SystemExit, match=r"--out: expected a folder that can be written\. Received: "):
+        example.main(["--smoke", "--out", place])
+
+
+@pytest.mark.parametrize(
+    "arguments, reached, status, verdict",
+    [
+        ([], True, 0, "0.999: reached"),
+        ([], False, 1, "0.999: MISSED"),
+        (["--raw-angles"], False, 1, "0.999: MISSED"),
+        (["--epochs", "7"], False, 0, "not expected of 3500 steps instead of 4000"),
+        (["--epochs", "9"], False, 1, "0.999: MISSED"),
+        (["--smoke"], False, 0, "not expected of 40 steps instead of 4000"),
+        (["--smoke"], True, 0, "0.999: reached"),
+    ],
+)
+def test_missed_target_fails(example, monkeypatch, capsys, tmp_path, arguments, reached, status, verdict):
+    model = models.dfn_steerable()
+    figures = {"training_seconds": 1.0, "test_mse": 1.0, "test_mse_of_zeros": 1.0, "parameters": 1}
+    found = {**example.filter_figures(model), "target_reached": reached}
+    picture = np.random.default_rng(0).random((1, 32, 32, 1), np.float32)
+    monkeypatch.setattr(example, "load_images", lambda args: (None, None, picture))
+    monkeypatch.setattr(example, "train_networks", lambda *_: ({"steerable": model}, {"steerable": figures}))
+    monkeypatch.setattr(example, "filter_figures", lambda _: found)
+    monkeypatch.setattr(example, "draw", lambda *_: None)
+    assert example.main([*arguments, "--out", str(tmp_path)]) == status
+    assert verdict in capsys.readouterr().out
+    assert json.loads((tmp_path / "results.json").read_text())["exports"] == {}  # all was written
 
 
 def test_smoke_run(python, tmp_path, example):

@@ -6,6 +6,8 @@ from io import BytesIO
 
 import numpy as np
 
+from keras_dynfilter.ops.geometry import integer, positive
+
 PHOTOGRAPHS = (
     "astronaut",
     "brick",
@@ -91,16 +93,17 @@ def sample_patches(images, count, size=64, seed=0):
 
     Args:
         images: Images, `[height, width]`, not smaller than `size`.
-        count: Number of patches.
-        size: Rows and columns of a patch.
+        count: Number of patches, 0 or more.
+        size: Positive integer, rows and columns of a patch.
         seed: Integer seed.
 
     Returns:
         Patches, `[count, size, size, 1]`, float32.
 
     Raises:
-        ValueError: There is no image, or one is smaller than `size`.
+        ValueError: There is no image, one is smaller than `size`, or `count` or `size` is not as described.
     """
+    _check_sizes(count, size)
     images = list(images)
     if not images or any(min(image.shape) < size for image in images):
         shapes = [image.shape for image in images]
@@ -115,7 +118,20 @@ def sample_patches(images, count, size=64, seed=0):
 
 
 def noise_patches(count, size=64, seed=0):
-    """Uniform noise in place of photographs: patches `[count, size, size, 1]`, standardised, float32."""
+    """Uniform noise in place of photographs, standardised.
+
+    Args:
+        count: Number of patches, 0 or more.
+        size: Positive integer, rows and columns of a patch.
+        seed: Integer seed.
+
+    Returns:
+        Patches, `[count, size, size, 1]`, float32.
+
+    Raises:
+        ValueError: `count` or `size` is not as described.
+    """
+    _check_sizes(count, size)
     return standardize(np.random.default_rng(seed).random([count, size, size, 1], np.float32))
 
 
@@ -123,6 +139,12 @@ def standardize(images):
     """`[count, height, width, 1]` with mean 0 and deviation 1 per image; nearly flat ones are not blown up."""
     centred = images - images.mean(axis=(1, 2), keepdims=True)
     return centred / np.maximum(centred.std(axis=(1, 2), keepdims=True), FLAT)
+
+
+def _check_sizes(count, size):
+    if not integer(count) or count < 0:
+        raise ValueError(f"Expected `count` to be a non-negative integer. Received: count={count!r}")
+    positive(size, "size")
 
 
 def _grey(image):

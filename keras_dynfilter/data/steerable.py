@@ -4,6 +4,8 @@
 import numpy as np
 import tensorflow as tf
 
+from keras_dynfilter.ops.geometry import integer, positive
+
 TURN = 2 * np.pi
 
 
@@ -28,8 +30,8 @@ def steerable_filter(angles, size=9, sigma=1.0):
     Reference:
         [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), section 4.1.
     """
-    if size < 1 or size % 2 == 0:
-        raise ValueError(f"Expected `size` to be odd and positive. Received: size={size}")
+    if not integer(size) or size < 1 or size % 2 == 0:
+        raise ValueError(f"Expected `size` to be odd and positive. Received: size={size!r}")
     if sigma <= 0:
         raise ValueError(f"Expected `sigma` to be positive. Received: sigma={sigma}")
     angles = np.asarray(angles, np.float64)[..., None, None]
@@ -43,13 +45,22 @@ def filtered(images, angles, size=9, sigma=1.0):
     """Results of the steerable filter.
 
     Args:
-        images: `[count, height, width, 1]`.
+        images: `[count, height, width, 1]`, floating-point; zero outside.
         angles: `[count]` or `[count, 1]`, radians.
+        size: Odd number of rows and columns of the filter.
+        sigma: Width of the filter in pixels.
 
     Returns:
-        `[count, height, width, 1]`, zero outside the images.
+        Tensor `[count, height, width, 1]`, of the dtype of `images`.
+
+    Raises:
+        ValueError: `images` has another shape, there is not one angle per image, `size` is not odd and positive, or
+            `sigma` not positive.
     """
-    return _steer(_responses(images, size, sigma), tf.reshape(angles, [-1]))
+    images, angles = _images(images), tf.reshape(angles, [-1])
+    if len(angles) != len(images):
+        raise ValueError(f"Expected `angles` to be one per image. Received: {len(angles)} for {len(images)} images")
+    return _steer(_responses(images, size, sigma), angles)
 
 
 def steerable_triples(images, batch_size, steps, start=0, seed=0, size=9, sigma=1.0):
@@ -60,8 +71,8 @@ def steerable_triples(images, batch_size, steps, start=0, seed=0, size=9, sigma=
     images are filtered with these once, and a step only mixes the two results.
 
     Args:
-        images: `[count, height, width, 1]`, float32.
-        batch_size: Triples per step.
+        images: `[count, height, width, 1]`, float32, at least one.
+        batch_size: Positive integer, triples per step.
         steps: The step to end before.
         start: The step to start with.
         seed: Integer seed of images and angles.
@@ -71,8 +82,15 @@ def steerable_triples(images, batch_size, steps, start=0, seed=0, size=9, sigma=
     Returns:
         A `tf.data.Dataset` of `({"images": [batch, height, width, 1], "angles": [batch, 1]}, results)`, `steps - start`
         batches long. Angles are uniform in `[0, 2 pi)`.
+
+    Raises:
+        ValueError: `images` is empty or has another shape, `batch_size` is not positive, `size` is not odd and
+            positive, or `sigma` not positive.
     """
-    images = tf.convert_to_tensor(images)
+    batch_size = positive(batch_size, "batch_size")
+    images = _images(images)
+    if not len(images):
+        raise ValueError(f"Expected `images` to hold an image. Received: images.shape={tuple(images.shape)}")
     responses = _responses(images, size, sigma)
     count = len(images)
 
@@ -86,9 +104,16 @@ def steerable_triples(images, batch_size, steps, start=0, seed=0, size=9, sigma=
     return tf.data.Dataset.range(start, steps).map(triples, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
+def _images(images):
+    images = tf.convert_to_tensor(images)
+    if images.shape.rank != 4 or images.shape[-1] != 1:
+        expected = "Expected `images` to have shape (count, height, width, 1)"
+        raise ValueError(f"{expected}. Received: images.shape={tuple(images.shape)}")
+    return images
+
+
 def _responses(images, size, sigma, batch=128):
     """`[count, height, width, 2]`: the images filtered at 0 and at 90 degrees."""
-    images = tf.convert_to_tensor(images)
     bank = np.moveaxis(steerable_filter([0, np.pi / 2], size, sigma), 0, -1)[:, :, None]
     bank = tf.constant(bank, images.dtype)
     parts = [tf.nn.conv2d(images[i : i + batch], bank, 1, "SAME") for i in range(0, max(len(images), 1), batch)]

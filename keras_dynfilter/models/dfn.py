@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_dynfilter.layers import DynamicConv2D
+from keras_dynfilter.ops.geometry import integer
 
 
 def dfn_steerable(kernel_size=9, image_shape=(None, None, 1), raw_angles=False, name="dfn_steerable"):
@@ -27,9 +28,13 @@ def dfn_steerable(kernel_size=9, image_shape=(None, None, 1), raw_angles=False, 
         `[batch, height, width, 1]`; 18,897 parameters at the default `kernel_size`. The layer `"filters"` gives the
         filters, `[batch, kernel_size**2]`; see `generated_filters`.
 
+    Raises:
+        ValueError: `kernel_size` is not odd and positive, or `image_shape` is not of one channel.
+
     Reference:
         [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), section 4.1.
     """
+    _check(kernel_size, image_shape)
     images = keras.Input(image_shape, name="images")
     angles = keras.Input((1,), name="angles")
     filters = keras.layers.Dense(kernel_size**2, name="filters")(_angle_features(angles, raw_angles))
@@ -51,7 +56,11 @@ def dfn_steerable_baseline(kernel_size=9, image_shape=(None, None, 1), raw_angle
 
     Returns:
         A model with the inputs and the output of `dfn_steerable`; 23,553 parameters at the default `kernel_size`.
+
+    Raises:
+        ValueError: `kernel_size` is not odd and positive, or `image_shape` is not of one channel.
     """
+    _check(kernel_size, image_shape)
     images = keras.Input(image_shape, name="images")
     angles = keras.Input((1,), name="angles")
     image = _leaky()(keras.layers.Conv2D(32, kernel_size, padding="same")(images))
@@ -73,11 +82,21 @@ def generated_filters(model, angles):
 
     Returns:
         NumPy array, `[count, kernel_size, kernel_size]`.
+
+    Raises:
+        ValueError: The model has no layers `"angles"` and `"filters"`.
     """
     generator = keras.Model(model.get_layer("angles").output, model.get_layer("filters").output)
     filters = generator(tf.reshape(tf.cast(angles, model.inputs[0].dtype), [-1, 1]))
     size = math.isqrt(filters.shape[-1])
     return tf.reshape(filters, [-1, size, size]).numpy()
+
+
+def _check(kernel_size, image_shape):
+    if not integer(kernel_size) or kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"Expected `kernel_size` to be odd and positive. Received: kernel_size={kernel_size!r}")
+    if len(image_shape) != 3 or image_shape[-1] != 1:
+        raise ValueError(f"Expected `image_shape` to be (height, width, 1). Received: image_shape={image_shape!r}")
 
 
 def _angle_features(angles, raw_angles):

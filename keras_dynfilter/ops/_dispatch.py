@@ -24,6 +24,18 @@ def implementation(name):
             ops, or an error that says why not) or `"composite"` (TensorFlow ops only, for portable exports).
 
     The choice belongs to the current thread. A `tf.function` keeps the choice under which it was traced.
+
+    Returns:
+        A context manager.
+
+    Raises:
+        ValueError: On entry, where `name` is none of these.
+        RuntimeError: When an op is called under `"native"` and the compiled ops cannot be had.
+
+    Example:
+
+    >>> with implementation("composite"):
+    ...     output = ops.local_filter2d(inputs, filters, kernel_size=3)
     """
     previous = getattr(_state, "name", None)
     _state.name = choice(name, "name", IMPLEMENTATIONS)
