@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prints a digest of the result and of every gradient of each op of the family.
+"""Prints a digest of the result and of every gradient of each op.
 
 python determinism.py THREADS IMPLEMENTATION
 """
@@ -22,8 +22,7 @@ SHAPES = (
 
 def digests(dtype):
     """`(name, digest)` of all results."""
-    for name in cases.FAMILY:
-        op = cases.OPS[name]
+    for name, op in cases.OPS.items():
         for case in SHAPES:
             tensors = cases.tensors(cases.operands(op, case), dtype)
             (grad,) = cases.tensors([cases.values(case.output_shape(op), "grad")], dtype)

@@ -2,6 +2,7 @@
 """The builder: what it names, when it builds anew, and what happens where it cannot."""
 
 import ast
+import concurrent.futures
 import dataclasses
 import pathlib
 import stat
@@ -59,10 +60,48 @@ def test_the_command_says_what_is_missing(python, tmp_path):
 
 
 def test_importing_needs_no_compiler_and_builds_nothing(python, tmp_path):
-    code = "import sys, keras_dynfilter\nassert 'keras_dynfilter.custom_ops.build' not in sys.modules"
+    code = "import sys, keras_dynfilter\nfrom keras_dynfilter.ops import _library\n"
+    code += "assert _library._loaded is None and 'keras_dynfilter.custom_ops.build' not in sys.modules"
     done = python("-c", code, PATH="/nowhere", KERAS_DYNFILTER_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "cache").exists()
+
+
+SLOW_COMPILER = """#!/bin/sh
+for argument; do [ "$previous" = -o ] && output=$argument; previous=$argument; done
+[ -n "$output" ] || exit 0  # a question about the compiler
+echo "$output" >> "{log}"
+sleep 0.2
+touch "$output"
+"""
+BUILD = """
+import pathlib, sys, time
+from keras_dynfilter.custom_ops import build
+folder, me = map(pathlib.Path, sys.argv[1:])
+(folder / me).touch()
+while len(list(folder.glob("ready*"))) < 2:
+    time.sleep(0.01)
+tensorflow = build.TensorFlow("2.15.1", str(folder), str(folder), ())  # one without XLA
+print(build.build(tensorflow, folder / "cache", lambda text: None).ops)
+"""
+
+
+def test_two_processes_that_build_at_once_compile_everything_once(python, tmp_path):
+    compiler, log = tmp_path / "slow", tmp_path / "calls"
+    compiler.write_text(SLOW_COMPILER.format(log=log))
+    compiler.chmod(compiler.stat().st_mode | stat.S_IXUSR)
+
+    def start(name):
+        return python("-c", BUILD, str(tmp_path), name, CXX=str(compiler), KERAS_DYNFILTER_CUDA="0")
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(start, ["ready1", "ready2"]))
+    assert [done.returncode for done in both] == [0, 0], both[0].stderr + both[1].stderr
+    assert both[0].stdout == both[1].stdout
+    outputs = [pathlib.Path(line).name.rsplit(".", 1)[0] for line in log.read_text().split()]  # without the process
+    assert len(outputs) == len(set(outputs)) > 3
+    objects = {path.name for path in (tmp_path / "cache" / "objects").iterdir()}
+    assert objects | {pathlib.Path(both[0].stdout.strip()).name} == set(outputs)
 
 
 @pytest.fixture

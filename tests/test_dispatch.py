@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which implementation runs: the context manager, the environment, and what happens where the library is missing."""
 
+import doctest
 import threading
 import warnings
 
@@ -139,15 +140,8 @@ def test_the_graph_holds_what_was_asked_for(function, implementation):
     assert any(op.type.startswith("KerasDynfilter>") for op in graph.get_operations()) == (implementation == "native")
 
 
-def test_import_is_light(python):
-    """Importing needs no compiler and neither builds nor loads the library."""
-    code = "import keras_dynfilter, keras_dynfilter.ops._library as l; assert l._loaded is None"
-    done = python("-c", code, PATH="")
-    assert done.returncode == 0, done.stderr[-4000:]
-
-
-def test_info(python):
-    done = python("-m", "keras_dynfilter.info")
-    assert done.returncode == 0, done.stderr[-4000:]
-    for name in ("local_filter2d", "ddf2d", "dynamic_depthwise_conv2d", tf.__version__):
-        assert name in done.stdout
+def test_docstring_example():
+    globs = dict(implementation=keras_dynfilter.implementation, ops=ops, inputs=X, filters=S)
+    (example,) = doctest.DocTestFinder().find(keras_dynfilter.implementation, "implementation", globs=globs)
+    assert example.examples
+    doctest.DebugRunner().run(example)

@@ -8,6 +8,7 @@ import sys
 import zipfile
 
 import pytest
+import tensorflow as tf
 from conftest import ROOT
 
 USE = """
@@ -79,3 +80,5 @@ def test_info_says_what_runs(python):
     assert done.returncode == 0, done.stderr
     assert "'composite' is asked for by the environment variable KERAS_DYNFILTER_IMPLEMENTATION" in done.stdout
     assert done.stdout.count("composite, because") == 3
+    for name in ("local_filter2d", "ddf2d", "dynamic_depthwise_conv2d", tf.__version__):
+        assert name in done.stdout

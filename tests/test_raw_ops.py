@@ -77,6 +77,39 @@ def test_refused_in_a_graph_of_unknown_shapes(op, change, native_ops):
         function(call.inputs)
 
 
+# Compiling takes its time: some of every table.
+COMPILED = (
+    "heads_that_do_not_divide",
+    "inputs_rank_3",
+    "spatial_axis_3",
+    "channel_axis_1",
+    "grad_axis_2",
+    "input_size_short",
+    "input_size_negative",
+    "input_size_too_high",
+    "kernel_w_2",
+    "heads_other",
+    "taps_and_heads_that_overflow",
+    "window_that_wraps",
+    "image_of_an_overflow",
+)
+
+
+@table({name: raw_ops.REFUSED[name] for name in COMPILED})
+def test_refused_when_compiled(op, change, native_xla):
+    """The lowering to XLA refuses what the kernels do: traced with unknown shapes, nothing is known before it."""
+    call = bad_call(op, change)
+
+    @tf.function(autograph=False, jit_compile=True)
+    def compiled(inputs):
+        return op(native_xla.ops, raw_ops.Call(inputs, call.attributes))
+
+    specs = {kind: tf.TensorSpec(None, value.dtype) for kind, value in call.inputs.items()}
+    with pytest.raises((ValueError, *REFUSALS)) as error:
+        compiled.get_concrete_function(specs)(call.inputs)
+    assert re.search(r"Expected .* Received", str(error.value)), error.value
+
+
 UNKNOWN = {
     "all_ranks": lambda shape, index: None,
     "all_sizes": lambda shape, index: [None] * len(shape),
