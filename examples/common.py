@@ -82,6 +82,8 @@ def train(model, path, triples, epochs, steps, callbacks=(), resume=False):
         model = keras.models.load_model(path)
         start = int(model.optimizer.iterations)
         print(f"{path}: continues after step {start} of {epochs * steps}.")
+    elif resume:
+        print(f"{path}: not there, so nothing is resumed; starts at step 0 of {epochs * steps}.")
     began = time.perf_counter()
     if start < epochs * steps:
         model.fit(
