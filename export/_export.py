@@ -67,6 +67,7 @@ def export(
     row, opset = formats.choose(format, ops, opset)
     path = checked_path(path, row)
     signature = _signature.of(model, input_signature, _checked_size(input_size), row.identifiers)
+    batch_sizes, image_sizes = _validate.checked(batch_sizes, image_sizes, tolerance, seed)
     if validate:
         cases = _validate.cases(signature, sample_inputs, batch_sizes, image_sizes, seed)
     seconds = {}

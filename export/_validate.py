@@ -3,11 +3,14 @@
 
 import contextlib
 import json
+import math
+import numbers
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -21,6 +24,35 @@ IMAGE_SIZES = ((32, 32), (33, 47), (7, 5), (64, 96))  # odd, smaller than many w
 OTHER_SIZES = {"length": 9, "frames": 4}
 ROUNDING = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 ALLOWED_ROUNDINGS = {"float64": 1e4, "float32": 8e2, "float16": 16, "bfloat16": 4}
+
+
+def checked(batch_sizes, image_sizes, tolerance, seed):
+    """Returns `batch_sizes` and `image_sizes` as tuples; raises a ValueError that names what is not as described."""
+    batches, images = _tuple(batch_sizes), tuple(_tuple(size) for size in _tuple(image_sizes))
+    if not batches or not all(map(_is_size, batches)):
+        raise ValueError(f"Expected `batch_sizes` to be integers above zero. Received: batch_sizes={batch_sizes!r}")
+    if not images or not all(len(size) == 2 and all(map(_is_size, size)) for size in images):
+        raise ValueError(
+            "Expected `image_sizes` to be pairs (height, width) of integers above zero. "
+            f"Received: image_sizes={image_sizes!r}"
+        )
+    if tolerance is not None and not (
+        isinstance(tolerance, numbers.Real) and math.isfinite(tolerance) and tolerance >= 0
+    ):
+        raise ValueError(
+            f"Expected `tolerance` to be None or a number not below zero. Received: tolerance={tolerance!r}"
+        )
+    if not isinstance(seed, numbers.Integral) or seed < 0:
+        raise ValueError(f"Expected `seed` to be an integer not below zero. Received: seed={seed!r}")
+    return batches, images
+
+
+def _tuple(values):
+    return tuple(values) if isinstance(values, Iterable) else ()
+
+
+def _is_size(value):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value > 0
 
 
 def cases(signature, sample_inputs, batch_sizes, image_sizes, seed):
@@ -84,6 +116,9 @@ def validate(model, traced, artifact, runtime, libraries, cases, tolerance):
             with np.load(folder / f"outputs_{index}.npz") as found:
                 for check in validation.outputs:
                     _compare(check, outputs[check.name], found.get(check.name), text, tolerance)
+        for check in validation.outputs:
+            if check.passed and not check.compared:
+                check.problem = "no finite value was compared in any case"
     return validation
 
 
@@ -193,6 +228,7 @@ def _compare(check, expected, found, case, tolerance):
         check.problem = f"{found.dtype} {found.shape} in place of {expected.dtype} {expected.shape} in case {case}"
         return
     if not np.issubdtype(expected.dtype, np.floating):
+        check.compared += expected.size
         wrong = np.count_nonzero(expected != found)
         if wrong:
             check.problem = f"{wrong} of {expected.size} values differ in case {case}"
@@ -202,6 +238,7 @@ def _compare(check, expected, found, case, tolerance):
     if not np.array_equal(found[~finite], expected[~finite], equal_nan=True) or not np.isfinite(found[finite]).all():
         check.problem = f"Inf and NaN are not where the model has them in case {case}"
         return
+    check.compared += int(finite.sum())
     if not finite.any():
         return
     expected, found = expected[finite].astype(np.float64), found[finite].astype(np.float64)

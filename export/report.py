@@ -30,6 +30,7 @@ class OutputCheck:
         max_abs: Largest absolute difference.
         max_rel: Largest difference relative to the largest magnitude that the model's output has in the same case (to 1
             if it is zero everywhere).
+        compared: How many values were compared, in all cases together; of floating-point outputs, the finite ones.
         worst: The case in which `max_rel` was found.
         problem: Why the output failed; None if it passed.
     """
@@ -38,6 +39,7 @@ class OutputCheck:
     dtype: str
     max_abs: float = 0.0
     max_rel: float = 0.0
+    compared: int = 0
     worst: str | None = None
     problem: str | None = None
 

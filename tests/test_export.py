@@ -239,6 +239,7 @@ def test_report(onnxruntime, tmp_path, capsys):
     assert (
         check["name"] == "filtered" and check["passed"] and 0 <= check["max_rel"] <= stored["validation"]["tolerance"]
     )
+    assert check["compared"] == sum(b * h * w * 4 for b, h, w in ((1, 32, 32), (2, 33, 47), (5, 7, 5), (1, 64, 96)))
     assert stored["validation"]["cases"] == ["1x32x32x4", "2x33x47x4", "5x7x5x4", "1x64x96x4"]
 
 

@@ -87,6 +87,19 @@ def test_tolerance_decides(onnx, model, monkeypatch, tmp_path):
     assert 1e-3 < report.validation.outputs[0].max_rel < 0.1
 
 
+@pytest.mark.parametrize("output", [lambda x: x[:, :0], lambda x: x * float("nan")])
+def test_output_of_which_nothing_is_compared(output, tmp_path):
+    @keras.saving.register_keras_serializable("keras_dynfilter_tests")
+    class Vacuous(keras.layers.Layer):
+        def call(self, x):
+            return output(x)
+
+    x = keras.Input((3,))
+    with pytest.raises(export.ValidationError, match="no finite value was compared"):
+        export.export(keras.Model(x, [Vacuous()(x), keras.layers.Dense(1)(x)]), tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+
+
 def test_op_that_onnx_lacks(onnx, tmp_path):
     @keras.saving.register_keras_serializable("keras_dynfilter_tests")
     class Gamma(keras.layers.Layer):
@@ -140,6 +153,16 @@ def test_float64_convolution_that_onnxruntime_lacks(onnx, tmp_path):
         ({"opset": 18}, "saved_model has no opsets"),
         ({"input_size": (4, 4)}, "Expected `input_size` to suit the model's inputs"),
         ({"input_size": (4,)}, "Expected `input_size` to be"),
+        ({"batch_sizes": []}, r"Expected `batch_sizes` to be .* Received: batch_sizes=\[\]"),
+        ({"batch_sizes": [1, 0]}, "Expected `batch_sizes` to be integers above zero"),
+        ({"batch_sizes": 2}, "Expected `batch_sizes` to be integers above zero"),
+        ({"image_sizes": ()}, "Expected `image_sizes` to be pairs"),
+        ({"image_sizes": (8, 8)}, "Expected `image_sizes` to be pairs"),
+        ({"image_sizes": [(8, 0)]}, "Expected `image_sizes` to be pairs"),
+        ({"tolerance": "x"}, "Expected `tolerance` to be .* Received: tolerance='x'"),
+        ({"tolerance": float("nan")}, "Expected `tolerance` to be .* Received: tolerance=nan"),
+        ({"tolerance": -1e-3}, "Expected `tolerance` to be"),
+        ({"seed": -1}, "Expected `seed` to be an integer not below zero. Received: seed=-1"),
         ({"sample_inputs": {"picture": np.zeros((1, 8, 8, 4))}}, "sample"),
         ({"sample_inputs": {"image": np.zeros((1, 8, 8, 3))}}, "Expected samples of image to have shape"),
     ],
