@@ -5,6 +5,8 @@ import argparse
 import pathlib
 import re
 import sys
+import zipfile
+import zlib
 
 from keras_dynfilter.export import formats
 from keras_dynfilter.export._export import checked_path, export
@@ -66,9 +68,10 @@ def _parser():
 
 def _size(text):
     match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if not match:
+    size = (int(match[1]), int(match[2])) if match else (0, 0)
+    if min(size) < 1:
         raise argparse.ArgumentTypeError(f"expected HxW, such as 64x96, and not {text!r}")
-    return int(match[1]), int(match[2])
+    return size
 
 
 def _load(path, unsafe):
@@ -78,6 +81,8 @@ def _load(path, unsafe):
     if path.suffix != ".keras" or not path.is_file():
         problem = "No such file" if path.suffix == ".keras" else "Expected a .keras file"
         raise ValueError(f"{problem}: {path}")
+    if _damaged(path):
+        raise ExportError(f"{path} is not a .keras file, or is damaged")
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=not unsafe)
     except (OSError, TypeError, ValueError) as error:
@@ -85,10 +90,21 @@ def _load(path, unsafe):
         if "safe_mode" in text:
             hint = "It holds code of its own, such as a Lambda layer. --unsafe runs it: only for files you trust"
         else:
-            unknown = "Could not locate" in text or "Unknown layer" in text
-            what = "It holds a layer that is not known here" if unknown else "It cannot be loaded"
-            hint = f"{what}. Models with layers of your own are exported from Python, where their module is imported"
+            unknown = any(sign in text for sign in ("Could not locate", "Unknown layer", "parent module"))
+            own = "Models with layers of your own are exported from Python, where their module is imported"
+            hint = f"It holds a layer that is not known here. {own}" if unknown else "It cannot be loaded"
         raise ExportError(f"{path}: {hint}.\n{text}") from error
+
+
+def _damaged(path):
+    """Whether the archive cannot be read: what Keras says of such files misleads."""
+    if not zipfile.is_zipfile(path):
+        return True
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "config.json" not in archive.namelist() or archive.testzip() is not None
+    except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return True
 
 
 def _store(report, path):

@@ -2,6 +2,7 @@
 """The command line of the exporter."""
 
 import json
+import zipfile
 
 import export_models as models
 import keras
@@ -58,7 +59,8 @@ def test_saved_model_beside_the_model(saved, capsys):
     [
         (["--ops", "nativ"], "Did you mean 'native'?"),
         (["--no-validat"], "Did you mean '--no-validate'?"),
-        (["--input-size", "16"], "expected HxW"),
+        (["--input-size", "16"], "argument --input-size: expected HxW"),
+        (["--input-size", "0x4"], "argument --input-size: expected HxW"),
         (["--opset", "9"], "saved_model has no opsets"),
         (["--out", "nowhere.onnx"], "for saved_model"),
         (["--report", "/no/such/folder/report.json"], "--report"),
@@ -74,9 +76,28 @@ def test_wrong_model_files(saved, tmp_path, capsys):
     assert "No such file" in capsys.readouterr().err
     assert command(tmp_path / "model.h5") == 2
     assert "Expected a .keras file" in capsys.readouterr().err
-    (tmp_path / "broken.keras").write_bytes(b"not a model")
+
+
+def _flipped(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes(255 - byte for byte in content[middle : middle + 64]) + content[middle + 64 :]
+
+
+@pytest.mark.parametrize("damage", [lambda _: b"not a model", lambda content: content[:-200], _flipped])
+def test_damaged_model_file(damage, saved, tmp_path, capsys):
+    (tmp_path / "broken.keras").write_bytes(damage(saved.read_bytes()))
     assert command(tmp_path / "broken.keras") == 1
-    assert "cannot be loaded" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "is not a .keras file, or is damaged" in error and "layers of your own" not in error
+
+
+@pytest.mark.parametrize("config", ["[]", "{}", "{"])
+def test_archive_that_holds_no_model(config, tmp_path, capsys):
+    with zipfile.ZipFile(tmp_path / "other.keras", "w") as archive:
+        archive.writestr("config.json", config)
+    assert command(tmp_path / "other.keras") == 1
+    error = capsys.readouterr().err
+    assert "cannot be loaded" in error and "layers of your own" not in error
 
 
 def test_unwritable_place(saved, tmp_path, capsys):
