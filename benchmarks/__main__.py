@@ -14,11 +14,14 @@ import platform
 
 import tensorflow as tf
 
-from benchmarks import cases, measure
+from benchmarks import bars, cases, measure
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Times every op beside what a user would write instead, and beside the bandwidth of memory.",
+    )
     parser.add_argument("--op", action="append", help="only this op (may be repeated)")
     parser.add_argument("--quick", action="store_true", help="three small cases, to see that it runs")
     parser.add_argument("--json", type=pathlib.Path, default="outputs/bench.jsonl", help="JSON lines go here")
@@ -29,22 +32,41 @@ def main():
         if op not in known:
             parser.error(f"Expected --op to be one of {', '.join(sorted(known))}. Received: {op}")
     chosen = [c for c in (cases.QUICK if arguments.quick else cases.CASES) if not arguments.op or c.op in arguments.op]
+    if not chosen:
+        parser.error(
+            f"Expected --op to be one of {', '.join(sorted({case.op for case in cases.QUICK}))} with --quick. "
+            f"Received: {', '.join(arguments.op)}"
+        )
+    try:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text("")
+    except OSError as error:
+        parser.error(f"Expected --json to be a file that can be written. Received: {arguments.json} ({error.strerror})")
+    with open(arguments.json, "w") as file:
+        measured = _run(chosen, file)
+    if not (arguments.quick or arguments.op):
+        print("\nBars:")
+        print("\n".join(f"  {line}" for line in bars.lines(measured)))
+    print(f"\nJSON lines: {arguments.json}")
 
+
+def _run(chosen, file):
+    """Measures, prints and writes the cases; returns all rows."""
     copy = measure.copy_gb_per_s()
     machine = {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "tensorflow": tf.version.VERSION}
     print(
         f"{machine['cpu']}, {machine['cores']} cores, TensorFlow {machine['tensorflow']}, float32; copy {copy:.1f} GB/s"
     )
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    with open(arguments.json, "w") as file:
-        for case in chosen:
-            for backward in (False, True):
-                rows = [dict(row, copy_gb_per_s=copy, **machine) for row in _rows(case, backward, copy)]
-                _print(case, backward, rows)
-                for row in rows:
-                    file.write(json.dumps(row) + "\n")
-                file.flush()
-    print(f"\nJSON lines: {arguments.json}")
+    measured = []
+    for case in chosen:
+        for backward in (False, True):
+            rows = [dict(row, copy_gb_per_s=copy, **machine) for row in _rows(case, backward, copy)]
+            _print(case, backward, rows)
+            for row in rows:
+                file.write(json.dumps(row) + "\n")
+            file.flush()
+            measured += rows
+    return measured
 
 
 def _rows(case, backward, copy):
@@ -58,6 +80,7 @@ def _rows(case, backward, copy):
 
         ms = measure.median_ms(call)
         rate = least / ms / 1e6
+        peak = measure.peak_mb(call)
         yield {
             "op": case.op,
             "note": case.note,
@@ -68,7 +91,7 @@ def _rows(case, backward, copy):
             "minimum_mb": round(least / 1e6, 1),
             "gb_per_s": round(rate, 2) if not name.startswith("TF") else None,
             "of_copy": round(rate / copy, 3) if not name.startswith("TF") else None,
-            "peak_mb": measure.peak_mb(call),
+            "peak_mb": None if peak is None else round(peak, 1),
         }
 
 

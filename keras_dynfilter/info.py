@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m keras_dynfilter.info`: versions, which implementation each op runs on here, and why."""
 
+import argparse
 import importlib.metadata
 import platform
+import sys
 
 import tensorflow as tf
 
@@ -13,8 +15,28 @@ PACKAGES = ("keras", "numpy", "tf2onnx", "onnx", "onnxruntime", "onnxruntime-gpu
 FAMILY = ("local_filter2d", "dynamic_depthwise_conv2d", "ddf2d")
 
 
+def main(arguments=None):
+    """Returns the exit status: 1 if what is asked for is not an implementation, or cannot be had."""
+    argparse.ArgumentParser(
+        prog="python -m keras_dynfilter.info",
+        description="Prints versions, which implementation each op runs on here, and why. "
+        f"Builds the compiled ops if they are not there yet, unless {_dispatch.VARIABLE}=composite.",
+    ).parse_args(arguments)
+    print("\n".join(_versions()))
+    try:
+        lines, wrong = _implementation()
+    except ValueError as error:
+        lines, wrong = [f"implementation   {error}"], True
+    print("\n".join(["", *lines]))
+    return int(wrong)
+
+
 def report():
-    """The lines that the command prints."""
+    """The lines that the command prints. Raises a ValueError if what is asked for is not an implementation."""
+    return [*_versions(), "", *_implementation()[0]]
+
+
+def _versions():
     lines = [
         f"keras_dynfilter  {keras_dynfilter.__version__}",
         f"python           {platform.python_version()} on {platform.platform()}",
@@ -27,35 +49,56 @@ def report():
             lines.append(f"{package:<16} not installed")
     gpus = tf.config.list_physical_devices("GPU")
     lines.append(f"GPUs             {', '.join(gpu.name for gpu in gpus) or 'none'}")
-
-    name, source = _dispatch.requested()
-    library = _library.load()
-    native = name != "composite" and library.ops is not None
-    lines.append("")
-    lines.append(f"implementation   {name!r} is asked for by {source}")
-    if native:
-        why = "its kernels are loaded"
-    elif library.ops is None:
-        why = f"the compiled ops are not available: {library.reason}"
-    else:
-        why = f"{source} asks for it"
-    for op in FAMILY:
-        lines.append(f"  {op:<26} {'native' if native else 'composite'}, because {why}")
-    kernel = "dynamic_depthwise_conv2d" if native else "composite"
-    lines.append(
-        f"  {'dynamic_conv2d':<26} {kernel} for one input or output channel, else one matrix product per sample"
-    )
-    kernel = "local_filter2d" if native else "composite"
-    lines.append(f"  {'local_conv2d':<26} {kernel} for one input and output channel, else composed TensorFlow ops")
-    if library.xla or not native:
-        jit = "yes"
-    else:
-        jit = f"no, and layers say supports_jit=False: {library.xla_reason}"
-    lines.append(f"  {'jit_compile':<26} {jit}")
-    lines += [f"  {'library':<26} {path}" for path in library.paths]
-    lines += [f"  {'note':<26} {note}" for note in library.notes]
     return lines
 
 
+def _implementation():
+    """Lines on what the ops run on, and whether they cannot run at all."""
+    name, source = _dispatch.requested()
+    lines = [f"implementation   {name!r} is asked for by {source}"]
+    if name == "composite":
+        return lines + _ops("composite", f"{source} asks for it") + [_row("jit_compile", "yes")], False
+    library = _library.load()
+    if library.ops is not None:
+        lines += _ops("native", "its kernels are loaded")
+        jit = "yes" if library.xla else f"no, and layers say supports_jit=False: {library.xla_reason}"
+        lines.append(_row("jit_compile", jit))
+        gpu = (
+            "the library has kernels for them"
+            if getattr(library, "cuda", False)
+            else "the library has none for them: ops run on the CPU"
+        )
+        lines.append(_row("GPUs", gpu))
+    else:
+        why = f"the compiled ops are not available: {library.reason}"
+        lines += _ops("no implementation" if name == "native" else "composite", why)
+        if name != "native":
+            lines.append(_row("jit_compile", "yes"))
+    lines += [_row("library", path) for path in library.paths]
+    lines += [_row("note", note) for note in library.notes]
+    return lines, name == "native" and library.ops is None
+
+
+def _ops(kernel, why):
+    lines = [_row(op, f"{kernel}, because {why}") for op in FAMILY]
+    single = {"dynamic_conv2d": "dynamic_depthwise_conv2d", "local_conv2d": "local_filter2d"}
+    if kernel != "native":
+        single = dict.fromkeys(single, kernel)
+    return [
+        *lines,
+        _row(
+            "dynamic_conv2d",
+            f"{single['dynamic_conv2d']} for one input or output channel, else one matrix product per sample",
+        ),
+        _row(
+            "local_conv2d", f"{single['local_conv2d']} for one input and output channel, else composed TensorFlow ops"
+        ),
+    ]
+
+
+def _row(name, text):
+    return f"  {name:<26} {text}"
+
+
 if __name__ == "__main__":
-    print("\n".join(report()))
+    sys.exit(main())
