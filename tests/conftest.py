@@ -3,7 +3,6 @@
 
 Environment:
     KERAS_DYNFILTER_REQUIRE_NATIVE=1: tests of the compiled ops fail, rather than skip, where the library is missing.
-    KERAS_DYNFILTER_DATA: folder of the data sets; by default `../shared/data` beside the checkout.
 """
 
 import os
@@ -122,16 +121,6 @@ def dtype(request):
 @pytest.fixture(params=["channels_last", "channels_first"])
 def data_format(request):
     return request.param
-
-
-@pytest.fixture(scope="session")
-def data_directory():
-    """Folder of the data sets that are not part of the repository."""
-    given = os.environ.get("KERAS_DYNFILTER_DATA")
-    path = pathlib.Path(given) if given else ROOT.parent / "shared" / "data"
-    if not path.is_dir():
-        pytest.skip(f"no data sets at {path}; KERAS_DYNFILTER_DATA names their folder")
-    return path
 
 
 @pytest.fixture
