@@ -59,24 +59,24 @@ def _implementation():
     if name == "composite":
         return lines + _ops("composite", f"{source} asks for it") + [_row("jit_compile", "yes")], False
     library = _library.load()
-    if library.ops is not None:
-        lines += _ops("native", "its kernels are loaded")
-        jit = "yes" if library.xla else f"no, and layers say supports_jit=False: {library.xla_reason}"
-        lines.append(_row("jit_compile", jit))
-        gpu = (
-            "the library has kernels for them"
-            if getattr(library, "cuda", False)
-            else "the library has none for them: ops run on the CPU"
-        )
-        lines.append(_row("GPUs", gpu))
-    else:
+    missing = library.ops is None
+    if missing:
+        kernel = "no implementation" if name == "native" else "composite"
         why = f"the compiled ops are not available: {library.reason}"
-        lines += _ops("no implementation" if name == "native" else "composite", why)
-        if name != "native":
-            lines.append(_row("jit_compile", "yes"))
+    elif name != "native" and _library.lacks_gpu_kernels():
+        kernel, why = "composite", "there is a GPU, and the library has no CUDA kernels"
+    else:
+        kernel, why = "native", "its kernels are loaded"
+    lines += _ops(kernel, why)
+    if kernel == "composite" or library.xla:
+        lines.append(_row("jit_compile", "yes"))
+    elif kernel == "native":
+        lines.append(_row("jit_compile", f"no, and layers say supports_jit=False: {library.xla_reason}"))
+    if not missing:
+        lines.append(_row("GPU kernels", "yes" if library.cuda else "no: the library was built without CUDA"))
     lines += [_row("library", path) for path in library.paths]
     lines += [_row("note", note) for note in library.notes]
-    return lines, name == "native" and library.ops is None
+    return lines, missing and name == "native"
 
 
 def _ops(kernel, why):

@@ -31,7 +31,8 @@ def test_info_builds_nothing_for_composite(monkeypatch, capsys):
         (_library.Library(reason="no compiler"), "auto", 0, "composite, because the compiled ops are not available"),
         (_library.Library(reason="no compiler"), "native", 1, "no implementation, because the compiled ops are not"),
         (_library.Library(ops=object(), xla_reason="too old"), "auto", 0, "supports_jit=False: too old"),
-        (_library.Library(ops=object()), "auto", 0, "the library has none for them"),
+        (_library.Library(ops=object()), "auto", 0, "GPU kernels                no: "),
+        (_library.Library(ops=object(), cuda=True), "auto", 0, "GPU kernels                yes"),
     ],
 )
 def test_info_says_what_is_missing(library, asked, status, text, monkeypatch, capsys):
@@ -39,6 +40,15 @@ def test_info_says_what_is_missing(library, asked, status, text, monkeypatch, ca
     monkeypatch.setattr(_library, "load", lambda: library)
     assert info.main([]) == status
     assert text in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("asked, kernel", [("auto", "composite"), ("native", "native")])
+def test_info_with_a_gpu_and_no_kernels_for_it(asked, kernel, monkeypatch, capsys):
+    monkeypatch.setenv(_dispatch.VARIABLE, asked)
+    monkeypatch.setattr(_library, "load", lambda: _library.Library(ops=object()))
+    monkeypatch.setattr(_library, "lacks_gpu_kernels", lambda: True)
+    assert info.main([]) == 0
+    assert capsys.readouterr().out.count(f"{kernel}, because") == 3
 
 
 @pytest.mark.parametrize("arguments, status", [(["--help"], 0), (["--verbose"], 2)])
