@@ -2,11 +2,12 @@
 # make demo   installs everything into .venv, builds the ops, trains, exports, checks, and says where the pictures are
 # make test   the tests               make lint   formats and rules, Python and C++
 # make bench  our ops beside others   make test-legacy   TensorFlow 2.15, Keras 2.15 and tensorflow-addons, in .venv-legacy
+# make ops    only builds the ops     make format        applies the formats      make clean     removes what the others made
 # Every target sets up what it needs and can be repeated. PYTHON=... chooses the interpreter (3.10 to 3.12).
 
 SHELL := /bin/bash
 # The first interpreter of a supported version; a name on the path may be a shim that does not run.
-find-python = $(shell for p in $(1); do $$p -c 'import venv' 2>/dev/null && echo $$p && break; done)
+find-python = $(shell for p in $(1); do $$p -c 'import venv, ensurepip' 2>/dev/null && echo $$p && break; done)
 PYTHON ?= $(call find-python,python3.11 python3.12 python3.10)
 PYTHON_LEGACY ?= $(call find-python,python3.11 python3.10)
 BIN := .venv/bin
@@ -40,6 +41,9 @@ ops: .venv/installed
 	@echo "== The compiled ops (a few minutes the first time, then from the cache)"
 	$(BIN)/python -m keras_dynfilter.custom_ops.build
 
+# The legacy lane is for the CPU.
+test-legacy test-legacy-short ops-legacy: export KERAS_DYNFILTER_CUDA = 0
+
 test-legacy: ops-legacy
 	KERAS_DYNFILTER_REQUIRE_NATIVE=1 $(LEGACY)/python -m pytest -q -m legacy tests
 
@@ -49,7 +53,7 @@ test-legacy-short: ops-legacy
 .PHONY: ops-legacy
 ops-legacy: .venv-legacy/installed
 	@echo "== The compiled ops for TensorFlow 2.15 (CPU)"
-	KERAS_DYNFILTER_CUDA=0 $(LEGACY)/python -m keras_dynfilter.custom_ops.build
+	$(LEGACY)/python -m keras_dynfilter.custom_ops.build
 
 .venv/installed: pyproject.toml setup.py
 	$(if $(PYTHON),,$(error No Python 3.10 to 3.12 was found; name one with make PYTHON=...))

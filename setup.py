@@ -7,8 +7,10 @@ their first use.
 """
 
 import importlib.util
+import os
 import pathlib
 import shutil
+import sys
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
@@ -22,18 +24,21 @@ class BuildOps(build_ext):
             return
         spec = importlib.util.spec_from_file_location("keras_dynfilter_build", ROOT / "custom_ops" / "build.py")
         build = importlib.util.module_from_spec(spec)
-        import sys
-
         sys.modules[spec.name] = build
         spec.loader.exec_module(build)
+        # A library in a package may run on another machine than this.
+        if os.uname().machine == "x86_64":
+            os.environ.setdefault("KERAS_DYNFILTER_MARCH", "portable")
+        target = pathlib.Path(self.build_lib) / "keras_dynfilter" / "custom_ops" / "lib"
+        shutil.rmtree(target, ignore_errors=True)  # of an earlier build in this tree
         try:
             tensorflow = build.TensorFlow.installed()
             libraries = build.build(tensorflow, progress=print)
-        except (build.BuildError, ImportError) as error:
-            print(f"keras_dynfilter: the ops are not built now but at their first use: {error}")
+        except Exception as error:  # whatever it is, a broken TensorFlow included, the package installs without
+            print(f"keras_dynfilter: the ops are not built now but at their first use: {error!r}")
             return
-        folder = pathlib.Path(self.build_lib) / "keras_dynfilter" / "custom_ops" / "lib" / tensorflow.version
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = target / tensorflow.version
+        folder.mkdir(parents=True)
         for path in (libraries.ops, libraries.xla):
             if path is not None:
                 shutil.copy2(path, folder)

@@ -8,7 +8,21 @@ import statistics
 import time
 
 import numpy as np
-import psutil
+import tensorflow as tf
+
+
+def _allocator_statistics():
+    """Switches the statistics on; that takes effect only before TensorFlow allocates for the first time."""
+    try:
+        library = ctypes.CDLL(os.path.join(tf.sysconfig.get_lib(), "libtensorflow_framework.so.2"))
+        library._ZN3tsl23EnableCPUAllocatorStatsEv()  # tsl::EnableCPUAllocatorStats()
+        tf.config.experimental.get_memory_info("CPU:0")
+    except (OSError, AttributeError, ValueError):
+        return False
+    return True
+
+
+_STATISTICS = _allocator_statistics()
 
 
 def median_ms(call, budget=1.5, least=5, most=60):
@@ -26,18 +40,21 @@ def median_ms(call, budget=1.5, least=5, most=60):
 
 
 def peak_mb(call):
-    """Megabytes by which the resident memory of the process grows at most during `call()`; None outside Linux."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # memory that the heap keeps for reuse would hide what the call takes
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")  # resets the high-water mark
-    except (OSError, AttributeError):
+    """Megabytes that TensorFlow allocates on the CPU at most during `call()`, its result included.
+
+    TensorFlow does not count allocations below 256 kB in full. None where the statistics of its CPU allocator cannot be
+    had: no Python function switches them on.
+    """
+    if not _STATISTICS:
         return None
-    before = psutil.Process().memory_info().rss
-    call()
-    with open("/proc/self/status") as file:
-        mark = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
-    return max(mark - before, 0) / 2**20
+    for _ in range(3):
+        call()
+    before = tf.config.experimental.get_memory_info("CPU:0")["current"]
+    tf.config.experimental.reset_memory_stats("CPU:0")
+    result = call()
+    peak = tf.config.experimental.get_memory_info("CPU:0")["peak"]
+    del result
+    return (peak - before) / 1e6
 
 
 def copy_gb_per_s(megabytes=512):

@@ -24,6 +24,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 
 SOURCES = pathlib.Path(__file__).resolve().parent / "cc"
 XLA_FROM = (2, 16)
@@ -89,51 +90,48 @@ def build(tensorflow=None, cache=None, progress=None):
     """
     import filelock
 
-    tensorflow = tensorflow or TensorFlow.installed()
     cache = pathlib.Path(cache or cache_folder())
-    compiler = _Compiler.found(tensorflow)
     try:
+        compiler = _Compiler.found(tensorflow or TensorFlow.installed())
         cache.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(cache / "lock")
-        with lock:
+        with filelock.FileLock(cache / "lock"):
             return _build(compiler, cache, progress or (lambda text: None))
     except OSError as error:
         raise BuildError(f"the cache folder {cache} cannot be used: {error}") from error
 
 
 def _build(compiler, cache, progress):
-    notes = []
+    """Builds the ops, with CUDA if that works, and XLA's part, if that works."""
     log = _Log(cache / "build.log")
-    kernels = compiler.kernels()
-    cuda, cuda_units = False, []
-    if compiler.nvcc:
-        cuda_units = [compiler.cuda(path) for path in sorted((SOURCES / "cuda").glob("*.cu"))]
-        try:
-            _compile(cuda_units, cache, log, progress, "CUDA kernels")
-            cuda = True
-        except BuildError as error:
-            notes.append(f"no CUDA kernels: {error}")
-    else:
-        notes.append("no CUDA kernels: nvcc was not found, or KERAS_DYNFILTER_CUDA=0")
-    kernels += cuda_units if cuda else []
+    notes = []
 
-    def library(name, units, link):
-        _compile(units, cache, log, progress, name)
+    def library(name, sources, cuda, link):
+        units = compiler.kernels(cuda) + [compiler.glue(SOURCES / source, cuda, name == "xla") for source in sources]
+        _compile(units, cache, log, progress, name + (" with CUDA" if cuda else ""))
         return compiler.link(name, units, link, cache, log)
 
-    glue = [compiler.glue(path, cuda) for path in sorted((SOURCES / "tf").glob("*.cc"))]
-    ops = library("ops", kernels + glue, ["-l:libtensorflow_framework.so.2"])
-    xla = None
-    if compiler.tensorflow.has_xla:
-        lowering = [compiler.glue(path, cuda, xla=True) for path in sorted((SOURCES / "xla").glob("*.cc"))]
-        try:
-            both = ["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"]
-            xla = library("xla", kernels + lowering, both)
-        except BuildError as error:
-            notes.append(f"no XLA kernels: {error}")
-    else:
+    def ops(cuda):
+        return library("ops", ["tf/ops.cc", "tf/kernels.cc"], cuda, ["-l:libtensorflow_framework.so.2"])
+
+    cuda = compiler.nvcc is not None
+    try:
+        path = ops(cuda)
+    except BuildError as error:
+        if not cuda:
+            raise
+        notes.append(f"no CUDA kernels: {error}")
+        cuda, path = False, ops(False)
+    if compiler.nvcc is None:
+        notes.append("no CUDA kernels: nvcc was not found, or KERAS_DYNFILTER_CUDA=0")
+
+    if not compiler.tensorflow.has_xla:
         notes.append(f"no XLA kernels: they need TensorFlow {XLA_FROM[0]}.{XLA_FROM[1]} or newer")
-    return Libraries(ops, xla, tuple(notes))
+        return Libraries(path, None, tuple(notes))
+    try:
+        link = ["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"]
+        return Libraries(path, library("xla", ["xla/lowering.cc", "xla/handlers.cc"], cuda, link), tuple(notes))
+    except BuildError as error:
+        return Libraries(path, None, (*notes, f"no XLA kernels: {error}"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,13 +144,18 @@ class _Unit:
 
     @property
     def key(self):
-        text = hashlib.sha256(f"{self.salt} {self.command}".encode())
+        # By contents: where the sources lie does not matter.
+        text = hashlib.sha256(f"{self.salt} {self.command}".replace(str(SOURCES), "").encode())
         for path in _closure(self.source):
             text.update(path.read_bytes())
         return text.hexdigest()
 
     def object(self, cache):
         return cache / "objects" / f"{self.key[:32]}.o"
+
+    def failure(self, cache):
+        """A note that the unit does not compile, and why."""
+        return self.object(cache).with_suffix(".failed")
 
 
 def _closure(source):
@@ -186,12 +189,17 @@ class _Compiler:
             home = os.environ.get("CUDA_HOME")
             nvcc = shutil.which("nvcc", path=f"{home}/bin" if home else None)
         # What -march=native means belongs to the name of an object: caches travel between machines.
-        native = _output([cxx, "-march=native", "-Q", "--help=target"]) if _march() == "native" else ""
+        native = ""
+        if _march() == "native":
+            native = _output([cxx, "-march=native", "-Q", "--help=target"]) + _processor()
         about = [_output([cxx, "--version"]), native, _output([nvcc, "--version"]) if nvcc else ""]
         return cls(tensorflow, cxx, nvcc, "\n".join([tensorflow.version, tensorflow.lib, *about]))
 
-    def kernels(self):
-        """The CPU kernels, for each instruction set, and what chooses among them."""
+    def kernels(self, cuda):
+        """The kernels of the GPU, if asked for, and of the CPU: per instruction set, and what chooses among them."""
+        return (self._cuda_kernels() if cuda else []) + self._cpu_kernels()
+
+    def _cpu_kernels(self):
         dispatch = SOURCES / "cpu" / "dispatch.cc"
         sources = [path for path in sorted((SOURCES / "cpu").glob("*.cc")) if path != dispatch]
         if _march() != "portable":
@@ -215,9 +223,12 @@ class _Compiler:
         flags += ["-DNDEBUG", "-fvisibility=hidden", *(["-DKERAS_DYNFILTER_CUDA"] if cuda else [])]
         return self._unit(source, [self.cxx, "-O2", "-fPIC", *self.tensorflow.flags, "-std=c++17", *flags])
 
+    def _cuda_kernels(self):
+        return [self.cuda(source) for source in sorted((SOURCES / "cuda").glob("*.cu"))]
+
     def cuda(self, source):
-        chosen = os.environ.get("KERAS_DYNFILTER_CUDA_ARCHITECTURES", "80;90").replace(",", ";")
-        architectures = [a.strip() for a in chosen.split(";") if a.strip()]
+        chosen = os.environ.get("KERAS_DYNFILTER_CUDA_ARCHITECTURES") or "80;90"
+        architectures = re.findall(r"\w+", chosen)
         targets = [flag for a in architectures for flag in ("-gencode", f"arch=compute_{a},code=sm_{a}")]
         targets += ["-gencode", f"arch=compute_{architectures[-1]},code=compute_{architectures[-1]}"]
         flags = ["-O3", "-std=c++17", "-Xcompiler", "-fPIC,-fvisibility=hidden", *targets]
@@ -247,23 +258,35 @@ class _Log:
 
     def __init__(self, path):
         self.path = path
-        self._begun = False
+        self._lock = threading.Lock()
+        self._mode = "w"
 
     def add(self, text):
-        with open(self.path, "a" if self._begun else "w") as file:
+        with self._lock, open(self.path, self._mode) as file:
+            self._mode = "a"
             file.write(text + "\n")
-        self._begun = True
 
 
 def _compile(units, cache, log, progress, what):
     missing = [unit for unit in units if not unit.object(cache).exists()]
+    for unit in missing:  # not again in every process
+        if unit.failure(cache).exists():
+            raise BuildError(unit.failure(cache).read_text())
     if not missing:
         return
-    progress(f"keras_dynfilter: compiling {what}, {len(missing)} files, once (log: {log.path})")
+    progress(f"keras_dynfilter: compiling its {what}, {len(missing)} files, once; this takes minutes (log: {log.path})")
     (cache / "objects").mkdir(exist_ok=True)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(lambda unit: _run(unit.command, unit.object(cache), log), missing):
+        for _ in pool.map(lambda unit: _compile_one(unit, cache, log), missing):
             pass
+
+
+def _compile_one(unit, cache, log):
+    try:
+        _run(unit.command, unit.object(cache), log)
+    except BuildError as error:
+        unit.failure(cache).write_text(f"{error} (python -m keras_dynfilter.custom_ops.build tries again)")
+        raise
 
 
 def _run(command, output, log):
@@ -274,7 +297,7 @@ def _run(command, output, log):
     log.add(f"$ {' '.join(command)}\n{result.stdout}")
     if result.returncode != 0:
         partial.unlink(missing_ok=True)
-        raise BuildError(f"{pathlib.Path(command[0]).name} failed on {output.name}; see the log {log.path}")
+        raise BuildError(f"{pathlib.Path(command[0]).name} failed; see the log {log.path}")
     partial.rename(output)
 
 
@@ -293,7 +316,18 @@ def _output(command, merge=False):
     return result.stdout
 
 
+def _processor():
+    """What Linux says of the processor's instruction sets."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+
+
 if __name__ == "__main__":
+    for note in (cache_folder() / "objects").glob("*.failed"):
+        note.unlink()
     try:
         built = build(progress=lambda text: print(text, flush=True))
     except BuildError as failure:

@@ -9,8 +9,11 @@ import stat
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+import keras_dynfilter
 from keras_dynfilter.custom_ops import build
+from keras_dynfilter.ops import _dispatch, _library
 
 USE = """
 import warnings
@@ -43,7 +46,12 @@ def test_a_failing_compiler_names_the_log(python, tmp_path):
     log = tmp_path / "cache" / "build.log"
     assert done.stdout.startswith("1 ") and f"see the log {log}" in done.stdout
     assert "something is wrong" in log.read_text()
-    assert not list((tmp_path / "cache" / "objects").iterdir())
+    assert not list((tmp_path / "cache" / "objects").glob("*.o"))
+
+    log.unlink()  # the next process does not compile in vain again
+    done = python("-c", USE, **variables)
+    assert done.returncode == 0, done.stderr
+    assert "python -m keras_dynfilter.custom_ops.build tries again" in done.stdout and not log.exists()
 
 
 def test_an_unusable_cache_folder_is_named(python, tmp_path):
@@ -167,3 +175,15 @@ def test_a_portable_library_serves_every_instruction_set(native_ops, python, mon
     np.testing.assert_allclose(results[1], results[0], rtol=0, atol=2e-6)
     np.testing.assert_allclose(results[2], results[0], rtol=0, atol=2e-6)
     assert np.abs(results[0]).max() > 0.1
+
+
+def test_a_gpu_without_cuda_kernels_gets_the_composite(monkeypatch, native_library):
+    monkeypatch.setattr(_library, "_loaded", dataclasses.replace(native_library, cuda=False))
+    monkeypatch.setattr(_dispatch, "_warned", False)
+    assert _dispatch.use_native()
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    with pytest.warns(RuntimeWarning, match="the library has no CUDA kernels"):
+        assert not _dispatch.use_native()
+    assert _library.supports_jit()
+    with keras_dynfilter.implementation("native"):  # who asks for it gets it, on the CPU
+        assert _dispatch.use_native()

@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 
 namespace keras_dynfilter {
 
@@ -73,6 +74,40 @@ inline constexpr bool reads_spatial(const Problem& p) {
   return uses_spatial(p.weight) && (p.member != Member::kSpatial || p.weight == Weight::kSoftmax);
 }
 inline constexpr bool reads_channel(const Problem& p) { return uses_channel(p.weight) && p.member != Member::kChannel; }
+
+// Whether the fields make sense together, so that the kernels compute what the formula says and no index overflows.
+// For hosts that get a Problem from outside; those that derive one from shapes have checked as they went.
+inline bool valid(const Problem& p) {
+  constexpr int64_t kMost = int64_t{1} << 31, kMostElements = int64_t{1} << 48;
+  const auto within = [](int64_t value, int64_t least, int64_t most) { return value >= least && value <= most; };
+  if (!within(static_cast<int64_t>(p.weight), 0, 4) || !within(static_cast<int64_t>(p.member), 0, 3) ||
+      !within(static_cast<int64_t>(p.dtype), 0, 3)) {
+    return false;
+  }
+  if (p.member == Member::kSpatial && (!uses_spatial(p.weight) || p.weight == Weight::kAdd)) return false;
+  if (p.member == Member::kChannel && (!uses_channel(p.weight) || p.weight == Weight::kAdd)) return false;
+  for (const int64_t size : {p.batch, p.height, p.width, p.channels, p.out_height, p.out_width}) {
+    if (!within(size, 0, kMost)) return false;
+  }
+  for (const int64_t value : {p.heads, p.kernel_h, p.kernel_w, p.stride_h, p.stride_w, p.dilation_h, p.dilation_w}) {
+    if (!within(value, 1, kMost)) return false;
+  }
+  int64_t elements = 1;  // of a tensor as large as the sizes allow any to be
+  const int64_t pixels_h = p.height > p.out_height ? p.height : p.out_height;
+  const int64_t pixels_w = p.width > p.out_width ? p.width : p.out_width;
+  const int64_t depth = p.channels > p.heads ? p.channels : p.heads;
+  for (const int64_t size : {p.batch, pixels_h, pixels_w, depth, p.kernel_h, p.kernel_w}) {
+    if (size > 0 && elements > kMostElements / size) return false;
+    elements *= size > 0 ? size : 1;
+  }
+  const auto fits = [&](int64_t size, int64_t out, int64_t kernel, int64_t stride, int64_t dilation, int64_t pad) {
+    const int64_t reach = (kernel - 1) * dilation, steps = size + 2 * pad - reach - 1;
+    return kernel % 2 == 1 && reach < kMost && (pad == 0 || pad == reach / 2) &&
+           out == (steps < 0 ? 0 : steps / stride + 1);
+  };
+  return p.channels % p.heads == 0 && fits(p.height, p.out_height, p.kernel_h, p.stride_h, p.dilation_h, p.pad_h) &&
+         fits(p.width, p.out_width, p.kernel_w, p.stride_w, p.dilation_w, p.pad_w);
+}
 
 // Operands that a member does not read may be null. `result` never overlaps an operand.
 struct Buffers {

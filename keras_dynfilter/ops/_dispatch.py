@@ -65,14 +65,17 @@ def use_native():
     from keras_dynfilter.ops import _library
 
     library = _library.load()
+    reason = library.reason
     if library.ops is not None:
-        return True
+        if name == "native" or not _library.lacks_gpu_kernels():
+            return True
+        reason = "there is a GPU, and the library has no CUDA kernels, as nvcc was missing when it was built"
     if name == "native":
-        raise RuntimeError(f"{source} asks for the native ops, which are not available: {library.reason}")
+        raise RuntimeError(f"{source} asks for the native ops, which are not available: {reason}")
     if not _warned:
         _warned = True
         warnings.warn(
-            f"keras_dynfilter runs on composed TensorFlow ops, which are slower than its own: {library.reason}",
+            f"keras_dynfilter runs on composed TensorFlow ops, which are slower than its own: {reason}",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds or builds the compiled ops and loads them, once, when an op first needs them."""
 
+import ctypes
 import dataclasses
 import pathlib
 import sys
@@ -12,9 +13,10 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class Library:
-    """What was loaded: the module of raw ops (or None), whether XLA kernels came along, and why not if not."""
+    """What was loaded: the module of raw ops (or None), whether CUDA and XLA kernels came along, and why not if not."""
 
     ops: Any = None
+    cuda: bool = False
     xla: bool = False
     reason: str = ""
     xla_reason: str = ""
@@ -61,7 +63,13 @@ def _load():
         except tf.errors.OpError as error:
             xla_reason = str(error)
     paths = tuple(str(path) for path in (libraries.ops, libraries.xla) if path is not None)
-    return Library(ops, xla, "", xla_reason, paths, libraries.notes)
+    cuda = bool(ctypes.CDLL(str(libraries.ops)).keras_dynfilter_has_cuda())
+    return Library(ops, cuda, xla, "", xla_reason, paths, libraries.notes)
+
+
+def lacks_gpu_kernels():
+    """Whether there is a GPU and the library was built without CUDA."""
+    return not load().cuda and bool(tf.config.list_physical_devices("GPU"))
 
 
 def _prebuilt():

@@ -154,3 +154,12 @@ REGISTER("DDF2DGradSpatialFilters");
 
 }  // namespace
 }  // namespace keras_dynfilter
+
+// For Python: which devices the library has kernels for.
+extern "C" __attribute__((visibility("default"))) int keras_dynfilter_has_cuda() {
+#ifdef KERAS_DYNFILTER_CUDA
+  return 1;
+#else
+  return 0;
+#endif
+}

@@ -51,18 +51,31 @@ void parallel_for(ffi::ThreadPool& pool, int64_t total, int64_t cost,
   shared->finished.wait(lock, [&] { return shared->done == ranges; });
 }
 
-// Custom calls can be reached from any graph: the sizes of the buffers are checked against the problem.
-ffi::Error unpack(ffi::Span<const int64_t> fields, ffi::RemainingArgs args, ffi::RemainingRets rets, Problem* p,
-                  Buffers* b) {
+ffi::DataType to_data_type(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat64: return ffi::F64;
+    case DType::kFloat16: return ffi::F16;
+    case DType::kBFloat16: return ffi::BF16;
+    default: return ffi::F32;
+  }
+}
+
+// Custom calls can be reached from any graph: the problem is checked, and the buffers against the problem.
+ffi::Error unpack(ffi::Span<const int64_t> fields, ffi::RemainingArgs args, ffi::RemainingRets rets,
+                  size_t (*workspace_bytes)(const Problem&), Problem* p, Buffers* b) {
   if (static_cast<int64_t>(fields.size()) != kProblemFields) {
     return ffi::Error::InvalidArgument("keras_dynfilter: the attribute `problem` has the wrong length");
   }
   std::memcpy(p, fields.begin(), sizeof(Problem));
+  if (!valid(*p)) return ffi::Error::InvalidArgument("keras_dynfilter: the attribute `problem` contradicts itself");
+  const ffi::DataType type = to_data_type(p->dtype);
   size_t next = 0;
   std::string wrong;
   const auto take = [&](const char* name, int64_t size) -> const void* {
     const auto arg = args.get<ffi::AnyBuffer>(next++);
-    if (arg.has_value() && static_cast<int64_t>(arg->element_count()) == size) return arg->untyped_data();
+    if (arg.has_value() && arg->element_type() == type && static_cast<int64_t>(arg->element_count()) == size) {
+      return arg->untyped_data();
+    }
     wrong = name;
     return nullptr;
   };
@@ -71,26 +84,29 @@ ffi::Error unpack(ffi::Span<const int64_t> fields, ffi::RemainingArgs args, ffi:
   if (reads_spatial(*p)) b->spatial = take("spatial", spatial_size(*p));
   if (reads_grad(*p)) b->grad = take("grad", output_size(*p));
   auto result = rets.get<ffi::AnyBuffer>(0);
-  if (!result.has_value() || static_cast<int64_t>((*result)->element_count()) != result_size(*p)) wrong = "result";
-  if (!wrong.empty()) {
-    return ffi::Error::InvalidArgument("keras_dynfilter: the buffer `" + wrong + "` has not the size of the problem");
+  if (!result.has_value() || (*result)->element_type() != type ||
+      static_cast<int64_t>((*result)->element_count()) != result_size(*p)) {
+    wrong = "result";
+  } else {
+    b->result = (*result)->untyped_data();
   }
-  b->result = (*result)->untyped_data();
-  if (rets.size() > 1) {
+  if (const size_t bytes = workspace_bytes(*p); bytes > 0) {
     auto workspace = rets.get<ffi::AnyBuffer>(1);
-    if (workspace.has_value()) b->workspace = (*workspace)->untyped_data();
+    if (!workspace.has_value() || (*workspace)->size_bytes() < bytes) {
+      wrong = "workspace";
+    } else {
+      b->workspace = (*workspace)->untyped_data();
+    }
   }
-  return ffi::Error::Success();
+  if (wrong.empty()) return ffi::Error::Success();
+  return ffi::Error::InvalidArgument("keras_dynfilter: the buffer `" + wrong + "` is not that of the problem");
 }
 
 ffi::Error run_on_host(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
                        ffi::Span<const int64_t> fields) {
   Problem p;
   Buffers b;
-  if (auto error = unpack(fields, args, rets, &p, &b); error.failure()) return error;
-  if (cpu::workspace_bytes(p) > 0 && b.workspace == nullptr) {
-    return ffi::Error::InvalidArgument("keras_dynfilter: the workspace is missing");
-  }
+  if (auto error = unpack(fields, args, rets, cpu::workspace_bytes, &p, &b); error.failure()) return error;
   cpu::run(p, b, [&](int64_t total, int64_t cost, const std::function<void(int64_t, int64_t)>& body) {
     parallel_for(pool, total, cost, body);
   });
@@ -107,10 +123,7 @@ ffi::Error run_on_cuda(void* stream, ffi::RemainingArgs args, ffi::RemainingRets
                        ffi::Span<const int64_t> fields) {
   Problem p;
   Buffers b;
-  if (auto error = unpack(fields, args, rets, &p, &b); error.failure()) return error;
-  if (cuda::workspace_bytes(p) > 0 && b.workspace == nullptr) {
-    return ffi::Error::InvalidArgument("keras_dynfilter: the workspace is missing");
-  }
+  if (auto error = unpack(fields, args, rets, cuda::workspace_bytes, &p, &b); error.failure()) return error;
   const char* message = cuda::run(p, b, stream);
   return message ? ffi::Error::Internal(message) : ffi::Error::Success();
 }

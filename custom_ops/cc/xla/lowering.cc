@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Lowers the ops to XLA, for tf.function(jit_compile=True) and Keras's jit_compile.
 #include <algorithm>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -42,11 +43,24 @@ class FilterXla : public XlaOpKernel {
     std::vector<Shape> shapes;
     std::vector<xla::XlaOp> operands;
     std::vector<xla::Shape> operand_shapes;
+    std::optional<xla::XlaOp> batch;  // its size, where only a bound is known
     for (int i = first; i < c->num_inputs(); ++i) {
       auto shape = c->InputXlaShape(i);
       OP_REQUIRES_OK(c, shape.status());
       shapes.emplace_back(shape->dimensions().begin(), shape->dimensions().end());
-      operands.push_back(c->Input(i));
+      for (int64_t axis = 1; axis < shape->dimensions().size(); ++axis) {
+        OP_REQUIRES(c, !shape->is_dynamic_dimension(axis),
+                    absl::InvalidArgumentError(absl::StrCat("XLA knows only a bound of axis ", axis, " of input ", i,
+                                                            ", and the compiled op needs its size; "
+                                                            "use keras_dynfilter.implementation(\"composite\")")));
+      }
+      xla::XlaOp operand = c->Input(i);
+      if (shape->dimensions().size() > 0 && shape->is_dynamic_dimension(0)) {
+        // Samples are independent: all up to the bound are computed, and the result is cut to size again.
+        batch = xla::GetDimensionSize(operand, 0);
+        operand = xla::RemoveDynamicDimension(operand, 0);
+      }
+      operands.push_back(operand);
       operand_shapes.push_back(row_major(shape->element_type(), shapes.back()));
     }
     const xla::PrimitiveType type = operand_shapes[0].element_type();
@@ -71,7 +85,9 @@ class FilterXla : public XlaOpKernel {
         c->builder(), kCustomCall, operands, shape, operand_shapes, attributes, /*has_side_effect=*/false,
         /*output_operand_aliasing=*/{}, /*literal=*/nullptr, xla::CustomCallSchedule::SCHEDULE_NONE,
         xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
-    c->SetOutput(0, bytes ? xla::GetTupleElement(call, 0) : call);
+    xla::XlaOp output = bytes ? xla::GetTupleElement(call, 0) : call;
+    if (batch.has_value()) output = xla::SetDimensionSize(output, *batch, 0);
+    c->SetOutput(0, output);
   }
 
  private:
@@ -92,21 +108,26 @@ class FilterXla : public XlaOpKernel {
   Attributes attributes_;
 };
 
-REGISTER_XLA_OP(Name("KerasDynfilter>LocalFilter2D"), FilterXla);
-REGISTER_XLA_OP(Name("KerasDynfilter>LocalFilter2DGradInputs").CompileTimeConstantInput("input_size"), FilterXla);
-REGISTER_XLA_OP(Name("KerasDynfilter>LocalFilter2DGradFilters"), FilterXla);
-REGISTER_XLA_OP(Name("KerasDynfilter>SoftmaxLocalFilter2D"), FilterXla);
-REGISTER_XLA_OP(Name("KerasDynfilter>SoftmaxLocalFilter2DGradInputs").CompileTimeConstantInput("input_size"),
-                FilterXla);
-REGISTER_XLA_OP(Name("KerasDynfilter>SoftmaxLocalFilter2DGradFilters"), FilterXla);
-REGISTER_XLA_OP(Name("KerasDynfilter>DynamicDepthwiseConv2D"), FilterXla);
-REGISTER_XLA_OP(Name("KerasDynfilter>DynamicDepthwiseConv2DGradInputs").CompileTimeConstantInput("input_size"),
-                FilterXla);
-REGISTER_XLA_OP(Name("KerasDynfilter>DynamicDepthwiseConv2DGradFilters"), FilterXla);
-REGISTER_XLA_OP(Name("KerasDynfilter>DDF2D"), FilterXla);
-REGISTER_XLA_OP(Name("KerasDynfilter>DDF2DGradInputs").CompileTimeConstantInput("input_size"), FilterXla);
-REGISTER_XLA_OP(Name("KerasDynfilter>DDF2DGradChannelFilters"), FilterXla);
-REGISTER_XLA_OP(Name("KerasDynfilter>DDF2DGradSpatialFilters"), FilterXla);
+// Without CUDA kernels there is nothing that XLA could call on a GPU.
+#ifdef KERAS_DYNFILTER_CUDA
+#define OP(name) Name("KerasDynfilter>" name)
+#else
+#define OP(name) Name("KerasDynfilter>" name).Device(tensorflow::DEVICE_CPU_XLA_JIT)
+#endif
+
+REGISTER_XLA_OP(OP("LocalFilter2D"), FilterXla);
+REGISTER_XLA_OP(OP("LocalFilter2DGradInputs").CompileTimeConstantInput("input_size"), FilterXla);
+REGISTER_XLA_OP(OP("LocalFilter2DGradFilters"), FilterXla);
+REGISTER_XLA_OP(OP("SoftmaxLocalFilter2D"), FilterXla);
+REGISTER_XLA_OP(OP("SoftmaxLocalFilter2DGradInputs").CompileTimeConstantInput("input_size"), FilterXla);
+REGISTER_XLA_OP(OP("SoftmaxLocalFilter2DGradFilters"), FilterXla);
+REGISTER_XLA_OP(OP("DynamicDepthwiseConv2D"), FilterXla);
+REGISTER_XLA_OP(OP("DynamicDepthwiseConv2DGradInputs").CompileTimeConstantInput("input_size"), FilterXla);
+REGISTER_XLA_OP(OP("DynamicDepthwiseConv2DGradFilters"), FilterXla);
+REGISTER_XLA_OP(OP("DDF2D"), FilterXla);
+REGISTER_XLA_OP(OP("DDF2DGradInputs").CompileTimeConstantInput("input_size"), FilterXla);
+REGISTER_XLA_OP(OP("DDF2DGradChannelFilters"), FilterXla);
+REGISTER_XLA_OP(OP("DDF2DGradSpatialFilters"), FilterXla);
 
 // TensorFlow turns what REGISTER_XLA_OP lists into kernels once, when XLA is first needed (that can be long before this
 // library is loaded, at the first op of the process). Whatever comes later has to become a kernel by itself.
@@ -119,7 +140,12 @@ void register_late() {
   tensorflow::XlaOpRegistry::RegisterCompilationKernels();
   for (const Spec& spec : kSpecs) {
     const tensorflow::KernelList registered = tensorflow::GetRegisteredKernelsForOp(spec.name);
-    for (const char* device : {tensorflow::DEVICE_CPU_XLA_JIT, tensorflow::DEVICE_GPU_XLA_JIT}) {
+    for (const char* device : {
+             tensorflow::DEVICE_CPU_XLA_JIT,
+#ifdef KERAS_DYNFILTER_CUDA
+             tensorflow::DEVICE_GPU_XLA_JIT,
+#endif
+         }) {
       bool exists = false;
       for (const auto& kernel : registered.kernel()) {
         exists = exists || kernel.device_type() == device;
