@@ -25,7 +25,7 @@ def _allocator_statistics():
 _STATISTICS = _allocator_statistics()
 
 
-def median_ms(call, budget=1.5, least=5, most=60):
+def median_ms(call, budget=0.8, least=5, most=60):
     """Median milliseconds of `call()` over as many runs as fit into `budget` seconds, after two runs to warm up."""
     call()
     begin = time.perf_counter()
