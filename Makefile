@@ -60,7 +60,7 @@ ops-legacy: .venv-legacy/installed
 	@echo "== Python packages into .venv, with $(PYTHON)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet "tensorflow==2.21.*" --editable '.[export,examples,dev]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet "tensorflow==2.21.*" --editable '.[export,examples,dev]'
 	@touch $@
 
 .venv-legacy/installed: pyproject.toml setup.py
@@ -68,7 +68,7 @@ ops-legacy: .venv-legacy/installed
 	@echo "== Python packages into .venv-legacy, with $(PYTHON_LEGACY)"
 	$(PYTHON_LEGACY) -m venv .venv-legacy
 	$(LEGACY)/python -m pip install --quiet --upgrade pip
-	$(LEGACY)/python -m pip install --quiet --editable '.[addons,dev,examples]'
+	PYTHONWARNINGS=ignore $(LEGACY)/python -m pip install --quiet --editable '.[addons,dev,examples]'
 	@touch $@
 
 clean:
