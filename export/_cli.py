@@ -90,7 +90,13 @@ def _load(path, unsafe):
         if "safe_mode" in text:
             hint = "It holds code of its own, such as a Lambda layer. --unsafe runs it: only for files you trust"
         else:
-            unknown = any(sign in text for sign in ("Could not locate", "Unknown layer", "parent module"))
+            signs = (
+                "Could not locate",
+                "Unknown layer",
+                "parent module",
+                "'str' object is not callable",
+            )  # last: Keras 2
+            unknown = any(sign in text for sign in signs)
             own = "Models with layers of your own are exported from Python, where their module is imported"
             hint = f"It holds a layer that is not known here. {own}" if unknown else "It cannot be loaded"
         raise ExportError(f"{path}: {hint}.\n{text}") from error
