@@ -21,7 +21,7 @@ namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL::channel_lanes {
 template <typename T, Weight kWeight, bool kForward>
 class Rows {
   using A = Accumulator<T>;
-  static constexpr int64_t L = kLanes<A>, kPixels = 4;
+  static constexpr int64_t L = kLanes<A>, kPixels = 4, kAhead = 2 * kPixels;
   // Filters of the results' own positions are converted or normalised once for all channels of the head.
   static constexpr bool kOwn = kForward && uses_spatial(kWeight);
   static constexpr bool kCopies = kOwn && (kWeight == Weight::kSoftmax || !std::is_same_v<A, T>);
@@ -174,6 +174,14 @@ class Rows {
     int64_t filter = (first_filter_ + x) * p_.heads + h;  // of source pixel 0, where filters are the sources'
     int64_t t = rows.tap * kWidth;
 
+    // Fetches what the tile after the next reads first of the row that no result has read yet. The blocks of channels
+    // share the task in the order of memory: the processor does not guess reads that go channel by channel, and memory
+    // does not like them.
+    const int64_t newest = rows.source + (kForward ? rows.count - 1 : 0) * rows.source_step;
+    const T* ahead = source_ + (newest * source_width_ + j + kAhead) * C + kPixels * c;
+#pragma GCC unroll 16
+    for (int k = 0; k < kPixels * kVectors; ++k) __builtin_prefetch(ahead + k * L);
+
     Vec<A> total[kPixels][kVectors] = {};
     for (int64_t a = 0; a < rows.count; ++a) {
       Vec<A> factor[kWidth][kVectors] = {};
@@ -191,12 +199,6 @@ class Rows {
         Vec<A> value[kVectors];
 #pragma GCC unroll 4
         for (int k = 0; k < kVectors; ++k) value[k] = load(pixel + k * L);
-        if (m >= kWidth - 1 && a == (kForward ? rows.count - 1 : 0)) {
-          // Two tiles to the right, in the row that no result has read yet: read channel by channel, the processor
-          // does not guess it.
-#pragma GCC unroll 4
-          for (int k = 0; k < kVectors; ++k) __builtin_prefetch(pixel + 2 * kPixels * C + k * L);
-        }
 #pragma GCC unroll 5
         for (int v = 0; v < kWidth; ++v) {
           // Source m lies under tap v of result q.
