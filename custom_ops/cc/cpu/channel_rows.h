@@ -21,7 +21,7 @@ namespace keras_dynfilter::cpu::KERAS_DYNFILTER_LEVEL::channel_lanes {
 template <typename T, Weight kWeight, bool kForward>
 class Rows {
   using A = Accumulator<T>;
-  static constexpr int64_t L = kLanes<A>, kPixels = 4, kAhead = 2 * kPixels;
+  static constexpr int64_t L = kLanes<A>, kPixels = 4;
   // Filters of the results' own positions are converted or normalised once for all channels of the head.
   static constexpr bool kOwn = kForward && uses_spatial(kWeight);
   static constexpr bool kCopies = kOwn && (kWeight == Weight::kSoftmax || !std::is_same_v<A, T>);
@@ -174,13 +174,12 @@ class Rows {
     int64_t filter = (first_filter_ + x) * p_.heads + h;  // of source pixel 0, where filters are the sources'
     int64_t t = rows.tap * kWidth;
 
-    // Fetches what the tile after the next reads first of the row that no result has read yet. The blocks of channels
-    // share the task in the order of memory: the processor does not guess reads that go channel by channel, and memory
-    // does not like them.
-    const int64_t newest = rows.source + (kForward ? rows.count - 1 : 0) * rows.source_step;
-    const T* ahead = source_ + (newest * source_width_ + j + kAhead) * C + kPixels * c;
-#pragma GCC unroll 16
-    for (int k = 0; k < kPixels * kVectors; ++k) __builtin_prefetch(ahead + k * L);
+    // What the tile after the next reads first of the row that no result has read yet. The blocks of channels fetch it
+    // in the order of memory, each a part: the processor does not guess reads that go block by block, and memory does
+    // not like them.
+    const int64_t newest = kForward ? rows.count - 1 : 0;
+    const T* ahead =
+        source_ + ((rows.source + newest * rows.source_step) * source_width_ + j + 2 * kPixels) * C + kPixels * c;
 
     Vec<A> total[kPixels][kVectors] = {};
     for (int64_t a = 0; a < rows.count; ++a) {
@@ -199,6 +198,11 @@ class Rows {
         Vec<A> value[kVectors];
 #pragma GCC unroll 4
         for (int k = 0; k < kVectors; ++k) value[k] = load(pixel + k * L);
+        if (m >= kWidth - 1 && a == newest) {
+#pragma GCC unroll 4
+          for (int k = 0; k < kVectors; ++k) __builtin_prefetch(ahead + k * L);
+          ahead += kVectors * L;
+        }
 #pragma GCC unroll 5
         for (int v = 0; v < kWidth; ++v) {
           // Source m lies under tap v of result q.
