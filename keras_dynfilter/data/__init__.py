@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data of the experiments: generators and loaders that need no download unless they say so."""
 
+from keras_dynfilter.data.digits import load_digits
+from keras_dynfilter.data.find import find_data
+from keras_dynfilter.data.moving_digits import moving_digits, split_frames
 from keras_dynfilter.data.photographs import load_folder, load_photographs, noise_patches, sample_patches
 from keras_dynfilter.data.steerable import filtered, steerable_filter, steerable_triples
 
 __all__ = [
     "filtered",
+    "find_data",
+    "load_digits",
     "load_folder",
     "load_photographs",
+    "moving_digits",
     "noise_patches",
     "sample_patches",
+    "split_frames",
     "steerable_filter",
     "steerable_triples",
 ]

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Handwritten digits: MNIST where it can be had, else digits that are drawn with fonts."""
+
+import contextlib
+import socket
+
+import keras
+import numpy as np
+
+from keras_dynfilter.data.find import find_data
+from keras_dynfilter.ops.geometry import choice
+
+SPLITS = {"train": "x_train", "test": "x_test"}
+SOURCES = ("auto", "mnist", "rendered")
+PATIENCE = 20  # seconds without an answer, after which a download counts as failed
+
+
+def load_digits(split="train", data_dir=None, source="auto"):
+    """Loads images of digits.
+
+    Args:
+        split: `"train"` or `"test"`.
+        data_dir: Folder with `mnist/mnist.npz`, or with `mnist.npz`; see `find_data`.
+        source: `"mnist"`: from `data_dir` or `$KERAS_DYNFILTER_DATA`, else from Keras, which downloads it once (60,000
+            training and 10,000 test digits). `"rendered"`: drawn with fonts and distorted at random, nothing is
+            downloaded (20,000 and 4,000). `"auto"`: MNIST if it can be had, else rendered; a line is printed then.
+
+    Returns:
+        Digits, `[count, 28, 28]`, uint8, white on black.
+
+    Raises:
+        ValueError: `split` or `source` is none of the above, or a file does not hold MNIST.
+        Exception: `source` is `"mnist"` and Keras cannot download it.
+    """
+    choice(split, "split", SPLITS)
+    choice(source, "source", SOURCES)
+    if source == "rendered":
+        return _rendered(split)
+    path = find_data("mnist/mnist.npz", data_dir) or find_data("mnist.npz", data_dir)
+    if path is not None:
+        return _read(path, split)
+    if source == "mnist":
+        return _from_keras(split)
+    try:
+        return _from_keras(split)
+    except Exception as error:  # no network has as many faces as there are networks
+        print(f"MNIST is neither here nor to be downloaded ({error}): digits are drawn with fonts instead.", flush=True)
+        return _rendered(split)
+
+
+def _rendered(split):
+    from keras_dynfilter.data.rendered_digits import render_digits
+
+    return render_digits(20_000, seed=0) if split == "train" else render_digits(4_000, seed=1)
+
+
+def _read(path, split):
+    expected = f"Expected {path} to hold {SPLITS[split]!r}, MNIST digits of shape (count, 28, 28), uint8"
+    try:
+        with np.load(path) as arrays:
+            digits = arrays[SPLITS[split]]
+    except Exception as error:
+        raise ValueError(f"{expected}. Received: {error}") from error
+    if digits.ndim != 3 or digits.shape[1:] != (28, 28) or digits.dtype != np.uint8:
+        raise ValueError(f"{expected}. Received: shape={digits.shape}, dtype={digits.dtype}")
+    return digits
+
+
+def _from_keras(split):
+    with _timeout(PATIENCE):
+        (train, _), (test, _) = keras.datasets.mnist.load_data()
+    return train if split == "train" else test
+
+
+@contextlib.contextmanager
+def _timeout(seconds):
+    """A network that swallows packets must not stop a run for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
