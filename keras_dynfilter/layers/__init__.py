@@ -4,5 +4,6 @@
 from keras_dynfilter.layers.dynamic_conv2d import DynamicConv2D
 from keras_dynfilter.layers.dynamic_depthwise_conv2d import DynamicDepthwiseConv2D
 from keras_dynfilter.layers.dynamic_local_filter2d import DynamicLocalFilter2D
+from keras_dynfilter.layers.untied_bias import UntiedBias
 
-__all__ = ["DynamicConv2D", "DynamicDepthwiseConv2D", "DynamicLocalFilter2D"]
+__all__ = ["DynamicConv2D", "DynamicDepthwiseConv2D", "DynamicLocalFilter2D", "UntiedBias"]

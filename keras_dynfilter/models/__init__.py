@@ -1,6 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The networks of the papers, as functions that return Keras models."""
 
-from keras_dynfilter.models.dfn import dfn_steerable, dfn_steerable_baseline, generated_filters
+from keras_dynfilter.models.dfn_steerable import dfn_steerable, dfn_steerable_baseline
+from keras_dynfilter.models.dfn_video import dfn_moving_mnist, dfn_moving_mnist_baseline
+from keras_dynfilter.models.filter_network import FilterNetwork
+from keras_dynfilter.models.filters import generated_filters
+from keras_dynfilter.models.frame_predictor import FramePredictor
 
-__all__ = ["dfn_steerable", "dfn_steerable_baseline", "generated_filters"]
+__all__ = [
+    "FilterNetwork",
+    "FramePredictor",
+    "dfn_moving_mnist",
+    "dfn_moving_mnist_baseline",
+    "dfn_steerable",
+    "dfn_steerable_baseline",
+    "generated_filters",
+]

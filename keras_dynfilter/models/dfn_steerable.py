@@ -4,7 +4,6 @@
 import math
 
 import keras
-import tensorflow as tf
 
 from keras_dynfilter.layers import DynamicConv2D
 from keras_dynfilter.ops.geometry import integer
@@ -71,25 +70,6 @@ def dfn_steerable_baseline(kernel_size=9, image_shape=(None, None, 1), raw_angle
     mixed = _leaky()(keras.layers.Conv2D(32, 1)(mixed))
     results = keras.layers.Conv2D(1, 1, name="results")(mixed)
     return keras.Model({"images": images, "angles": angles}, results, name=name)
-
-
-def generated_filters(model, angles):
-    """The filters that a `dfn_steerable` generates.
-
-    Args:
-        model: The model.
-        angles: `[count]`, radians.
-
-    Returns:
-        NumPy array, `[count, kernel_size, kernel_size]`.
-
-    Raises:
-        ValueError: The model has no layers `"angles"` and `"filters"`.
-    """
-    generator = keras.Model(model.get_layer("angles").output, model.get_layer("filters").output)
-    filters = generator(tf.reshape(tf.cast(angles, model.inputs[0].dtype), [-1, 1]))
-    size = math.isqrt(filters.shape[-1])
-    return tf.reshape(filters, [-1, size, size]).numpy()
 
 
 def _check(kernel_size, image_shape):

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bias that is not shared by the positions of an image."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable("keras_dynfilter")
+class UntiedBias(keras.layers.Layer):
+    """Adds a trained value of its own to every position and channel.
+
+    An ordinary bias is one value per channel. This one can tell a place in the image from another, as is useful where
+    the camera never moves relative to what it sees, and it ties the model to one image size.
+
+    Args:
+        bias_initializer: Initializer of the bias.
+        bias_regularizer: Regularizer of the bias.
+        bias_constraint: Constraint of the bias.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, height, width, channels)`, or any other shape of which all sizes but the batch are known.
+
+    Output shape:
+        The same.
+
+    Raises:
+        ValueError: A size beside the batch is unknown.
+
+    Example:
+
+    >>> layer = UntiedBias(bias_initializer="ones")
+    >>> layer(np.zeros((2, 64, 64, 32))).shape, layer.count_params()
+    (TensorShape([2, 64, 64, 32]), 131072)
+
+    Reference:
+        [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016): the networks of
+        sections 4.3 and 4.4.
+    """
+
+    def __init__(self, bias_initializer="zeros", bias_regularizer=None, bias_constraint=None, **kwargs):
+        super().__init__(**kwargs)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+
+    def build(self, input_shape):
+        shape = tuple(input_shape)[1:]
+        if None in shape:
+            expected = "Expected `inputs` to have known sizes beside the batch, as each position has a bias of its own"
+            raise ValueError(f"{expected}. Received: inputs.shape={tuple(input_shape)}")
+        self.bias = self.add_weight(
+            name="bias",
+            shape=shape,
+            initializer=self.bias_initializer,
+            regularizer=self.bias_regularizer,
+            constraint=self.bias_constraint,
+        )
+        super().build(input_shape)
+
+    def call(self, inputs):
+        return inputs + self.bias
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(
+            {
+                "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+                "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+                "bias_constraint": keras.constraints.serialize(self.bias_constraint),
+            }
+        )
+        return config
