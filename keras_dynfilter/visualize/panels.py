@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Panels of filters and images for the experiments. Draws with matplotlib, which is imported on first use.
+"""Panels of filters and images.
 
 figure = new_figure(10, 4)
 show_filters(figure, {"learned": learned, "true": true}, titles=["0°", "90°"])
@@ -7,6 +7,8 @@ figure.savefig("filters.png")
 """
 
 import numpy as np
+
+from keras_dynfilter.visualize._packages import need
 
 # Blue, white, red: told apart with every common colour vision; white is zero.
 DIVERGING = "RdBu_r"
@@ -25,13 +27,7 @@ def new_figure(width, height):
     Raises:
         ImportError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "keras_dynfilter.visualize needs matplotlib. Install it with the extra `examples`: "
-            "pip install 'keras_dynfilter[examples]'"
-        ) from error
+    Figure = need("matplotlib.figure", "matplotlib").Figure
     return Figure(figsize=(width, height), layout="constrained")
 
 
