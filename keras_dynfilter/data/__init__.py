@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data of the experiments: generators and loaders that need no download unless they say so."""
 
+from keras_dynfilter.data.clips import stereo_crops, video_clips
 from keras_dynfilter.data.digits import load_digits
 from keras_dynfilter.data.find import find_data
 from keras_dynfilter.data.moving_digits import moving_digits, split_frames
 from keras_dynfilter.data.photographs import load_folder, load_photographs, noise_patches, sample_patches
 from keras_dynfilter.data.steerable import filtered, steerable_filter, steerable_triples
+from keras_dynfilter.data.stereo import load_stereo
+from keras_dynfilter.data.video import load_video
 
 __all__ = [
     "filtered",
@@ -13,10 +16,14 @@ __all__ = [
     "load_digits",
     "load_folder",
     "load_photographs",
+    "load_stereo",
+    "load_video",
     "moving_digits",
     "noise_patches",
     "sample_patches",
     "split_frames",
     "steerable_filter",
     "steerable_triples",
+    "stereo_crops",
+    "video_clips",
 ]

@@ -15,7 +15,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from keras_dynfilter.ops.geometry import integer, positive
+from keras_dynfilter.data._steps import by_steps, draws
+from keras_dynfilter.ops.geometry import positive
 
 TURN = 2 * math.pi
 
@@ -52,7 +53,6 @@ def moving_digits(digits, batch_size, steps, start=0, seed=0, frames=20, digits_
     height, width = digits.shape[1:]
     batch_size, frames = positive(batch_size, "batch_size"), positive(frames, "frames")
     each, size = positive(digits_per_sequence, "digits_per_sequence"), positive(size, "size")
-    check_steps(steps, start, seed)
     if size < max(height, width):
         raise ValueError(f"Expected `size` to be at least that of a digit, {height} x {width}. Received: size={size}")
     if isinstance(speed, bool) or not isinstance(speed, (int, float, np.number)) or not 0 <= speed < math.inf:
@@ -61,15 +61,15 @@ def moving_digits(digits, batch_size, steps, start=0, seed=0, frames=20, digits_
     box = tf.constant([size - height, size - width], tf.float64)
     images = tf.constant(digits)
 
-    def sequences(step):
-        chosen, places, angles = draw(seed, step, batch_size, each, len(digits))
+    def sequences(key, step):
+        chosen, places, angles = draw(key, step, batch_size, each, len(digits))
         velocities = tf.stack([tf.sin(angles), tf.cos(angles)], axis=-1) * speed
         corners = tf.cast(tf.floor(fly(places, velocities, frames) * box), tf.int32)
         canvas = paste(tf.gather(images, chosen), corners, size)
         canvas = tf.cast(canvas, tf.float32) / 255.0 if canvas.dtype == tf.uint8 else canvas
         return tf.ensure_shape(canvas[..., None], [batch_size, frames, size, size, 1])
 
-    return tf.data.Dataset.range(start, steps).map(sequences, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return by_steps(sequences, steps, start, seed)
 
 
 def split_frames(dataset, input_frames):
@@ -95,36 +95,26 @@ def split_frames(dataset, input_frames):
     return dataset.map(lambda sequences: (sequences[:, :input_frames], sequences[:, input_frames:]))
 
 
-def check_steps(steps, start, seed):
-    """Raises unless the steps are ones that a data set can go through."""
-    for name, value in (("steps", steps), ("start", start)):
-        if not integer(value) or value < 0:
-            raise ValueError(f"Expected `{name}` to be a non-negative integer. Received: {name}={value!r}")
-    if not integer(seed) or not -(2**63) <= seed < 2**63:
-        raise ValueError(f"Expected `seed` to be an integer of 64 bits. Received: seed={seed!r}")
-
-
-def draw(seed, step, batch_size, each, count):
+def draw(key, step, batch_size, each, count):
     """The random numbers of a step.
 
     Returns:
         Indices of digits and angles in radians, `[batch, each]`, and start places `[batch, each, 2]` (y, x) in the
         unit box. Places and angles are float64.
     """
-    key = tf.stack([tf.cast(seed, tf.int64), tf.cast(step, tf.int64)])
     shape = [batch_size, each]
-    places = tf.random.stateless_uniform([*shape, 2], key, dtype=tf.float64)
-    angles = tf.random.stateless_uniform(shape, key + (0, 1 << 40), 0.0, TURN, tf.float64)
-    return tf.reshape(walk(seed, step, batch_size * each, count), shape), places, angles
+    places = tf.random.stateless_uniform([*shape, 2], draws(key, 0), dtype=tf.float64)
+    angles = tf.random.stateless_uniform(shape, draws(key, 1), 0.0, TURN, tf.float64)
+    return tf.reshape(walk(key[0], step, batch_size * each, count), shape), places, angles
 
 
 def walk(seed, step, length, count):
     """Indices `[length]` of the digits of a step: its part of an endless walk, every `count` of which visit all."""
-    index = tf.cast(step, tf.int64) * length + tf.range(length, dtype=tf.int64)
+    index = step * length + tf.range(length, dtype=tf.int64)
     visit, index = index // count, index % count
     chosen = tf.zeros_like(index)
     for later in range((length + count - 2) // count + 1):  # as many walks as a step can touch
-        key = tf.stack([tf.cast(seed, tf.int64), visit[0] + later])
+        key = tf.stack([seed, visit[0] + later])
         order = tf.random.experimental.index_shuffle(index, key, tf.constant(count - 1, tf.int64))
         chosen = tf.where(visit == visit[0] + later, order, chosen)
     return chosen

@@ -2,11 +2,12 @@
 """Grey photographs and patches of them. The default ones lie inside the scikit-image wheel: nothing is downloaded."""
 
 import pathlib
+import re
 from io import BytesIO
 
 import numpy as np
 
-from keras_dynfilter.ops.geometry import integer, positive
+from keras_dynfilter.ops.geometry import integer, pair, positive
 
 PHOTOGRAPHS = (
     "astronaut",
@@ -24,6 +25,7 @@ PHOTOGRAPHS = (
 )
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 FLAT = 0.02
+NUMBERS = re.compile(r"([0-9]+)")
 
 
 def load_photographs(names=PHOTOGRAPHS):
@@ -51,7 +53,7 @@ def load_photographs(names=PHOTOGRAPHS):
 
 
 def load_folder(path, smallest=64):
-    """Loads the images of a folder, in the order of their names.
+    """Loads the images of a folder, in the order of their names, numbers by their value.
 
     Args:
         path: A folder with PNG, JPEG, BMP or TIFF files. Its subfolders are not searched.
@@ -64,23 +66,10 @@ def load_folder(path, smallest=64):
         ValueError: The folder does not exist, holds no image that is large enough, or a file cannot be read.
         ImportError: scikit-image is not installed.
     """
-    folder = pathlib.Path(path)
-    if not folder.is_dir():
-        raise ValueError(f"Expected `path` to be an existing folder. Received: path={str(folder)!r}")
-    io = _skimage("io")
-    images = []
-    for file in sorted(folder.iterdir()):
-        if file.suffix.lower() not in SUFFIXES:
-            continue
-        try:
-            image = _grey(io.imread(BytesIO(file.read_bytes())))  # a decoder that fails leaves no file open
-        except Exception as error:  # whatever the decoder raises, the file is what the reader has to look at
-            raise ValueError(f"Expected {file} to be an image. Received: {error}") from error
-        if min(image.shape) >= smallest:
-            images.append(image)
+    images = [image for image in map(read_grey, image_files(path)) if min(image.shape) >= smallest]
     if not images:
         wanted = f"images ({', '.join(SUFFIXES)}) of at least {smallest} x {smallest} pixels"
-        raise ValueError(f"Expected `path` to hold {wanted}. Received: path={str(folder)!r}")
+        raise ValueError(f"Expected `path` to hold {wanted}. Received: path={str(path)!r}")
     return images
 
 
@@ -133,6 +122,42 @@ def noise_patches(count, size=64, seed=0):
     """
     _check_sizes(count, size)
     return standardize(np.random.default_rng(seed).random([count, size, size, 1], np.float32))
+
+
+def image_files(path):
+    """The image files of a folder in the order of their names, numbers by their value: 9.png before 10.png."""
+    folder = pathlib.Path(path)
+    if not folder.is_dir():
+        raise ValueError(f"Expected `path` to be an existing folder. Received: path={str(path)!r}")
+    files = [file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES]
+    return sorted(files, key=lambda file: [int(part) if part.isdigit() else part for part in NUMBERS.split(file.name)])
+
+
+def read_grey(file):
+    """An image file as `[height, width]`, float32, in `[0, 1]`."""
+    io = _skimage("io")
+    try:
+        return _grey(io.imread(BytesIO(file.read_bytes())))  # a decoder that fails leaves no file open
+    except Exception as error:  # whatever the decoder raises, the file is what the reader has to look at
+        raise ValueError(f"Expected {file} to be an image. Received: {error}") from error
+
+
+def resized(image, size):
+    """Means over areas.
+
+    Args:
+        image: `[height, width]`, float32.
+        size: None: as it is. An integer: rows; columns follow by proportion. Else rows and columns.
+    """
+    if size is None:
+        return image
+    rows, columns = size if not integer(size) else (size, max(1, round(size * image.shape[1] / image.shape[0])))
+    return _skimage("transform").resize_local_mean(image, (rows, columns)).astype(np.float32)
+
+
+def check_size(size):
+    """Returns `size`, None, a positive integer or a pair of them."""
+    return size if size is None or (integer(size) and size >= 1) else pair(size, "size")
 
 
 def standardize(images):
