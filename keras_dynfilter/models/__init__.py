@@ -2,7 +2,13 @@
 """The networks of the papers, as functions that return Keras models."""
 
 from keras_dynfilter.models.dfn_steerable import dfn_steerable, dfn_steerable_baseline
-from keras_dynfilter.models.dfn_video import dfn_moving_mnist, dfn_moving_mnist_baseline
+from keras_dynfilter.models.dfn_stereo import dfn_stereo, dfn_stereo_baseline
+from keras_dynfilter.models.dfn_video import (
+    dfn_highway,
+    dfn_highway_baseline,
+    dfn_moving_mnist,
+    dfn_moving_mnist_baseline,
+)
 from keras_dynfilter.models.filter_network import FilterNetwork
 from keras_dynfilter.models.filters import generated_filters
 from keras_dynfilter.models.frame_predictor import FramePredictor
@@ -10,9 +16,13 @@ from keras_dynfilter.models.frame_predictor import FramePredictor
 __all__ = [
     "FilterNetwork",
     "FramePredictor",
+    "dfn_highway",
+    "dfn_highway_baseline",
     "dfn_moving_mnist",
     "dfn_moving_mnist_baseline",
     "dfn_steerable",
     "dfn_steerable_baseline",
+    "dfn_stereo",
+    "dfn_stereo_baseline",
     "generated_filters",
 ]

@@ -6,6 +6,7 @@ import math
 import keras
 
 from keras_dynfilter.layers import DynamicConv2D
+from keras_dynfilter.models.filter_network import check_image_shape
 from keras_dynfilter.ops.geometry import integer
 
 
@@ -25,7 +26,7 @@ def dfn_steerable(kernel_size=9, image_shape=(None, None, 1), raw_angles=False, 
     Returns:
         A model of `{"images": [batch, height, width, 1], "angles": [batch, 1]}`, angles in radians, to
         `[batch, height, width, 1]`; 18,897 parameters at the default `kernel_size`. The layer `"filters"` gives the
-        filters, `[batch, kernel_size**2]`; see `generated_filters`.
+        filters, `[batch, kernel_size**2]`; see `models.generated_filters`.
 
     Raises:
         ValueError: `kernel_size` is not odd and positive, or `image_shape` is not of one channel.
@@ -75,8 +76,7 @@ def dfn_steerable_baseline(kernel_size=9, image_shape=(None, None, 1), raw_angle
 def _check(kernel_size, image_shape):
     if not integer(kernel_size) or kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(f"Expected `kernel_size` to be odd and positive. Received: kernel_size={kernel_size!r}")
-    if len(image_shape) != 3 or image_shape[-1] != 1:
-        raise ValueError(f"Expected `image_shape` to be (height, width, 1). Received: image_shape={image_shape!r}")
+    check_image_shape(image_shape)
 
 
 def _angle_features(angles, raw_angles):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The filter-generating network that the video and stereo networks of DFN share."""
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -177,18 +179,32 @@ def _doubled(images):
     return tf.repeat(tf.repeat(images, 2, axis=1), 2, axis=2)
 
 
-def scaled(width, **channels):
-    """The channel counts of a network, each times `width`, rounded, and at least 1.
+def normalized_filters(layer, values):
+    """What a `DynamicLocalFilter2D` makes of the values that it is given.
 
     Args:
-        width: Positive number.
-        **channels: Integers or tuples of them by name.
+        layer: The layer, channels last.
+        values: `[..., filter_channels]`.
 
     Returns:
-        The same names and structures.
+        `(filters, bias)` in float32 at least: filters as they are applied, `[..., taps]`, and the dynamic bias,
+        `[..., 1]`, or None.
+    """
+    if values.dtype != tf.float64:
+        values = tf.cast(values, tf.float32)
+    filters, bias = layer.split_filters(values)
+    if layer.normalization is None:
+        return filters, bias
+    window = layer.kernel_size if layer.separable else (math.prod(layer.kernel_size),)
+    window = list(window) * (filters.shape[-1] // sum(window))
+    return tf.concat([tf.nn.softmax(part) for part in tf.split(filters, window, axis=-1)], axis=-1), bias
+
+
+def scaled(width, channels):
+    """Channel counts by name, integers or tuples of them, times `width`: rounded, and 1 at least.
 
     Raises:
-        ValueError: `width` is not positive.
+        ValueError: `width` is not a positive number.
     """
     if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width < float("inf"):
         raise ValueError(f"Expected `width` to be a positive number. Received: width={width!r}")
@@ -199,3 +215,13 @@ def scaled(width, **channels):
     return {
         name: tuple(map(scale, value)) if isinstance(value, tuple) else scale(value) for name, value in channels.items()
     }
+
+
+def pixels_layer(name):
+    """What a baseline has in the place of the filtering: a linear convolution of the values of each pixel."""
+    return keras.layers.Conv2D(1, 1, data_format="channels_last", kernel_initializer="lecun_uniform", name=name)
+
+
+def check_image_shape(image_shape):
+    if len(image_shape) != 3 or image_shape[-1] != 1:
+        raise ValueError(f"Expected `image_shape` to be (height, width, 1). Received: image_shape={image_shape!r}")

@@ -6,6 +6,9 @@ import math
 import keras
 import tensorflow as tf
 
+from keras_dynfilter.models.filter_network import normalized_filters
+from keras_dynfilter.models.frame_predictor import FramePredictor
+
 
 def generated_filters(model, inputs, **arguments):
     """The filters that a model of `keras_dynfilter.models` generates.
@@ -26,7 +29,7 @@ def generated_filters(model, inputs, **arguments):
     """
     if not isinstance(model, keras.Model) or not model.built:
         raise ValueError(f"Expected `model` to be a built keras.Model. Received: model={model!r}")
-    if hasattr(model, "output_frames"):
+    if isinstance(model, FramePredictor):
         return model(inputs, return_filters=True, **arguments)["filters"].numpy()
     by_angle = any(layer.name == "angles" for layer in model.layers)
     sources = model.get_layer("angles").output if by_angle else model.inputs[0]
@@ -35,25 +38,4 @@ def generated_filters(model, inputs, **arguments):
         filters = generator(tf.reshape(tf.cast(inputs, sources.dtype), [-1, 1]))
         size = math.isqrt(filters.shape[-1])
         return tf.reshape(filters, [-1, size, size]).numpy()
-    return normalized_filters(model.layers[-1], generator(inputs))[0].numpy()
-
-
-def normalized_filters(layer, values):
-    """What a `DynamicLocalFilter2D` makes of the values that it is given.
-
-    Args:
-        layer: The layer, channels last.
-        values: `[..., filter_channels]`.
-
-    Returns:
-        `(filters, bias)` in float32 at least: filters as they are applied, `[..., taps]`, and the dynamic bias,
-        `[..., 1]`, or None.
-    """
-    if values.dtype != tf.float64:
-        values = tf.cast(values, tf.float32)
-    filters, bias = layer.split_filters(values)
-    if layer.normalization is None:
-        return filters, bias
-    window = layer.kernel_size if layer.separable else (math.prod(layer.kernel_size),)
-    window = list(window) * (filters.shape[-1] // sum(window))
-    return tf.concat([tf.nn.softmax(part) for part in tf.split(filters, window, axis=-1)], axis=-1), bias
+    return normalized_filters(model.get_layer("right"), generator(inputs))[0].numpy()
