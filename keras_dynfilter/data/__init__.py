@@ -8,6 +8,7 @@ from keras_dynfilter.data.moving_digits import moving_digits, split_frames
 from keras_dynfilter.data.photographs import load_folder, load_photographs, noise_patches, sample_patches
 from keras_dynfilter.data.steerable import filtered, steerable_filter, steerable_triples
 from keras_dynfilter.data.stereo import load_stereo
+from keras_dynfilter.data.synthetic import synthetic_stereo, synthetic_video
 from keras_dynfilter.data.video import load_video
 
 __all__ = [
@@ -25,5 +26,7 @@ __all__ = [
     "steerable_filter",
     "steerable_triples",
     "stereo_crops",
+    "synthetic_stereo",
+    "synthetic_video",
     "video_clips",
 ]
