@@ -18,15 +18,17 @@ Paper: https://arxiv.org/abs/1605.09673 (De Brabandere et al., 2016).
 """
 
 import argparse
-import json
+import functools
 import math
 import pathlib
 import sys
 import time
 
 import common
+import harness
 import keras
 import numpy as np
+import training
 
 from keras_dynfilter import data, models, visualize
 from keras_dynfilter.data import photographs
@@ -34,6 +36,7 @@ from keras_dynfilter.data import photographs
 DEGREES = (0.0, 90.0, 139.2, 180.0, 242.9)
 TARGET = 0.999
 EPOCHS, STEPS = 8, 500  # what the target takes
+SETTINGS = ("images", "raw_angles", "epochs", "steps", "batch_size", "patches", "learning_rate", "seed")
 SMOKE = {"epochs": 2, "steps": 20, "batch_size": 8, "patches": 64}
 EXPORTS = {"saved_model": "saved_model", "onnx": "steerable.onnx"}
 
@@ -42,6 +45,7 @@ def parse(arguments=None):
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
+    harness.add_options(parser, "outputs/steerable", EXPORTS)
     add = parser.add_argument
     add("--images", default="photos", metavar="KIND", help="photos (of scikit-image), noise, or a folder of images")
     add("--data-dir", default=".", metavar="DIR", help="where a relative image folder is looked for")
@@ -50,32 +54,14 @@ def parse(arguments=None):
     add("--steps", type=common.positive_int, default=STEPS, help="training steps of an epoch")
     add("--batch-size", type=common.positive_int, default=32, help="triples of a step")
     add("--patches", type=common.positive_int, default=2048, help="number of 64 x 64 patches to draw triples from")
-    add("--learning-rate", type=float, default=0.01, help="of Adam, at the start; falls to zero along a cosine")
-    add("--seed", type=int, default=0, help="of weights, patches and triples")
+    add("--learning-rate", type=common.positive_float, default=0.01, help="of Adam; falls to zero along a cosine")
     add("--baseline", action="store_true", help="train the twin too, whose filters do not depend on the angle")
-    add("--resume", action="store_true", help="continue a run of the same settings that was interrupted")
-    add("--export", nargs="+", default=[], choices=EXPORTS, help="export the model, validated, in these formats")
-    add("--out", type=pathlib.Path, default=pathlib.Path("outputs/steerable"), help="folder of all files written")
-    add("--smoke", action="store_true", help="a few steps, to see in seconds that everything works")
-    args = parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(SMOKE)))  # None: not given
-    for name, few in SMOKE.items():
-        given = getattr(args, name)
-        if args.smoke and given is not None:
-            option = "--" + name.replace("_", "-")
-            parser.error(f"argument {option}: not allowed with --smoke, which sets it to {few}")
-        if given is None:
-            setattr(args, name, few if args.smoke else parser.get_default(name))
-    if not (math.isfinite(args.learning_rate) and args.learning_rate > 0):
-        parser.error(f"argument --learning-rate: expected a number above zero, received {args.learning_rate}")
-    if not 0 <= args.seed < 2**31 - 1:
-        parser.error(f"argument --seed: expected an integer from 0 to 2**31 - 2, received {args.seed}")
+    args = harness.parse(parser, arguments, SMOKE)
     if args.images not in ("photos", "noise"):
         folder = pathlib.Path(args.data_dir) / args.images
         if not folder.is_dir():
             parser.error(f"argument --images: expected photos, noise or an existing folder, received {str(folder)!r}")
         args.images = str(folder)
-    if args.out.exists() and not args.out.is_dir():
-        parser.error(f"argument --out: expected a folder, received the file {str(args.out)!r}")
     return args
 
 
@@ -135,14 +121,17 @@ class FilterCorrelation(keras.callbacks.Callback):
     """Adds to the metrics of an epoch the worst correlation of learned and true filter at 360 angles."""
 
     def on_epoch_end(self, epoch, logs=None):
-        logs["worst_correlation"] = agreement(*filters_at(self.model, np.arange(360)))[0].min()
+        logs["worst_correlation"] = agreement(*filters_at(self.model.network, np.arange(360)))[0].min()
 
 
 def squared_error(model, images, args):
     """Mean squared error per pixel on triples from `images`, and that of an image of zeros."""
     test = data.steerable_triples(images, batch_size=64, steps=max(1, len(images) // 16), seed=args.seed + 1)
-    error = model.evaluate(test, verbose=0)
-    zeros = np.mean([np.mean(np.square(results)) for _, results in test.as_numpy_iterator()])
+    errors = [
+        [np.mean(np.square(results - guess)) for guess in (model.predict_on_batch(inputs), 0)]
+        for inputs, results in test.as_numpy_iterator()
+    ]
+    error, zeros = np.mean(errors, axis=0)
     return float(error), float(zeros)
 
 
@@ -170,56 +159,38 @@ def draw(model, picture, path, degrees=139.2):
     figure.savefig(path, dpi=110)
 
 
-def write_exports(model, args):
-    """Exports `model`, which prints the reports; returns them by format."""
-    reports = {}
-    for kind in args.export:
-        from keras_dynfilter import export
-
-        report = export.export(model, str(args.out / EXPORTS[kind]), format=kind)
-        reports[kind] = report.to_dict()
-    return reports
-
-
-def check_settings(args):
-    """Writes down what the training depends on; a run that is taken up again must agree."""
-    names = ("images", "raw_angles", "epochs", "steps", "batch_size", "patches", "learning_rate", "seed")
-    settings = {name: getattr(args, name) for name in names}
-    path = args.out / "settings.json"
-    if args.resume and path.is_file():
-        earlier = json.loads(path.read_text())
-        for name, value in settings.items():
-            if earlier.get(name) != value:
-                option = "--" + name.replace("_", "-")
-                sys.exit(f"--resume: expected {option} {earlier.get(name)}, as in {path}. Received: {value}")
-    common.write_json(path, settings)
-    return settings
-
-
 def train_networks(args, images, test):
     """Trains the network, and its twin if that is wanted; the models and their figures by name."""
     total = args.epochs * args.steps
 
-    def triples(start):
-        return data.steerable_triples(images, args.batch_size, total, start, args.seed)
+    def triples(start, end):
+        return data.steerable_triples(images, args.batch_size, end, start, args.seed)
 
     networks = {"steerable": models.dfn_steerable}
     if args.baseline:
         networks["baseline"] = models.dfn_steerable_baseline
     trained, figures = {}, {}
     for name, network in networks.items():
-        model = compiled(network(raw_angles=args.raw_angles), args)
-        parameters = model.count_params()
-        print(f"\nTraining {model.name}: {parameters:,} parameters, {total} steps of {args.batch_size} triples.")
-        watch = [FilterCorrelation()] if name == "steerable" else []
-        path = args.out / f"{name}.keras"
-        trained[name], seconds = common.train(model, path, triples, args.epochs, args.steps, watch, args.resume)
-        error, zeros = squared_error(trained[name], test, args)
+        print(f"\nTraining {name}: {total} steps of {args.batch_size} triples.")
+        done = training.train(
+            name,
+            functools.partial(network, raw_angles=args.raw_angles),
+            functools.partial(compiled, args=args),
+            triples,
+            total,
+            args.steps,
+            args.out,
+            args.seed,
+            callbacks=[FilterCorrelation()] if name == "steerable" else [],
+            resume=args.resume,
+        )
+        trained[name] = done.network
+        error, zeros = squared_error(done.network, test, args)
         figures[name] = {
-            "parameters": parameters,
+            "parameters": done.network.count_params(),
             "test_mse": error,
             "test_mse_of_zeros": zeros,
-            "training_seconds": round(seconds, 1),
+            "training_seconds": round(done.seconds, 1),
         }
     return trained, figures
 
@@ -240,13 +211,7 @@ def filter_figures(model):
 def main(arguments=None):
     """Returns the exit status."""
     args = parse(arguments)
-    began = time.perf_counter()
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-        settings = check_settings(args)
-    except OSError as error:
-        sys.exit(f"--out: expected a folder that can be written. Received: {args.out} ({error.strerror})")
-    keras.utils.set_random_seed(args.seed)
+    run = harness.begin(args, SETTINGS)
     try:
         visualize.new_figure(1, 1)  # without matplotlib, say so now and not after the training
         images, test, picture = load_images(args)
@@ -256,12 +221,10 @@ def main(arguments=None):
     model = trained["steerable"]
     figures["steerable"].update(filter_figures(model))
     draw(model, picture, args.out / "steerable.png")
-    run = {**common.circumstances(), "seed": args.seed, "settings": settings, "figures": figures}
-    common.write_json(args.out / "results.json", run)  # already: an export that fails costs no figures
-    run["exports"] = write_exports(model, args)
-    run["seconds"] = round(time.perf_counter() - began, 1)
-    common.write_json(args.out / "results.json", run)
-    conclude(args, figures, run["seconds"])
+    harness.write_results(run, {"figures": figures, "exports": {}})  # already: a failing export costs no figures
+    exports = harness.write_exports(run, model, EXPORTS)
+    harness.write_results(run, {"figures": figures, "exports": exports})
+    conclude(args, figures, time.perf_counter() - run.began)
     return 0 if figures["steerable"]["target_reached"] or shortened(args) else 1
 
 

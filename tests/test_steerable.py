@@ -216,13 +216,16 @@ def test_agreement(example):
 
 
 def test_training_on_results_finds_the_filters(example):
+    import training
+
     keras.utils.set_random_seed(0)
     args = example.parse(["--epochs", "2", "--steps", "100", "--batch-size", "16"])
-    model = example.compiled(models.dfn_steerable(), args)
+    model = models.dfn_steerable()
     before = example.agreement(*example.filters_at(model, np.arange(0, 360, 5)))[0]
     triples = data.steerable_triples(data.noise_patches(64, size=32), args.batch_size, steps=200)
     watch = example.FilterCorrelation()
-    history = model.fit(triples, epochs=2, steps_per_epoch=100, shuffle=False, callbacks=[watch], verbose=0)
+    trainer = example.compiled(training.Trainer(model), args)
+    history = trainer.fit(triples, epochs=2, steps_per_epoch=100, shuffle=False, callbacks=[watch], verbose=0)
     after = example.agreement(*example.filters_at(model, np.arange(0, 360, 5)))[0]
     assert before.mean() < 0.5
     assert after.mean() > 0.98
@@ -231,7 +234,7 @@ def test_training_on_results_finds_the_filters(example):
 
 
 def test_interrupted_training_goes_on_where_it_was(example, tmp_path):
-    import common
+    import training
 
     args = example.parse(["--epochs", "3", "--steps", "5"])
     patches = data.noise_patches(8, size=16)
@@ -241,46 +244,37 @@ def test_interrupted_training_goes_on_where_it_was(example, tmp_path):
             if epoch == 2:
                 raise KeyboardInterrupt
 
+    def compile_model(model):
+        example.compiled(model, args)
+
+    def triples(start, end):
+        return data.steerable_triples(patches, 4, end, start)
+
     def weights(name, callbacks=(), resume=False):
-        keras.utils.set_random_seed(0)
-        model = example.compiled(models.dfn_steerable(), args)
+        done = training.train(
+            name, models.dfn_steerable, compile_model, triples, 15, 5, tmp_path, callbacks=callbacks, resume=resume
+        )
+        return done.network.get_weights()
 
-        def triples(start):
-            return data.steerable_triples(patches, 4, 15, start)
-
-        return common.train(model, tmp_path / name, triples, 3, 5, callbacks, resume)[0].get_weights()
-
-    expected = weights("whole.keras")
+    expected = weights("whole")
     with pytest.raises(KeyboardInterrupt):
-        weights("parts.keras", [Interrupt()])
+        weights("parts", [Interrupt()])
     for resumed in (
-        weights("parts.keras", resume=True),
+        weights("parts", resume=True),
         keras.models.load_model(tmp_path / "parts.keras").get_weights(),
     ):
         for value, other in zip(resumed, expected):
             np.testing.assert_array_equal(value, other)
 
 
-def test_resume_says_when_there_is_nothing_to_resume(example, tmp_path, capsys):
-    import common
-
-    model = example.compiled(models.dfn_steerable(), example.parse(["--epochs", "1", "--steps", "1"]))
-    patches = data.noise_patches(8, size=16)
-
-    def triples(start):
-        return data.steerable_triples(patches, 4, 1, start)
-
-    for text in ("nothing is resumed", "continues after step 1 of 1"):
-        common.train(model, tmp_path / "m.keras", triples, 1, 1, resume=True)
-        assert text in capsys.readouterr().out
-
-
 def test_resume_needs_the_same_settings(example, tmp_path):
+    import harness
+
     run = ["--smoke", "--out", str(tmp_path)]
-    example.check_settings(example.parse(run))
-    example.check_settings(example.parse([*run, "--resume"]))
+    harness.check_settings(example.parse(run), example.SETTINGS)
+    harness.check_settings(example.parse([*run, "--resume"]), example.SETTINGS)
     with pytest.raises(SystemExit, match=r"--resume: expected --raw-angles False, as in .* Received: True"):
-        example.check_settings(example.parse([*run, "--resume", "--raw-angles"]))
+        harness.check_settings(example.parse([*run, "--resume", "--raw-angles"]), example.SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +282,7 @@ def test_resume_needs_the_same_settings(example, tmp_path):
     [
         (["--epochs", "0"], "--epochs: expected an integer above zero, received '0'"),
         (["--batch-size", "many"], "--batch-size: expected an integer above zero, received 'many'"),
-        (["--learning-rate", "nan"], "--learning-rate: expected a number above zero, received nan"),
+        (["--learning-rate", "nan"], "--learning-rate: expected a number above zero, received 'nan'"),
         (["--seed", "-1"], "--seed: expected an integer from 0"),
         (["--images", "no/such/folder"], "expected photos, noise or an existing folder, received 'no/such/folder'"),
         (["--out", __file__], "--out: expected a folder, received the file"),

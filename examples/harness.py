@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The course of an experiment: options, settings that a resumed run must share, networks and twins, results, exports.
+
+parser = argparse.ArgumentParser(...)
+harness.add_options(parser, out="outputs/name", exports=EXPORTS)
+harness.add_training_options(parser)
+args = harness.parse(parser, arguments, SMOKE, RECIPES)
+run = harness.begin(args, SETTINGS)
+trained = harness.train_networks(run, {"dfn": build, "baseline": build_twin}, compile_model, data)
+if run.chief:
+    results = harness.results(run, figures, trained)
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import pathlib
+import sys
+import time
+
+import common
+import keras
+import tensorflow as tf
+import training
+
+PRECISIONS = {"none": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
+SCHEDULES = ("paper", "cosine", "constant")
+# What a resumed run may change: it has no bearing on what is learned, or says only when to stop.
+FREE = ("resume", "out", "data_dir", "export", "time_limit", "smoke", "baseline", "steps_per_execution")
+
+
+@dataclasses.dataclass
+class Run:
+    """An experiment under way."""
+
+    args: argparse.Namespace
+    settings: dict
+    strategy: object
+    began: float
+
+    @property
+    def chief(self):
+        """Whether this process writes files and goes on after the training; all but one of several workers do not."""
+        return training.is_chief(self.strategy)
+
+
+def add_options(parser, out, exports):
+    """Adds the options of every experiment.
+
+    Args:
+        parser: An `argparse.ArgumentParser`.
+        out: Default of `--out`.
+        exports: Names of the export formats that are offered.
+    """
+    add = parser.add_argument
+    add("--seed", type=common.seed, default=0, help="of weights and data")
+    add("--resume", action="store_true", help="continue a run of the same settings that was interrupted")
+    add("--export", nargs="+", default=[], choices=list(exports), help="export the model, validated, in these formats")
+    add("--out", type=pathlib.Path, default=pathlib.Path(out), help="folder of all files written")
+    add("--smoke", action="store_true", help="a few steps, to see in seconds that everything works")
+
+
+def add_training_options(parser):
+    """Adds the options of the experiments that train for long, or on several devices."""
+    add = parser.add_argument
+    add(
+        "--baseline",
+        nargs="?",
+        const="too",
+        choices=("too", "only"),
+        help="train the twin without dynamic filters too, or it only",
+    )
+    add("--iterations", type=common.positive_int, help="training steps")
+    add("--batch-size", type=common.positive_int, help="examples of a step, of all devices together")
+    add("--learning-rate", type=common.positive_float, help="of Adam, the highest")
+    add("--baseline-learning-rate", type=common.positive_float, help="that of the twin; by default the same")
+    add(
+        "--schedule",
+        choices=SCHEDULES,
+        help="of the learning rate: halved every --halve-every steps, or falling to zero along a cosine after --warmup",
+    )
+    add("--halve-every", type=common.positive_int, default=4000, help="steps, for --schedule paper")
+    add("--warmup", type=common.share, default=0.02, help="share of the steps, for --schedule cosine")
+    add("--clip-norm", type=common.positive_float, help="limit of the norm of the gradient; none in the paper")
+    add("--checkpoint-every", type=common.positive_int, default=200, help="steps between checkpoints; also an epoch")
+    add(
+        "--time-limit", type=common.positive_float, metavar="MINUTES", help="of training each network, over resumptions"
+    )
+    add("--strategy", choices=training.STRATEGIES, default="one", help="of tf.distribute; multi-worker by TF_CONFIG")
+    add("--mixed-precision", choices=PRECISIONS, default="none", help="dtype to compute in, beside float32")
+    add("--jit-compile", action=argparse.BooleanOptionalAction, help="use XLA; by default as Keras decides")
+    add(
+        "--deterministic",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="deterministic ops, so that a resumed run ends with the same bits",
+    )
+    add("--steps-per-execution", type=common.positive_int, default=1, help="steps between looks at clock and progress")
+
+
+def parse(parser, arguments, smoke, recipes=None):
+    """Parses arguments. What is not given comes from `--recipe` where there are recipes, and else from the parser.
+
+    Args:
+        parser: An `argparse.ArgumentParser` with the options of `add_options`.
+        arguments: List of strings, or None for those of the process.
+        smoke: Values by name that `--smoke` sets, and that must not be given beside it.
+        recipes: Values by name of every recipe; the parser has an option `--recipe` then.
+    """
+    names = {*smoke, *(name for values in (recipes or {}).values() for name in values)}
+    args = parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(names)))  # None: not given
+    recipe = recipes[args.recipe] if recipes else {}
+    for name in sorted(names):
+        given = getattr(args, name)
+        if args.smoke and name in smoke:
+            if given is not None:
+                option = "--" + name.replace("_", "-")
+                parser.error(f"argument {option}: not allowed with --smoke, which sets it to {smoke[name]}")
+            setattr(args, name, smoke[name])
+        elif given is None:
+            setattr(args, name, recipe.get(name, parser.get_default(name)))
+    if args.out.exists() and not args.out.is_dir():
+        parser.error(f"argument --out: expected a folder, received the file {str(args.out)!r}")
+    for name in ("iterations", "checkpoint_every"):
+        if getattr(args, name, 0) % getattr(args, "steps_per_execution", 1):
+            option = "--" + name.replace("_", "-")
+            parser.error(
+                f"argument {option}: expected a multiple of --steps-per-execution {args.steps_per_execution}, "
+                f"received {getattr(args, name)}"
+            )
+    if getattr(args, "time_limit", None) and args.strategy == "multi-worker":
+        parser.error("argument --time-limit: expected one worker, since the clocks of several differ")
+    return args
+
+
+def begin(args, settings=None, free=()):
+    """Prepares TensorFlow, makes the folder, and writes down what the training depends on.
+
+    Args:
+        args: What `parse` returned.
+        settings: Names of the arguments that a resumed run has to share; by default all but those of `FREE` and `free`.
+        free: Names of further arguments that a resumed run may change.
+
+    Returns:
+        A `Run`.
+    """
+    began = time.perf_counter()
+    if getattr(args, "deterministic", False):
+        tf.config.experimental.enable_op_determinism()
+    try:
+        strategy = training.make_strategy(getattr(args, "strategy", "one"))
+    except ValueError as error:
+        sys.exit(f"--strategy: {error}")
+    replicas = strategy.num_replicas_in_sync if strategy else 1
+    if args.batch_size % replicas:
+        sys.exit(f"--batch-size: expected a multiple of {replicas}, one part per device. Received: {args.batch_size}")
+    keras.mixed_precision.set_global_policy(PRECISIONS[getattr(args, "mixed_precision", "none")])
+    keras.utils.set_random_seed(args.seed)
+    names = settings or sorted(name for name in vars(args) if name not in (*FREE, *free))
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        chosen = check_settings(args, names, training.is_chief(strategy))
+    except OSError as error:
+        sys.exit(f"--out: expected a folder that can be written. Received: {args.out} ({error.strerror})")
+    return Run(args, chosen, strategy, began)
+
+
+def check_settings(args, names, write=True):
+    """Writes down what the training depends on; a run that is taken up again must agree."""
+    settings = {name: getattr(args, name) for name in names}
+    path = args.out / "settings.json"
+    if args.resume and path.is_file():
+        earlier = json.loads(path.read_text())
+        for name, value in settings.items():
+            if earlier.get(name) != value:
+                option = "--" + name.replace("_", "-")
+                sys.exit(f"--resume: expected {option} {earlier.get(name)}, as in {path}. Received: {value}")
+    if write:
+        common.write_json(path, settings)
+    return settings
+
+
+def learning_rate(args, baseline=False):
+    """The learning rate or schedule of the arguments."""
+    rate = args.baseline_learning_rate if baseline and args.baseline_learning_rate else args.learning_rate
+    schedules = keras.optimizers.schedules
+    if args.schedule == "paper":
+        return schedules.ExponentialDecay(rate, args.halve_every, 0.5, staircase=True)
+    if args.schedule == "cosine":
+        warmup = min(math.ceil(args.warmup * args.iterations), args.iterations - 1)
+        if not warmup:
+            return schedules.CosineDecay(rate, args.iterations)
+        return schedules.CosineDecay(0.0, args.iterations - warmup, warmup_target=rate, warmup_steps=warmup)
+    return rate
+
+
+def compile_with(args, loss, metrics=(), baseline=False):
+    """A function that compiles a model: Adam as in the papers, with the learning rate of the arguments."""
+
+    def compile_model(model):
+        optimizer = keras.optimizers.Adam(
+            learning_rate(args, baseline), epsilon=1e-8, global_clipnorm=args.clip_norm or None
+        )
+        jit = args.jit_compile
+        if jit is None:
+            jit = "auto" if args.strategy == "one" else False
+        model.compile(
+            optimizer, loss, metrics=[*metrics], jit_compile=jit, steps_per_execution=args.steps_per_execution
+        )
+
+    return compile_model
+
+
+def chosen_networks(args, networks):
+    """Those of `networks`, by name, that `--baseline` asks for; the twin is named `"baseline"`."""
+    if args.baseline == "only":
+        return {"baseline": networks["baseline"]}
+    return {name: build for name, build in networks.items() if args.baseline or name != "baseline"}
+
+
+def train_networks(run, networks, loss, data, metrics=(), stages=((0, {}),), callbacks=()):
+    """Trains the networks that `--baseline` asks for, one after the other.
+
+    Args:
+        run: A `Run` whose arguments have those of `add_training_options`.
+        networks: Functions that return new networks, by name; that of the twin is `"baseline"`.
+        loss: Loss for Keras.
+        data: As for `training.train`.
+        metrics: Metrics for Keras.
+        stages: As for `training.train`.
+        callbacks: Keras callbacks.
+
+    Returns:
+        `training.Trained` by name.
+    """
+    args, trained = run.args, {}
+    for name, build in chosen_networks(args, networks).items():
+        limit = f", {args.time_limit:g} minutes at most" if args.time_limit else ""
+        if run.chief:
+            print(f"\nTraining {name}: {args.iterations} steps of {args.batch_size}{limit}.", flush=True)
+        try:
+            trained[name] = training.train(
+                name,
+                build,
+                compile_with(args, loss, metrics, name == "baseline"),
+                data,
+                total=args.iterations,
+                epoch=min(args.checkpoint_every, args.iterations),
+                out=args.out,
+                seed=args.seed,
+                stages=stages,
+                callbacks=callbacks,
+                resume=args.resume,
+                strategy=run.strategy,
+                time_limit=60 * args.time_limit if args.time_limit else None,
+            )
+        except ValueError as error:
+            sys.exit(f"{error}")
+    return trained
+
+
+def training_figures(trained):
+    """What is to be known of a training beside its errors."""
+    return {
+        "parameters": trained.network.count_params(),
+        "iterations": trained.steps,
+        "training_seconds": round(trained.seconds, 1),
+        "history": trained.history,
+    }
+
+
+def write_results(run, content):
+    """Writes `results.json`: the circumstances of the run, its settings, and `content`; returns its path."""
+    path = run.args.out / "results.json"
+    head = {**common.circumstances(), "seed": run.args.seed, "settings": run.settings}
+    common.write_json(path, {**head, **content, "seconds": round(time.perf_counter() - run.began, 1)})
+    return path
+
+
+def write_exports(run, model, files, **arguments):
+    """Exports `model` in the formats of `--export`, which prints the reports.
+
+    Args:
+        run: A `Run`.
+        model: A model in float32.
+        files: Name of the file in `--out` by format.
+        **arguments: Further arguments of `keras_dynfilter.export.export`.
+
+    Returns:
+        Reports by format.
+    """
+    reports = {}
+    for kind in run.args.export:
+        from keras_dynfilter import export
+
+        reports[kind] = export.export(model, str(run.args.out / files[kind]), format=kind, **arguments).to_dict()
+    return reports
