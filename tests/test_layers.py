@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_dynfilter import layers, regularizers
+from keras_dynfilter import regularizers
 from keras_dynfilter.layers import DynamicConv2D, DynamicDepthwiseConv2D, DynamicLocalFilter2D
 from keras_dynfilter.ops import _library
 
-LAYERS = [getattr(layers, name) for name in layers.__all__]
+LAYERS = [DynamicConv2D, DynamicDepthwiseConv2D, DynamicLocalFilter2D]
 every_layer = pytest.mark.parametrize("cls", LAYERS)
 
 # Class, arguments, channels-last image, and what follows the batch (and the output size, for a local filter).

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The DDF module: decoupled dynamic filtering as a drop-in for a convolution."""
+
+import keras
+import tensorflow as tf
+
+from keras_dynfilter.layers._ddf import NORMALIZATIONS, DecoupledLayer, apply_norm, channel_means
+from keras_dynfilter.layers.filter_norm import FilterNorm
+from keras_dynfilter.ops import _family, ddf2d, dynamic_depthwise_conv2d, local_filter2d
+from keras_dynfilter.ops.geometry import choice
+
+BRANCHES = ("both", "spatial", "channel")
+
+
+@keras.saving.register_keras_serializable("keras_dynfilter")
+class DDF2D(DecoupledLayer):
+    """Filters its inputs with decoupled dynamic filters that it generates from them: `keras_dynfilter.ops.ddf2d`.
+
+        spatial filters: 1x1 convolution of the inputs, FilterNorm
+        channel filters: mean over the positions, Dense, ReLU, Dense, FilterNorm
+        outputs = ddf2d(inputs, channel filters, spatial filters)
+
+    A drop-in for a convolution with as many output maps as input maps; the layer has no bias of its own. Strides are
+    those of the output: the channel filters are generated from all positions, and the spatial filter of output
+    `(i, j)` from the pixel `(i * strides, j * strides)`, on which its window is centred.
+
+    Args:
+        kernel_size: Odd integer or pair `(kernel_h, kernel_w)`.
+        strides: Positive integer or pair. The output has `ceil(size / strides)` positions along an axis.
+        dilation_rate: Positive integer or pair, the distance of neighbouring taps in pixels.
+        squeeze_ratio: Positive number: `int(squeeze_ratio * channels)`, at least 1, is the width of the bottleneck in
+            the channel branch.
+        heads: Positive integer that divides the channels: the number of groups of consecutive channels, each with a
+            spatial filter of its own.
+        combine: `"mul"`: the weight of a tap is the product of the two filters; or `"add"`: their sum.
+        branches: `"both"`; `"spatial"`: no channel filters, all channels of a head share one filter; or `"channel"`:
+            no spatial filters, all positions share one. For ablations, as is `normalization`.
+        normalization: `"filter"`: `FilterNorm`; `"batch"`: batch normalisation of the generated values; or
+            `"sigmoid"` of them.
+        gain: Of `FilterNorm`: `"relu"`, `"linear"` or a positive number.
+        spatial_scale: `scale` of the `FilterNorm` of the spatial filters: `"constant"`, `"filter"` or `"tap"`.
+        spatial_center: `center` of the same: None, `"filter"` or `"tap"`.
+        channel_scale: `scale` of the `FilterNorm` of the channel filters.
+        channel_center: `center` of the same.
+        data_format: `"channels_last"` or `"channels_first"`; None: `keras.backend.image_data_format()`.
+        kernel_initializer: Initializer of the kernels. None: normal with variance `2 / fan_out`, as in the DDF
+            networks.
+        bias_initializer: Initializer of the biases. None: uniform within `1 / sqrt(fan_in)` of 0, as in the DDF
+            networks.
+        kernel_regularizer: Regularizer of the kernels.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Input shape:
+        - `(batch, height, width, channels)` if `data_format="channels_last"`.
+        - `(batch, channels, height, width)` if `data_format="channels_first"`.
+
+    Output shape:
+        - `(batch, out_height, out_width, channels)` if `data_format="channels_last"`.
+        - `(batch, channels, out_height, out_width)` if `data_format="channels_first"`.
+
+    Raises:
+        ValueError: An argument is not as described, or the inputs have another shape.
+
+    Example:
+
+    >>> layer = DDF2D(3)
+    >>> layer(np.ones((2, 8, 8, 64))).shape
+    TensorShape([2, 8, 8, 64])
+    >>> layer.count_params()  # a convolution with a 3x3 window has 36,864
+    9429
+
+    Differences from the authors' code: odd sizes with strides work, and give as many positions as a convolution;
+    a bottleneck has at least one value; channel filters are generated in the order `(kernel_h, kernel_w, channels)`.
+
+    Reference:
+        [Decoupled Dynamic Filter Networks](https://arxiv.org/abs/2104.14107) (Zhou et al., CVPR 2021), section 3.
+    """
+
+    own_arguments = (
+        "strides",
+        "dilation_rate",
+        "branches",
+        "normalization",
+        "spatial_scale",
+        "spatial_center",
+        "channel_scale",
+        "channel_center",
+    )
+
+    def __init__(
+        self,
+        kernel_size=3,
+        strides=1,
+        dilation_rate=1,
+        squeeze_ratio=0.2,
+        heads=1,
+        combine="mul",
+        branches="both",
+        normalization="filter",
+        gain="relu",
+        spatial_scale="constant",
+        spatial_center=None,
+        channel_scale="tap",
+        channel_center=None,
+        data_format=None,
+        kernel_initializer=None,
+        bias_initializer=None,
+        kernel_regularizer=None,
+        **kwargs,
+    ):
+        super().__init__(
+            kernel_size=kernel_size,
+            strides=strides,
+            dilation_rate=dilation_rate,
+            squeeze_ratio=squeeze_ratio,
+            heads=heads,
+            combine=combine,
+            gain=gain,
+            data_format=data_format,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            **kwargs,
+        )
+        self.strides = self.geometry.strides
+        self.dilation_rate = self.geometry.dilation_rate
+        self.branches = choice(branches, "branches", BRANCHES)
+        self.normalization = choice(normalization, "normalization", NORMALIZATIONS)
+        self.spatial_scale, self.spatial_center = spatial_scale, spatial_center
+        self.channel_scale, self.channel_center = channel_scale, channel_center
+        self.spatial_norm = self.channel_branch = None
+        if branches != "channel":
+            self.spatial_norm = self._norm("spatial", scale=spatial_scale, center=spatial_center)
+        if branches != "spatial":
+            norm = self._norm("channel", scale=channel_scale, center=channel_center)
+            self.channel_branch = self.channel_filters(norm)
+
+    def build(self, input_shape):
+        channels = self.check_inputs(input_shape)[-1]
+        if self.spatial_norm is not None:
+            values = self.heads * self.geometry.taps
+            self.spatial_kernel, self.spatial_bias = self.add_convolution(
+                "spatial", (1, 1, channels, values), (values,), fan_in=channels
+            )
+            self.spatial_norm.build((None, None, None, values))
+        if self.channel_branch is not None:
+            self.channel_branch.build((None, channels))
+        self.input_spec = self.spec(channels)
+        super().build(input_shape)
+
+    def call(self, inputs, training=None):
+        if self.data_format == "channels_first":
+            inputs = _family.to_channels_last(inputs)
+        spatial = None if self.spatial_norm is None else self._spatial_filters(inputs, training)
+        channel = None
+        if self.channel_branch is not None:
+            channel = self.channel_branch(channel_means(inputs), training=training)
+        window = dict(strides=self.strides, dilation_rate=self.dilation_rate)
+        if spatial is None:
+            outputs = dynamic_depthwise_conv2d(inputs, channel, **window)
+        elif channel is None:
+            outputs = local_filter2d(inputs, spatial, self.kernel_size, heads=self.heads, **window)
+        else:
+            outputs = ddf2d(inputs, channel, spatial, heads=self.heads, combine=self.combine, **window)
+        return _family.to_channels_first(outputs) if self.data_format == "channels_first" else outputs
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, channels = self.check_inputs(input_shape)
+        size = self.geometry.output_shape((batch, height, width, channels))
+        return (batch, channels, *size) if self.data_format == "channels_first" else (batch, *size, channels)
+
+    def _spatial_filters(self, inputs, training):
+        kernel, bias = self.spatial_kernel, self.spatial_bias
+        centred = isinstance(self.spatial_norm, FilterNorm)
+        if centred:  # a few weights, in place of the filters of all positions
+            kernel, bias = (tf.cast(self.spatial_norm.centred(each), inputs.dtype) for each in (kernel, bias))
+        values = tf.nn.bias_add(tf.nn.conv2d(inputs, kernel, self.strides, "VALID"), bias)
+        return self.spatial_norm.scaled(values) if centred else apply_norm(self.spatial_norm, values, training)
+
+    def _norm(self, kind, **options):
+        if self.normalization == "filter":
+            return self.filter_norm(kind, **options)
+        if self.normalization == "batch":
+            return keras.layers.BatchNormalization(
+                momentum=0.9, epsilon=1e-5, name=f"{kind}_norm", dtype=self.dtype_policy
+            )
+        return keras.layers.Activation("sigmoid", name=f"{kind}_norm", dtype=self.dtype_policy)

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Filter normalisation: the mean and the deviation of every generated filter, set over its taps."""
+
+import math
+import numbers
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_dynfilter.ops import _composite
+from keras_dynfilter.ops.geometry import choice, layout, pair
+
+KINDS = ("spatial", "channel")
+GAINS = {"linear": 1.0, "relu": math.sqrt(2.0)}
+SCALES = ("constant", "filter", "tap")
+CENTERS = (None, "filter", "tap")
+
+
+@keras.saving.register_keras_serializable("keras_dynfilter")
+class FilterNorm(keras.layers.Layer):
+    """Normalises generated filters, each over its own taps.
+
+        outputs = (filters - mean) / (std + epsilon) * scale + center
+
+    `mean` and `std` (the unbiased one, which divides by `taps - 1`) are those of the taps of one filter: per sample,
+    pixel and head for spatial filters, per sample and channel for channel filters. Nothing is averaged over a batch, so
+    that training and inference are the same. A filter whose taps are all equal becomes 0, with a gradient of 0.
+
+    The paper prints a learnable `scale` and `center`, one number per filter; its code has a constant scale for spatial
+    filters, one learnable value per channel and tap for channel filters, and no `center`. The code's are the defaults.
+
+    Args:
+        kind: `"spatial"` or `"channel"`.
+        kernel_size: Positive integer or pair `(kernel_h, kernel_w)`, the window of a filter, of at least two taps.
+        gain: What the default scale aims at, as a factor of `1 / sqrt(taps)`: `"relu"` (the square root of 2),
+            `"linear"` (1), or a positive number.
+        scale: `"constant"`: `gain / sqrt(taps)`, with no weights; `"filter"`: one learnable value per head or channel;
+            `"tap"`: one per head or channel and tap. None: `"constant"` for spatial, `"tap"` for channel filters.
+        center: None, or a learnable mean per `"filter"` or `"tap"` that is added.
+        epsilon: Non-negative number, added to the standard deviation.
+        data_format: Layout of spatial filters, `"channels_last"` or `"channels_first"`; None:
+            `keras.backend.image_data_format()`.
+        scale_initializer: Initializer of a learnable scale. None: normal with mean 0 and deviation
+            `gain / sqrt(taps)` per tap, as in the paper's code, and the constant `gain / sqrt(taps)` per filter.
+        center_initializer: Initializer of `center`. None: normal with deviation 1 per tap, as in the paper's code, and
+            zeros per filter.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Input shape:
+        - Spatial filters: `(batch, height, width, heads * kernel_h * kernel_w)` if `data_format="channels_last"`,
+          `(batch, heads * kernel_h * kernel_w, height, width)` if `data_format="channels_first"`; head by head, taps
+          row by row.
+        - Channel filters: `(batch, kernel_h, kernel_w, channels)` in both layouts.
+
+    Output shape:
+        The same. Computed in float32 at least.
+
+    Raises:
+        ValueError: An argument is not as described, or the filters have another shape.
+
+    Example:
+
+    >>> taps = np.arange(9.0).reshape(1, 1, 1, 9)
+    >>> FilterNorm("spatial", gain="linear")(taps).numpy().round(3).ravel()[:5]
+    array([-0.487, -0.365, -0.243, -0.122,  0.   ], dtype=float32)
+
+    Reference:
+        [Decoupled Dynamic Filter Networks](https://arxiv.org/abs/2104.14107) (Zhou et al., CVPR 2021), section 3.2.
+    """
+
+    def __init__(
+        self,
+        kind="spatial",
+        kernel_size=3,
+        gain="relu",
+        scale=None,
+        center=None,
+        epsilon=1e-10,
+        data_format=None,
+        scale_initializer=None,
+        center_initializer=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.kind = choice(kind, "kind", KINDS)
+        self.kernel_size = pair(kernel_size, "kernel_size")
+        self.taps = math.prod(self.kernel_size)
+        if self.taps < 2:
+            expected = "Expected `kernel_size` to have at least two taps, as one has no deviation"
+            raise ValueError(f"{expected}. Received: kernel_size={self.kernel_size}")
+        self.gain = gain if isinstance(gain, str) else _gain(gain)
+        self.deviation = _gain(gain) / math.sqrt(self.taps)
+        default = "constant" if kind == "spatial" else "tap"
+        self.scale = choice(default if scale is None else scale, "scale", SCALES)
+        self.center = choice(center, "center", CENTERS)
+        if not isinstance(epsilon, numbers.Real) or not 0 <= epsilon < math.inf:
+            raise ValueError(f"Expected `epsilon` to be a non-negative number. Received: epsilon={epsilon!r}")
+        self.epsilon = float(epsilon)
+        self.data_format = layout(data_format)
+        self.scale_initializer = keras.initializers.get(scale_initializer)
+        self.center_initializer = keras.initializers.get(center_initializer)
+        self.scale_weight = self.center_weight = None
+
+    def build(self, input_shape):
+        filters = self._filters(input_shape)
+        if self.scale != "constant":
+            constant, normal = keras.initializers.Constant, keras.initializers.RandomNormal
+            default = constant(self.deviation) if self.scale == "filter" else normal(0.0, self.deviation)
+            self.scale_weight = self._affine("scale", self.scale, filters, self.scale_initializer or default)
+        if self.center is not None:
+            default = "zeros" if self.center == "filter" else keras.initializers.RandomNormal(0.0, 1.0)
+            self.center_weight = self._affine("center", self.center, filters, self.center_initializer or default)
+        super().build(input_shape)
+
+    def call(self, inputs):
+        self._filters(inputs.shape)
+        return self.scaled(self.centred(inputs))
+
+    def centred(self, values):
+        """`values` minus the mean of the taps of each filter, in float32 at least.
+
+        The weights of a linear generator can be centred in place of what it generates. `values` may have any leading
+        axes, for spatial filters with the channels last.
+        """
+        grouped, axis = self._grouped(values)
+        first = grouped[(slice(None),) * axis + (slice(1),)]
+        # The mean of equal numbers may be rounded, but their differences to the first are exactly 0. What comes out
+        # does not depend on what is subtracted here, which therefore has no gradient.
+        differences = grouped - tf.stop_gradient(first)
+        return _like(values, differences - tf.reduce_mean(differences, axis, keepdims=True))
+
+    def scaled(self, centred):
+        """Divides filters of mean 0 by their deviation, and applies `scale` and `center`."""
+        values, axis = self._grouped(centred)
+        variance = tf.reduce_sum(tf.square(values), axis, keepdims=True) * (1 / (self.taps - 1))
+        # The derivative of a square root at 0 is infinite: no derivative of any order may pass there.
+        varies = variance > np.finfo(values.dtype.as_numpy_dtype).tiny
+        deviation = tf.sqrt(tf.where(varies, variance, tf.ones_like(variance)))
+        constant = self.deviation if self.scale == "constant" else 1.0
+        factor = tf.where(varies, constant / (deviation + self.epsilon), tf.zeros_like(variance))
+        outputs = values * factor
+        if self.scale_weight is not None:
+            outputs *= self._broadcast(self.scale_weight, values)
+        if self.center_weight is not None:
+            outputs += self._broadcast(self.center_weight, values)
+        return tf.cast(_like(centred, outputs), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        self._filters(input_shape)
+        return tuple(input_shape)
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(
+            {
+                "kind": self.kind,
+                "kernel_size": self.kernel_size,
+                "gain": self.gain,
+                "scale": self.scale,
+                "center": self.center,
+                "epsilon": self.epsilon,
+                "data_format": self.data_format,
+                "scale_initializer": keras.initializers.serialize(self.scale_initializer),
+                "center_initializer": keras.initializers.serialize(self.center_initializer),
+            }
+        )
+        return config
+
+    def _filters(self, shape):
+        """The number of heads or channels, unless `shape` is not one of filters."""
+        shape = tuple(shape)
+        spatial = self.kind == "spatial"
+        axis = 1 if spatial and self.data_format == "channels_first" else -1
+        size = shape[axis] if len(shape) == 4 else None
+        valid = size is not None and (not spatial or size % self.taps == 0)
+        if not valid or not (spatial or shape[1:3] == self.kernel_size):
+            expected = f"(batch, {self.kernel_size[0]}, {self.kernel_size[1]}, channels)"
+            if spatial:
+                filters = f"heads * {self.taps}"
+                last = self.data_format == "channels_last"
+                expected = f"(batch, height, width, {filters})" if last else f"(batch, {filters}, height, width)"
+            raise ValueError(f"Expected `inputs` to have shape {expected}. Received: inputs.shape={shape}")
+        return size // self.taps if spatial else size
+
+    def _affine(self, name, per, filters, initializer):
+        taps = self.taps if per == "tap" else 1
+        shape = (filters, taps) if self.kind == "spatial" else (taps, filters)
+        return self.add_weight(name=name, shape=shape, initializer=initializer)
+
+    def _grouped(self, values):
+        """`values` in float32 at least with an axis of taps, and that axis."""
+        values = tf.cast(values, tf.float64 if values.dtype == tf.float64 else tf.float32)
+        sizes = _composite.sizes(values)
+        if self.kind == "channel":
+            return tf.reshape(values, [sizes[0], self.taps, sizes[3]]), 1
+        if self.data_format == "channels_first":
+            return tf.reshape(values, [sizes[0], sizes[1] // self.taps, self.taps, *sizes[2:]]), 2
+        if sizes[-1] != self.taps:
+            values = tf.reshape(values, [*sizes[:-1], sizes[-1] // self.taps, self.taps])
+        return values, values.shape.rank - 1
+
+    def _broadcast(self, weight, values):
+        if self.kind == "spatial" and self.data_format == "channels_first":
+            weight = weight[..., None, None]
+        return tf.cast(weight, values.dtype)
+
+
+def _like(values, grouped):
+    """`grouped` in the shape of `values`."""
+    return tf.reshape(grouped, _composite.sizes(values))
+
+
+def _gain(gain):
+    if isinstance(gain, str) and gain in GAINS:
+        return GAINS[gain]
+    if not isinstance(gain, numbers.Real) or isinstance(gain, bool) or not 0 < gain < math.inf:
+        raise ValueError(f"Expected `gain` to be 'relu', 'linear' or a positive number. Received: gain={gain!r}")
+    return float(gain)
