@@ -5,8 +5,8 @@ import numpy as np
 
 from keras_dynfilter.visualize.panels import new_figure
 
-# Inches: the labels of rows on the left, a line of titles.
-LABELS, LINE = 0.95, 0.24
+# Inches: labels of rows on the left or of colours on the right, a line of titles, around everything.
+LABELS, LINE, MARGIN = 0.8, 0.21, 0.08
 WIDEST = 12.0
 
 
@@ -17,9 +17,16 @@ def frame_size(images, columns, largest):
 
 
 def compact_figure(width, height):
-    """An empty figure of `width` x `height` inches with little room between the axes."""
-    figure = new_figure(width, height)
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
+    """An empty figure for contents of `width` x `height` inches, with little room between the axes."""
+    around = 2 * MARGIN
+    figure = new_figure(width + around, height + around)
+    inside = [
+        MARGIN / (width + around),
+        MARGIN / (height + around),
+        width / (width + around),
+        height / (height + around),
+    ]
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0, rect=inside)
     return figure
 
 

@@ -9,7 +9,7 @@ from keras_dynfilter.visualize._packages import need
 from keras_dynfilter.visualize.flow import filters_to_flow
 
 # Side in pixels, about, of the overview of all filters.
-OVERVIEW = 80
+OVERVIEW = 72
 
 
 def stereo_figure(left, right, predictions, disparity, baseline=None, true_disparity=None, limits=None):
@@ -25,7 +25,7 @@ def stereo_figure(left, right, predictions, disparity, baseline=None, true_dispa
         limits: Smallest and largest disparity of the colours. None: those that occur.
 
     Returns:
-        A `matplotlib.figure.Figure` with an example a row.
+        A `matplotlib.figure.Figure` with an example a row. Its views share one scale of greys, that of the true ones.
 
     Raises:
         ValueError: Shapes do not agree.
@@ -44,11 +44,13 @@ def stereo_figure(left, right, predictions, disparity, baseline=None, true_dispa
 
     examples, count = len(left), len(columns) + len(maps)
     width, height = frame_size(left, count, 1.9)
-    figure = compact_figure(count * width + LABELS, examples * height + 1.5 * LINE)
+    figure = compact_figure(count * (width + 0.04) + LABELS, examples * (height + 0.04) + 1.3 * LINE)
     axes = figure.subplots(examples, count, squeeze=False)
     for row in range(examples):
-        for axis, images in zip(axes[row], columns.values()):
-            axis.imshow(images[row, ..., 0].astype(np.float32), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        views = [images[row, ..., 0].astype(np.float32) for images in columns.values()]
+        low, high = min(view.min() for view in views[:2]), max(view.max() for view in views[:2])
+        for axis, view in zip(axes[row], views):
+            axis.imshow(view, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
         for axis, values in zip(axes[row, len(columns) :], maps.values()):
             axis.set_facecolor("0.7")
             values = np.ma.masked_invalid(values[row].astype(np.float32))
@@ -90,7 +92,7 @@ def filters_figure(image, filters, kernel_size, positions=None, columns=3):
         raise ValueError(f"{expected}. Received: positions={positions.tolist()}")
 
     figure = compact_figure(WIDEST, 4.2)
-    left, middle, right = figure.subfigures(1, 3)
+    left, middle, right = figure.subfigures(1, 5, width_ratios=[1, 0.04, 1, 0.04, 1])[::2]
     colors = [f"C{number % 10}" for number in range(len(positions))]
     chosen = filters[tuple(positions.T)]
     offsets = filters_to_flow(chosen, geometry.kernel_size)
@@ -107,49 +109,68 @@ def _spread(size, count):
 
 def _mark_windows(figure, image, positions, geometry, colors):
     axis = figure.subplots()
+    figure.suptitle("image and windows")
     axis.imshow(image[..., 0].astype(np.float32), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     (top, _), (left, _) = geometry.pads
     height, width = geometry.kernel_size
     Rectangle = need("matplotlib.patches", "matplotlib").Rectangle
     for number, ((y, x), color) in enumerate(zip(positions, colors), 1):
-        axis.add_patch(
-            Rectangle((x - left - 0.5, y - top - 0.5), width, height, fill=False, color=color, linewidth=1.5)
-        )
+        corner = np.array([x - left - 0.5, y - top - 0.5])
+        axis.add_patch(Rectangle(corner, width, height, fill=False, color=color, linewidth=1.5))
         text = dict(color="white", fontsize="small", fontweight="bold", ha="center", va="center")
         box = dict(boxstyle="circle,pad=0.15", facecolor=color, edgecolor="none")
-        axis.text(x - left - 0.5, y - top - 0.5, str(number), bbox=box, **text)
-    axis.set(xticks=[], yticks=[], title="image and windows")
+        axis.text(*corner.clip(1, np.array(image.shape[1::-1]) - 2), str(number), bbox=box, **text)
+    axis.set(xticks=[], yticks=[])
 
 
 def _draw_filters(figure, filters, offsets, geometry, colors, columns):
-    (top, _), (left, _) = geometry.pads
-    rows = -(-len(filters) // columns)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    axes = figure.subplots(-(-len(filters) // columns), columns, squeeze=False).ravel()
     figure.suptitle("filters in these windows")
+    draw = _draw_bars if 1 in geometry.kernel_size else _draw_window
     for number, (axis, weights, offset, color) in enumerate(zip(axes, filters, offsets, colors), 1):
-        axis.imshow(weights, cmap="gray", vmin=0, interpolation="nearest")
-        (centre,) = axis.plot(left, top, "+", color="tab:cyan", markersize=7)
-        (mean,) = axis.plot(left + offset[0], top + offset[1], "o", color="tab:red", markersize=4)
+        marks = draw(axis, weights, offset, geometry)
         axis.spines[:].set(color=color, linewidth=2)
-        axis.set(xticks=[], yticks=[])
         axis.set_title(f"{number}: max {weights.max():.2f}", fontsize="small", pad=4)
     for axis in axes[len(filters) :]:
         axis.set_visible(False)
-    figure.legend([centre, mean], ["centre", "mean offset"], loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(marks, ["centre", "mean offset"], loc="outside lower center", ncols=2, frameon=False)
+
+
+def _draw_window(axis, weights, offset, geometry):
+    (top, _), (left, _) = geometry.pads
+    axis.imshow(weights, cmap="gray", vmin=0, interpolation="nearest")
+    axis.set(xticks=[], yticks=[])
+    (centre,) = axis.plot(left, top, "+", color="tab:cyan", markersize=7)
+    (mean,) = axis.plot(left + offset[0], top + offset[1], "o", color="tab:red", fillstyle="none", markersize=6)
+    return centre, mean
+
+
+def _draw_bars(axis, weights, offset, geometry):
+    """A window of one row or column: its weights as bars over the offset in pixels."""
+    direction = 0 if geometry.kernel_size[0] == 1 else 1  # x or y
+    before = geometry.pads[1 - direction][0]
+    axis.bar(np.arange(weights.size) - before, weights.ravel(), width=1.0, color="0.6")
+    centre = axis.axvline(0, color="tab:cyan")
+    mean = axis.axvline(offset[direction], color="tab:red", linestyle="--")
+    axis.set(yticks=[], xticks=sorted({-before, 0, weights.size - 1 - before}))
+    axis.tick_params(labelsize="small", length=2)
+    return centre, mean
 
 
 def _draw_overview(figure, filters, geometry):
-    """Filters of a coarse grid, each in its place, thin lines between them."""
-    height, width = geometry.kernel_size
+    """Filters of a coarse grid, each in its place, with lines between them."""
+    lines = [int(extent > 1) for extent in geometry.kernel_size]
     rows, columns = (
-        _spread(size, int(np.clip(round(OVERVIEW / (extent + 1)), 1, size)))
-        for size, extent in zip(filters.shape, (height, width))
+        _spread(size, int(np.clip(round(OVERVIEW / (extent + line)), 1, size)))
+        for size, extent, line in zip(filters.shape, geometry.kernel_size, lines)
     )
-    tiles = filters[np.ix_(rows, columns)].reshape(len(rows), len(columns), height, width)
-    tiles = tiles / np.maximum(tiles.max(axis=(2, 3), keepdims=True), np.finfo(np.float32).tiny)
-    tiles = np.pad(tiles, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
-    mosaic = tiles.transpose(0, 2, 1, 3).reshape(len(rows) * (height + 1), -1)[:-1, :-1]
+    tiles = filters[np.ix_(rows, columns)].reshape(len(rows), len(columns), *geometry.kernel_size)
+    tiles = tiles / tiles.max(axis=(2, 3), keepdims=True)
+    tiles = np.pad(tiles, ((0, 0), (0, 0), (0, lines[0]), (0, lines[1])), constant_values=np.nan)
+    mosaic = tiles.transpose(0, 2, 1, 3).reshape(len(rows) * tiles.shape[2], -1)
+    mosaic = mosaic[: len(mosaic) - lines[0], : mosaic.shape[1] - lines[1]]
     axis = figure.subplots()
+    figure.suptitle("filters across the image")
     axis.set_facecolor("tab:blue")
     axis.imshow(mosaic, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axis.set(xticks=[], yticks=[], title="filters across the image")
+    axis.set(xticks=[], yticks=[])

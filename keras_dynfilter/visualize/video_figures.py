@@ -7,6 +7,9 @@ from keras_dynfilter.visualize._layout import LABELS, LINE, batch, compact_figur
 from keras_dynfilter.visualize.flow import flow_to_color, show_color_wheel
 from keras_dynfilter.visualize.sequences import sequence_grid
 
+# Inches between the examples.
+BETWEEN = 0.2
+
 
 def moving_mnist_figure(inputs, targets, predictions, baseline=None):
     """Figure 5: what the network has seen, what followed, and what it has predicted.
@@ -51,17 +54,16 @@ def _digits(groups):
         for example in range(len(rows["input"])):
             blocks.append((heading if example == 0 else "", {name: frames[example] for name, frames in rows.items()}))
     columns = max(len(frames) for _, rows in blocks for frames in rows.values())
-    sizes = [frame_size(rows["input"], columns, 1.0) for _, rows in blocks]
-    heights = [
-        len(rows) * height + (4 if heading else 2.5) * LINE for (heading, rows), (_, height) in zip(blocks, sizes)
-    ]
-    figure = compact_figure(LABELS + columns * sizes[0][0], sum(heights))
-    parts = figure.subfigures(len(blocks), 1, height_ratios=heights, squeeze=False)[:, 0]
+    heights = []
+    for heading, rows in blocks:
+        width, height = frame_size(rows["input"], columns, 1.0)
+        heights += [len(rows) * (height + 0.04) + (3.5 if heading else 2) * LINE, BETWEEN]
+    figure = compact_figure(LABELS + columns * (width + 0.04), sum(heights[:-1]))
+    parts = figure.subfigures(len(heights) - 1, 1, height_ratios=heights[:-1], squeeze=False)[::2, 0]
     for part, (heading, rows) in zip(parts, blocks):
         if heading:
             part.suptitle(heading, fontweight="bold")
-        times = {"input": _past(len(rows["input"])), "truth": _future(len(rows["truth"]))}
-        sequence_grid(part, rows, times)
+        sequence_grid(part, rows, {"input": _past(len(rows["input"])), "truth": _future(len(rows["truth"]))})
     return figure
 
 
@@ -85,7 +87,7 @@ def highway_figure(inputs, targets, predictions, flow, baseline=None, true_flow=
         ValueError: Shapes do not agree.
     """
     rows = _sequences(inputs, targets, predictions, baseline)
-    flows = {"filters": like(flow, "flow", rows["truth"].shape[:4] + (2,))}
+    flows = {"flow": like(flow, "flow", rows["truth"].shape[:4] + (2,))}
     if true_flow is not None:
         flows["true flow"] = like(true_flow, "true_flow", rows["truth"].shape[:4] + (2,))
     if max_magnitude is None:
@@ -95,13 +97,16 @@ def highway_figure(inputs, targets, predictions, flow, baseline=None, true_flow=
 
     examples, past, future = len(rows["input"]), _past(rows["input"].shape[1]), _future(rows["truth"].shape[1])
     group = max(len(past), len(future))
-    width, height = frame_size(rows["input"], examples * group + 1, 1.3)
-    figure = compact_figure(LABELS + (examples * group + 1) * width, len(rows) * height + 2.5 * LINE)
+    columns = examples * group + 1  # the last one is for the wheel
+    width, height = frame_size(rows["input"], columns, 1.3)
+    figure = compact_figure(
+        LABELS + (columns + 0.15 * examples) * (width + 0.04), len(rows) * (height + 0.04) + 2 * LINE
+    )
     titles = {"input": _in_groups([past] * examples, group, ""), "truth": _in_groups([future] * examples, group, "")}
     rows = {name: _in_groups(frames, group, None) for name, frames in rows.items()}
+    rows[list(rows)[-1]].append(None)
     axes = sequence_grid(figure, rows, titles, group=group)
-    beside = axes[list(rows).index("filters"), -1].inset_axes([1.15, 0.1, 0.8, 0.8])
-    show_color_wheel(beside, style, max_magnitude)
+    show_color_wheel(axes[-1, -1], style, max_magnitude)
     return figure
 
 
