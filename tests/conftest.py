@@ -124,6 +124,19 @@ def data_format(request):
 
 
 @pytest.fixture
+def real_data():
+    """Finds a real data set by name, or skips: in KERAS_DYNFILTER_DATA, else in `shared/data` beside the checkout."""
+    folder = pathlib.Path(os.environ.get("KERAS_DYNFILTER_DATA") or ROOT.parent / "shared" / "data")
+
+    def find(name):
+        if not (folder / name).exists():
+            pytest.skip(f"needs the data set {name}, which is not in {folder}")
+        return folder / name
+
+    return find
+
+
+@pytest.fixture
 def python():
     """Runs Python code in a fresh process, which must not be killed by a signal; returns the completed process."""
     import subprocess

@@ -4,7 +4,7 @@
 from keras_dynfilter.data.clips import stereo_crops, video_clips
 from keras_dynfilter.data.digits import load_digits
 from keras_dynfilter.data.find import find_data
-from keras_dynfilter.data.moving_digits import moving_digits, split_frames
+from keras_dynfilter.data.moving_mnist import moving_digits, split_frames
 from keras_dynfilter.data.photographs import load_folder, load_photographs, noise_patches, sample_patches
 from keras_dynfilter.data.steerable import filtered, steerable_filter, steerable_triples
 from keras_dynfilter.data.stereo import load_stereo

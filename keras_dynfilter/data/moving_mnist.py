@@ -92,7 +92,8 @@ def split_frames(dataset, input_frames):
             f"Expected `input_frames` to be less than the {frames} frames of a sequence. "
             f"Received: input_frames={input_frames}"
         )
-    return dataset.map(lambda sequences: (sequences[:, :input_frames], sequences[:, input_frames:]))
+    halves = dataset.map(lambda sequences: (sequences[:, :input_frames], sequences[:, input_frames:]), tf.data.AUTOTUNE)
+    return halves.prefetch(tf.data.AUTOTUNE)
 
 
 def draw(key, step, batch_size, each, count):
