@@ -148,7 +148,7 @@ def test_filters(kernel_size, positions):
         assert window.get_x() + window.get_width() / 2 == x and window.get_y() + window.get_height() / 2 == y
     for number, (axis, (y, x)) in enumerate(zip(figure.axes[1:], positions), 1):
         weights = generated[y, x]
-        assert axis.get_title() == f"{number}: max {weights.max():.2f}"
+        assert axis.get_title() == f"{number}: {weights.max():.2f}"
         if 1 in kernel_size:
             drawn = [bar.get_height() for bar in axis.patches]
         else:
@@ -173,9 +173,9 @@ CLIP = frames(2, 3)
 STILL = CLIP[:, 0]
 IMAGE, FILTERS = STILL[0], filters(8, 8, 9)
 ERRORS = {
-    "no example axis": (visualize.moving_mnist_figure, (CLIP[0],) * 3, r"`inputs` to have 5 axes .*\(3, 8, 8, 1\)"),
+    "no example axis": (visualize.moving_mnist_figure, (CLIP[0],) * 3, r"`inputs` to have 5 axes, .*\(3, 8, 8, 1\)"),
     "no example": (visualize.moving_mnist_figure, (CLIP[:0],) * 3, "`inputs` .* not to be empty"),
-    "channels": (visualize.moving_mnist_figure, (CLIP.repeat(2, -1),) * 3, r"one channel.*\(2, 3, 8, 8, 2\)"),
+    "channels": (visualize.moving_mnist_figure, (CLIP.repeat(2, -1),) * 3, r"last one of size 1.*\(2, 3, 8, 8, 2\)"),
     "sizes": (
         visualize.moving_mnist_figure,
         (CLIP[:, :, :4], CLIP, CLIP),
@@ -189,6 +189,11 @@ ERRORS = {
     "right": (visualize.stereo_figure, (STILL, STILL[:1], STILL, STILL[..., 0]), r"`right` to be of shape"),
     "disparity": (visualize.stereo_figure, (STILL,) * 4, r"`disparity` to be of shape \(2, 8, 8\)"),
     "taps": (visualize.filters_figure, (IMAGE, FILTERS, 5), r"`filters` to be of shape \(8, 8, 25\)"),
+    "color": (
+        visualize.filters_figure,
+        (IMAGE.repeat(3, -1), FILTERS, 3),
+        r"`image` .* Received: image\.shape=\(8, 8, 3\)",
+    ),
     "position": (visualize.filters_figure, (IMAGE, FILTERS, 3, [(0, 8)]), r"`positions` .*\(8, 8\)\. .*\[\[0, 8\]\]"),
     "before": (visualize.filters_figure, (IMAGE, FILTERS, 3, [(-1, 0)]), r"`positions` .* Received: .*\[\[-1, 0\]\]"),
     "no position": (visualize.filters_figure, (IMAGE, FILTERS, 3, []), r"`positions` .* Received: positions=\[\]"),

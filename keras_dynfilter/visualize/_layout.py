@@ -30,11 +30,11 @@ def compact_figure(width, height):
     return figure
 
 
-def batch(value, name, rank):
-    """`value` as an array of `rank` axes that is not empty."""
+def grey(value, name, rank):
+    """`value` as images of one channel, an array of `rank` axes that is not empty."""
     value = np.asarray(value)
-    if value.ndim != rank or not value.size:
-        expected = f"Expected `{name}` to have {rank} axes and not to be empty"
+    if value.ndim != rank or value.shape[-1] != 1 or not value.size:
+        expected = f"Expected `{name}` to have {rank} axes, the last one of size 1, and not to be empty"
         raise ValueError(f"{expected}. Received: {name}.shape={value.shape}")
     return value
 

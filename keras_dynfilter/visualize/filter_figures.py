@@ -4,11 +4,13 @@
 import numpy as np
 
 from keras_dynfilter.ops.geometry import Geometry
-from keras_dynfilter.visualize._layout import LABELS, LINE, WIDEST, batch, compact_figure, frame_size, like
+from keras_dynfilter.visualize._layout import LABELS, LINE, WIDEST, compact_figure, frame_size, grey, like
 from keras_dynfilter.visualize._packages import need
 from keras_dynfilter.visualize.flow import filters_to_flow
 
-# Side in pixels, about, of the overview of all filters.
+# Inches: width of a colour bar.
+BAR = 0.13
+# Longer side in pixels, about, of the overview of all filters.
 OVERVIEW = 72
 
 
@@ -30,7 +32,7 @@ def stereo_figure(left, right, predictions, disparity, baseline=None, true_dispa
     Raises:
         ValueError: Shapes do not agree.
     """
-    left = batch(left, "left", 4)
+    left = grey(left, "left", 4)
     columns = {"left": left, "right": like(right, "right", left.shape)}
     columns["prediction"] = like(predictions, "predictions", left.shape)
     if baseline is not None:
@@ -59,7 +61,7 @@ def stereo_figure(left, right, predictions, disparity, baseline=None, true_dispa
         axis.set(xticks=[], yticks=[])
     for axis, title in zip(axes[0], [*columns, *maps]):
         axis.set_title(title)
-    figure.colorbar(picture, ax=axes, label="disparity (pixels)", aspect=15 * examples, pad=0.01)
+    figure.colorbar(picture, ax=axes, label="disparity (pixels)", aspect=examples * height / BAR, pad=0.01)
     return figure
 
 
@@ -80,9 +82,10 @@ def filters_figure(image, filters, kernel_size, positions=None, columns=3):
     Raises:
         ValueError: Shapes do not agree, or a position is outside the image.
     """
-    image = batch(image, "image", 3)
+    image = grey(image, "image", 3)
     geometry = Geometry.make(kernel_size, even=True)
     filters = like(filters, "filters", image.shape[:2] + (geometry.taps,)).astype(np.float32)
+    flow = filters_to_flow(filters, geometry.kernel_size)
     if positions is None:
         positions = [(y, x) for y in _spread(len(image), 3) for x in _spread(image.shape[1], 3)]
     positions = np.asarray(positions)
@@ -95,9 +98,10 @@ def filters_figure(image, filters, kernel_size, positions=None, columns=3):
     left, middle, right = figure.subfigures(1, 5, width_ratios=[1, 0.04, 1, 0.04, 1])[::2]
     colors = [f"C{number % 10}" for number in range(len(positions))]
     chosen = filters[tuple(positions.T)]
-    offsets = filters_to_flow(chosen, geometry.kernel_size)
     _mark_windows(left, image, positions, geometry, colors)
-    _draw_filters(middle, chosen.reshape(-1, *geometry.kernel_size), offsets, geometry, colors, columns)
+    _draw_filters(
+        middle, chosen.reshape(-1, *geometry.kernel_size), flow[tuple(positions.T)], geometry, colors, columns
+    )
     _draw_overview(right, filters, geometry)
     return figure
 
@@ -125,12 +129,12 @@ def _mark_windows(figure, image, positions, geometry, colors):
 
 def _draw_filters(figure, filters, offsets, geometry, colors, columns):
     axes = figure.subplots(-(-len(filters) // columns), columns, squeeze=False).ravel()
-    figure.suptitle("filters in these windows")
+    figure.suptitle("filters in these windows, largest weight")
     draw = _draw_bars if 1 in geometry.kernel_size else _draw_window
     for number, (axis, weights, offset, color) in enumerate(zip(axes, filters, offsets, colors), 1):
         marks = draw(axis, weights, offset, geometry)
         axis.spines[:].set(color=color, linewidth=2)
-        axis.set_title(f"{number}: max {weights.max():.2f}", fontsize="small", pad=4)
+        axis.set_title(f"{number}: {weights.max():.2f}", fontsize="small", pad=4)
     for axis in axes[len(filters) :]:
         axis.set_visible(False)
     figure.legend(marks, ["centre", "mean offset"], loc="outside lower center", ncols=2, frameon=False)
@@ -159,9 +163,10 @@ def _draw_bars(axis, weights, offset, geometry):
 
 def _draw_overview(figure, filters, geometry):
     """Filters of a coarse grid, each in its place, with lines between them."""
+    longer = max(filters.shape[:2])
     lines = [int(extent > 1) for extent in geometry.kernel_size]
     rows, columns = (
-        _spread(size, int(np.clip(round(OVERVIEW / (extent + line)), 1, size)))
+        _spread(size, int(np.clip(round(OVERVIEW * size / longer / (extent + line)), 1, size)))
         for size, extent, line in zip(filters.shape, geometry.kernel_size, lines)
     )
     tiles = filters[np.ix_(rows, columns)].reshape(len(rows), len(columns), *geometry.kernel_size)

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from keras_dynfilter.visualize._layout import LABELS, LINE, batch, compact_figure, frame_size, like
+from keras_dynfilter.visualize._layout import LABELS, LINE, compact_figure, frame_size, grey, like
 from keras_dynfilter.visualize.flow import flow_to_color, show_color_wheel
 from keras_dynfilter.visualize.sequences import sequence_grid
 
@@ -112,10 +112,7 @@ def highway_figure(inputs, targets, predictions, flow, baseline=None, true_flow=
 
 def _sequences(inputs, targets, predictions, baseline=None):
     """The sequences by row label, checked."""
-    rows = {"input": batch(inputs, "inputs", 5), "truth": batch(targets, "targets", 5)}
-    for name, frames in rows.items():
-        if frames.shape[-1] != 1:
-            raise ValueError(f"Expected frames of one channel. Received: {name}.shape={frames.shape}")
+    rows = {"input": grey(inputs, "inputs", 5), "truth": grey(targets, "targets", 5)}
     inputs, targets = rows.values()
     if inputs.shape[:1] + inputs.shape[2:] != targets.shape[:1] + targets.shape[2:]:
         expected = "Expected `inputs` and `targets` to be as many and of one size"
