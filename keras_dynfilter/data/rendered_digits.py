@@ -12,7 +12,7 @@ import numpy as np
 from keras_dynfilter.ops.geometry import positive
 
 SIZE = 28  # rows and columns of a digit, as in MNIST
-HEIGHT = 19  # rows of the glyph in it
+HEIGHT = 18  # rows of the glyph in it
 SCALE = 4  # glyphs are drawn larger by this factor, and sampled from there
 CANVAS = SIZE * SCALE
 FONTS = (
@@ -55,7 +55,7 @@ def render_digits(count, seed=0):
 
 
 def _glyphs():
-    """The digits in every font, `[fonts, 10, rows, columns]`, float32 in `[0, 1]`, blurred and centred by mass."""
+    """The digits in every font, `[fonts, 10, rows, columns]`, float32 in `[0, 1]`, blurred and centred."""
     try:
         import matplotlib
         from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -74,16 +74,16 @@ def _glyphs():
             image = Image.new("L", (CANVAS, CANVAS))
             ImageDraw.Draw(image).text((CANVAS // 2, CANVAS // 2), str(digit), fill=255, font=font, anchor="mm")
             glyph = np.asarray(image.filter(ImageFilter.GaussianBlur(0.9 * SCALE)), np.float32) / 255
-            centre = [np.average(np.arange(CANVAS), weights=glyph.sum(axis=axis)) for axis in (1, 0)]
-            row[digit] = np.roll(glyph, [round(CANVAS / 2 - c) for c in centre], axis=(0, 1))
+            ink = [np.flatnonzero(glyph.max(axis=axis) > 0.3) for axis in (1, 0)]
+            row[digit] = np.roll(glyph, [(CANVAS - i[0] - i[-1]) // 2 for i in ink], axis=(0, 1))
     return glyphs
 
 
 def _distorted(glyphs, chosen, rng):
     """Samples the glyphs `chosen`, `[count]`, at places that are turned, slanted, stretched and bent; uint8."""
     count = len(chosen)
-    turn, slant = rng.normal(0, math.radians(7), count), rng.normal(0.05, 0.18, count)
-    tall, wide = rng.uniform(0.9, 1.15, count), rng.uniform(0.8, 1.3, count)
+    turn, slant = rng.normal(0, math.radians(7), count), rng.normal(0.05, 0.15, count)
+    tall, wide = rng.uniform(0.95, 1.15, count), rng.uniform(0.85, 1.3, count)
     cos, sin = np.cos(turn), np.sin(turn)
     matrix = np.stack([np.stack([cos * tall, -sin * wide], -1), np.stack([sin * tall, cos * wide], -1)], 1)
     matrix[:, 1] += slant[:, None] * matrix[:, 0]
@@ -96,14 +96,14 @@ def _distorted(glyphs, chosen, rng):
     top = glyphs[n, y, x] * (1 - fx) + glyphs[n, y, x + 1] * fx
     bottom = glyphs[n, y + 1, x] * (1 - fx) + glyphs[n, y + 1, x + 1] * fx
     values = top * (1 - fy) + bottom * fy
-    threshold = rng.uniform(0.2, 0.5, count)[:, None, None]  # a lower one makes strokes thicker
+    threshold = rng.uniform(0.17, 0.45, count)[:, None, None]  # a lower one makes strokes thicker
     values = ((values - threshold) / 0.25 + 0.5).clip(0, 1)
     return np.round(values * 255).astype(np.uint8)
 
 
 def _bends(count, rng):
     """Smooth displacements `[count, SIZE, SIZE, 2]` in pixels: a coarse grid of random ones, blended by cosines."""
-    knots = rng.normal(0, 1.3, [count, KNOTS, KNOTS, 2])
+    knots = rng.normal(0, 1.1, [count, KNOTS, KNOTS, 2])
     position = np.linspace(0, KNOTS - 1, SIZE)
     distance = np.abs(position[:, None] - np.arange(KNOTS)).clip(0, 1)
     weights = (1 + np.cos(np.pi * distance)) / 2
