@@ -38,7 +38,7 @@ def load(path):
         ValueError: `path` is not such a file.
     """
     try:
-        with np.load(path) as content:
+        with open(path, "rb") as file, np.load(file) as content:
             notes = json.loads(str(content[NOTES]))
             return [content[str(i)] for i in range(len(content.files) - 1)], notes
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

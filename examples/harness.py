@@ -19,9 +19,10 @@ import pathlib
 import sys
 import time
 
-import common
 import keras
 import tensorflow as tf
+
+import common
 import training
 
 PRECISIONS = {"none": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}

@@ -24,12 +24,12 @@ import pathlib
 import sys
 import time
 
-import common
-import harness
 import keras
 import numpy as np
-import training
 
+import common
+import harness
+import training
 from keras_dynfilter import data, models, visualize
 from keras_dynfilter.data import photographs
 

@@ -9,9 +9,10 @@ import pathlib
 import sys
 import time
 
-import checkpoint
 import keras
 import tensorflow as tf
+
+import checkpoint
 
 STRATEGIES = ("one", "mirrored", "multi-worker")
 
@@ -76,6 +77,7 @@ class Keeper(keras.callbacks.Callback):
 
     Attributes:
         position: Number of steps that were taken, over all calls.
+        end: Number of steps after which a call of `fit` ends, whatever the number of its epochs, which is displayed.
         seconds: Wall time of the training up to now, over all calls; what was lost by a kill is not in it.
         history: The metrics of every epoch.
     """
@@ -83,7 +85,7 @@ class Keeper(keras.callbacks.Callback):
     def __init__(self, path, variables, limit=None, write=True):
         super().__init__()
         self.path, self.variables, self.limit, self.write = path, variables, limit, write
-        self.position, self.seconds_before, self.history = 0, 0.0, []
+        self.position, self.end, self.seconds_before, self.history = 0, 0, 0.0, []
         self.began = time.perf_counter()
 
     @property
@@ -116,6 +118,8 @@ class Keeper(keras.callbacks.Callback):
         if self.write:
             notes = {"position": self.position, "seconds": seconds, "history": self.history}
             checkpoint.save(self.path, [variable.numpy() for variable in self.variables], notes)
+        if self.position >= self.end:
+            self.model.stop_training = True
 
 
 def pieces(start, total, epoch, stages):
@@ -183,6 +187,7 @@ def train(
     if any(first % epoch for first, _ in stages) or min(first for first, _ in stages) != 0:
         raise ValueError(f"Expected `stages` to start at 0 and at multiples of {epoch}. Received: stages={stages}")
     out = pathlib.Path(out)
+    out.mkdir(parents=True, exist_ok=True)
     path = out / f"{name}.checkpoint"
     scope = strategy.scope if strategy else contextlib.nullcontext
     keras.utils.set_random_seed(seed)
@@ -201,12 +206,12 @@ def train(
         for first, end, arguments in pieces(keeper.position, total, epoch, stages):
             if keeper.over():
                 break
-            trainer.arguments = arguments
+            trainer.arguments, keeper.end = arguments, end
             trainer.make_train_function(force=True)
             trainer.fit(
                 data(first, end, **arguments),
                 initial_epoch=first // epoch,
-                epochs=-(-end // epoch),
+                epochs=-(-total // epoch),
                 steps_per_epoch=min(epoch, end - first),
                 callbacks=[*watchers, keeper],
                 shuffle=False,

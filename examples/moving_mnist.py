@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Predicts the next ten frames of two moving digits (Dynamic Filter Networks, section 4.2).
+
+    python examples/moving_mnist.py --baseline
+
+From the frames it has seen, the network generates a filter for every pixel, and filters the last frame with them; the
+result is the next frame, and its own input for the one after. The twin (`--baseline`) makes the pixels itself, with as
+many parameters. Training sequences are drawn as they are needed, from MNIST if it can be had.
+
+`--recipe reduced` is what two CPU cores can do in less than an hour: digits and frames of half the size, a narrower
+network, and a curriculum that begins with few frames. `--recipe paper` is the setting of the paper, 20,000 iterations
+at 64 x 64, which needs a GPU. An interrupted run goes on with `--resume`, and ends with the same bits.
+
+Errors are given as in the paper: binary cross-entropy in nats per frame, which is the mean per pixel times 64 x 64,
+whatever the size. Targets are grey, so a perfect prediction does not cost 0; what it costs is printed beside.
+
+Paper: https://arxiv.org/abs/1605.09673 (De Brabandere et al., 2016).
+"""
+
+import argparse
+import functools
+import math
+import sys
+
+import numpy as np
+
+import common
+import harness
+from keras_dynfilter import data, models, visualize
+
+RECIPES = {
+    "paper": {
+        "size": 64,
+        "width": 1.0,
+        "batch_size": 16,
+        "iterations": 20_000,
+        "learning_rate": 1e-3,
+        "baseline_learning_rate": 1e-4,
+        "schedule": "paper",
+        "curriculum": 0.0,
+    },
+    "reduced": {
+        "size": 32,
+        "width": 0.5,
+        "batch_size": 16,
+        "iterations": 3_000,
+        "learning_rate": 2e-3,
+        "schedule": "cosine",
+        "curriculum": 0.7,
+        "clip_norm": 1.0,
+    },
+}
+SMOKE = {
+    "size": 16,
+    "width": 0.125,
+    "batch_size": 4,
+    "iterations": 12,
+    "checkpoint_every": 4,
+    "input_frames": 4,
+    "output_frames": 4,
+    "curriculum": 0.7,
+    "stages": [(2, 1)],
+    "test_sequences": 20,
+}
+EXPORTS = {"saved_model": "saved_model", "onnx": "moving_mnist.onnx"}
+FULL = 64  # size of the frames of the paper, with digits of 28 pixels that fly 3.6 pixels a frame
+FILE = "moving_mnist/generated_test_300.npz"
+TEST_SEED = 2**31  # no training can have it
+TEST_BATCH = 50
+
+
+def stage(text):
+    """Argument type: numbers of frames as `INPUT:OUTPUT`."""
+    try:
+        inputs, outputs = (int(part) for part in text.split(":"))
+    except ValueError:
+        inputs = outputs = 0
+    if min(inputs, outputs) < 1:
+        raise argparse.ArgumentTypeError(f"expected numbers of frames as INPUT:OUTPUT, received {text!r}")
+    return inputs, outputs
+
+
+def parse(arguments=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--recipe", choices=RECIPES, default="reduced", help="sets what is not given and has no default here")
+    add("--size", type=int, choices=(16, 32, 64), help="rows and columns of a frame; digits shrink with them")
+    add("--width", type=common.positive_float, help="factor of the channel counts of the network")
+    add("--input-frames", type=common.positive_int, default=10, help="frames given")
+    add("--output-frames", type=common.positive_int, default=10, help="frames to predict")
+    add("--curriculum", type=common.share, metavar="SHARE", help="share of the training with fewer frames; 0: none")
+    add(
+        "--stages",
+        nargs="+",
+        type=stage,
+        default=[(3, 1), (4, 2), (6, 4), (10, 7)],
+        metavar="INPUT:OUTPUT",
+        help="frames given and predicted, of each of the equal parts of the curriculum",
+    )
+    add("--digits", choices=("auto", "mnist", "rendered"), default="auto", help="MNIST, or drawn with fonts")
+    add("--data-dir", metavar="DIR", help=f"folder with mnist/mnist.npz and {FILE}; none is needed")
+    add(
+        "--test-sequences",
+        type=common.positive_int,
+        metavar="COUNT",
+        help="test on as many sequences of test digits; by default on the 300 of the data folder, or else on 300",
+    )
+    harness.add_options(parser, "outputs/moving_mnist", EXPORTS)
+    harness.add_training_options(parser)
+    args = harness.parse(parser, arguments, SMOKE, RECIPES)
+    outputs = [*(count for _, count in args.stages), args.output_frames]
+    if args.curriculum and sorted(set(outputs)) != outputs:
+        parser.error(f"argument --stages: expected predicted frames to grow up to {outputs[-1]}, received {outputs}")
+    return args
+
+
+def kernel_size(size):
+    """The smallest odd window that a digit cannot leave within a frame."""
+    return 2 * math.ceil(3.6 * size / FULL) + 1
+
+
+def shrink(images, size):
+    """Averages `[..., height, width]`, uint8, over areas that make `size` x `size` of 64 x 64; float32 in [0, 1]."""
+    factor = FULL // size
+    *axes, height, width = images.shape
+    areas = images.reshape(*axes, height // factor, factor, width // factor, factor)
+    return areas.mean(axis=(-3, -1), dtype=np.float32) / np.float32(255)
+
+
+def stages(args, epoch):
+    """The curriculum: pairs of first step and arguments of the network, and the given frames by predicted ones."""
+    steps = args.curriculum * args.iterations
+    counts = (
+        [*args.stages, (args.input_frames, args.output_frames)] if steps else [(args.input_frames, args.output_frames)]
+    )
+    parts = max(len(counts) - 1, 1)
+    firsts = {round(steps * i / parts / epoch) * epoch: outputs for i, (_, outputs) in enumerate(counts)}
+    given = {outputs: inputs for inputs, outputs in counts}
+    return [(first, {"steps": outputs}) for first, outputs in firsts.items() if first < args.iterations], given
+
+
+class Sequences:
+    """Sequences of digits, `count` of them in batches `(inputs, targets)`, the same ones each time."""
+
+    def __init__(self, args, digits, count, digits_per_sequence=2):
+        self.count, self.inputs = count, args.input_frames
+        self.make = functools.partial(
+            data.moving_digits,
+            digits,
+            TEST_BATCH,
+            -(-count // TEST_BATCH),
+            seed=TEST_SEED,
+            frames=args.input_frames + args.output_frames,
+            digits_per_sequence=digits_per_sequence,
+            size=args.size,
+        )
+
+    def __iter__(self):
+        for first, frames in zip(range(0, self.count, TEST_BATCH), self.make().as_numpy_iterator()):
+            frames = frames[: self.count - first]
+            yield frames[:, : self.inputs], frames[:, self.inputs :]
+
+
+class StoredSequences:
+    """The sequences of a file, shrunk if need be, in batches `(inputs, targets)`."""
+
+    def __init__(self, args, path):
+        self.size, self.inputs, self.frames = args.size, args.input_frames, args.input_frames + args.output_frames
+        with np.load(path) as content:
+            self.sequences = content["sequences"]
+        if (
+            self.sequences.ndim != 4
+            or self.sequences.shape[1] < self.frames
+            or self.sequences.shape[2:] != (FULL, FULL)
+        ):
+            expected = f"Expected {path} to hold {self.frames} frames of 64 x 64 or more in each sequence"
+            raise ValueError(f"{expected}. Received: shape={self.sequences.shape}")
+
+    def __iter__(self):
+        for first in range(0, len(self.sequences), TEST_BATCH):
+            frames = shrink(self.sequences[first : first + TEST_BATCH, : self.frames], self.size)[..., None]
+            yield frames[:, : self.inputs], frames[:, self.inputs :]
+
+
+def test_sets(args, digits):
+    """Sequences to test on, by name. Those of the file come from larger frames if they are shrunk: their digits lie
+    between pixels, which those of the training never do, and so the generated ones are the test then."""
+    path = data.find_data(FILE, args.data_dir)
+    sets = {}
+    if path is None or args.test_sequences or args.size != FULL:
+        sets["generated"] = Sequences(args, digits, args.test_sequences or 300)
+    if path is not None and not args.test_sequences:
+        sets["file" if args.size == FULL else "file, shrunk"] = StoredSequences(args, path)
+    return sets
+
+
+def evaluate(networks, batches):
+    """Errors in nats per frame, of networks and of what takes no learning, by name."""
+    count = image = 0
+    for _, targets in batches:
+        count, image = count + len(targets), image + targets.mean(axis=1).sum(axis=0)
+    predictors = {name: network.predict_on_batch for name, network in networks.items()}
+    predictors["mean image"] = lambda inputs: np.broadcast_to(image / count, (len(inputs), 1, *image.shape))
+    predictors["last frame"] = lambda inputs: inputs[:, -1:]
+    figures = common.errors_per_image(common.clipped_bce, predictors, batches)
+    perfect = ((targets, targets) for _, targets in batches)
+    return {**figures, **common.errors_per_image(common.clipped_bce, {"perfect": lambda targets: targets}, perfect)}
+
+
+def draw(networks, batches, others, args):
+    """Figures of predictions on the first sequences of `batches`, and of `others` by number of digits."""
+
+    def sequences(source, count):
+        inputs, targets = (frames[:count] for frames in next(iter(source)))
+        shown = {name: network.predict_on_batch(inputs).clip(0, 1) for name, network in networks.items()}
+        if len(shown) == 1:
+            return dict(inputs=inputs, targets=targets, predictions=next(iter(shown.values())))
+        return dict(inputs=inputs, targets=targets, predictions=shown["dfn"], baseline=shown["baseline"])
+
+    examples = sequences(batches, 3)
+    groups = {f"{count} digit{'s' if count > 1 else ''}": sequences(source, 2) for count, source in others.items()}
+    figures = {
+        "predictions.png": visualize.moving_mnist_figure(**examples),
+        "out_of_domain.png": visualize.out_of_domain_figure(groups),
+    }
+    if "dfn" in networks:
+        inputs = examples["inputs"]
+        filters = models.generated_filters(networks["dfn"], inputs, steps=1)
+        size = kernel_size(args.size)
+        flow = visualize.filters_to_flow(filters, size)
+        next_frame = dict(targets=examples["targets"][:, :1], predictions=examples["predictions"][:, :1])
+        figures["flow.png"] = visualize.highway_figure(inputs[:, -2:], **next_frame, flow=flow)
+        figures["filters.png"] = visualize.filters_figure(inputs[0, -1], filters[0, 0], size)
+    for name, figure in figures.items():
+        figure.savefig(args.out / name, dpi=110)
+    sides = [examples[name] for name in ("targets", "predictions", "baseline") if name in examples]
+    films = [np.concatenate([examples["inputs"], frames], axis=1) for frames in sides]
+    film = np.concatenate([np.concatenate(films, axis=3)[i] for i in range(len(sides[0]))], axis=1)
+    visualize.save_gif(args.out / "predictions.gif", film, scale=max(1, 128 // args.size))
+    return [*figures, "predictions.gif"]
+
+
+def main(arguments=None):
+    """Returns the exit status."""
+    args = parse(arguments)
+    try:
+        visualize.new_figure(1, 1)  # without matplotlib, say so now and not after the training
+        digits = shrink(data.load_digits("train", args.data_dir, args.digits), args.size)
+        test_digits = shrink(data.load_digits("test", args.data_dir, args.digits), args.size)
+        tests = test_sets(args, test_digits)
+    except (ImportError, OSError, ValueError) as error:
+        sys.exit(f"{error}")
+    run = harness.begin(args, free=["test_sequences"])
+
+    epoch = min(args.checkpoint_every, args.iterations)
+    plan, given = stages(args, epoch)
+
+    def sequences(first, end, steps):
+        frames = dict(frames=given[steps] + steps, size=args.size)
+        batches = data.moving_digits(digits, args.batch_size, end, first, args.seed, **frames)
+        return data.split_frames(batches, given[steps])
+
+    sizes = dict(image_shape=(args.size, args.size, 1), kernel_size=kernel_size(args.size), width=args.width)
+    sizes.update(input_frames=args.input_frames, output_frames=args.output_frames)
+    builders = {
+        "dfn": functools.partial(models.dfn_moving_mnist, **sizes),
+        "baseline": functools.partial(models.dfn_moving_mnist_baseline, **sizes),
+    }
+    trained = harness.train_networks(run, builders, common.clipped_bce, sequences, stages=plan)
+    if not run.chief:
+        return 0
+    networks = {name: done.network for name, done in trained.items()}
+    others = {count: Sequences(args, test_digits, min(args.test_sequences or 300, 300), count) for count in (1, 3)}
+    content = {
+        "unit": "nats per frame: mean per pixel x 64 x 64",
+        "training": {name: harness.training_figures(done) for name, done in trained.items()},
+        "test": {name: evaluate(networks, batches) for name, batches in tests.items()},
+        "out_of_domain": {str(count): evaluate(networks, batches) for count, batches in others.items()},
+    }
+    files = draw(networks, next(iter(tests.values())), others, args)
+    harness.write_results(run, content)  # already: a failing export costs no figures
+    content["exports"] = harness.write_exports(run, next(iter(networks.values())), EXPORTS)
+    path = harness.write_results(run, content)
+    conclude(args, content, [*files, path.name, *(f"{name}.keras" for name in networks)])
+    return 0
+
+
+def conclude(args, content, files):
+    """Prints the errors, where the files are, and what to do next."""
+    print(f"\nBinary cross-entropy, {content['unit']}:")
+    groups = {f"test, {name}": errors for name, errors in content["test"].items()}
+    groups.update({f"{count} digits": errors for count, errors in content["out_of_domain"].items()})
+    for group, errors in groups.items():
+        print(f"  {group} ({next(iter(errors.values()))['images'] // args.output_frames} sequences)")
+        for name, error in errors.items():
+            parameters = content["training"].get(name, {}).get("parameters")
+            note = f"   {parameters:,} parameters" if parameters else ""
+            print(f"    {name:<12} {error['mean']:8.1f}{note}")
+    for name, figures in content["training"].items():
+        print(f"{name}: {figures['iterations']} iterations in {figures['training_seconds'] / 60:.1f} minutes")
+    print(f"\nFiles in {args.out}: {', '.join(files)}")
+    for kind in args.export:
+        print(f"Export   {args.out / EXPORTS[kind]} ({kind}, validated)")
+    if not args.baseline:
+        print("Next: compare it with the network that makes pixels: the same command with --resume --baseline")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted. The same command with --resume continues after the last checkpoint.")
