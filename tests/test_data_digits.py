@@ -3,6 +3,7 @@
 
 import pathlib
 import socket
+import sys
 
 import keras
 import numpy as np
@@ -156,6 +157,12 @@ def test_rendered_digits_look_like_digits(real_data):
     mnist = data.load_digits("test", real_data("mnist"))
     assert 0.75 < drawn.mean() / mnist.mean() < 1.33
     assert 0.75 < np.mean(drawn > 0) / np.mean(mnist > 0) < 1.33
+
+
+def test_missing_fonts_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"keras_dynfilter\[examples\]"):
+        data.load_digits(source="rendered")
 
 
 def test_mnist_is_whole(real_data):

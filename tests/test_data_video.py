@@ -102,6 +102,10 @@ def test_missing_decoder_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ImportError, match=r"keras_dynfilter\[examples\]"):
         data.load_video(tmp_path / "video.mp4")
+    frames = write_images(tmp_path / "frames", PIXELS[:1])
+    monkeypatch.setitem(sys.modules, "skimage.transform", None)
+    with pytest.raises(ImportError, match=r"Images need scikit-image.*keras_dynfilter\[examples\]"):
+        data.load_video(frames, size=9)
 
 
 def test_decoded_videos_agree_with_frames_decoded_elsewhere(real_data):

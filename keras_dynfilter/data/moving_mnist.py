@@ -7,7 +7,7 @@
 A step is plain TensorFlow ops without state, so it runs in the threads of tf.data, beside the training.
 
 Rules: Srivastava et al., 2015, https://arxiv.org/abs/1502.04681; as used in Dynamic Filter Networks,
-https://arxiv.org/abs/1605.09673, section 4.2.
+https://arxiv.org/abs/1605.09673 (De Brabandere et al., 2016).
 """
 
 import math

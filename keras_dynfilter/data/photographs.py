@@ -192,6 +192,5 @@ def _skimage(module):
         return importlib.import_module(f"skimage.{module}")
     except ImportError as error:
         raise ImportError(
-            "Photographs need scikit-image. Install it with the extra `examples`: "
-            "pip install 'keras_dynfilter[examples]'"
+            "Images need scikit-image. Install it with the extra `examples`: pip install 'keras_dynfilter[examples]'"
         ) from error
