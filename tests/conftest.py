@@ -35,12 +35,14 @@ THIRD_PARTY_WARNINGS = (
 LEGACY_MODULES = (
     "test_addons",
     "test_build",
+    "test_dfn_models",
     "test_dispatch",
     "test_export",
     "test_layers",
     "test_ops",
     "test_raw_ops",
     "test_regularizers",
+    "test_untied_bias",
 )
 
 
