@@ -98,6 +98,13 @@ def test_places_stay_in_the_box_and_keep_their_speed():
     np.testing.assert_allclose(places[..., 0, :], (np.clip(starts + velocities, 0, 1)) * 36, rtol=1e-12)
 
 
+def test_a_digit_that_just_reaches_the_wall_turns_round():
+    start, velocity = np.array([[0.25, 0.5], [0.125, 0.875]]), np.array([[-0.125, 0.25], [-0.25, 0.5]])
+    y, x = np.moveaxis(moving_mnist.fly(start, velocity, 4).numpy(), -1, 0)
+    np.testing.assert_array_equal(y, [[0.125, 0.0, 0.125, 0.25], [0.0, 0.25, 0.5, 0.75]])
+    np.testing.assert_array_equal(x, [[0.75, 1.0, 0.75, 0.5], [1.0, 0.5, 0.0, 0.5]])
+
+
 def test_draws_are_uniform():
     chosen, starts, angles = draws_of(0, 5, 4000, 2, 100)
     assert set(chosen.ravel()) == set(range(100))
