@@ -1,0 +1,519 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DDF2D: the op's worked numbers, the layer against the oracle, gradients, and the contract of a Keras layer."""
+
+import doctest
+import importlib
+import inspect
+import json
+import math
+
+import cases
+import keras
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+
+import keras_dynfilter
+from keras_dynfilter.layers import DDF2D
+from keras_dynfilter.ops import ddf2d
+
+pytestmark = pytest.mark.legacy
+TOLERANCE = dict(rtol=1e-10, atol=1e-12)
+
+
+def normal(*shape):
+    return np.random.default_rng(9).standard_normal(shape)
+
+
+def swapped(value):
+    """Channels-last to channels-first."""
+    return np.moveaxis(np.asarray(value), 3, 1)
+
+
+def rows(text):
+    return np.array([[float(number) for number in row.split()] for row in text.split("/")])
+
+
+ONES = "14 24 30 22 / 33 54 63 45 / 57 90 99 69 / 46 72 78 54"
+WORKED = [
+    ("ones", "mul", 1, 1, ONES),
+    ("ones", "mul", 2, 1, "14 30 / 57 99"),
+    ("ones", "mul", 1, 2, "24 28 24 28 / 40 44 40 44 / 24 28 24 28 / 40 44 40 44"),
+    ("ones", "mul", 2, 2, "24 24 / 24 24"),
+    ("ones", "add", 1, 1, "28 48 60 44 / 66 108 126 90 / 114 180 198 138 / 92 144 156 108"),
+    (
+        "counted",
+        "mul",
+        1,
+        1,
+        "792 1014 990 423 / 3828 5274 5526 3150 / 9522 13134 13656 8034 / 6668 8918 9302 5249",
+    ),
+    ("counted", "add", 1, 1, "208 308 344 202 / 759 1128 1227 774 / 1809 2676 2829 1824 / 1728 2564 2696 1754"),
+    ("counted", "mul", 2, 1, "792 1207 / 5892 8499"),
+    ("counted", "add", 2, 1, "208 374 / 1239 1938"),
+]
+
+
+@pytest.mark.parametrize("mode", cases.MODES)
+@pytest.mark.parametrize("filters, combine, strides, dilation_rate, expected", WORKED, ids=str)
+def test_worked_vectors(filters, combine, strides, dilation_rate, expected, mode, implementation, request):
+    if mode == "xla" and implementation == "native":
+        request.getfixturevalue("native_xla")
+    image = np.arange(1.0, 17.0).reshape(1, 4, 4, 1)
+    size = 4 // strides
+    if filters == "ones":
+        channel, spatial = np.ones((1, 3, 3, 1)), np.ones((1, size, size, 9))
+    else:
+        y, x, tap = np.meshgrid(np.arange(size), np.arange(size), np.arange(9.0), indexing="ij")
+        channel, spatial = np.arange(1.0, 10.0).reshape(1, 3, 3, 1), (tap + 10.0 * y - x)[None]
+
+    def function(*operands):
+        return ddf2d(*operands, strides=strides, dilation_rate=dilation_rate, combine=combine)
+
+    operands = cases.tensors([image, channel, spatial], "float64")
+    np.testing.assert_array_equal(cases.run(function, operands, mode, implementation)[0, ..., 0], rows(expected))
+
+
+# Batch, channels, size and window of the gradient checks in the authors' code.
+CHECKED = [(1, 70, 10, 3), (35, 1, 10, 3), (1, 1, 50, 3), (1, 70, 10, 5), (20, 1, 10, 5), (1, 1, 40, 5)]
+
+
+@pytest.mark.parametrize("mode", ["function", "xla"])
+@pytest.mark.parametrize("combine", ["mul", "add"])
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("dilation_rate", [1, 2])
+@pytest.mark.parametrize("batch, channels, size, kernel", CHECKED)
+def test_gradient_checks(batch, channels, size, kernel, dilation_rate, strides, combine, mode, request):
+    """Finite differences in float64 along random directions, where every derivative counts: `ddf2d` is linear there.
+
+    The composite, whose XLA compilation takes seconds, is also held to the gradients of the compiled ops.
+    """
+    case = cases.Case("", (batch, size, size, channels), (kernel,) * 2, (strides,) * 2, (dilation_rate,) * 2)
+    op = cases.OPS[f"ddf2d_{combine}"]
+    request.getfixturevalue("native_library" if mode == "function" else "native_xla")
+    operands = cases.tensors(cases.operands(op, case), "float64")
+    (grad,) = cases.tensors([cases.values(case.output_shape(op), "grad")], "float64")
+    results = {
+        implementation: cases.run(
+            lambda *given: cases.gradients(op, case, given[:-1], given[-1]), [*operands, grad], mode, implementation
+        )
+        for implementation in (("native", "composite") if mode == "function" else ("native",))
+    }
+    for index, kind in enumerate(op.kinds):
+        (direction,) = cases.tensors([cases.values(case.operand_shape(kind), "direction")], "float64")
+        ends = []
+        with keras_dynfilter.implementation("native"):
+            for step in (1e-3, -1e-3):
+                moved = [*operands[:index], operands[index] + step * direction, *operands[index + 1 :]]
+                ends.append(tf.reduce_sum(grad * cases.apply(op, case, moved)))
+        numeric = (ends[0] - ends[1]) / 2e-3
+        for gradients in results.values():
+            np.testing.assert_allclose(tf.reduce_sum(gradients[index] * direction), numeric, rtol=1e-7, atol=1e-5)
+    for others in results.values():
+        for one, other in zip(results["native"], others):
+            np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
+
+
+def filter_norm(values, axis):
+    """In NumPy, with the gain "relu"; filters lie along `axis`."""
+    deviation = values.std(axis=axis, ddof=1, keepdims=True) + 1e-10
+    return (values - values.mean(axis=axis, keepdims=True)) / deviation * np.sqrt(2 / values.shape[axis])
+
+
+def weights(layer):
+    """The weights of a `DDF2D` by what they are for."""
+    found = {}
+    if layer.branches != "channel":
+        found.update(spatial=layer.spatial_kernel.numpy(), spatial_bias=layer.spatial_bias.numpy())
+    if layer.branches != "spatial":
+        branch = layer.channel_branch
+        for name, dense in (("squeeze", branch.squeeze), ("expand", branch.expand)):
+            found[name], found[f"{name}_bias"] = (weight.numpy() for weight in (dense.kernel, dense.bias))
+        if layer.normalization == "filter":
+            found["scale"] = branch.norm.scale_weight.numpy()
+    return found
+
+
+def truth(layer, images):
+    """The whole module in NumPy, channels-last."""
+    found, taps = weights(layer), math.prod(layer.kernel_size)
+    sampled = images[:, :: layer.strides[0], :: layer.strides[1]]
+    values = sampled @ found["spatial"] + found["spatial_bias"]
+    spatial = filter_norm(values.reshape(*values.shape[:3], layer.heads, taps), -1).reshape(values.shape)
+    hidden = np.maximum(images.mean(axis=(1, 2)) @ found["squeeze"] + found["squeeze_bias"], 0)
+    values = (hidden @ found["expand"] + found["expand_bias"]).reshape(len(images), taps, -1)
+    channel = filter_norm(values, 1) / np.sqrt(2 / taps) * found["scale"]
+    channel = channel.reshape(len(images), *layer.kernel_size, -1)
+    geometry = dict(kernel_size=layer.kernel_size, strides=layer.strides, dilation_rate=layer.dilation_rate)
+    return reference.filter2d(images, spatial, channel, layer.combine, **geometry, padding="same", heads=layer.heads)
+
+
+LAYERS = {
+    "default": (dict(), (6, 7, 8)),
+    "stride_2_even": (dict(strides=2), (6, 8, 8)),
+    "stride_2_odd": (dict(strides=2), (7, 5, 8)),
+    "strides_add": (dict(strides=(3, 2), combine="add", dilation_rate=(1, 2)), (8, 7, 12)),
+    "heads": (dict(heads=3, kernel_size=5, squeeze_ratio=0.5), (6, 5, 6)),
+    "row": (dict(kernel_size=(1, 7), gain="relu"), (3, 9, 4)),
+    "one_channel": (dict(kernel_size=5, dilation_rate=2), (9, 8, 1)),
+    "four_channels": (dict(heads=4, combine="add"), (4, 4, 4)),
+    "one_pixel": (dict(strides=2), (1, 1, 10)),
+}
+every_layer = pytest.mark.parametrize("arguments, image", LAYERS.values(), ids=LAYERS)
+
+
+@every_layer
+def test_the_layer_is_its_formula(arguments, image, data_format, implementation):
+    layer = DDF2D(**arguments, data_format=data_format, dtype="float64")
+    images = normal(3, *image)
+    with keras_dynfilter.implementation(implementation):
+        output = layer(swapped(images) if data_format == "channels_first" else images)
+    expected = truth(layer, images)
+    assert expected.std() > 0.05
+    expected = swapped(expected) if data_format == "channels_first" else expected
+    np.testing.assert_allclose(output, expected, **TOLERANCE)
+
+
+@every_layer
+def test_shapes_agree(arguments, image, data_format):
+    shape = image if data_format == "channels_last" else (image[-1], *image[:-1])
+    layer = DDF2D(**arguments, data_format=data_format)
+    eager = tuple(layer(tf.zeros((2, *shape))).shape)
+    assert tuple(layer.compute_output_shape((2, *shape))) == eager
+    inputs = keras.Input(shape)
+    assert tuple(DDF2D(**arguments, data_format=data_format)(inputs).shape) == (None, *eager[1:])
+
+    inputs = keras.Input((None, None, image[-1]) if data_format == "channels_last" else (image[-1], None, None))
+    model = keras.Model(inputs, layer(inputs))
+    assert tuple(model.output_shape).count(None) == 3
+    data = normal(2, *shape).astype("float32")
+    np.testing.assert_allclose(model(data), layer(data), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels, parameters", [(64, 9_429), (128, 35_490), (256, 137_532), (512, 536_175)])
+def test_parameter_counts(channels, parameters):
+    layer = DDF2D()
+    layer.build((None, None, None, channels))
+    assert layer.count_params() == parameters
+
+
+@pytest.mark.parametrize("channels, kernel, heads, ratio", [(1, 3, 1, 0.2), (4, 3, 2, 0.2), (10, 5, 5, 0.31)])
+def test_parameter_formula(channels, kernel, heads, ratio):
+    layer = DDF2D(kernel, heads=heads, squeeze_ratio=ratio)
+    layer.build((None, None, None, channels))
+    taps, squeezed = kernel**2, max(int(ratio * channels), 1)
+    spatial = (channels + 1) * heads * taps
+    channel = (channels + 1) * squeezed + (squeezed + 1) * channels * taps + channels * taps
+    assert layer.count_params() == spatial + channel
+
+    for branches, parameters in (("spatial", spatial), ("channel", channel)):
+        layer = DDF2D(kernel, heads=heads, squeeze_ratio=ratio, branches=branches)
+        layer.build((None, None, None, channels))
+        assert layer.count_params() == parameters
+
+
+def test_strided_spatial_filters_come_from_the_centre_of_the_window():
+    images = normal(1, 6, 6, 4)
+    layer = DDF2D(strides=2, branches="spatial", dtype="float64")
+    before = layer(images).numpy()
+    changed = images.copy()
+    changed[:, 1::2] += 1  # not the pixels (2i, 2j), but all that the convolution must not sample
+    changed[:, :, 1::2] += 1
+    found = weights(layer)
+    spatial = filter_norm(images[:, ::2, ::2] @ found["spatial"] + found["spatial_bias"], -1)
+    geometry = dict(kernel_size=(3, 3), strides=(2, 2), dilation_rate=(1, 1), padding="same", heads=1)
+    expected = reference.filter2d(changed, spatial, None, "spatial", **geometry)
+    assert np.abs(layer(changed).numpy() - before).max() > 0.1
+    np.testing.assert_allclose(layer(changed), expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("combine", ["mul", "add"])
+def test_one_branch_alone(combine):
+    """The other factor is 1 where factors are multiplied, and 0 where they are added."""
+    images, neutral = normal(2, 5, 6, 4), 1.0 if combine == "mul" else 0.0
+    spatial = DDF2D(branches="spatial", heads=2, combine=combine, dtype="float64")
+    output = spatial(images)
+    found = weights(spatial)
+    values = images @ found["spatial"] + found["spatial_bias"]
+    filters = filter_norm(values.reshape(2, 5, 6, 2, 9), -1).reshape(values.shape)
+    np.testing.assert_allclose(
+        output, ddf2d(images, np.full((2, 3, 3, 4), neutral), filters, heads=2, combine=combine), **TOLERANCE
+    )
+
+    channel = DDF2D(branches="channel", combine=combine, dtype="float64")
+    output = channel(images)
+    filters = channel.channel_branch(tf.reduce_mean(images, axis=(1, 2)))
+    np.testing.assert_allclose(
+        output, ddf2d(images, filters, np.full((2, 5, 6, 9), neutral), combine=combine), **TOLERANCE
+    )
+
+
+def test_sigmoid_in_place_of_filter_norm():
+    images = normal(2, 5, 6, 4)
+    layer = DDF2D(kernel_size=1, normalization="sigmoid", dtype="float64")
+    output = layer(images)
+    found = weights(layer)
+    assert len(layer.weights) == 6
+    spatial = 1 / (1 + np.exp(-(images @ found["spatial"] + found["spatial_bias"])))
+    hidden = np.maximum(images.mean(axis=(1, 2)) @ found["squeeze"] + found["squeeze_bias"], 0)
+    channel = 1 / (1 + np.exp(-(hidden @ found["expand"] + found["expand_bias"])))
+    np.testing.assert_allclose(output, images * spatial * channel[:, None, None], **TOLERANCE)
+
+
+def test_batch_norm_in_place_of_filter_norm():
+    images = normal(8, 5, 6, 4)
+    layer = DDF2D(normalization="batch", dtype="float64")
+    output = layer(images, training=True)
+    found = weights(layer)
+    assert len(layer.trainable_weights) == 6 + 4 and len(layer.non_trainable_weights) == 4
+
+    def batch_norm(values, axes):
+        return (values - values.mean(axis=axes)) / np.sqrt(values.var(axis=axes) + 1e-5)
+
+    spatial = batch_norm(images @ found["spatial"] + found["spatial_bias"], (0, 1, 2))
+    hidden = np.maximum(images.mean(axis=(1, 2)) @ found["squeeze"] + found["squeeze_bias"], 0)
+    channel = batch_norm(hidden @ found["expand"] + found["expand_bias"], 0).reshape(8, 3, 3, 4)
+    np.testing.assert_allclose(output, ddf2d(images, channel, spatial), rtol=1e-8, atol=1e-8)
+    assert np.abs(layer(images, training=False) - output).max() > 0.01
+
+
+def test_initial_values():
+    layer = DDF2D()
+    layer.build((None, None, None, 512))
+    found = weights(layer)
+    for name, fan_in, fan_out in (("spatial", 512, 9), ("squeeze", 512, 102), ("expand", 102, 512 * 9)):
+        deviation = found[name].std()
+        np.testing.assert_allclose(deviation, np.sqrt(2 / fan_out), rtol=0.05, err_msg=name)
+        assert np.abs(found[name]).max() > 2.5 * deviation, f"{name} is cut off"
+        limit, bias = 1 / np.sqrt(fan_in), found[f"{name}_bias"]
+        assert np.abs(bias).max() <= limit and bias.std() > 0.3 * limit, name
+    assert found["scale"].shape == (9, 512)
+    given = DDF2D(kernel_initializer="ones", bias_initializer="zeros", squeeze_ratio=1)
+    given.build((None, None, None, 2))
+    assert {name: np.unique(value).tolist() for name, value in weights(given).items() if name != "scale"} == {
+        name: [0.0 if "bias" in name else 1.0] for name in found if name != "scale"
+    }
+
+
+def test_scale_at_initialisation():
+    """White input comes out with a mean square of `9 * (8/9 * 2/9)**2`, away from the borders."""
+    outputs = [DDF2D()(normal(2, 32, 32, 256).astype("float32"))[:, 1:-1, 1:-1] for _ in range(3)]
+    np.testing.assert_allclose(np.sqrt(np.mean(np.square(outputs))), 3 * 8 / 9 * 2 / 9, rtol=0.08)
+
+
+@pytest.mark.parametrize("arguments", [dict(), dict(combine="add", strides=2, heads=2)], ids=["default", "add"])
+def test_finite_differences_of_the_layer(arguments, implementation):
+    """By the inputs and by every weight, along random directions."""
+    layer = DDF2D(**arguments, squeeze_ratio=1, dtype="float64")
+    images = tf.constant(normal(2, 4, 5, 4))
+
+    def loss(images):
+        return tf.reduce_sum(tf.sin(layer(images)))
+
+    with keras_dynfilter.implementation(implementation):
+        loss(images)
+        for weight in layer.trainable_weights:  # away from where the bottleneck's ReLU has its kink
+            weight.assign(tf.where(tf.abs(weight) < 0.01, 0.01, tf.convert_to_tensor(weight)))
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            value = loss(images)
+        by_images, *by_weights = tape.gradient(value, [images, *layer.trainable_weights])
+        direction = np.random.default_rng(1).standard_normal(images.shape)
+        numeric = (loss(images + 1e-5 * direction) - loss(images - 1e-5 * direction)) / 2e-5
+        np.testing.assert_allclose(tf.reduce_sum(by_images * direction), numeric, rtol=1e-6)
+        assert len(by_weights) == 7
+        for weight, gradient in zip(layer.trainable_weights, by_weights):
+            before = weight.numpy()
+            direction = np.random.default_rng(2).standard_normal(before.shape)
+            ends = []
+            for step in (1e-5, -1e-5):
+                weight.assign(before + step * direction)
+                ends.append(loss(images))
+            weight.assign(before)
+            numeric = (ends[0] - ends[1]) / 2e-5
+            actual = tf.reduce_sum(gradient * direction)
+            np.testing.assert_allclose(actual, numeric, rtol=1e-5, atol=1e-8, err_msg=weight.name)
+
+
+def test_pixels_without_features_have_finite_gradients(implementation):
+    """With zero biases the filters there are constant: the deviation is 0, where a square root has no derivative."""
+    images = np.maximum(normal(2, 6, 6, 8), 0).astype("float32")
+    images[:, :3] = 0
+    images[1] = 0
+    layer = DDF2D(bias_initializer="zeros")
+    with keras_dynfilter.implementation(implementation), tf.GradientTape() as tape:
+        images = tf.constant(images)
+        tape.watch(images)
+        output = layer(images)
+        loss = tf.reduce_sum(tf.square(output - 1))
+    gradients = tape.gradient(loss, [images, *layer.trainable_weights])
+    assert len(gradients) == 8
+    assert all(np.all(np.isfinite(gradient)) for gradient in gradients)
+    assert all(np.abs(gradient).max() < 1e4 for gradient in gradients)
+    np.testing.assert_array_equal(output[1], np.zeros((6, 6, 8)))
+
+
+@pytest.mark.parametrize("policy, dtype", [("mixed_float16", "float16"), ("mixed_bfloat16", "bfloat16")])
+def test_mixed_precision(policy, dtype):
+    images = normal(2, 12, 11, 16).astype("float32")
+    layer, precise = DDF2D(dtype=policy), DDF2D()
+    output = layer(images)
+    assert output.dtype == dtype
+    precise.build(images.shape)
+    precise.set_weights(layer.get_weights())
+    expected = precise(images)
+    np.testing.assert_allclose(tf.cast(output, "float32"), expected, atol=0.1 * np.std(expected))
+
+    large = layer(np.full((1, 300, 300, 16), 300.0))  # the sum over a row is beyond float16
+    assert np.all(np.isfinite(tf.cast(large, "float32")))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        dict(),
+        dict(
+            kernel_size=(3, 5),
+            strides=(1, 2),
+            dilation_rate=2,
+            squeeze_ratio=0.5,
+            heads=2,
+            combine="add",
+            branches="spatial",
+            normalization="filter",
+            gain=0.7,
+            spatial_scale="filter",
+            spatial_center="tap",
+            channel_scale="constant",
+            channel_center="filter",
+            data_format="channels_first",
+            kernel_initializer="he_normal",
+            bias_initializer="zeros",
+            kernel_regularizer="l2",
+        ),
+    ],
+    ids=["default", "all"],
+)
+def test_config_round_trip(arguments):
+    layer = DDF2D(**arguments, name="given")
+    config = layer.get_config()
+    own = {name for name in inspect.signature(DDF2D.__init__).parameters if name not in ("self", "kwargs")}
+    assert own <= set(config)
+    for name, value in arguments.items():
+        if not name.endswith(("initializer", "regularizer")):
+            assert config[name] == value or config[name] == (value, value)
+    again = keras.saving.deserialize_keras_object(json.loads(json.dumps(keras.saving.serialize_keras_object(layer))))
+    assert json.dumps(again.get_config()) == json.dumps(config)
+
+
+def test_regularizer_sees_the_three_kernels():
+    layer = DDF2D(kernel_regularizer=keras.regularizers.L2(1.0))
+    layer(np.zeros((1, 4, 4, 8)))
+    kernels = [value for name, value in weights(layer).items() if "bias" not in name and name != "scale"]
+    np.testing.assert_allclose(sum(layer.losses), sum(np.sum(kernel**2) for kernel in kernels), rtol=1e-5)
+
+
+def small_model(**arguments):
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(6, 3, padding="same", activation="relu")(inputs)
+    x = DDF2D(squeeze_ratio=0.5, **arguments)(x)
+    return keras.Model(inputs, keras.layers.Conv2D(1, 1, dtype="float32")(x))
+
+
+def train(model, **options):
+    """Teaches the model to multiply images with the sign of their mean; returns the loss of every epoch."""
+    images = np.random.default_rng(3).standard_normal((32, 8, 8, 1)).astype("float32")
+    images += np.random.default_rng(4).choice([-1, 1], (32, 1, 1, 1)).astype("float32")
+    targets = images * np.sign(images.mean(axis=(1, 2, 3), keepdims=True))
+    model.compile(keras.optimizers.Adam(0.01), "mse", **options)
+    return model.fit(images, targets, batch_size=8, epochs=15, shuffle=False, verbose=0).history["loss"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        dict(),
+        dict(combine="add", heads=2),
+        dict(normalization="batch"),
+        dict(normalization="sigmoid"),
+        dict(dtype="mixed_float16"),
+    ],
+    ids=["default", "add", "batch", "sigmoid", "half"],
+)
+def test_trains(arguments, implementation, tmp_path):
+    with keras_dynfilter.implementation(implementation):
+        model = small_model(**arguments)
+        before = [weight.numpy() for weight in model.trainable_weights]
+        losses = train(model)
+        assert np.all(np.isfinite(losses)) and losses[-1] < 0.7 * losses[0], losses
+        for weight, old in zip(model.trainable_weights, before):
+            assert np.abs(weight.numpy() - old).max() > 1e-3, f"{weight.name} has not been trained"
+        data = normal(2, 8, 8, 1).astype("float32")
+        model.save(tmp_path / "model.keras")
+        np.testing.assert_allclose(keras.models.load_model(tmp_path / "model.keras")(data), model(data), atol=1e-6)
+
+
+def test_trains_under_xla(xla_implementation):
+    with keras_dynfilter.implementation(xla_implementation):
+        plain, compiled = small_model(), small_model()
+        compiled.set_weights(plain.get_weights())
+        losses = train(compiled, jit_compile=True)
+        np.testing.assert_allclose(losses, train(plain, jit_compile=False), rtol=0.05)
+    assert compiled.jit_compile and losses[-1] < 0.7 * losses[0], losses
+
+
+def test_saved_model(tmp_path):
+    model = small_model(strides=2, heads=3)
+    data = normal(2, 8, 8, 1).astype("float32")
+    model.export(str(tmp_path / "model"))
+    served = tf.saved_model.load(str(tmp_path / "model"))
+    np.testing.assert_allclose(served.serve(tf.constant(data)), model(data), rtol=1e-5, atol=1e-5)
+
+
+def test_empty_batch():
+    layer = DDF2D(strides=2)
+    images = tf.zeros((0, 5, 6, 8))
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        output = layer(images)
+    assert output.shape == (0, 3, 3, 8)
+    assert tape.gradient(output, images).shape == images.shape
+
+
+ERRORS = {
+    "even": (lambda: DDF2D(4), r"Expected `kernel_size` to be odd.*\(4, 4\)"),
+    "one tap": (lambda: DDF2D(1), "Expected `kernel_size` to have at least two taps"),
+    "squeeze": (lambda: DDF2D(squeeze_ratio=0), "Expected `squeeze_ratio` to be a positive number.*=0"),
+    "heads": (lambda: DDF2D(heads=0), "Expected `heads` to be a positive integer.* heads=0"),
+    "combine": (lambda: DDF2D(combine="max"), "Expected `combine` to be one of 'mul', 'add'.*'max'"),
+    "branches": (lambda: DDF2D(branches=None), "Expected `branches` to be one of 'both', .* branches=None"),
+    "normalization": (
+        lambda: DDF2D(normalization="softmax"),
+        "Expected `normalization` to be one of 'filter', .*'soft",
+    ),
+    "rank": (lambda: DDF2D().build((2, 5, 6)), r"Expected `inputs` to have rank 4 \(channels_last\).*\(2, 5, 6\)"),
+    "channels": (lambda: DDF2D().build((2, 5, 6, None)), "Expected `inputs` to have a known number of channels"),
+    "division": (
+        lambda: DDF2D(heads=3)(np.ones((2, 5, 6, 4))),
+        "Expected `heads` to divide the channels.* heads=3, channels=4",
+    ),
+}
+
+
+@pytest.mark.parametrize("call, message", ERRORS.values(), ids=ERRORS)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_built_layers_check_the_next_channels_too():
+    layer = DDF2D()
+    layer(np.ones((1, 4, 4, 8)))
+    with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 8"):
+        layer(np.ones((1, 4, 4, 9)))
+
+
+def test_docstring_example():
+    module = importlib.import_module(DDF2D.__module__)
+    assert doctest.testmod(module, extraglobs=dict(np=np), raise_on_error=True).attempted == 3
