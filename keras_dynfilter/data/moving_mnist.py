@@ -19,6 +19,7 @@ from keras_dynfilter.data._steps import by_steps, draws
 from keras_dynfilter.ops.geometry import positive
 
 TURN = 2 * math.pi
+FEW = 2000  # so many digits are shuffled as a whole; among more, each is found on its own, which is slow among few
 
 
 def moving_digits(digits, batch_size, steps, start=0, seed=0, frames=20, digits_per_sequence=2, size=64, speed=0.1):
@@ -116,7 +117,11 @@ def walk(seed, step, length, count):
     chosen = tf.zeros_like(index)
     for later in range((length + count - 2) // count + 1):  # as many walks as a step can touch
         key = tf.stack([seed, visit[0] + later])
-        order = tf.random.experimental.index_shuffle(index, key, tf.constant(count - 1, tf.int64))
+        if count > FEW:
+            order = tf.random.experimental.index_shuffle(index, key, tf.constant(count - 1, tf.int64))
+        else:
+            order = tf.gather(tf.argsort(tf.random.stateless_uniform([count], draws(key, 2))), index)
+            order = tf.cast(order, tf.int64)
         chosen = tf.where(visit == visit[0] + later, order, chosen)
     return chosen
 
