@@ -160,6 +160,28 @@ def test_reach_of_one_step(pixel, reach):
         assert len(found) == 29
 
 
+@pytest.mark.parametrize("size", [(8, 6), (7, 5)])
+def test_network_on_its_own(size):
+    """A user's recurrence gets values and state; the first state is zeros."""
+    channels = dict(encoder=(3, 4), state=5, low_decoder=(), high_decoder=(6,), hidden=7)
+    network = models.FilterNetwork(9, **channels, recurrent=True)
+    images = np.random.default_rng(0).random((2, *size, 2)).astype("float32")
+    half = (2, 4, 3, 5)
+    values, state = network(images)
+    assert values.shape == (2, *size, 9) and state.shape == half
+    assert tuple(map(tuple, network.compute_output_shape(images.shape))) == ((2, *size, 9), half)
+    again, _ = network(images, np.zeros(half, np.float32))
+    np.testing.assert_allclose(again, values, **TOLERANCE)
+    later, new = network(images, state)
+    assert np.abs(later - values).max() > 1e-3 and np.abs(new - state).max() > 1e-3
+
+    copy = models.FilterNetwork.from_config(network.get_config())
+    assert copy.get_config() == network.get_config()
+    feed_forward = models.FilterNetwork(9, **channels)
+    assert feed_forward(images).shape == tuple(feed_forward.compute_output_shape(images.shape)) == (2, *size, 9)
+    assert copy(images)[0].shape == (2, *size, 9) and copy.count_params() > feed_forward.count_params()
+
+
 @pytest.mark.parametrize("network", [models.dfn_moving_mnist, models.dfn_highway])
 def test_predictions_are_fed_back(network):
     """The second prediction is the first one of a model that starts after it, given the state; never the true frame."""
