@@ -169,7 +169,7 @@ def begin(args, settings=None, free=()):
 
 def check_settings(args, names, write=True):
     """Writes down what the training depends on; a run that is taken up again must agree."""
-    settings = {name: getattr(args, name) for name in names}
+    settings = json.loads(json.dumps({name: getattr(args, name) for name in names}))  # as they are read again
     path = args.out / "settings.json"
     if args.resume and path.is_file():
         earlier = json.loads(path.read_text())

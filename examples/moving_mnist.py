@@ -97,7 +97,7 @@ def parse(arguments=None):
         type=stage,
         default=[(3, 1), (4, 2), (6, 4), (10, 7)],
         metavar="INPUT:OUTPUT",
-        help="frames given and predicted, of each of the equal parts of the curriculum",
+        help="frames given and predicted in the equal parts of the curriculum; fewer than --output-frames, or left out",
     )
     add("--digits", choices=("auto", "mnist", "rendered"), default="auto", help="MNIST, or drawn with fonts")
     add("--data-dir", metavar="DIR", help=f"folder with mnist/mnist.npz and {FILE}; none is needed")
@@ -110,9 +110,10 @@ def parse(arguments=None):
     harness.add_options(parser, "outputs/moving_mnist", EXPORTS)
     harness.add_training_options(parser)
     args = harness.parse(parser, arguments, SMOKE, RECIPES)
-    outputs = [*(count for _, count in args.stages), args.output_frames]
-    if args.curriculum and sorted(set(outputs)) != outputs:
-        parser.error(f"argument --stages: expected predicted frames to grow up to {outputs[-1]}, received {outputs}")
+    outputs = [count for _, count in args.stages]
+    if sorted(set(outputs)) != outputs:
+        parser.error(f"argument --stages: expected the numbers of predicted frames to grow, received {outputs}")
+    args.stages = [frames for frames in args.stages if frames[1] < args.output_frames]
     return args
 
 
@@ -131,14 +132,12 @@ def shrink(images, size):
 
 def stages(args, epoch):
     """The curriculum: pairs of first step and arguments of the network, and the given frames by predicted ones."""
-    steps = args.curriculum * args.iterations
-    counts = (
-        [*args.stages, (args.input_frames, args.output_frames)] if steps else [(args.input_frames, args.output_frames)]
-    )
-    parts = max(len(counts) - 1, 1)
-    firsts = {round(steps * i / parts / epoch) * epoch: outputs for i, (_, outputs) in enumerate(counts)}
+    counts = [*(args.stages if args.curriculum else []), (args.input_frames, args.output_frames)]
+    last = min(args.curriculum * args.iterations, (args.iterations - 1) // epoch * epoch)
+    part = last / max(len(counts) - 1, 1)
+    firsts = {round(part * i / epoch) * epoch: outputs for i, (_, outputs) in enumerate(counts)}
     given = {outputs: inputs for inputs, outputs in counts}
-    return [(first, {"steps": outputs}) for first, outputs in firsts.items() if first < args.iterations], given
+    return [(first, {"steps": outputs}) for first, outputs in firsts.items()], given
 
 
 class Sequences:
@@ -213,8 +212,9 @@ def draw(networks, batches, others, args):
     """Figures of predictions on the first sequences of `batches`, and of `others` by number of digits."""
 
     def sequences(source, count):
-        inputs, targets = (frames[:count] for frames in next(iter(source)))
-        shown = {name: network.predict_on_batch(inputs).clip(0, 1) for name, network in networks.items()}
+        inputs, targets = next(iter(source))
+        shown = {name: network.predict_on_batch(inputs)[:count].clip(0, 1) for name, network in networks.items()}
+        inputs, targets = inputs[:count], targets[:count]
         if len(shown) == 1:
             return dict(inputs=inputs, targets=targets, predictions=next(iter(shown.values())))
         return dict(inputs=inputs, targets=targets, predictions=shown["dfn"], baseline=shown["baseline"])

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Moving MNIST as a user runs it: options, curriculum, test sequences, errors, the whole smoke run."""
+
+import json
+
+import keras
+import moving_mnist
+import numpy as np
+import pytest
+
+import checkpoint
+from keras_dynfilter import data, models
+
+# Boxes of different sizes and greys.
+DIGITS = np.zeros((30, 28, 28), np.uint8)
+for i, (top, left, grey) in enumerate(np.random.default_rng(0).integers((2, 2, 60), (12, 12, 250), (30, 3))):
+    DIGITS[i, top : 28 - left, left : 28 - top] = grey
+    DIGITS[i, 12:14, 12:16] = 255
+# A minimum of everything: a run of seconds.
+TINY = ["--size", "16", "--width", "0.05", "--input-frames", "3", "--output-frames", "2", "--batch-size", "2"]
+TINY += ["--checkpoint-every", "2", "--test-sequences", "4", "--no-deterministic"]
+
+
+@pytest.fixture
+def digits(monkeypatch):
+    """Digits that need neither files nor a download."""
+    monkeypatch.setattr(data, "load_digits", lambda split, *_: DIGITS[:20] if split == "train" else DIGITS[20:])
+
+
+def run(out, *arguments):
+    assert moving_mnist.main([*TINY, "--out", str(out), *arguments]) == 0
+    return json.loads((out / "results.json").read_text())
+
+
+def test_paper_recipe():
+    args = moving_mnist.parse(["--recipe", "paper"])
+    assert (args.size, args.width, args.input_frames, args.output_frames) == (64, 1.0, 10, 10)
+    assert (args.iterations, args.batch_size, args.learning_rate) == (20_000, 16, 1e-3)
+    assert (args.schedule, args.halve_every, args.baseline_learning_rate) == ("paper", 20 * 200, 1e-4)
+    assert args.curriculum == 0 and args.clip_norm is None
+    assert moving_mnist.stages(args, 200) == ([(0, {"steps": 10})], {10: 10})
+    assert moving_mnist.parse(["--recipe", "paper", "--batch-size", "4"]).batch_size == 4
+
+
+@pytest.mark.parametrize("size, expected", [(64, 9), (32, 5), (16, 3)])
+def test_filters_reach_as_far_as_digits_fly(size, expected):
+    assert moving_mnist.kernel_size(size) == expected
+    reach = (expected - 1) / 2
+    assert reach - 1 < 3.6 * size / 64 <= reach
+
+
+def test_curriculum():
+    args = moving_mnist.parse(["--iterations", "1000", "--curriculum", "0.6", "--stages", "3:1", "4:2", "10:5"])
+    plan, given = moving_mnist.stages(args, 50)
+    assert plan == [(0, {"steps": 1}), (200, {"steps": 2}), (400, {"steps": 5}), (600, {"steps": 10})]
+    assert given == {1: 3, 2: 4, 5: 10, 10: 10}
+    plan, _ = moving_mnist.stages(args, 150)
+    assert [first % 150 for first, _ in plan] == [0] * 4  # stages start with an epoch
+    plan, _ = moving_mnist.stages(args, 1000)
+    assert plan == [(0, {"steps": 10})]  # one epoch only: the last stage must not be left out
+    args.curriculum = 0.0
+    assert moving_mnist.stages(args, 50)[0] == [(0, {"steps": 10})]
+    assert moving_mnist.parse(["--output-frames", "4", "--stages", "3:1", "4:2", "5:4"]).stages == [(3, 1), (4, 2)]
+
+
+def test_shrink_averages_areas():
+    images = DIGITS[:2]
+    np.testing.assert_allclose(moving_mnist.shrink(images, 64), images / np.float32(255))
+    small = moving_mnist.shrink(images, 32)
+    assert small.shape == (2, 14, 14) and small.dtype == np.float32
+    assert small[1, 3, 5] == pytest.approx(images[1, 6:8, 10:12].mean() / 255, rel=1e-6)
+    assert moving_mnist.shrink(images, 16).shape == (2, 7, 7)
+
+
+def test_generated_test_sequences():
+    args = moving_mnist.parse(["--size", "32", "--test-sequences", "70"])
+    sequences = moving_mnist.Sequences(args, moving_mnist.shrink(DIGITS, 32), 70)
+    for _ in range(2):
+        batches = list(sequences)
+        assert [inputs.shape for inputs, _ in batches] == [(50, 10, 32, 32, 1), (20, 10, 32, 32, 1)]
+        assert [targets.shape for _, targets in batches] == [(50, 10, 32, 32, 1), (20, 10, 32, 32, 1)]
+    np.testing.assert_array_equal(batches[1][0], list(sequences)[1][0])
+    assert moving_mnist.TEST_SEED > 2**31 - 2  # above what --seed allows
+
+
+def test_stored_test_sequences(tmp_path):
+    path = tmp_path / "moving_mnist" / "generated_test_300.npz"
+    path.parent.mkdir()
+    stored = np.random.default_rng(0).integers(0, 256, (60, 20, 64, 64), np.uint8)
+    np.savez(path, sequences=stored)
+    arguments = ["--data-dir", str(tmp_path)]
+    full = moving_mnist.test_sets(moving_mnist.parse([*arguments, "--size", "64"]), DIGITS)
+    assert list(full) == ["file"]
+    inputs, targets = (np.concatenate(parts) for parts in zip(*full["file"]))
+    np.testing.assert_allclose(np.concatenate([inputs, targets], axis=1)[..., 0], stored / np.float32(255))
+    small = moving_mnist.test_sets(moving_mnist.parse([*arguments, "--size", "32"]), DIGITS)
+    assert list(small) == ["generated", "file, shrunk"]  # the first is the one that figures are drawn of
+    inputs, _ = next(iter(small["file, shrunk"]))
+    assert inputs[3, 4, 5, 6, 0] == pytest.approx(stored[3, 4, 10:12, 12:14].mean() / 255, rel=1e-6)
+    asked = moving_mnist.parse([*arguments, "--size", "64", "--test-sequences", "9"])
+    assert {name: source.count for name, source in moving_mnist.test_sets(asked, DIGITS).items()} == {"generated": 9}
+
+    np.savez(path, sequences=stored[:, :12])
+    with pytest.raises(ValueError, match=r"generated_test_300\.npz to hold 20 frames .* Received: shape=\(60, 12, 64"):
+        moving_mnist.test_sets(moving_mnist.parse([*arguments, "--size", "64"]), DIGITS)
+
+
+def test_errors_of_what_takes_no_learning():
+    """Against float64 NumPy; of the sequences of the data folder they are 87.2, 687.3 and 3352.7."""
+    args = moving_mnist.parse(["--size", "16", "--input-frames", "3", "--output-frames", "4"])
+    batches = moving_mnist.Sequences(args, moving_mnist.shrink(DIGITS, 16), 60)
+    figures = moving_mnist.evaluate({}, batches)
+    inputs, targets = (np.concatenate(parts).astype(np.float64) for parts in zip(*batches))
+    epsilon = np.finfo(np.float32).eps
+
+    def error(predictions):
+        predictions = np.clip(predictions, epsilon, 1 - epsilon)
+        return 4096 * -np.mean(targets * np.log(predictions) + (1 - targets) * np.log1p(-predictions))
+
+    expected = {
+        "mean image": error(targets.mean(axis=(0, 1), keepdims=True)),
+        "last frame": error(inputs[:, -1:]),
+        "perfect": error(targets),
+    }
+    assert {name: figure["mean"] for name, figure in figures.items()} == pytest.approx(expected, rel=1e-4)
+    assert figures["perfect"]["images"] == 240 and len(figures["last frame"]["per_frame"]) == 4
+
+
+def test_stored_file_of_the_data_folder():
+    path = data.find_data(moving_mnist.FILE, find_folder())
+    args = moving_mnist.parse(["--size", "64", "--data-dir", str(find_folder())])
+    figures = moving_mnist.evaluate({}, moving_mnist.StoredSequences(args, path))
+    assert figures["perfect"]["mean"] == pytest.approx(87.2, abs=0.1)
+    assert figures["last frame"]["mean"] == pytest.approx(3353, abs=1)
+    assert figures["mean image"]["mean"] == pytest.approx(687.3, abs=0.1)
+
+
+def find_folder():
+    import os
+    import pathlib
+
+    for place in (os.environ.get("KERAS_DYNFILTER_DATA"), pathlib.Path(__file__).parents[2] / "shared" / "data"):
+        if place and (pathlib.Path(place) / moving_mnist.FILE).is_file():
+            return pathlib.Path(place)
+    pytest.skip(f"no {moving_mnist.FILE} in $KERAS_DYNFILTER_DATA")
+
+
+def test_run_with_curriculum_baseline_and_resumption(tmp_path, digits, monkeypatch):
+    arguments = ["--iterations", "7", "--curriculum", "0.6", "--stages", "2:1", "--clip-norm", "1"]
+    asked = []
+    make = data.moving_digits
+
+    def watch(*given, **named):
+        asked.append((given[2:4], named["frames"]))
+        return make(*given, **named)
+
+    monkeypatch.setattr(data, "moving_digits", watch)
+    whole = run(tmp_path / "whole", *arguments, "--baseline")
+    training = [call for call in asked if len(call[0]) == 2]
+    assert training == 2 * [((4, 0), 3), ((6, 4), 5), ((7, 6), 5)]  # (end, start), frames
+    assert list(whole["training"]) == ["dfn", "baseline"]
+    for name in ("dfn", "baseline"):
+        assert whole["training"][name]["iterations"] == 7
+        assert [entry["step"] for entry in whole["training"][name]["history"]] == [2, 4, 6, 7]
+        assert whole["test"]["generated"][name]["images"] == 4 * 2
+        assert whole["out_of_domain"]["3"][name]["mean"] > 0
+    for file in ("predictions.png", "out_of_domain.png", "flow.png", "filters.png"):
+        assert (tmp_path / "whole" / file).read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "whole" / "predictions.gif").read_bytes().startswith(b"GIF8")
+
+    network = keras.models.load_model(tmp_path / "whole" / "dfn.keras")
+    assert isinstance(network, models.FramePredictor) and network.output_frames == 2
+    sequences = moving_mnist.Sequences(moving_mnist.parse(TINY), moving_mnist.shrink(DIGITS[20:], 16), 4)
+    error = moving_mnist.evaluate({"dfn": network}, sequences)["dfn"]["mean"]
+    assert whole["test"]["generated"]["dfn"]["mean"] == pytest.approx(error, rel=1e-5)
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(moving_mnist, "draw", lambda *_: [])  # once is enough
+    train_networks = moving_mnist.harness.train_networks
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(
+            moving_mnist.harness, "train_networks", lambda *a, **k: train_networks(*a, callbacks=[Stop()], **k)
+        )
+        run(tmp_path / "parts", *arguments)
+    run(tmp_path / "parts", *arguments, "--resume", "--baseline")
+    for name in ("dfn", "baseline"):
+        arrays, _ = checkpoint.load(tmp_path / "parts" / f"{name}.checkpoint")
+        expected, _ = checkpoint.load(tmp_path / "whole" / f"{name}.checkpoint")
+        assert all(value.tobytes() == other.tobytes() for value, other in zip(arrays, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--size", "48"], "--size: invalid choice: 48"),
+        (["--recipe", "mine"], "--recipe: invalid choice: 'mine'"),
+        (["--width", "-1"], "--width: expected a number above zero, received '-1'"),
+        (["--curriculum", "2"], "--curriculum: expected a number from 0 to 1, received '2'"),
+        (["--stages", "3"], "--stages: expected numbers of frames as INPUT:OUTPUT, received '3'"),
+        (["--stages", "3:0"], "--stages: expected numbers of frames as INPUT:OUTPUT, received '3:0'"),
+        (["--stages", "3:2", "3:1"], "--stages: expected the numbers of predicted frames to grow, received [2, 1]"),
+        (["--smoke", "--size", "64"], "--size: not allowed with --smoke, which sets it to 16"),
+    ],
+)
+def test_bad_arguments(capsys, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        moving_mnist.parse(arguments)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_data_folder_that_is_not_there(tmp_path):
+    with pytest.raises(SystemExit, match="Expected `data_dir` to be an existing folder"):
+        moving_mnist.main(["--smoke", "--data-dir", str(tmp_path / "none"), "--out", str(tmp_path)])
+
+
+@pytest.mark.slow
+def test_smoke_run(python, tmp_path):
+    arguments = ["--smoke", "--baseline", "--digits", "rendered", "--export", "onnx", "--out", str(tmp_path)]
+    done = python("examples/moving_mnist.py", *arguments)
+    assert done.returncode == 0, done.stderr[-4000:]
+    for text in ("perfect", "baseline: 12 iterations", "moving_mnist.onnx (onnx, validated)"):
+        assert text in done.stdout
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["command"].startswith("python examples/moving_mnist.py --smoke")
+    assert results["exports"]["onnx"]["validation"]["passed"]
+    errors = results["test"]["generated"]
+    assert errors["perfect"]["mean"] < min(errors["dfn"]["mean"], errors["baseline"]["mean"])
