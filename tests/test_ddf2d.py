@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DDF2D: the op's worked numbers, the layer against the oracle, gradients, and the contract of a Keras layer."""
+"""DDF2D: against the oracle, its gradients, and the contract of a Keras layer."""
 
 import doctest
 import importlib
@@ -7,7 +7,6 @@ import inspect
 import json
 import math
 
-import cases
 import keras
 import numpy as np
 import pytest
@@ -29,90 +28,6 @@ def normal(*shape):
 def swapped(value):
     """Channels-last to channels-first."""
     return np.moveaxis(np.asarray(value), 3, 1)
-
-
-def rows(text):
-    return np.array([[float(number) for number in row.split()] for row in text.split("/")])
-
-
-ONES = "14 24 30 22 / 33 54 63 45 / 57 90 99 69 / 46 72 78 54"
-WORKED = [
-    ("ones", "mul", 1, 1, ONES),
-    ("ones", "mul", 2, 1, "14 30 / 57 99"),
-    ("ones", "mul", 1, 2, "24 28 24 28 / 40 44 40 44 / 24 28 24 28 / 40 44 40 44"),
-    ("ones", "mul", 2, 2, "24 24 / 24 24"),
-    ("ones", "add", 1, 1, "28 48 60 44 / 66 108 126 90 / 114 180 198 138 / 92 144 156 108"),
-    (
-        "counted",
-        "mul",
-        1,
-        1,
-        "792 1014 990 423 / 3828 5274 5526 3150 / 9522 13134 13656 8034 / 6668 8918 9302 5249",
-    ),
-    ("counted", "add", 1, 1, "208 308 344 202 / 759 1128 1227 774 / 1809 2676 2829 1824 / 1728 2564 2696 1754"),
-    ("counted", "mul", 2, 1, "792 1207 / 5892 8499"),
-    ("counted", "add", 2, 1, "208 374 / 1239 1938"),
-]
-
-
-@pytest.mark.parametrize("mode", cases.MODES)
-@pytest.mark.parametrize("filters, combine, strides, dilation_rate, expected", WORKED, ids=str)
-def test_worked_vectors(filters, combine, strides, dilation_rate, expected, mode, implementation, request):
-    if mode == "xla" and implementation == "native":
-        request.getfixturevalue("native_xla")
-    image = np.arange(1.0, 17.0).reshape(1, 4, 4, 1)
-    size = 4 // strides
-    if filters == "ones":
-        channel, spatial = np.ones((1, 3, 3, 1)), np.ones((1, size, size, 9))
-    else:
-        y, x, tap = np.meshgrid(np.arange(size), np.arange(size), np.arange(9.0), indexing="ij")
-        channel, spatial = np.arange(1.0, 10.0).reshape(1, 3, 3, 1), (tap + 10.0 * y - x)[None]
-
-    def function(*operands):
-        return ddf2d(*operands, strides=strides, dilation_rate=dilation_rate, combine=combine)
-
-    operands = cases.tensors([image, channel, spatial], "float64")
-    np.testing.assert_array_equal(cases.run(function, operands, mode, implementation)[0, ..., 0], rows(expected))
-
-
-# Batch, channels, size and window of the gradient checks in the authors' code.
-CHECKED = [(1, 70, 10, 3), (35, 1, 10, 3), (1, 1, 50, 3), (1, 70, 10, 5), (20, 1, 10, 5), (1, 1, 40, 5)]
-
-
-@pytest.mark.parametrize("mode", ["eager", "xla"])
-@pytest.mark.parametrize("combine", ["mul", "add"])
-@pytest.mark.parametrize("strides", [1, 2])
-@pytest.mark.parametrize("dilation_rate", [1, 2])
-@pytest.mark.parametrize("batch, channels, size, kernel", CHECKED)
-def test_gradient_checks(batch, channels, size, kernel, dilation_rate, strides, combine, mode, request):
-    """Finite differences in float64 along random directions, where every derivative counts: `ddf2d` is linear there.
-
-    The composite, whose XLA compilation takes seconds, is also held to the gradients of the compiled ops.
-    """
-    case = cases.Case("", (batch, size, size, channels), (kernel,) * 2, (strides,) * 2, (dilation_rate,) * 2)
-    op = cases.OPS[f"ddf2d_{combine}"]
-    request.getfixturevalue("native_library" if mode == "eager" else "native_xla")
-    operands = cases.tensors(cases.operands(op, case), "float64")
-    (grad,) = cases.tensors([cases.values(case.output_shape(op), "grad")], "float64")
-    results = {
-        implementation: cases.run(
-            lambda *given: cases.gradients(op, case, given[:-1], given[-1]), [*operands, grad], mode, implementation
-        )
-        for implementation in (("native", "composite") if mode == "eager" else ("native",))
-    }
-    for index, kind in enumerate(op.kinds):
-        (direction,) = cases.tensors([cases.values(case.operand_shape(kind), "direction")], "float64")
-        ends = []
-        with keras_dynfilter.implementation("native"):
-            for step in (1e-3, -1e-3):
-                moved = [*operands[:index], operands[index] + step * direction, *operands[index + 1 :]]
-                ends.append(tf.reduce_sum(grad * cases.apply(op, case, moved)))
-        numeric = (ends[0] - ends[1]) / 2e-3
-        for gradients in results.values():
-            np.testing.assert_allclose(tf.reduce_sum(gradients[index] * direction), numeric, rtol=1e-7, atol=1e-5)
-    for others in results.values():
-        for one, other in zip(results["native"], others):
-            np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
 
 
 def filter_norm(values, axis):
@@ -412,85 +327,6 @@ def test_regularizer_sees_the_three_kernels():
     layer(np.zeros((1, 4, 4, 8)))
     kernels = [value for name, value in weights(layer).items() if "bias" not in name and name != "scale"]
     np.testing.assert_allclose(sum(layer.losses), sum(np.sum(kernel**2) for kernel in kernels), rtol=1e-5)
-
-
-def small_model(**arguments):
-    inputs = keras.Input((8, 8, 1))
-    x = keras.layers.Conv2D(6, 3, padding="same", activation="relu")(inputs)
-    x = DDF2D(squeeze_ratio=0.5, **arguments)(x)
-    return keras.Model(inputs, keras.layers.Conv2D(1, 1, dtype="float32")(x))
-
-
-def train(model, **options):
-    """Teaches the model to multiply images with the sign of their mean; returns the loss of every epoch."""
-    images = np.random.default_rng(3).standard_normal((32, 8, 8, 1)).astype("float32")
-    images += np.random.default_rng(4).choice([-1, 1], (32, 1, 1, 1)).astype("float32")
-    targets = images * np.sign(images.mean(axis=(1, 2, 3), keepdims=True))
-    model.compile(keras.optimizers.Adam(0.01), "mse", **options)
-    return model.fit(images, targets, batch_size=8, epochs=15, shuffle=False, verbose=0).history["loss"]
-
-
-def check_training(arguments, tmp_path):
-    model = small_model(**arguments)
-    before = [weight.numpy() for weight in model.trainable_weights]
-    losses = train(model)
-    assert np.all(np.isfinite(losses)) and losses[-1] < 0.7 * losses[0], losses
-    for weight, old in zip(model.trainable_weights, before):
-        assert np.abs(weight.numpy() - old).max() > 1e-3, f"{weight.name} has not been trained"
-    data = normal(2, 8, 8, 1).astype("float32")
-    model.save(tmp_path / "model.keras")
-    np.testing.assert_allclose(keras.models.load_model(tmp_path / "model.keras")(data), model(data), atol=1e-6)
-
-
-def test_trains(implementation, tmp_path):
-    with keras_dynfilter.implementation(implementation):
-        check_training({}, tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        dict(combine="add", heads=2),
-        dict(normalization="batch"),
-        dict(normalization="sigmoid"),
-        dict(dtype="mixed_float16"),
-    ],
-    ids=["add", "batch", "sigmoid", "half"],
-)
-def test_variants_train(arguments, tmp_path):
-    check_training(arguments, tmp_path)
-
-
-def test_xla_gives_the_same_gradients(xla_implementation):
-    layer, images = DDF2D(strides=2, dtype="float64"), tf.constant(normal(2, 5, 6, 4))
-
-    def gradients(images):
-        with tf.GradientTape() as tape:
-            tape.watch(images)
-            loss = tf.reduce_sum(tf.sin(layer(images)))
-        return tape.gradient(loss, [images, *layer.trainable_weights])
-
-    with keras_dynfilter.implementation(xla_implementation):
-        expected = gradients(images)
-        actual = tf.function(gradients, jit_compile=True)(images)
-    assert len(actual) == 8
-    for one, other in zip(actual, expected):
-        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10)
-
-
-def test_trains_under_xla(native_xla):
-    model = small_model()
-    losses = train(model, jit_compile=True)
-    assert model.jit_compile and losses[-1] < 0.7 * losses[0], losses
-
-
-def test_saved_model(tmp_path):
-    model = small_model(strides=2, heads=3)
-    data = normal(2, 8, 8, 1).astype("float32")
-    model.export(str(tmp_path / "model"))
-    served = tf.saved_model.load(str(tmp_path / "model"))
-    np.testing.assert_allclose(served.serve(tf.constant(data)), model(data), rtol=1e-5, atol=1e-5)
 
 
 def test_empty_batch():
