@@ -88,9 +88,18 @@ def add_training_options(parser):
     add(
         "--time-limit", type=common.positive_float, metavar="MINUTES", help="of training each network, over resumptions"
     )
-    add("--strategy", choices=training.STRATEGIES, default="one", help="of tf.distribute; multi-worker by TF_CONFIG")
+    add(
+        "--strategy",
+        choices=training.STRATEGIES,
+        default="one",
+        help="of tf.distribute; multi-worker: by TF_CONFIG, --out shared",
+    )
     add("--mixed-precision", choices=PRECISIONS, default="none", help="dtype to compute in, beside float32")
-    add("--jit-compile", action=argparse.BooleanOptionalAction, help="use XLA; by default as Keras decides")
+    add(
+        "--jit-compile",
+        action=argparse.BooleanOptionalAction,
+        help="use XLA; by default on a GPU, if --no-deterministic",
+    )
     add(
         "--deterministic",
         action=argparse.BooleanOptionalAction,

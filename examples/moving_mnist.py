@@ -291,7 +291,7 @@ def conclude(args, content, files):
     """Prints the errors, where the files are, and what to do next."""
     print(f"\nBinary cross-entropy, {content['unit']}:")
     groups = {f"test, {name}": errors for name, errors in content["test"].items()}
-    groups.update({f"{count} digits": errors for count, errors in content["out_of_domain"].items()})
+    groups.update({f"digits: {count}": errors for count, errors in content["out_of_domain"].items()})
     for group, errors in groups.items():
         print(f"  {group} ({next(iter(errors.values()))['images'] // args.output_frames} sequences)")
         for name, error in errors.items():

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the examples share: trainings that can be stopped and killed, strategies, precisions, errors, options."""
+"""What the examples share: trainings that can be stopped and killed, strategies, precisions."""
 
-import argparse
 import json
-import math
 import os
 import pathlib
 import random
@@ -20,7 +18,6 @@ import toy_experiment
 
 import checkpoint
 import common
-import harness
 import training
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -289,125 +286,3 @@ def test_multi_worker_needs_a_cluster(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(ValueError, match=r"Expected the variable TF_CONFIG to describe .* Received: TF_CONFIG=None"):
         training.make_strategy("multi-worker")
-
-
-# Options
-
-
-def parser():
-    made = argparse.ArgumentParser()
-    made.add_argument("--recipe", choices=("a", "b"), default="a")
-    harness.add_options(made, "toy", ["onnx"])
-    harness.add_training_options(made)
-    return made
-
-
-RECIPES = {
-    "a": {"iterations": 100, "batch_size": 8, "learning_rate": 0.1, "schedule": "cosine"},
-    "b": {"iterations": 200, "batch_size": 8, "learning_rate": 0.2, "schedule": "paper", "halve_every": 50},
-}
-SMOKE = {"iterations": 4, "checkpoint_every": 2}
-
-
-def parsed(*arguments):
-    return harness.parse(parser(), arguments, SMOKE, RECIPES)
-
-
-def test_given_arguments_come_before_the_recipe_and_smoke_before_both():
-    assert (parsed().iterations, parsed().halve_every, parsed().checkpoint_every) == (100, 4000, 200)
-    assert (parsed("--recipe", "b").iterations, parsed("--recipe", "b").halve_every) == (200, 50)
-    assert parsed("--recipe", "b", "--iterations", "7").iterations == 7
-    smoke = parsed("--smoke", "--recipe", "b", "--learning-rate", "3")
-    assert (smoke.iterations, smoke.checkpoint_every, smoke.learning_rate) == (4, 2, 3)
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["--iterations", "0"], "--iterations: expected an integer above zero, received '0'"),
-        (["--learning-rate", "inf"], "--learning-rate: expected a number above zero, received 'inf'"),
-        (["--warmup", "2"], "--warmup: expected a number from 0 to 1, received '2'"),
-        (["--seed", "-1"], "--seed: expected an integer from 0"),
-        (["--time-limit", "soon"], "--time-limit: expected a number above zero, received 'soon'"),
-        (["--smoke", "--iterations", "5"], "--iterations: not allowed with --smoke, which sets it to 4"),
-        (["--steps-per-execution", "3"], "--iterations: expected a multiple of --steps-per-execution 3, received 100"),
-        (["--time-limit", "1", "--strategy", "multi-worker"], "--time-limit: expected one worker"),
-        (["--out", __file__], "--out: expected a folder, received the file"),
-        (["--strategy", "all"], "--strategy: invalid choice: 'all'"),
-    ],
-)
-def test_bad_arguments(capsys, arguments, message):
-    with pytest.raises(SystemExit) as stop:
-        parsed(*arguments)
-    assert stop.value.code == 2
-    assert message in capsys.readouterr().err
-
-
-def test_resume_needs_the_same_settings(tmp_path):
-    def begin(*arguments):
-        return harness.begin(parsed("--no-deterministic", "--out", str(tmp_path), *arguments))
-
-    assert begin().settings["iterations"] == 100
-    begin("--resume", "--time-limit", "3", "--baseline")
-    with pytest.raises(SystemExit, match=r"--resume: expected --batch-size 8, as in .*settings\.json\. Received: 4"):
-        begin("--resume", "--batch-size", "4")
-
-
-def test_learning_rates():
-    paper = harness.learning_rate(parsed("--recipe", "b", "--baseline-learning-rate", "0.04"))
-    assert [float(paper(step)) for step in (0, 49, 50, 199)] == pytest.approx([0.2, 0.2, 0.1, 0.025])
-    twin = harness.learning_rate(parsed("--recipe", "b", "--baseline-learning-rate", "0.04"), baseline=True)
-    assert float(twin(0)) == pytest.approx(0.04)
-    cosine = harness.learning_rate(parsed("--warmup", "0.2"))
-    expected = [0, 0.05, 0.1, 0.1 * (1 + math.cos(math.pi / 2)) / 2, 0]
-    assert [float(cosine(step)) for step in (0, 10, 20, 60, 100)] == pytest.approx(expected, abs=1e-7)
-    assert float(harness.learning_rate(parsed("--warmup", "0"))(0)) == pytest.approx(0.1)
-    assert harness.learning_rate(parsed("--schedule", "constant")) == 0.1
-
-
-def test_adam_is_that_of_the_paper():
-    model = training.Trainer(toy_experiment.build())
-    harness.compile_with(parsed(), common.squared_error)(model)
-    config = model.optimizer.get_config()
-    assert (config["epsilon"], config["beta_1"], config["beta_2"]) == (1e-8, 0.9, 0.999)
-    assert config["global_clipnorm"] is None
-    harness.compile_with(parsed("--clip-norm", "0.5"), common.squared_error)(model)
-    assert model.optimizer.get_config()["global_clipnorm"] == 0.5
-
-
-def test_networks_that_baseline_asks_for():
-    networks = {"dfn": 1, "baseline": 2}
-    assert list(harness.chosen_networks(parsed(), networks)) == ["dfn"]
-    assert list(harness.chosen_networks(parsed("--baseline"), networks)) == ["dfn", "baseline"]
-    assert list(harness.chosen_networks(parsed("--baseline", "only"), networks)) == ["baseline"]
-
-
-# Errors
-
-
-def test_clipped_bce():
-    generator = np.random.default_rng(0)
-    targets, predictions = generator.random((2, 5, 4, 4, 1)).astype(np.float32)
-    expected = -(targets * np.log(predictions) + (1 - targets) * np.log(1 - predictions))
-    np.testing.assert_allclose(common.clipped_bce(targets, predictions), expected[..., 0], rtol=2e-5)
-    epsilon = np.finfo(np.float32).eps
-    outside = np.array([[-3.0], [0.0], [1.0], [4.0]], np.float32)
-    np.testing.assert_allclose(common.clipped_bce(np.ones((4, 1)), outside)[:2], -np.log(epsilon), rtol=1e-6)
-    np.testing.assert_allclose(common.clipped_bce(np.zeros((4, 1)), outside)[2:], -np.log(epsilon), rtol=1e-6)
-    assert common.clipped_bce(np.ones((4, 1), np.float16), outside.astype(np.float16)).dtype == tf.float32
-
-
-def test_errors_per_image():
-    generator = np.random.default_rng(0)
-    batches = [tuple(generator.random((2, count, 3, 6, 5, 1))) for count in (4, 3)]
-    predictors = {"zero": np.zeros_like, "last": lambda inputs: inputs[:, -1:]}
-    figures = common.errors_per_image(common.squared_error, predictors, batches)
-    inputs, targets = (np.concatenate(parts) for parts in zip(*batches))
-    expected = 4096 * np.mean((targets - inputs[:, -1:]) ** 2, axis=(0, 2, 3, 4))
-    assert figures["last"]["per_frame"] == pytest.approx(expected, rel=1e-5)
-    assert figures["last"]["mean"] == pytest.approx(expected.mean(), rel=1e-5)
-    assert figures["zero"]["mean"] == pytest.approx(4096 * np.mean(targets**2), rel=1e-5)
-    assert figures["zero"]["images"] == 21
-
-    still = common.errors_per_image(common.squared_error, {"zero": np.zeros_like}, [(inputs[:, 0], targets[:, 0])])
-    assert still["zero"]["per_frame"] == pytest.approx([4096 * np.mean(targets[:, 0] ** 2)], rel=1e-5)
