@@ -1,6 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The networks of the papers, as functions that return Keras models."""
 
+from keras_dynfilter.models.ddf_replace import Replacements, replace_convolutions
+from keras_dynfilter.models.ddf_resnet import (
+    ddf_convolution,
+    ddf_resnet18,
+    ddf_resnet18_baseline,
+    ddf_resnet50,
+    ddf_resnet50_baseline,
+    ddf_resnet101,
+    ddf_resnet101_baseline,
+    ddf_resnet152,
+    ddf_resnet152_baseline,
+)
 from keras_dynfilter.models.dfn_steerable import dfn_steerable, dfn_steerable_baseline
 from keras_dynfilter.models.dfn_stereo import dfn_stereo, dfn_stereo_baseline
 from keras_dynfilter.models.dfn_video import (
@@ -11,11 +23,24 @@ from keras_dynfilter.models.dfn_video import (
 )
 from keras_dynfilter.models.filter_network import FilterNetwork
 from keras_dynfilter.models.filters import generated_filters
+from keras_dynfilter.models.flops import count_flops
 from keras_dynfilter.models.frame_predictor import FramePredictor
+from keras_dynfilter.models.resnet import resnet
 
 __all__ = [
     "FilterNetwork",
     "FramePredictor",
+    "Replacements",
+    "count_flops",
+    "ddf_convolution",
+    "ddf_resnet18",
+    "ddf_resnet18_baseline",
+    "ddf_resnet50",
+    "ddf_resnet50_baseline",
+    "ddf_resnet101",
+    "ddf_resnet101_baseline",
+    "ddf_resnet152",
+    "ddf_resnet152_baseline",
     "dfn_highway",
     "dfn_highway_baseline",
     "dfn_moving_mnist",
@@ -25,4 +50,6 @@ __all__ = [
     "dfn_stereo",
     "dfn_stereo_baseline",
     "generated_filters",
+    "replace_convolutions",
+    "resnet",
 ]
