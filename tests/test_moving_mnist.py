@@ -27,6 +27,9 @@ def digits(monkeypatch):
     monkeypatch.setattr(data, "load_digits", lambda split, *_: DIGITS[:20] if split == "train" else DIGITS[20:])
 
 
+TEN = ["--input-frames", "10", "--output-frames", "10"]
+
+
 def run(out, *arguments):
     assert moving_mnist.main([*TINY, "--out", str(out), *arguments]) == 0
     return json.loads((out / "results.json").read_text())
@@ -50,7 +53,7 @@ def test_filters_reach_as_far_as_digits_fly(size, expected):
 
 
 def test_curriculum():
-    args = moving_mnist.parse(["--iterations", "1000", "--curriculum", "0.6", "--stages", "3:1", "4:2", "10:5"])
+    args = moving_mnist.parse([*TEN, "--iterations", "1000", "--curriculum", "0.6", "--stages", "3:1", "4:2", "10:5"])
     plan, given = moving_mnist.stages(args, 50)
     assert plan == [(0, {"steps": 1}), (200, {"steps": 2}), (400, {"steps": 5}), (600, {"steps": 10})]
     assert given == {1: 3, 2: 4, 5: 10, 10: 10}
@@ -73,7 +76,7 @@ def test_shrink_averages_areas():
 
 
 def test_generated_test_sequences():
-    args = moving_mnist.parse(["--size", "32", "--test-sequences", "70"])
+    args = moving_mnist.parse([*TEN, "--size", "32", "--test-sequences", "70"])
     sequences = moving_mnist.Sequences(args, moving_mnist.shrink(DIGITS, 32), 70)
     for _ in range(2):
         batches = list(sequences)
@@ -88,7 +91,7 @@ def test_stored_test_sequences(tmp_path):
     path.parent.mkdir()
     stored = np.random.default_rng(0).integers(0, 256, (60, 20, 64, 64), np.uint8)
     np.savez(path, sequences=stored)
-    arguments = ["--data-dir", str(tmp_path)]
+    arguments = [*TEN, "--data-dir", str(tmp_path)]
     full = moving_mnist.test_sets(moving_mnist.parse([*arguments, "--size", "64"]), DIGITS)
     assert list(full) == ["file"]
     inputs, targets = (np.concatenate(parts) for parts in zip(*full["file"]))
