@@ -42,12 +42,12 @@ def images_for(model, batch=2):
     "network, arguments, parameters",
     [
         (models.ddf_resnet50, dict(squeeze_ratio=0.2), 16_843_748),
-        (models.ddf_resnet50, dict(squeeze_ratio=0.3), 18_091_484),
-        (models.ddf_resnet50, dict(squeeze_ratio=0.4, combine="add"), 19_352_663),
+        pytest.param(models.ddf_resnet50, dict(squeeze_ratio=0.3), 18_091_484, marks=pytest.mark.slow),
+        pytest.param(models.ddf_resnet50, dict(squeeze_ratio=0.4, combine="add"), 19_352_663, marks=pytest.mark.slow),
         (models.ddf_resnet18, dict(), 4_272_406),
-        (models.ddf_resnet18, dict(squeeze_ratio=0.5), 7_691_032),
-        (models.ddf_resnet18_baseline, dict(), 11_689_512),
-        (models.ddf_resnet50_baseline, dict(), 25_557_032),
+        pytest.param(models.ddf_resnet18, dict(squeeze_ratio=0.5), 7_691_032, marks=pytest.mark.slow),
+        pytest.param(models.ddf_resnet18_baseline, dict(), 11_689_512, marks=pytest.mark.slow),
+        pytest.param(models.ddf_resnet50_baseline, dict(), 25_557_032, marks=pytest.mark.slow),
         pytest.param(models.ddf_resnet101, dict(), 28_146_912, marks=pytest.mark.slow),
         pytest.param(models.ddf_resnet152, dict(), 37_462_900, marks=pytest.mark.slow),
         pytest.param(models.ddf_resnet101_baseline, dict(), 44_549_160, marks=pytest.mark.slow),
@@ -77,6 +77,7 @@ def test_structure():
     assert sizes == [(16, 16, 256), (8, 8, 512), (4, 4, 1024), (2, 2, 2048)]
 
 
+@pytest.mark.slow
 def test_blocks_of_resnet18():
     model = models.ddf_resnet18((64, 64, 3))
     windows = [layer for layer in model.layers if isinstance(layer, DDF2D)]
@@ -150,6 +151,7 @@ def test_a_block_starts_as_its_shortcut():
     np.testing.assert_array_equal(model(images), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "output_stride, size, strides, dilations",
     [
@@ -171,6 +173,7 @@ def test_output_stride(output_stride, size, strides, dilations, ddf):
     assert [layer.dilation_rate[0] for layer in windows] == dilations
 
 
+@pytest.mark.slow
 def test_tops():
     assert tuple(small(include_top=False).output_shape) == (None, 5, 5, 64)
     assert tuple(small(include_top=False, input_shape=(None, None, 1)).output_shape) == (None, None, None, 64)
@@ -194,6 +197,7 @@ VARIANTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", VARIANTS.values(), ids=VARIANTS)
 def test_arguments_reach_the_layers(arguments):
     model = models.ddf_resnet18((8, 8, 3), 3, 0.5, width=8, stem="cifar", include_top=False, **arguments)
@@ -260,6 +264,7 @@ def test_errors(arguments, message):
         small(**arguments)
 
 
+@pytest.mark.slow
 def test_docstring_example():
     module = importlib.import_module(models.ddf_resnet50.__module__)
     assert doctest.testmod(module, extraglobs=dict(math=math), raise_on_error=True).attempted == 2

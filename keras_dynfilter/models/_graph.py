@@ -67,17 +67,18 @@ def graph(model):
         raise ValueError(error)
 
     names = {layer["name"] for layer in config["layers"]}
-    calls = [
-        Call(layer["name"], number, tuple(_tensors(node, names)))
+    nodes = [
+        (layer["name"], number, list(_tensors(node, names)))
         for layer in config["layers"]
         for number, node in enumerate(layer["inbound_nodes"])
     ]
     inputs, outputs = (list(_tensors(config[key], names)) for key in ("input_layers", "output_layers"))
-    calls = _renumbered(calls, outputs)
-    by_tensor = {(call.layer, call.number): call for call in calls}
-    sources = {key: [(each.layer, each.call) for each in call.sources] for key, call in by_tensor.items()}
+    first_source, first_output = _first_calls(model, [*outputs, *itertools.chain(*(each[2] for each in nodes))])
+    outputs = _renumbered(outputs, first_output)
+    calls = {(name, number): Call(name, number, _renumbered(given, first_source)) for name, number, given in nodes}
+    sources = {key: [(each.layer, each.call) for each in call.sources] for key, call in calls.items()}
     order = graphlib.TopologicalSorter(sources).static_order()
-    return Graph(tuple(inputs), tuple(by_tensor[key] for key in order if key in by_tensor), tuple(outputs))
+    return Graph(tuple(inputs), tuple(calls[key] for key in order if key in calls), outputs)
 
 
 def _tensors(data, names):
@@ -93,9 +94,20 @@ def _tensors(data, names):
         yield from _tensors(each, names)
 
 
-def _renumbered(calls, outputs):
-    """`calls` with the numbers that tensors refer to: those of an inner model may start at 1."""
-    first = {}
-    for tensor in [*outputs, *(source for call in calls for source in call.sources)]:
-        first[tensor.layer] = min(tensor.call, first.get(tensor.layer, tensor.call))
-    return [dataclasses.replace(call, number=call.number + first[call.layer]) for call in calls]
+def _first_calls(model, tensors):
+    """By layer, where the numbers of its calls start in sources and in outputs: for inner models it can be 1.
+
+    That is a leftover of the node that a functional model once began with. Keras 2 has it in both places, Keras 3 in
+    the outputs alone.
+    """
+    if keras.__version__.startswith("2."):
+        first = {}
+        for tensor in tensors:  # which between them mention every call
+            first[tensor.layer] = min(tensor.call, first.get(tensor.layer, tensor.call))
+        return first, first
+    inner = [layer for layer in model.layers if any(kind.__name__ == "Functional" for kind in type(layer).__mro__)]
+    return {}, {layer.name: 1 for layer in inner}
+
+
+def _renumbered(tensors, first):
+    return tuple(dataclasses.replace(each, call=each.call - first.get(each.layer, 0)) for each in tensors)
