@@ -11,9 +11,8 @@ import pytest
 import tensorflow as tf
 
 from keras_dynfilter import models
-from keras_dynfilter.layers import DDF2D
+from keras_dynfilter.layers import DDF2D, BiasedDDF2D
 from keras_dynfilter.models import replace_convolutions
-from keras_dynfilter.models.ddf_replace import BiasedDDF2D
 
 pytestmark = pytest.mark.legacy
 layers = keras.layers
@@ -147,6 +146,17 @@ def test_shared_padding():
     assert report.kept == {"a": elsewhere, "b": "it was not selected"}
 
 
+def test_a_convolution_that_is_kept_keeps_its_padding_for_others():
+    inputs = keras.Input((8, 8, 4))
+    pad = layers.ZeroPadding2D(1, name="pad")(inputs)
+    twice = layers.Conv2D(4, 3, name="twice")  # on padded and on other images
+    ends = [layers.Conv2D(4, 3, name="first")(pad), twice(pad), twice(inputs)]
+    same = layers.Conv2D(4, 3, padding="same", name="same")(inputs)
+    report = replace_convolutions(keras.Model(inputs, [*ends, same]))[1]
+    assert report.replaced == ("same",)
+    assert report.kept == {"first": "its padding layer 'pad' is used elsewhere", "twice": VALID}
+
+
 def test_kinds_that_are_kept():
     class Own(layers.Conv2D):
         pass
@@ -236,8 +246,8 @@ def test_frozen_and_typed_layers():
     assert layer(normal(1, 4, 4, 4)).dtype == "float16"
 
 
-def test_again(tmp_path):
-    """What was replaced stays, and the result can be saved."""
+def test_again(tmp_path, python):
+    """What was replaced stays, and the result can be saved, and loaded where only the package is imported."""
     model = model_of(layers.Conv2D(4, 3, padding="same", name="a"), layers.Conv2D(4, 3, padding="same", name="b"))
     first, report = replace_convolutions(model, lambda layer: layer.name == "a")
     assert report.kept == {"b": "it was not selected"}
@@ -247,6 +257,9 @@ def test_again(tmp_path):
     images = normal(2, 9, 10, 4)
     second.save(tmp_path / "model.keras")
     np.testing.assert_allclose(keras.models.load_model(tmp_path / "model.keras")(images), second(images), atol=1e-5)
+    loads = f"import keras, keras_dynfilter; keras.models.load_model({str(tmp_path / 'model.keras')!r})"
+    done = python("-c", loads)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_biased_layer(data_format):
