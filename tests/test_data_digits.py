@@ -92,12 +92,12 @@ def test_digits_of_keras(source, keras_download, capsys):
 
 
 def test_digits_without_network(keras_download, monkeypatch, capsys):
-    keras_download["error"] = OSError("no route to host")
+    keras_download["error"] = Exception("URL fetch failure: no route to host")  # as plain as Keras raises it
     monkeypatch.setattr(digits, "_rendered", lambda split: f"rendered {split}")
     assert data.load_digits("test") == "rendered test"
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1 and "no route to host" in printed and "drawn with fonts" in printed
-    with pytest.raises(OSError, match="no route to host"):
+    with pytest.raises(OSError, match=r"neither here nor to be downloaded .*no route to host"):
         data.load_digits(source="mnist")
     assert data.load_digits(source="rendered") == "rendered train"
 
@@ -111,7 +111,7 @@ def test_downloads_do_not_wait_for_ever(monkeypatch):
 
     monkeypatch.setattr(keras.datasets.mnist, "load_data", load_data)
     before = socket.getdefaulttimeout()
-    with pytest.raises(TimeoutError):
+    with pytest.raises(OSError, match="timed out"):
         data.load_digits(source="mnist")
     assert timeouts == [digits.PATIENCE] and socket.getdefaulttimeout() == before
 

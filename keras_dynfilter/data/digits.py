@@ -30,7 +30,7 @@ def load_digits(split="train", data_dir=None, source="auto"):
 
     Raises:
         ValueError: `split` or `source` is none of the above, or a file does not hold MNIST.
-        Exception: `source` is `"mnist"` and Keras cannot download it.
+        OSError: `source` is `"mnist"` and Keras cannot download it.
     """
     choice(split, "split", SPLITS)
     choice(source, "source", SOURCES)
@@ -43,8 +43,8 @@ def load_digits(split="train", data_dir=None, source="auto"):
         return _from_keras(split)
     try:
         return _from_keras(split)
-    except Exception as error:  # no network has as many faces as there are networks
-        print(f"MNIST is neither here nor to be downloaded ({error}): digits are drawn with fonts instead.", flush=True)
+    except OSError as error:
+        print(f"{error} Digits are drawn with fonts instead.", flush=True)
         return _rendered(split)
 
 
@@ -67,8 +67,11 @@ def _read(path, split):
 
 
 def _from_keras(split):
-    with _timeout(PATIENCE):
-        (train, _), (test, _) = keras.datasets.mnist.load_data()
+    try:
+        with _timeout(PATIENCE):
+            (train, _), (test, _) = keras.datasets.mnist.load_data()
+    except Exception as error:  # Keras raises a plain one where a download fails
+        raise OSError(f"MNIST is neither here nor to be downloaded ({error}).") from error
     return train if split == "train" else test
 
 
