@@ -339,6 +339,8 @@ def test_errors_of_calls():
         model(frames[:, :1])
     with pytest.raises(ValueError, match=r"generates filters.*dfn_highway_baseline"):
         baseline(frames, return_filters=True)
+    with pytest.raises(ValueError, match=r"no further arguments for dfn_stereo.* Received: steps"):
+        models.generated_filters(small(models.dfn_stereo), frames[:, 0], steps=3)
     for network in (baseline, small(models.dfn_stereo_baseline), keras.Sequential()):
         with pytest.raises(ValueError, match=r"filters|built"):
             models.generated_filters(network, frames)

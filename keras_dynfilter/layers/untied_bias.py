@@ -34,7 +34,7 @@ class UntiedBias(keras.layers.Layer):
 
     Reference:
         [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016): the networks of
-        sections 4.3 and 4.4.
+        sections 4.2 (highway driving) and 4.3 (stereo).
     """
 
     def __init__(self, bias_initializer="zeros", bias_regularizer=None, bias_constraint=None, **kwargs):

@@ -25,12 +25,15 @@ def generated_filters(model, inputs, **arguments):
         row by row.
 
     Raises:
-        ValueError: The model generates no filters.
+        ValueError: The model generates no filters, or is no `FramePredictor` and there are further arguments.
     """
     if not isinstance(model, keras.Model) or not model.built:
         raise ValueError(f"Expected `model` to be a built keras.Model. Received: model={model!r}")
     if isinstance(model, FramePredictor):
         return model(inputs, return_filters=True, **arguments)["filters"].numpy()
+    if arguments:
+        expected = f"Expected no further arguments for {model.name}, which is no FramePredictor"
+        raise ValueError(f"{expected}. Received: {', '.join(arguments)}")
     by_angle = any(layer.name == "angles" for layer in model.layers)
     sources = model.get_layer("angles").output if by_angle else model.inputs[0]
     generator = keras.Model(sources, model.get_layer("filters").output)
