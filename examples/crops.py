@@ -14,7 +14,14 @@ def spread(last, count):
 
 
 def places(height, width, size):
-    """Corners (row, column) of crops that cover an image with as little overlap as they can."""
+    """Corners (row, column) of crops that cover an image with as little overlap as they can.
+
+    Raises:
+        ValueError: The image is smaller than a crop.
+    """
+    if min(height, width) < size:
+        expected = f"Expected images that crops of {size} x {size} fit into"
+        raise ValueError(f"{expected}. Received: {height} rows and {width} columns to crop from")
     rows, columns = (spread(extent - size, -(-extent // size)) for extent in (height, width))
     return [(row, column) for row in rows for column in columns]
 
@@ -78,4 +85,4 @@ def print_errors(test, training, paper):
                     notes.append(f"{training[name]['parameters']:,} parameters")
                 if group == "all" and name in paper:
                     notes.append(f"paper, on its own data: {paper[name]}")
-                print(f"    {name:<14} {figure['mean']:8.2f}   {'; '.join(notes)}")
+                print(f"    {name:<16} {figure['mean']:8.2f}   {'; '.join(notes)}")

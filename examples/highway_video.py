@@ -9,10 +9,9 @@ The network generates a filter of 11 x 11 for every pixel, and a bias, and filte
 both. Clips are found in the data folder; where there are none, and with `--synthetic`, textured layers that move take
 their place. Their true motion is known: the flow that can be read off the filters is measured against it, in pixels.
 
-Frames are made so small that the motion from one to the next fits the filters, which reach 5 pixels. Block matching
-says: clips of 25 and 30 frames a second at 96 rows move by 5 pixels or less in 96 to 99 % of the blocks that can be
-matched. Those of 10 frames a second (KITTI, Karlsruhe) are made as small as crops of 64 rows allow: 81 to 84 %, and
-70 to 72 % at 96 rows.
+Frames are made so small that most of the motion from one to the next fits the filters, which reach 5 pixels: those of
+clips of 25 and 30 frames a second have 96 rows. Where there are only 10 frames a second (KITTI, Karlsruhe), they are
+made as small as crops of 64 rows allow. Where the data come from, and how to use other ones: docs/data.md.
 
 `--pyramid` trains a network with a coarse and a fine filter beside it, for motions beyond the window, as in
 `--synthetic --max-motion 8`. `--tied` is the fully convolutional variant, which also continues whole frames.
@@ -31,6 +30,7 @@ import numpy as np
 
 import common
 import crops
+import exports
 import harness
 from keras_dynfilter import data, models, visualize
 from pyramid import pyramid
@@ -55,7 +55,6 @@ SMOKE = {
     "synthetic_sequences": 8,
     "test_sequences": 8,
 }
-EXPORTS = {"saved_model": "saved_model", "onnx": "highway_video.onnx"}
 PAPER = {"dfn": 13.54, "baseline": 15.97}
 ROWS = {"highway_video": 96, "stereo/kitti_seq1/left": 64, "stereo/karlsruhe_drive0023/left": 64}
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
@@ -90,7 +89,7 @@ def parse(arguments=None):
     add("--output-frames", type=common.positive_int, default=3, help="frames to predict")
     add("--tied", action="store_true", help="no bias of its own at every position: frames may be of any size")
     add("--pyramid", action="store_true", help="train a network with a coarse and a fine filter too")
-    harness.add_options(parser, "outputs/highway_video", EXPORTS)
+    harness.add_options(parser, "outputs/highway_video", exports.KINDS)
     harness.add_training_options(parser)
     args = harness.parse(parser, arguments, SMOKE, RECIPES)
     if args.video and args.synthetic:
@@ -101,6 +100,10 @@ def parse(arguments=None):
         parser.error(f"argument --kernel-size: expected an odd number, received {args.kernel_size}")
     if args.size % 4 or args.size < 16:
         parser.error(f"argument --size: expected a multiple of 4 of at least 16, received {args.size}")
+    if args.video and args.rows < args.size:
+        parser.error(f"argument --rows: expected --size {args.size} at least, received {args.rows}")
+    if args.pyramid and args.baseline == "only":
+        parser.error("argument --pyramid: not allowed with --baseline only")
     return args
 
 
@@ -245,7 +248,8 @@ def main(arguments=None):
     frames, given = args.input_frames + args.output_frames, args.input_frames
     true_flow = None
     try:
-        visualize.new_figure(1, 1)  # without matplotlib, say so now and not after the training
+        visualize.new_figure(1, 1)  # what is not installed is missed now, and not after the training
+        exports.check_packages(args.export)
         clips = load_clips(args)
         learned, tested = in_time(clips, frames)
         tests = {name: segments(clip, frames, args.size) for name, clip in tested.items()}
@@ -292,9 +296,10 @@ def main(arguments=None):
         content["end_point_error"] = flow_errors(args, with_flow(networks))
     files = draw(args, networks, tests, true_flow)
     if args.tied and "dfn" in networks:
-        files.append(draw_whole(args, networks["dfn"], next(iter(tested.values()), next(iter(learned.values())))))
+        whole = next(iter(tested.values())) if clips else tests["synthetic"][0, ..., 0]
+        files.append(draw_whole(args, networks["dfn"], whole))
     harness.write_results(run, content)  # already: a failing export costs no figures
-    content["exports"] = harness.write_exports(run, next(iter(networks.values())), EXPORTS)
+    content["exports"] = exports.write(run, networks)
     path = harness.write_results(run, content)
     conclude(args, content, [*files, path.name, *(f"{name}.keras" for name in networks)])
     return 0
@@ -311,8 +316,7 @@ def conclude(args, content, files):
     for name, figures in content["training"].items():
         print(f"{name}: {figures['iterations']} iterations in {figures['training_seconds'] / 60:.1f} minutes")
     print(f"\nFiles in {args.out}: {', '.join(files)}")
-    for kind in args.export:
-        print(f"Export   {args.out / EXPORTS[kind]} ({kind}, validated)")
+    exports.print_paths(args, content["exports"])
     if not args.baseline:
         print("Next: compare it with the network that makes pixels: the same command with --resume --baseline")
 

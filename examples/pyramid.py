@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras_dynfilter.layers import DynamicLocalFilter2D
 from keras_dynfilter.models.filter_network import FilterNetwork, normalized_filters, scaled
 from keras_dynfilter.ops import local_filter2d
+from keras_dynfilter.ops.geometry import positive
 
 CHANNELS = dict(encoder=(32, 32, 64), state=64, low_decoder=(64,), high_decoder=(32, 64), hidden=128)
 
@@ -32,12 +33,15 @@ class PyramidPredictor(keras.Model):
 
     Call arguments:
         frames: `[batch, input_frames, height, width, 1]`, with sizes that are multiples of 4.
-        steps: Number of frames to predict; None: `output_frames`.
+        steps: Positive integer, the number of frames to predict; None: `output_frames`.
         return_flow: Whether to return the flow too.
 
     Returns:
         The predictions, `[batch, steps, height, width, 1]`; with `return_flow=True` a tuple of them and the flow
         (x, y) of every step in pixels, `[batch, steps, height, width, 2]`: where a pixel comes from in the last frame.
+
+    Raises:
+        ValueError: An argument is not as described.
     """
 
     def __init__(self, input_frames=3, output_frames=3, kernel_size=11, width=1.0, **kwargs):
@@ -53,6 +57,7 @@ class PyramidPredictor(keras.Model):
         self.fine_network = FilterNetwork(self.fine.filter_channels(), **channels, name="fine_network")
 
     def build(self, input_shape):
+        self._check(input_shape)
         batch, frames, height, width, _ = input_shape
         half = [None if size is None else size // 2 for size in (height, width)]
         for network, shape in (
@@ -64,8 +69,10 @@ class PyramidPredictor(keras.Model):
         keras.layers.Layer.build(self, input_shape)
 
     def call(self, frames, steps=None, return_flow=False, training=None):
+        self._check(frames.shape)
+        steps = self.config["output_frames"] if steps is None else positive(steps, "steps")
         queue, predictions, flows = tf.unstack(frames, axis=1), [], []
-        for _ in range(steps or self.config["output_frames"]):
+        for _ in range(steps):
             stacked = tf.concat(queue, axis=-1)
             coarse = self.enlarge(self.coarse_network(self.shrink(stacked)))
             moved = self.coarse([queue[-1], coarse])
@@ -86,6 +93,12 @@ class PyramidPredictor(keras.Model):
         axis = tf.range(size, dtype=fine.dtype) - size // 2
         offsets = tf.reshape(tf.stack(tf.meshgrid(axis, axis), axis=-1), [-1, 2])
         return fine @ offsets + local_filter2d(2.0 * (coarse @ offsets), fine, size)
+
+    def _check(self, shape):
+        shape, count = tuple(shape), self.config["input_frames"]
+        if len(shape) != 5 or shape[1] != count or any(size is not None and size % 4 for size in shape[2:4]):
+            expected = f"Expected `frames` to have shape (batch, {count}, height, width, 1), sizes in multiples of 4"
+            raise ValueError(f"{expected}. Received: frames.shape={shape}")
 
     def get_config(self):
         return {**keras.layers.Layer.get_config(self), **self.config}

@@ -112,6 +112,33 @@ def test_pyramid_is_saved_and_loaded(tmp_path):
     assert pyramid().count_params() < models.dfn_highway().count_params()
 
 
+@pytest.mark.parametrize("shape, steps", [((1, 3, 18, 16, 1), 1), ((1, 2, 16, 16, 1), 1), ((1, 3, 16, 16, 1), 0)])
+def test_pyramid_refuses(shape, steps):
+    message = "Expected `steps`.*0" if steps == 0 else r"\(batch, 3, height, width, 1\).* Received: frames\.shape=\(1, "
+    with pytest.raises(ValueError, match=message):
+        pyramid((16, 16, 1), kernel_size=3, width=0.05)(np.zeros(shape, np.float32), steps=steps)
+
+
+def test_pyramid_of_odd_sizes():
+    with pytest.raises(ValueError, match=r"sizes in multiples of 4. Received: frames\.shape=\(None, 3, 18, 16, 1\)"):
+        pyramid((18, 16, 1), kernel_size=3, width=0.05)
+
+
+def test_images_smaller_than_crops(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "load_video", lambda *_, **__: np.zeros((40, 18, 12), np.float32))
+    with pytest.raises(SystemExit, match=r"crops of 16 x 16 fit into. Received: 18 rows and 12 columns"):
+        highway_video.main([*TINY, "--video", "a", "--rows", "18", "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_whole_frames_of_synthetic_video_are_of_the_test(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(highway_video, "draw_whole", lambda args, network, clip: drawn.append(clip) or "whole.png")
+    run(tmp_path, "--synthetic", "--tied", "--no-flow-truth")
+    tested, _, _ = highway_video.synthetic(highway_video.parse(TINY), 1, highway_video.TEST_SEED, 16)
+    np.testing.assert_array_equal(drawn[0], tested[0, ..., 0])
+
+
 def test_run_on_synthetic_video(tmp_path):
     results = run(tmp_path, "--synthetic", "--pyramid", "--baseline", "--max-motion", "2")
     assert list(results["training"]) == ["dfn", "pyramid", "baseline"]
@@ -146,6 +173,8 @@ def test_run_on_clips_and_whole_frames(tmp_path, monkeypatch):
         (["--size", "30"], "--size: expected a multiple of 4 of at least 16, received 30"),
         (["--kernel-size", "10"], "--kernel-size: expected an odd number, received 10"),
         (["--input-frames", "1"], "--input-frames: expected 2 at least"),
+        (["--video", "a.mp4", "--rows", "60"], "--rows: expected --size 64 at least, received 60"),
+        (["--pyramid", "--baseline", "only"], "--pyramid: not allowed with --baseline only"),
         (["--synthetic", "--video", "a.mp4"], "--synthetic: not allowed with --video"),
         (["--smoke", "--size", "64"], "--size: not allowed with --smoke, which sets it to 32"),
     ],
@@ -164,9 +193,14 @@ def test_video_that_is_not_there(tmp_path):
 
 @pytest.mark.slow
 def test_smoke_run(python, tmp_path):
-    arguments = ["--smoke", "--synthetic", "--baseline", "--pyramid", "--export", "onnx", "--out", str(tmp_path)]
+    arguments = ["--smoke", "--synthetic", "--baseline", "--pyramid", "--out", str(tmp_path)]
+    arguments += ["--export", "onnx", "saved_model"]
     done = python("examples/highway_video.py", *arguments)
     assert done.returncode == 0, done.stderr[-4000:]
-    for text in ("no motion", "pyramid: 6 iterations", "highway_video.onnx (onnx, validated)"):
+    for text in ("no motion", "pyramid: 6 iterations", "pyramid.onnx (onnx, validated)"):
         assert text in done.stdout
-    assert json.loads((tmp_path / "results.json").read_text())["exports"]["onnx"]["validation"]["passed"]
+    reports = json.loads((tmp_path / "results.json").read_text())["exports"]
+    assert list(reports) == ["dfn", "pyramid", "baseline"]
+    for name, by_format in reports.items():
+        assert (tmp_path / f"{name}_saved_model" / "saved_model.pb").is_file()
+        assert all(by_format[kind]["validation"]["passed"] for kind in ("onnx", "saved_model"))
