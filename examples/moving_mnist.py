@@ -13,7 +13,10 @@ paper, 20,000 iterations at 64 x 64, which needs a GPU. An interrupted run goes 
 same bits.
 
 Errors are given as in the paper: binary cross-entropy in nats per frame, which is the mean per pixel times 64 x 64,
-whatever the size. Targets are grey, so a perfect prediction does not cost 0; what it costs is printed beside.
+whatever the size. Targets are grey, so a perfect prediction does not cost 0; what it costs is printed beside. With
+`--resume --test-frames 10:20`, a trained network is tested on other numbers of frames than it was trained on.
+
+Where the data come from, and how to use other ones: docs/data.md.
 
 Paper: https://arxiv.org/abs/1605.09673 (De Brabandere et al., 2016).
 """
@@ -24,8 +27,10 @@ import math
 import sys
 
 import numpy as np
+import tensorflow as tf
 
 import common
+import exports
 import harness
 from keras_dynfilter import data, models, visualize
 
@@ -68,8 +73,8 @@ SMOKE = {
     "stages": [(2, 1)],
     "test_sequences": 20,
 }
-EXPORTS = {"saved_model": "saved_model", "onnx": "moving_mnist.onnx"}
 FULL = 64  # size of the frames of the paper, with digits of 28 pixels that fly 3.6 pixels a frame
+PUBLISHED = "moving_mnist/mnist_test_seq.npy"
 FILE = "moving_mnist/generated_test_300.npz"
 TEST_SEED = 2**31  # no training can have it
 TEST_BATCH = 50
@@ -84,6 +89,17 @@ def stage(text):
     if min(inputs, outputs) < 1:
         raise argparse.ArgumentTypeError(f"expected numbers of frames as INPUT:OUTPUT, received {text!r}")
     return inputs, outputs
+
+
+def finite(text):
+    """Argument type: a finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a finite number, received {text!r}")
+    return value
 
 
 def parse(arguments=None):
@@ -106,21 +122,28 @@ def parse(arguments=None):
         help="frames given and predicted in the equal parts of the curriculum; fewer than --output-frames, or left out",
     )
     add("--digits", choices=("auto", "mnist", "rendered"), default="auto", help="MNIST, or drawn with fonts")
-    add("--data-dir", metavar="DIR", help=f"folder with mnist/mnist.npz and {FILE}; none is needed")
+    add("--data-dir", metavar="DIR", help=f"folder with mnist/mnist.npz and {PUBLISHED} or {FILE}; none is needed")
     add(
         "--test-sequences",
         type=common.positive_int,
         metavar="COUNT",
-        help="test on as many sequences of test digits; by default on the 300 of the data folder, or else on 300",
+        help="test on as many sequences of test digits; by default on those of the data folder, or else on 300",
     )
-    add("--baseline-bias", type=float, default=0.0, help="bias that the last layer of the twin starts with")
-    harness.add_options(parser, "outputs/moving_mnist", EXPORTS)
+    add(
+        "--test-frames",
+        type=stage,
+        metavar="INPUT:OUTPUT",
+        help="frames given and predicted in all tests; by default as in the training",
+    )
+    add("--baseline-bias", type=finite, default=0.0, help="bias that the last layer of the twin starts with")
+    harness.add_options(parser, "outputs/moving_mnist", exports.KINDS)
     harness.add_training_options(parser)
     args = harness.parse(parser, arguments, SMOKE, RECIPES)
     outputs = [count for _, count in args.stages]
     if sorted(set(outputs)) != outputs:
         parser.error(f"argument --stages: expected the numbers of predicted frames to grow, received {outputs}")
     args.stages = [frames for frames in args.stages if frames[1] < args.output_frames]
+    args.test_frames = args.test_frames or (args.input_frames, args.output_frames)
     return args
 
 
@@ -151,14 +174,14 @@ class Sequences:
     """Sequences of digits, `count` of them in batches `(inputs, targets)`, the same ones each time."""
 
     def __init__(self, args, digits, count, digits_per_sequence=2):
-        self.count, self.inputs = count, args.input_frames
+        self.count, self.inputs = count, args.test_frames[0]
         self.make = functools.partial(
             data.moving_digits,
             digits,
             TEST_BATCH,
             -(-count // TEST_BATCH),
             seed=TEST_SEED,
-            frames=args.input_frames + args.output_frames,
+            frames=sum(args.test_frames),
             digits_per_sequence=digits_per_sequence,
             size=args.size,
         )
@@ -170,19 +193,31 @@ class Sequences:
 
 
 class StoredSequences:
-    """The sequences of a file, shrunk if need be, in batches `(inputs, targets)`."""
+    """The sequences of a file, shrunk if need be, in batches `(inputs, targets)`.
+
+    Args:
+        args: The arguments of the run.
+        path: A `.npy` of `[frames, sequences, 64, 64]`, as the test set is published, or a `.npz` with `sequences`,
+            `[sequences, frames, 64, 64]`; uint8.
+
+    Raises:
+        ValueError: The file does not hold that, or too few frames.
+    """
 
     def __init__(self, args, path):
-        self.size, self.inputs, self.frames = args.size, args.input_frames, args.input_frames + args.output_frames
-        with np.load(path) as content:
-            self.sequences = content["sequences"]
-        if (
-            self.sequences.ndim != 4
-            or self.sequences.shape[1] < self.frames
-            or self.sequences.shape[2:] != (FULL, FULL)
-        ):
-            expected = f"Expected {path} to hold {self.frames} frames of 64 x 64 or more in each sequence"
-            raise ValueError(f"{expected}. Received: shape={self.sequences.shape}")
+        self.size, self.inputs, self.frames = args.size, args.test_frames[0], sum(args.test_frames)
+        expected = f"Expected {path} to hold sequences of {self.frames} frames of 64 x 64 or more, uint8"
+        try:
+            if path.suffix == ".npy":
+                self.sequences = np.load(path, mmap_mode="r").swapaxes(0, 1)
+            else:
+                with np.load(path) as content:
+                    self.sequences = content["sequences"]
+            shape, dtype = self.sequences.shape, self.sequences.dtype
+        except Exception as error:  # NumPy has many for files that are damaged, or none of its own
+            raise ValueError(f"{expected}. Received: {error}") from error
+        if len(shape) != 4 or not shape[0] or shape[1] < self.frames or shape[2:] != (FULL, FULL) or dtype != np.uint8:
+            raise ValueError(f"{expected}. Received: shape={shape}, dtype={dtype}")
 
     def __iter__(self):
         for first in range(0, len(self.sequences), TEST_BATCH):
@@ -193,7 +228,7 @@ class StoredSequences:
 def test_sets(args, digits):
     """Sequences to test on, by name. Those of the file come from larger frames if they are shrunk: their digits lie
     between pixels, which those of the training never do, and so the generated ones are the test then."""
-    path = data.find_data(FILE, args.data_dir)
+    path = data.find_data(PUBLISHED, args.data_dir) or data.find_data(FILE, args.data_dir)
     sets = {}
     if path is None or args.test_sequences or args.size != FULL:
         sets["generated"] = Sequences(args, digits, args.test_sequences or 300)
@@ -202,12 +237,18 @@ def test_sets(args, digits):
     return sets
 
 
-def evaluate(networks, batches):
-    """Errors in nats per frame, of networks and of what takes no learning, by name."""
+def predictor(network, steps):
+    """A function of given frames that returns `steps` predicted ones, as NumPy arrays."""
+    predict = tf.function(functools.partial(network, steps=steps))
+    return lambda inputs: predict(tf.constant(inputs)).numpy()
+
+
+def evaluate(predictors, batches):
+    """Errors in nats per frame, of functions of given frames and of what takes no learning, by name."""
     count = image = 0
     for _, targets in batches:
         count, image = count + len(targets), image + targets.mean(axis=1).sum(axis=0)
-    predictors = {name: network.predict_on_batch for name, network in networks.items()}
+    predictors = dict(predictors)
     predictors["mean image"] = lambda inputs: np.broadcast_to(image / count, (len(inputs), 1, *image.shape))
     predictors["last frame"] = lambda inputs: inputs[:, -1:]
     figures = common.errors_per_image(common.clipped_bce, predictors, batches)
@@ -220,8 +261,9 @@ def draw(networks, batches, others, args):
 
     def sequences(source, count):
         inputs, targets = next(iter(source))
-        shown = {name: network.predict_on_batch(inputs)[:count].clip(0, 1) for name, network in networks.items()}
         inputs, targets = inputs[:count], targets[:count]
+        steps = targets.shape[1]
+        shown = {name: network(inputs, steps=steps).numpy().clip(0, 1) for name, network in networks.items()}
         if len(shown) == 1:
             return dict(inputs=inputs, targets=targets, predictions=next(iter(shown.values())))
         return dict(inputs=inputs, targets=targets, predictions=shown["dfn"], baseline=shown["baseline"])
@@ -261,13 +303,14 @@ def main(arguments=None):
     """Returns the exit status."""
     args = parse(arguments)
     try:
-        visualize.new_figure(1, 1)  # without matplotlib, say so now and not after the training
+        visualize.new_figure(1, 1)  # what is not installed is missed now, and not after the training
+        exports.check_packages(args.export)
         digits = shrink(data.load_digits("train", args.data_dir, args.digits), args.size)
         test_digits = shrink(data.load_digits("test", args.data_dir, args.digits), args.size)
         tests = test_sets(args, test_digits)
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f"{error}")
-    run = harness.begin(args, free=["test_sequences"])
+    run = harness.begin(args, free=["test_sequences", "test_frames"])
 
     epoch = min(args.checkpoint_every, args.iterations)
     plan, given = stages(args, epoch)
@@ -287,16 +330,18 @@ def main(arguments=None):
     if not run.chief:
         return 0
     networks = {name: done.network for name, done in trained.items()}
+    predictors = {name: predictor(network, args.test_frames[1]) for name, network in networks.items()}
     others = {count: Sequences(args, test_digits, min(args.test_sequences or 300, 300), count) for count in (1, 3)}
     content = {
         "unit": "nats per frame: mean per pixel x 64 x 64",
         "training": {name: harness.training_figures(done) for name, done in trained.items()},
-        "test": {name: evaluate(networks, batches) for name, batches in tests.items()},
-        "out_of_domain": {str(count): evaluate(networks, batches) for count, batches in others.items()},
+        "test_frames": args.test_frames,
+        "test": {name: evaluate(predictors, batches) for name, batches in tests.items()},
+        "out_of_domain": {str(count): evaluate(predictors, batches) for count, batches in others.items()},
     }
     files = draw(networks, next(iter(tests.values())), others, args)
     harness.write_results(run, content)  # already: a failing export costs no figures
-    content["exports"] = harness.write_exports(run, next(iter(networks.values())), EXPORTS)
+    content["exports"] = exports.write(run, networks)
     path = harness.write_results(run, content)
     conclude(args, content, [*files, path.name, *(f"{name}.keras" for name in networks)])
     return 0
@@ -304,11 +349,12 @@ def main(arguments=None):
 
 def conclude(args, content, files):
     """Prints the errors, where the files are, and what to do next."""
-    print(f"\nBinary cross-entropy, {content['unit']}:")
+    given, predicted = args.test_frames
+    print(f"\nBinary cross-entropy of {predicted} predicted frames, {given} given, {content['unit']}:")
     groups = {f"test, {name}": errors for name, errors in content["test"].items()}
     groups.update({f"digits: {count}": errors for count, errors in content["out_of_domain"].items()})
     for group, errors in groups.items():
-        print(f"  {group} ({next(iter(errors.values()))['images'] // args.output_frames} sequences)")
+        print(f"  {group} ({next(iter(errors.values()))['images'] // predicted} sequences)")
         for name, error in errors.items():
             parameters = content["training"].get(name, {}).get("parameters")
             note = f"   {parameters:,} parameters" if parameters else ""
@@ -316,8 +362,7 @@ def conclude(args, content, files):
     for name, figures in content["training"].items():
         print(f"{name}: {figures['iterations']} iterations in {figures['training_seconds'] / 60:.1f} minutes")
     print(f"\nFiles in {args.out}: {', '.join(files)}")
-    for kind in args.export:
-        print(f"Export   {args.out / EXPORTS[kind]} ({kind}, validated)")
+    exports.print_paths(args, content["exports"])
     if not args.baseline:
         print("Next: compare it with the network that makes pixels: the same command with --resume --baseline")
 

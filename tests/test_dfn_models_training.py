@@ -43,7 +43,7 @@ def check_training(name, **options):
     return model
 
 
-@pytest.mark.parametrize("name", ["highway", "stereo"])
+@pytest.mark.parametrize("name", ["moving_mnist", "highway", "stereo"])
 def test_jit_compile(name, native_xla):
     with keras_dynfilter.implementation("native"):
         model = check_training(name, jit_compile=True)

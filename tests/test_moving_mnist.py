@@ -2,6 +2,7 @@
 """Moving MNIST as a user runs it: options, curriculum, test sequences, errors, the whole smoke run."""
 
 import json
+import sys
 
 import keras
 import moving_mnist
@@ -103,9 +104,40 @@ def test_stored_test_sequences(tmp_path):
     asked = moving_mnist.parse([*arguments, "--size", "64", "--test-sequences", "9"])
     assert {name: source.count for name, source in moving_mnist.test_sets(asked, DIGITS).items()} == {"generated": 9}
 
-    np.savez(path, sequences=stored[:, :12])
-    with pytest.raises(ValueError, match=r"generated_test_300\.npz to hold 20 frames .* Received: shape=\(60, 12, 64"):
-        moving_mnist.test_sets(moving_mnist.parse([*arguments, "--size", "64"]), DIGITS)
+
+@pytest.mark.parametrize(
+    "arrays, received",
+    [
+        ({"sequences": np.zeros((6, 12, 64, 64), np.uint8)}, r"shape=\(6, 12, 64, 64\), dtype=uint8"),
+        ({"sequences": np.zeros((0, 20, 64, 64), np.uint8)}, r"shape=\(0, 20, 64, 64\)"),
+        ({"sequences": np.zeros((1, 20, 64, 64), np.float32)}, "dtype=float32"),
+        ({"frames": np.zeros((6, 20, 64, 64), np.uint8)}, "sequences"),
+        (b"PK damaged", ""),
+        (b"", ""),
+    ],
+)
+def test_stored_files_that_are_none(tmp_path, arrays, received):
+    path = tmp_path / "test.npz"
+    path.write_bytes(arrays) if isinstance(arrays, bytes) else np.savez(path, **arrays)
+    args = moving_mnist.parse([*TEN, "--size", "64"])
+    with pytest.raises(ValueError, match=rf"test\.npz to hold sequences of 20 frames .* Received: .*{received}"):
+        moving_mnist.StoredSequences(args, path)
+    if isinstance(arrays, bytes):
+        path.rename(tmp_path / "test.npy")
+        with pytest.raises(ValueError, match=r"test\.npy to hold sequences of 20 frames"):
+            moving_mnist.StoredSequences(args, tmp_path / "test.npy")
+
+
+def test_published_test_sequences(tmp_path):
+    """They are stored frame by frame, and go before others."""
+    (tmp_path / "moving_mnist").mkdir()
+    stored = np.random.default_rng(0).integers(0, 256, (20, 3, 64, 64), np.uint8)
+    np.save(tmp_path / "moving_mnist" / "mnist_test_seq.npy", stored)
+    np.savez(tmp_path / moving_mnist.FILE, sequences=np.zeros((5, 20, 64, 64), np.uint8))
+    args = moving_mnist.parse(["--size", "64", "--test-frames", "4:3", "--data-dir", str(tmp_path)])
+    ((inputs, targets),) = moving_mnist.test_sets(args, DIGITS)["file"]
+    assert inputs.shape == (3, 4, 64, 64, 1) and targets.shape == (3, 3, 64, 64, 1)
+    np.testing.assert_allclose(targets[1, 2, ..., 0], stored[6, 1] / np.float32(255))
 
 
 def test_errors_of_what_takes_no_learning():
@@ -129,23 +161,13 @@ def test_errors_of_what_takes_no_learning():
     assert figures["perfect"]["images"] == 240 and len(figures["last frame"]["per_frame"]) == 4
 
 
-def test_stored_file_of_the_data_folder():
-    path = data.find_data(moving_mnist.FILE, find_folder())
-    args = moving_mnist.parse(["--size", "64", "--data-dir", str(find_folder())])
+def test_stored_file_of_the_data_folder(real_data):
+    path = real_data(moving_mnist.FILE)
+    args = moving_mnist.parse([*TEN, "--size", "64"])
     figures = moving_mnist.evaluate({}, moving_mnist.StoredSequences(args, path))
     assert figures["perfect"]["mean"] == pytest.approx(87.2, abs=0.1)
     assert figures["last frame"]["mean"] == pytest.approx(3353, abs=1)
     assert figures["mean image"]["mean"] == pytest.approx(687.3, abs=0.1)
-
-
-def find_folder():
-    import os
-    import pathlib
-
-    for place in (os.environ.get("KERAS_DYNFILTER_DATA"), pathlib.Path(__file__).parents[2] / "shared" / "data"):
-        if place and (pathlib.Path(place) / moving_mnist.FILE).is_file():
-            return pathlib.Path(place)
-    pytest.skip(f"no {moving_mnist.FILE} in $KERAS_DYNFILTER_DATA")
 
 
 def test_run_with_curriculum_baseline_and_resumption(tmp_path, digits, monkeypatch):
@@ -174,7 +196,7 @@ def test_run_with_curriculum_baseline_and_resumption(tmp_path, digits, monkeypat
     network = keras.models.load_model(tmp_path / "whole" / "dfn.keras")
     assert isinstance(network, models.FramePredictor) and network.output_frames == 2
     sequences = moving_mnist.Sequences(moving_mnist.parse(TINY), moving_mnist.shrink(DIGITS[20:], 16), 4)
-    error = moving_mnist.evaluate({"dfn": network}, sequences)["dfn"]["mean"]
+    error = moving_mnist.evaluate({"dfn": network.predict_on_batch}, sequences)["dfn"]["mean"]
     assert whole["test"]["generated"]["dfn"]["mean"] == pytest.approx(error, rel=1e-5)
 
     class Stop(keras.callbacks.Callback):
@@ -196,6 +218,31 @@ def test_run_with_curriculum_baseline_and_resumption(tmp_path, digits, monkeypat
         assert all(value.tobytes() == other.tobytes() for value, other in zip(arrays, expected, strict=True))
 
 
+def test_other_frames_to_test_on(tmp_path, digits, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(moving_mnist, "draw", lambda *_: [])
+        trained = run(tmp_path, "--iterations", "2")
+    assert trained["test_frames"] == [3, 2]
+    tested = run(tmp_path, "--iterations", "2", "--resume", "--test-frames", "2:4")
+    assert tested["test_frames"] == [2, 4] and tested["settings"] == trained["settings"]
+    figures = tested["test"]["generated"]["dfn"]
+    assert figures["images"] == 4 * 4 and len(figures["per_frame"]) == 4
+    assert len(tested["out_of_domain"]["1"]["dfn"]["per_frame"]) == 4
+
+    network = keras.models.load_model(tmp_path / "dfn.keras")
+    args = moving_mnist.parse([*TINY, "--test-frames", "2:4"])
+    inputs, targets = next(iter(moving_mnist.Sequences(args, moving_mnist.shrink(DIGITS[20:], 16), 4)))
+    expected = 4096 * np.mean(moving_mnist.common.clipped_bce(targets, network(inputs, steps=4)))
+    assert figures["mean"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_missing_packages_are_missed_before_the_training(tmp_path, monkeypatch, digits):
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    with pytest.raises(SystemExit, match="Export to onnx needs tf2onnx"):
+        moving_mnist.main([*TINY, "--export", "onnx", "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -206,6 +253,8 @@ def test_run_with_curriculum_baseline_and_resumption(tmp_path, digits, monkeypat
         (["--stages", "3"], "--stages: expected numbers of frames as INPUT:OUTPUT, received '3'"),
         (["--stages", "3:0"], "--stages: expected numbers of frames as INPUT:OUTPUT, received '3:0'"),
         (["--stages", "3:2", "3:1"], "--stages: expected the numbers of predicted frames to grow, received [2, 1]"),
+        (["--test-frames", "10"], "--test-frames: expected numbers of frames as INPUT:OUTPUT, received '10'"),
+        (["--baseline-bias", "nan"], "--baseline-bias: expected a finite number, received 'nan'"),
         (["--smoke", "--size", "64"], "--size: not allowed with --smoke, which sets it to 16"),
     ],
 )
@@ -226,10 +275,13 @@ def test_smoke_run(python, tmp_path):
     arguments = ["--smoke", "--baseline", "--digits", "rendered", "--export", "onnx", "--out", str(tmp_path)]
     done = python("examples/moving_mnist.py", *arguments)
     assert done.returncode == 0, done.stderr[-4000:]
-    for text in ("perfect", "baseline: 12 iterations", "moving_mnist.onnx (onnx, validated)"):
+    for text in ("perfect", "baseline: 12 iterations", "dfn.onnx (onnx, validated)", "baseline.onnx (onnx, validated)"):
         assert text in done.stdout
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["command"].startswith("python examples/moving_mnist.py --smoke")
-    assert results["exports"]["onnx"]["validation"]["passed"]
-    errors = results["test"]["generated"]
-    assert errors["perfect"]["mean"] < min(errors["dfn"]["mean"], errors["baseline"]["mean"])
+    assert list(results["exports"]) == ["dfn", "baseline"]
+    for name, reports in results["exports"].items():
+        assert reports["onnx"]["validation"]["passed"] and (tmp_path / f"{name}.onnx").is_file()
+    for name in ("dfn", "baseline"):
+        losses = [entry["loss"] for entry in results["training"][name]["history"]]
+        assert np.all(np.isfinite(losses)) and losses[-1] < losses[0]
