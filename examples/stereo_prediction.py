@@ -11,13 +11,13 @@ trains and the other tests (`--test-sequence`). Where there are no pairs, and wi
 their place. Their true disparity is known, and what the filters say is measured against it.
 
 A filter reaches 6 pixels to both sides, so the right crop is taken 6 pixels to the left of the left one: disparities
-from 0 to 12 pixels fit. Block matching says that at 64 rows, the fewest that crops of 64 x 64 allow, 95 % of the
-disparities are below 9 pixels (KITTI) and 13 (Karlsruhe). Training images are also used at 72 rows, so that the
-horizon is not always in the same row of a crop, and mirrored, which makes the right view the left one.
+from 0 to 12 pixels fit. Images are made so small that most disparities do: 64 rows are the fewest that crops of 64 x 64
+allow. Training images are also used at 72 rows, so that the horizon is not always in the same row of a crop, and
+mirrored, which makes the right view the left one. Where the data come from, and how to use other ones: docs/data.md.
 
 Errors are squared errors as in the paper: the mean per pixel x 64 x 64. What needs no network stands beside: the left
-crop itself, the one shift of all pixels that is best for the training images, and that which is best for each test
-image, found with the help of its right view.
+crop itself, and the one shift of all pixels that is best for the training images, at the size of the test images. The
+shifts that are best for the test images, for all of them and for each, are found with the help of their right views.
 
 Paper: https://arxiv.org/abs/1605.09673 (De Brabandere et al., 2016).
 """
@@ -30,6 +30,7 @@ import numpy as np
 
 import common
 import crops
+import exports
 import harness
 from keras_dynfilter import data, models, visualize
 from keras_dynfilter.data.photographs import read_grey, resized
@@ -55,7 +56,6 @@ SMOKE = {
     "synthetic_pairs": 8,
     "test_pairs": 8,
 }
-EXPORTS = {"saved_model": "saved_model", "onnx": "stereo_prediction.onnx"}
 # The released code of the paper reaches 1.35, not the 0.52 that is printed.
 PAPER = {"dfn": "0.52 (its released code 1.35)", "baseline": "1.68 (1.70)"}
 SEQUENCES = ("kitti_seq1", "karlsruhe_drive0023")
@@ -91,7 +91,7 @@ def parse(arguments=None):
     add("--width", type=common.positive_float, default=1.0, help="factor of the channel counts of the network")
     add("--reach", type=common.positive_int, default=6, help="pixels to each side of a filter; half the disparities")
     add("--tied", action="store_true", help="no bias of its own at every position: images may be of any size")
-    harness.add_options(parser, "outputs/stereo_prediction", EXPORTS)
+    harness.add_options(parser, "outputs/stereo_prediction", exports.KINDS)
     harness.add_training_options(parser)
     args = harness.parse(parser, arguments, SMOKE, RECIPES)
     if args.stereo and (args.synthetic or len(args.stereo) < 2):
@@ -104,7 +104,8 @@ def parse(arguments=None):
 
 
 def load_sequences(args):
-    """Pairs to train on, a list of `(left, right)`, and the name of and pairs to test on; None where there are none."""
+    """Pairs to train on, a list of `(left, right)`; those of them that are as large as the test images; the name of the
+    pairs to test on, and these. None where there are none."""
     if args.stereo:
         *learned, tested = args.stereo
         name = tested
@@ -115,8 +116,9 @@ def load_sequences(args):
         name = args.test_sequence
         tested = found.pop(name)
         learned = found.values()
-    pairs = [data.load_stereo(folder, rows) for folder in learned for rows in args.training_rows]
-    return pairs, name, data.load_stereo(tested, args.rows)
+    load = functools.cache(data.load_stereo)
+    pairs = [load(folder, rows) for folder in learned for rows in args.training_rows]
+    return pairs, [load(folder, args.rows) for folder in learned], name, load(tested, args.rows)
 
 
 def synthetic(args, count, seed, size):
@@ -213,7 +215,7 @@ def disparity_errors(found, truth, known, reach):
     }
 
 
-def measured(args, network):
+def measured(args, network, teddy):
     """Disparities of the filters against the truth, on synthetic pairs and on a pair of Middlebury; by data set."""
     figures = {}
     if args.flow_truth:
@@ -221,7 +223,6 @@ def measured(args, network):
         left, _ = cut(*pair, args.size, args.reach)
         found = filter_offsets(network, left, args.reach) + args.reach
         figures["synthetic"] = disparity_errors(found, truth, known, args.reach)
-    teddy = load_teddy(args)
     if teddy is not None:
         left, _, truth = teddy
         truth = truth[:, : -args.reach]
@@ -230,7 +231,7 @@ def measured(args, network):
     return figures
 
 
-def draw(args, networks, test, images):
+def draw(args, networks, test, images, teddy):
     """Figures of predictions of crops, and of the disparity of whole images `(left, right)`; returns their names."""
     left, right = (side[np.linspace(0, len(side) - 1, 4).round().astype(int)] for side in test)
     shown = {name: crops.predict(network, left) for name, network in networks.items()}
@@ -248,7 +249,6 @@ def draw(args, networks, test, images):
             "filters.png": visualize.filters_figure(left[0], filters, (1, 2 * args.reach + 1)),
             "disparity.png": draw_map(args, networks["dfn"], *(side[len(side) // 2] for side in images)),
         }
-        teddy = load_teddy(args)
         if teddy is not None:
             figures["teddy.png"] = draw_map(args, networks["dfn"], *teddy)
     for name, figure in figures.items():
@@ -279,7 +279,8 @@ def main(arguments=None):
     """Returns the exit status."""
     args = parse(arguments)
     try:
-        visualize.new_figure(1, 1)  # without matplotlib, say so now and not after the training
+        visualize.new_figure(1, 1)  # what is not installed is missed now, and not after the training
+        exports.check_packages(args.export)
         loaded = load_sequences(args)
         if args.flow_truth is None:
             args.flow_truth = loaded is None
@@ -287,10 +288,14 @@ def main(arguments=None):
             if not args.synthetic:
                 print("No stereo pairs found: moved textures take their place. See --stereo and --data-dir.")
             pairs = [synthetic(args, args.synthetic_pairs, args.seed, args.size * 5 // 4)[0]]
-            tested, images = "synthetic", synthetic_test(args)[0]
+            same_size, tested, images = pairs, "synthetic", synthetic_test(args)[0]
         else:
-            pairs, tested, images = loaded
+            pairs, same_size, tested, images = loaded
+        for left, _ in pairs:
+            crops.places(left.shape[1], left.shape[2] - args.reach, args.size)
+        learned = [cut(*pair, args.size, args.reach) for pair in same_size]
         test = cut(*images, args.size, args.reach)
+        teddy = load_teddy(args)
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f"{error}")
     run = harness.begin(args, free=["flow_truth", "test_pairs"])
@@ -312,27 +317,28 @@ def main(arguments=None):
 
     networks = {name: done.network for name, done in trained.items()}
     predictors = {name: functools.partial(crops.predict, network) for name, network in networks.items()}
-    learned = [cut(*pair, args.size, args.reach) for pair in pairs]
     offsets, by_training = shift_errors(*(np.concatenate(side) for side in zip(*learned)), args.reach)
     _, by_image = shift_errors(*test, args.reach)
-    best = offsets[by_training.mean(axis=1).argmin()]
+    by_test = by_image.mean(axis=1)
+    best, best_of_test = offsets[by_training.mean(axis=1).argmin()], offsets[by_test.argmin()]
     predictors["one shift"] = functools.partial(moved, offset=best)
     predictors["left crop"] = lambda left: left
     errors = crops.errors(predictors, {tested: test})
+    errors["all"]["one shift, test"] = {"mean": float(by_test.min()) * common.PIXELS, "per_frame": []}
     errors["all"]["shift per image"] = {"mean": float(by_image.min(axis=0).mean()) * common.PIXELS, "per_frame": []}
     content = {
         "unit": "squared error: mean per pixel x 64 x 64",
         "tested": tested,
         "training": {name: harness.training_figures(done) for name, done in trained.items()},
         "test": {"all": errors["all"]},
-        "best_shift": {"disparity": float(best + args.reach)},
+        "best_shift": {"disparity": float(best + args.reach), "disparity_of_test": float(best_of_test + args.reach)},
         "paper": PAPER,
     }
     if "dfn" in networks:
-        content["disparity_error"] = measured(args, networks["dfn"])
-    files = draw(args, networks, test, images)
+        content["disparity_error"] = measured(args, networks["dfn"], teddy)
+    files = draw(args, networks, test, images, teddy)
     harness.write_results(run, content)  # already: a failing export costs no figures
-    content["exports"] = harness.write_exports(run, next(iter(networks.values())), EXPORTS)
+    content["exports"] = exports.write(run, networks)
     path = harness.write_results(run, content)
     conclude(args, content, [*files, path.name, *(f"{name}.keras" for name in networks)])
     return 0
@@ -342,7 +348,9 @@ def conclude(args, content, files):
     """Prints the errors, where the files are, and what to do next."""
     print(f"\nErrors of the right view on {content['tested']}, {content['unit']}:")
     crops.print_errors(content["test"], content["training"], PAPER)
-    print(f"  (one shift: a disparity of {content['best_shift']['disparity']:g} pixels)")
+    shift = content["best_shift"]
+    of_test = f"{shift['disparity_of_test']:g} for the test images"
+    print(f"  (one shift, as a disparity in pixels: {shift['disparity']:g} for the training images, {of_test})")
     for name, figures in content.get("disparity_error", {}).items():
         print(f"Disparity, {name}, mean error in pixels:")
         for candidate, error in figures.items():
@@ -350,8 +358,7 @@ def conclude(args, content, files):
     for name, figures in content["training"].items():
         print(f"{name}: {figures['iterations']} iterations in {figures['training_seconds'] / 60:.1f} minutes")
     print(f"\nFiles in {args.out}: {', '.join(files)}")
-    for kind in args.export:
-        print(f"Export   {args.out / EXPORTS[kind]} ({kind}, validated)")
+    exports.print_paths(args, content["exports"])
     if not args.baseline:
         print("Next: compare it with the network that makes pixels: the same command with --resume --baseline")
 

@@ -2,8 +2,6 @@
 """Stereo prediction as a user runs it: crops, shifts, disparity of whole images and against the truth, the run."""
 
 import json
-import os
-import pathlib
 
 import numpy as np
 import pytest
@@ -81,14 +79,10 @@ def test_errors_of_what_takes_no_learning():
     assert errors == pytest.approx({"dfn": 0.5, "middle of window": 3.0, "best constant": 8 / 3})
 
 
-def test_teddy_of_the_data_folder():
+def test_teddy_of_the_data_folder(real_data):
     """Its disparities fit the window, and belong to its right view."""
-    for place in (os.environ.get("KERAS_DYNFILTER_DATA"), pathlib.Path(__file__).parents[2] / "shared" / "data"):
-        if place and (pathlib.Path(place) / "stereo" / "middlebury_teddy").is_dir():
-            break
-    else:
-        pytest.skip("no stereo/middlebury_teddy in $KERAS_DYNFILTER_DATA")
-    left, right, disparity = stereo_prediction.load_teddy(stereo_prediction.parse(["--data-dir", str(place)]))
+    folder = real_data("stereo/middlebury_teddy").parent.parent
+    left, right, disparity = stereo_prediction.load_teddy(stereo_prediction.parse(["--data-dir", str(folder)]))
     known = np.isfinite(disparity)
     assert known.mean() > 0.9 and np.nanmin(disparity) > 2 and np.nanmax(disparity) < 12
 
@@ -105,8 +99,11 @@ def test_run_on_synthetic_pairs(tmp_path):
     results = run(tmp_path, "--synthetic", "--baseline")
     assert list(results["training"]) == ["dfn", "baseline"]
     errors = results["test"]["all"]
-    assert list(errors) == ["dfn", "baseline", "one shift", "left crop", "shift per image"]
-    assert errors["shift per image"]["mean"] <= errors["left crop"]["mean"]
+    args = stereo_prediction.parse(TINY)
+    left, right = stereo_prediction.cut(*stereo_prediction.synthetic_test(args)[0], 16, 2)
+    copied = 4096 * np.square(left - right).mean()
+    assert list(errors) == ["dfn", "baseline", "one shift", "left crop", "one shift, test", "shift per image"]
+    assert errors["left crop"]["mean"] == pytest.approx(copied, rel=1e-5)
     assert list(results["disparity_error"]["synthetic"]) == ["dfn", "middle of window", "best constant"]
     for file in ("predictions.png", "filters.png", "disparity.png"):
         assert (tmp_path / file).read_bytes().startswith(b"\x89PNG")
@@ -124,6 +121,27 @@ def test_last_sequence_is_not_trained_on(tmp_path, monkeypatch):
     assert not any(np.shares_memory(side, sequences["c"][0]) for sides in given for side in sides)
     assert np.shares_memory(given[1][0], sequences["b"][0])
     np.testing.assert_array_equal(given[2][0], sequences["a"][1][..., ::-1])  # mirrored, sides change
+
+
+def test_shifts_are_found_at_the_size_of_the_test(tmp_path, monkeypatch):
+    """Training images of other sizes have other disparities: here 3 pixels, and 1 at the size of the test images."""
+    sequences = {("a", 24): pair(3, rows=24), ("a", 20): pair(1), ("b", 20): pair(2)}
+    monkeypatch.setattr(data, "load_stereo", lambda folder, rows: sequences[folder, rows])
+    results = run(tmp_path, "--stereo", "a", "b", "--training-rows", "24", "--no-flow-truth")
+    assert results["best_shift"] == {"disparity": 1.0, "disparity_of_test": 2.0}
+    errors = results["test"]["all"]
+    left, right = stereo_prediction.cut(*sequences["b", 20], 16, 2)
+    assert errors["one shift, test"]["mean"] == pytest.approx(4096 * np.square(left - right).mean(), rel=1e-5)
+    moved = stereo_prediction.moved(left, -1)
+    assert errors["one shift"]["mean"] == pytest.approx(4096 * np.square(moved - right).mean(), rel=1e-5)
+
+
+def test_images_too_narrow_for_crops(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "load_stereo", lambda folder, rows: pair(1, columns=17 if folder == "b" else 44))
+    for order in ("ab", "ba"):
+        with pytest.raises(SystemExit, match=r"crops of 16 x 16 fit into. Received: 20 rows and 15 columns"):
+            stereo_prediction.main([*TINY, "--stereo", *order, "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -147,6 +165,7 @@ def test_smoke_run(python, tmp_path):
     arguments = ["--smoke", "--synthetic", "--baseline", "--export", "onnx", "--out", str(tmp_path)]
     done = python("examples/stereo_prediction.py", *arguments)
     assert done.returncode == 0, done.stderr[-4000:]
-    for text in ("one shift", "best constant", "stereo_prediction.onnx (onnx, validated)"):
+    for text in ("one shift", "best constant", "dfn.onnx (onnx, validated)", "baseline.onnx (onnx, validated)"):
         assert text in done.stdout
-    assert json.loads((tmp_path / "results.json").read_text())["exports"]["onnx"]["validation"]["passed"]
+    for reports in json.loads((tmp_path / "results.json").read_text())["exports"].values():
+        assert reports["onnx"]["validation"]["passed"]
