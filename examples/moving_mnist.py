@@ -233,7 +233,8 @@ def test_sets(args, digits):
     if path is None or args.test_sequences or args.size != FULL:
         sets["generated"] = Sequences(args, digits, args.test_sequences or 300)
     if path is not None and not args.test_sequences:
-        sets["file" if args.size == FULL else "file, shrunk"] = StoredSequences(args, path)
+        name = "published" if path.suffix == ".npy" else "file"
+        sets[name if args.size == FULL else f"{name}, shrunk"] = StoredSequences(args, path)
     return sets
 
 

@@ -135,7 +135,7 @@ def test_published_test_sequences(tmp_path):
     np.save(tmp_path / "moving_mnist" / "mnist_test_seq.npy", stored)
     np.savez(tmp_path / moving_mnist.FILE, sequences=np.zeros((5, 20, 64, 64), np.uint8))
     args = moving_mnist.parse(["--size", "64", "--test-frames", "4:3", "--data-dir", str(tmp_path)])
-    ((inputs, targets),) = moving_mnist.test_sets(args, DIGITS)["file"]
+    ((inputs, targets),) = moving_mnist.test_sets(args, DIGITS)["published"]
     assert inputs.shape == (3, 4, 64, 64, 1) and targets.shape == (3, 3, 64, 64, 1)
     np.testing.assert_allclose(targets[1, 2, ..., 0], stored[6, 1] / np.float32(255))
 
