@@ -4,6 +4,9 @@
 The same network, data and optimizer on the compiled ops and on composed TensorFlow ops, plain and under XLA: median
 milliseconds of a step and seconds until the first one is done (tracing and compiling). The share of the op is its own
 time, forward and backward, on tensors of the network's sizes, once per predicted frame, over that of the step.
+
+Below stands how long the batches take to make, which goes on beside the training: above 100 % of a step, the training
+waits for its data.
 """
 
 import argparse
@@ -12,11 +15,12 @@ import pathlib
 import time
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 import keras_dynfilter as kdf
 from benchmarks import cases, measure
-from keras_dynfilter import models
+from keras_dynfilter import data, models
 
 
 def main():
@@ -31,6 +35,8 @@ def main():
     for name, value in vars(args).items():
         if name != "json" and value <= 0:
             parser.error(f"Expected --{name.replace('_', '-')} to be above zero. Received: {value}")
+    if args.kernel_size % 2 == 0:
+        parser.error(f"Expected --kernel-size to be odd. Received: {args.kernel_size}")
     args.json.parent.mkdir(parents=True, exist_ok=True)
 
     rows = [measured(args, kind, jit) for kind in ("native", "composite") for jit in (False, True)]
@@ -41,7 +47,10 @@ def main():
             f"{row['candidate']:<18}{row['ms']:>9.0f}{row['ms'] / fastest:>11.2f}x{row['first_s']:>15.1f}"
             f"{row['op_ms']:>9.1f}{row['op_ms'] / row['ms']:>8.1%}"
         )
-    args.json.write_text("".join(json.dumps({**row, **vars(args), "json": str(args.json)}) + "\n" for row in rows))
+    ms = batch_ms(args)
+    print(f"A batch of {2 * args.frames} frames takes {ms:.1f} ms to make, {ms / fastest:.1%} of the fastest step.")
+    common = {**vars(args), "json": str(args.json), "batch_ms": ms}
+    args.json.write_text("".join(json.dumps({**row, **common}) + "\n" for row in rows))
     print(f"\nJSON lines: {args.json}")
 
 
@@ -55,6 +64,20 @@ def measured(args, kind, jit):
         op = cases.with_gradients(tf.function(filtered.apply, jit_compile=jit), operands, xla=jit)
         op_ms = args.frames * measure.median_ms(lambda: op(*operands))
     return {"candidate": f"{kind}{', XLA' if jit else ''}", "ms": ms, "first_s": first, "op_ms": op_ms}
+
+
+def batch_ms(args, seconds=3.0):
+    """Mean milliseconds between the batches of the data generator, on all cores and with nothing beside it."""
+    digit = max(1, 28 * args.size // 64)
+    digits = np.random.default_rng(0).integers(0, 256, (10_000, digit, digit), np.uint8)
+    batches = iter(data.moving_digits(digits, args.batch_size, 10**9, frames=2 * args.frames, size=args.size))
+    for _ in range(16):  # what is made ahead is not free
+        next(batches)
+    begin, count = time.perf_counter(), 0
+    while time.perf_counter() - begin < seconds:
+        next(batches)
+        count += 1
+    return 1e3 * (time.perf_counter() - begin) / count
 
 
 def _step(args, shape, jit):
