@@ -11,6 +11,10 @@ import numpy as np
 NOTES = "notes"
 
 
+class SetupError(ValueError):
+    """What a training is to start with does not fit: its state, settings or stages. The text is for the user."""
+
+
 def save(path, arrays, notes):
     """Writes arrays and notes. Whoever kills the process meanwhile finds the file as it was before.
 
@@ -35,26 +39,58 @@ def load(path):
         `(arrays, notes)`.
 
     Raises:
-        ValueError: `path` is not such a file.
+        SetupError: `path` is not such a file.
     """
     try:
         with open(path, "rb") as file, np.load(file) as content:
             notes = json.loads(str(content[NOTES]))
             return [content[str(i)] for i in range(len(content.files) - 1)], notes
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"Expected {path} to hold the state of a training. Received: {error}") from error
+        raise SetupError(f"Expected {path} to hold the state of a training. Received: {error}") from error
 
 
 def restore(variables, arrays, path):
     """Gives `variables` the values that `load` returned.
 
     Raises:
-        ValueError: The values are those of other variables.
+        SetupError: The values are those of other variables.
     """
     expected, received = ([tuple(value.shape) for value in values] for values in (variables, arrays))
     if expected != received:
         differ = next((pair for pair in zip(expected, received) if pair[0] != pair[1]), (len(expected), len(received)))
         expected = f"Expected {path} to hold the {len(expected)} variables of this model and its optimizer"
-        raise ValueError(f"{expected}. Received: {len(received)}, the first difference is {differ[0]} to {differ[1]}")
+        raise SetupError(f"{expected}. Received: {len(received)}, the first difference is {differ[0]} to {differ[1]}")
     for variable, array in zip(variables, arrays):
         variable.assign(array)
+
+
+def same_settings(earlier, settings, path):
+    """Refuses to continue a run with other settings than it began with.
+
+    Args:
+        earlier: Settings by name, as they were read from `path`.
+        settings: Those of the run that is to continue it, as for JSON. A setting is the option of the same name,
+            except for `data`, which describes what was loaded to train on.
+        path: File that is named in the error.
+
+    Raises:
+        SetupError: They differ.
+    """
+    for name in sorted({*earlier, *settings}):
+        expected, received = earlier.get(name), settings.get(name)
+        if expected == received:
+            continue
+        option = "--" + name.replace("_", "-")
+        if name == "data":
+            option = "the same training data:"
+            if isinstance(expected, dict) and isinstance(received, dict):  # only what differs, of many files perhaps
+                differ = {key for key in {*expected, *received} if expected.get(key) != received.get(key)}
+                expected, received = ({key: of[key] for key in sorted(differ & {*of})} for of in (expected, received))
+        raise SetupError(f"--resume: expected {option} {expected}, as in {path}. Received: {received}")
+
+
+def set_aside(path):
+    """Renames the file of an earlier run, and says so."""
+    kept = path.with_name(path.name + ".previous")
+    path.replace(kept)
+    print(f"{path}: of an earlier run, is now {kept.name}.")

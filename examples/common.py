@@ -9,6 +9,7 @@ import pathlib
 import platform
 import shlex
 import sys
+import zlib
 
 import keras
 import numpy as np
@@ -115,6 +116,11 @@ def errors_per_image(error, predictors, batches, pixels=PIXELS):
         per_frame = pixels * len(frames) / images * frames
         figures[name] = {"mean": float(per_frame.mean()), "per_frame": per_frame.tolist(), "images": images}
     return figures
+
+
+def fingerprint(arrays):
+    """What tells other data from the same ones: by name, `[shape, CRC-32]` of arrays, as for JSON."""
+    return {str(name): [list(a.shape), zlib.crc32(np.ascontiguousarray(a))] for name, a in arrays.items()}
 
 
 def write_json(path, content):

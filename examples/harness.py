@@ -22,13 +22,14 @@ import time
 import keras
 import tensorflow as tf
 
+import checkpoint
 import common
 import training
 
 PRECISIONS = {"none": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
 SCHEDULES = ("paper", "cosine", "constant")
 # What a resumed run may change: it has no bearing on what is learned, or says only when to stop.
-FREE = ("resume", "out", "data_dir", "export", "time_limit", "smoke", "baseline", "steps_per_execution")
+FREE = ("resume", "out", "data_dir", "export", "time_limit", "smoke", "baseline")
 
 
 @dataclasses.dataclass
@@ -44,6 +45,13 @@ class Run:
     def chief(self):
         """Whether this process writes files and goes on after the training; all but one of several workers do not."""
         return training.is_chief(self.strategy)
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, except where there is none."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default in (None, []) else super()._get_help_string(action)
 
 
 def add_options(parser, out, exports):
@@ -119,6 +127,12 @@ def parse(parser, arguments, smoke, recipes=None):
         recipes: Values by name of every recipe; the parser has an option `--recipe` then.
     """
     names = {*smoke, *(name for values in (recipes or {}).values() for name in values)}
+    defaults = {name: parser.get_default(name) for name in names}
+    for name in {name for values in (recipes or {}).values() for name in values}:
+        by_recipe = {recipe: values.get(name, defaults[name]) for recipe, values in recipes.items()}
+        shown = ", ".join(f"{recipe} {value}" for recipe, value in by_recipe.items() if value is not None)
+        parser.set_defaults(**{name: shown})  # only for --help, since the namespace below has a value for it
+    parser.formatter_class = Help
     args = parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(names)))  # None: not given
     recipe = recipes[args.recipe] if recipes else {}
     for name in sorted(names):
@@ -129,7 +143,7 @@ def parse(parser, arguments, smoke, recipes=None):
                 parser.error(f"argument {option}: not allowed with --smoke, which sets it to {smoke[name]}")
             setattr(args, name, smoke[name])
         elif given is None:
-            setattr(args, name, recipe.get(name, parser.get_default(name)))
+            setattr(args, name, recipe.get(name, defaults[name]))
     if args.out.exists() and not args.out.is_dir():
         parser.error(f"argument --out: expected a folder, received the file {str(args.out)!r}")
     for name in ("iterations", "checkpoint_every"):
@@ -144,13 +158,17 @@ def parse(parser, arguments, smoke, recipes=None):
     return args
 
 
-def begin(args, settings=None, free=()):
+def begin(args, settings=None, free=(), data=None):
     """Prepares TensorFlow, makes the folder, and writes down what the training depends on.
+
+    Unless `--resume` is given, the states of an earlier run that lie in the folder are set aside.
 
     Args:
         args: What `parse` returned.
         settings: Names of the arguments that a resumed run has to share; by default all but those of `FREE` and `free`.
         free: Names of further arguments that a resumed run may change.
+        data: What was really loaded to train on, as for JSON, which a resumed run has to share too: where it is from,
+            and `common.fingerprint` of it. None: what is loaded follows from the arguments.
 
     Returns:
         A `Run`.
@@ -170,23 +188,26 @@ def begin(args, settings=None, free=()):
     names = settings or sorted(name for name in vars(args) if name not in (*FREE, *free))
     try:
         args.out.mkdir(parents=True, exist_ok=True)
-        chosen = check_settings(args, names, training.is_chief(strategy))
+        chosen = check_settings(args, names, training.is_chief(strategy), data)
     except OSError as error:
         sys.exit(f"--out: expected a folder that can be written. Received: {args.out} ({error.strerror})")
     return Run(args, chosen, strategy, began)
 
 
-def check_settings(args, names, write=True):
+def check_settings(args, names, write=True, data=None):
     """Writes down what the training depends on; a run that is taken up again must agree."""
-    settings = json.loads(json.dumps({name: getattr(args, name) for name in names}))  # as they are read again
+    settings = {name: getattr(args, name) for name in names} | ({} if data is None else {"data": data})
+    settings = json.loads(json.dumps(settings))  # as they are read again
     path = args.out / "settings.json"
     if args.resume and path.is_file():
-        earlier = json.loads(path.read_text())
-        for name, value in settings.items():
-            if earlier.get(name) != value:
-                option = "--" + name.replace("_", "-")
-                sys.exit(f"--resume: expected {option} {earlier.get(name)}, as in {path}. Received: {value}")
+        try:
+            checkpoint.same_settings(json.loads(path.read_text()), settings, path)
+        except checkpoint.SetupError as error:
+            sys.exit(f"{error}")
     if write:
+        if not args.resume:  # all of them, before the settings change: else a later --resume could mix two runs
+            for state in sorted(args.out.glob("*.checkpoint")):
+                checkpoint.set_aside(state)
         common.write_json(path, settings)
     return settings
 
@@ -205,7 +226,7 @@ def learning_rate(args, baseline=False):
     return rate
 
 
-def compile_with(args, loss, metrics=(), baseline=False):
+def compile_with(args, loss, baseline=False):
     """A function that compiles a model: Adam as in the papers, with the learning rate of the arguments."""
 
     def compile_model(model):
@@ -215,9 +236,7 @@ def compile_with(args, loss, metrics=(), baseline=False):
         jit = args.jit_compile
         if jit is None:
             jit = "auto" if args.strategy == "one" else False
-        model.compile(
-            optimizer, loss, metrics=[*metrics], jit_compile=jit, steps_per_execution=args.steps_per_execution
-        )
+        model.compile(optimizer, loss, jit_compile=jit, steps_per_execution=args.steps_per_execution)
 
     return compile_model
 
@@ -229,7 +248,7 @@ def chosen_networks(args, networks):
     return {name: build for name, build in networks.items() if args.baseline or name != "baseline"}
 
 
-def train_networks(run, networks, loss, data, metrics=(), stages=((0, {}),), callbacks=()):
+def train_networks(run, networks, loss, data, stages=((0, {}),), callbacks=()):
     """Trains the networks that `--baseline` asks for, one after the other.
 
     Args:
@@ -237,7 +256,6 @@ def train_networks(run, networks, loss, data, metrics=(), stages=((0, {}),), cal
         networks: Functions that return new networks, by name; that of the twin is `"baseline"`.
         loss: Loss for Keras.
         data: As for `training.train`.
-        metrics: Metrics for Keras.
         stages: As for `training.train`.
         callbacks: Keras callbacks.
 
@@ -253,7 +271,7 @@ def train_networks(run, networks, loss, data, metrics=(), stages=((0, {}),), cal
             trained[name] = training.train(
                 name,
                 build,
-                compile_with(args, loss, metrics, name == "baseline"),
+                compile_with(args, loss, name == "baseline"),
                 data,
                 total=args.iterations,
                 epoch=min(args.checkpoint_every, args.iterations),
@@ -264,8 +282,9 @@ def train_networks(run, networks, loss, data, metrics=(), stages=((0, {}),), cal
                 resume=args.resume,
                 strategy=run.strategy,
                 time_limit=60 * args.time_limit if args.time_limit else None,
+                settings=run.settings,
             )
-        except ValueError as error:
+        except checkpoint.SetupError as error:
             sys.exit(f"{error}")
     return trained
 

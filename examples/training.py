@@ -76,15 +76,16 @@ class Keeper(keras.callbacks.Callback):
     """Counts steps and seconds, saves the state after every epoch, and stops when the time is over.
 
     Attributes:
+        settings: What a resumed training must share, as for JSON; None: not known, not checked.
         position: Number of steps that were taken, over all calls.
         end: Number of steps after which a call of `fit` ends, whatever the number of its epochs, which is displayed.
         seconds: Wall time of the training up to now, over all calls; what was lost by a kill is not in it.
         history: The metrics of every epoch.
     """
 
-    def __init__(self, path, variables, limit=None, write=True):
+    def __init__(self, path, variables, limit=None, write=True, settings=None):
         super().__init__()
-        self.path, self.variables, self.limit, self.write = path, variables, limit, write
+        self.path, self.variables, self.limit, self.write, self.settings = path, variables, limit, write, settings
         self.position, self.end, self.seconds_before, self.history = 0, 0, 0.0, []
         self.began = time.perf_counter()
 
@@ -97,6 +98,8 @@ class Keeper(keras.callbacks.Callback):
 
     def load(self):
         arrays, notes = checkpoint.load(self.path)
+        if None not in (notes.get("settings"), self.settings):
+            checkpoint.same_settings(notes["settings"], self.settings, self.path)
         checkpoint.restore(self.variables, arrays, self.path)
         self.position, self.seconds_before, self.history = notes["position"], notes["seconds"], notes["history"]
 
@@ -116,7 +119,7 @@ class Keeper(keras.callbacks.Callback):
         metrics = {name: float(value) for name, value in (logs or {}).items()}
         self.history = [*self.history, {"step": self.position, "seconds": seconds, **metrics}]
         if self.write:
-            notes = {"position": self.position, "seconds": seconds, "history": self.history}
+            notes = {"position": self.position, "seconds": seconds, "history": self.history, "settings": self.settings}
             checkpoint.save(self.path, [variable.numpy() for variable in self.variables], notes)
         if self.position >= self.end:
             self.model.stop_training = True
@@ -154,6 +157,7 @@ def train(
     resume=False,
     strategy=None,
     time_limit=None,
+    settings=None,
 ):
     """Trains a network and saves the state of the training after every epoch.
 
@@ -176,16 +180,20 @@ def train(
         resume: Continue from the state that lies in `out`, if there is one.
         strategy: A `tf.distribute.Strategy`.
         time_limit: Stop after this many seconds of training, those before a resumption included.
+        settings: What the training depends on, by name, as for JSON. It is kept in the state, and a training that is
+            resumed must share it.
 
     Returns:
         `Trained(network, steps, seconds, history)`: the network in float32 and without strategy, the number of steps
         and seconds it was trained for, and metrics by epoch.
 
     Raises:
-        ValueError: A stage does not start with an epoch, or the state belongs to another model.
+        checkpoint.SetupError: A stage does not start with an epoch, or the state belongs to another model or to other
+            settings.
     """
     if any(first % epoch for first, _ in stages) or min(first for first, _ in stages) != 0:
-        raise ValueError(f"Expected `stages` to start at 0 and at multiples of {epoch}. Received: stages={stages}")
+        expected = f"Expected `stages` to start at 0 and at multiples of {epoch}"
+        raise checkpoint.SetupError(f"{expected}. Received: stages={stages}")
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{name}.checkpoint"
@@ -197,7 +205,8 @@ def train(
     with scope():
         compile_model(trainer)
         trainer.optimizer.build(network.trainable_variables)
-        keeper = Keeper(path, [*network.variables, *trainer.optimizer.variables], time_limit, is_chief(strategy))
+        variables = [*network.variables, *trainer.optimizer.variables]
+        keeper = Keeper(path, variables, time_limit, is_chief(strategy), settings)
         _take_up(keeper, resume, total)
         keeper.began = time.perf_counter()
         watchers = [*callbacks]
@@ -233,9 +242,7 @@ def _take_up(keeper, resume, total):
         keeper.load()
         print(f"{path}: continues after step {keeper.position} of {total}.")
     elif keeper.write:
-        kept = path.with_name(path.name + ".previous")
-        path.replace(kept)
-        print(f"{path}: of an earlier run, is now {kept.name}.")
+        checkpoint.set_aside(path)
 
 
 def _verbosity(strategy):
@@ -246,12 +253,12 @@ def _verbosity(strategy):
 
 def _plain_copy(network, build):
     """The trained network without strategy, compiled state and mixed precision: what is saved, tested and exported."""
-    policy = keras.mixed_precision.dtype_policy() if hasattr(keras.mixed_precision, "dtype_policy") else None
+    policy = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("float32")
     try:
         copy = build()
     finally:
-        keras.mixed_precision.set_global_policy(policy or "float32")
+        keras.mixed_precision.set_global_policy(policy)
     copy.set_weights(network.get_weights())
     return copy
 

@@ -52,6 +52,11 @@ def assert_same_state(path, other, position):
         assert value.dtype == expected.dtype and value.tobytes() == expected.tobytes(), f"array {i} differs"
 
 
+def run_toy(out, *arguments):
+    fixed = ["--iterations", "4", "--checkpoint-every", "2", "--no-deterministic"]
+    toy_experiment.main([*fixed, "--out", str(out), *arguments])
+
+
 def train_toy(out, total=23, epoch=5, dropout=0.0, **arguments):
     def compile_model(model):
         schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 7, 0.5, staircase=True)
@@ -100,7 +105,7 @@ def test_damaged_state_is_an_error(tmp_path, content):
     path = tmp_path / "state"
     checkpoint.save(path, [np.zeros(1000)], {})
     path.write_bytes(path.read_bytes()[:500] if content is None else content)
-    with pytest.raises(ValueError, match=r"Expected .*state to hold the state of a training\. Received: "):
+    with pytest.raises(checkpoint.SetupError, match=r"Expected .*state to hold the state of a training\. Received: "):
         checkpoint.load(path)
 
 
@@ -111,7 +116,7 @@ def test_state_of_another_model_is_an_error(tmp_path):
         (3, 2): r"Expected state to hold the 2 variables .* Received: 1, the first difference is 2 to 1",
     }.items():
         values = [np.ones(arrays), np.ones(())][: 2 if arrays == (2, 3) else 1]
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(checkpoint.SetupError, match=message):
             checkpoint.restore(variables, values, "state")
     assert np.all(variables[0].numpy() == 0)  # nothing is restored in part
 
@@ -167,6 +172,51 @@ def test_earlier_run_is_kept(tmp_path, capsys):
     assert "of an earlier run, is now toy.checkpoint.previous" in capsys.readouterr().out
 
 
+def test_resume_never_mixes_two_runs(tmp_path, capsys):
+    run_toy(tmp_path, "--seed", "1", "--baseline")
+    states = [tmp_path / f"{name}.checkpoint" for name in ("baseline", "toy")]
+    first = [state.read_bytes() for state in states]
+    capsys.readouterr()
+    run_toy(tmp_path, "--seed", "2")
+    output = capsys.readouterr().out
+    for state, content in zip(states, first):
+        assert state.with_name(f"{state.name}.previous").read_bytes() == content
+        assert f"{state}: of an earlier run, is now {state.name}.previous." in output
+    assert [state.exists() for state in states] == [False, True]
+
+    run_toy(tmp_path, "--seed", "2", "--resume", "--baseline")
+    run_toy(tmp_path / "whole", "--seed", "2", "--baseline")
+    for state in states:
+        assert_same_state(state, tmp_path / "whole" / state.name, 4)
+
+    states[0].write_bytes(first[0])
+    with pytest.raises(SystemExit, match=r"--resume: expected --seed 1, as in .*baseline\.checkpoint\. Received: 2"):
+        run_toy(tmp_path, "--seed", "2", "--resume", "--baseline")
+
+
+def test_errors_of_keras_keep_their_traceback(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("of Keras")
+
+    monkeypatch.setattr(training.Trainer, "fit", fail)
+    with pytest.raises(ValueError, match="of Keras"):
+        run_toy(tmp_path)
+    (tmp_path / "toy.checkpoint").write_bytes(b"damaged")
+    with pytest.raises(SystemExit, match=r"Expected .*toy\.checkpoint to hold the state of a training"):
+        run_toy(tmp_path, "--resume")
+
+
+@pytest.mark.legacy
+@pytest.mark.parametrize("name", ["mixed_bfloat16", "float32"])
+def test_policy_is_that_of_before_the_training(tmp_path, precision, name):
+    precision(name)
+    done = training.train(
+        "toy", toy_experiment.build, lambda model: model.compile("sgd", "mse"), toy_experiment.batches, 1, 1, tmp_path
+    )
+    assert keras.mixed_precision.global_policy().name == name
+    assert all(layer.compute_dtype == "float32" for layer in done.network.layers)  # what is saved
+
+
 def test_mixed_precision_resumes_with_its_loss_scale(tmp_path, precision):
     precision("mixed_float16")
 
@@ -220,7 +270,7 @@ def test_stages_change_what_the_network_is_called_with(tmp_path):
 
     assert run(6, False) == [2, 3] and asked == [(0, 4, 2), (4, 6, 3)]  # traced once each
     assert run(8, True) == [3] and asked == [(6, 8, 3)]
-    with pytest.raises(ValueError, match="Expected `stages` to start at 0 and at multiples of 2"):
+    with pytest.raises(checkpoint.SetupError, match="Expected `stages` to start at 0 and at multiples of 2"):
         training.train("toy", build, None, batches, 6, 2, tmp_path, stages=[(0, {}), (3, {})])
 
 

@@ -24,7 +24,14 @@ def parser():
 
 RECIPES = {
     "a": {"iterations": 100, "batch_size": 8, "learning_rate": 0.1, "schedule": "cosine"},
-    "b": {"iterations": 200, "batch_size": 8, "learning_rate": 0.2, "schedule": "paper", "halve_every": 50},
+    "b": {
+        "iterations": 200,
+        "batch_size": 8,
+        "learning_rate": 0.2,
+        "schedule": "paper",
+        "halve_every": 50,
+        "clip_norm": 2.0,
+    },
 }
 SMOKE = {"iterations": 4, "checkpoint_every": 2}
 
@@ -39,6 +46,22 @@ def test_given_arguments_come_before_the_recipe_and_smoke_before_both():
     assert parsed("--recipe", "b", "--iterations", "7").iterations == 7
     smoke = parsed("--smoke", "--recipe", "b", "--learning-rate", "3")
     assert (smoke.iterations, smoke.checkpoint_every, smoke.learning_rate) == (4, 2, 3)
+
+
+def test_help_shows_the_defaults_that_hold(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit):
+        parsed("--help")
+    shown = capsys.readouterr().out
+    assert "(default: None)" not in shown and "(default: [])" not in shown
+    for text in (
+        "training steps (default: a 100, b 200)",
+        "for --schedule paper (default: a 4000, b 50)",
+        "none in the paper (default: b 2.0)",
+        "for --schedule cosine (default: 0.02)",
+        "of weights and data (default: 0)",
+    ):
+        assert text in shown
 
 
 @pytest.mark.parametrize(
@@ -71,6 +94,32 @@ def test_resume_needs_the_same_settings(tmp_path):
     begin("--resume", "--time-limit", "3", "--baseline")
     with pytest.raises(SystemExit, match=r"--resume: expected --batch-size 8, as in .*settings\.json\. Received: 4"):
         begin("--resume", "--batch-size", "4")
+    with pytest.raises(SystemExit, match=r"--resume: expected --steps-per-execution 1, as in .* Received: 2"):
+        begin("--resume", "--steps-per-execution", "2")  # the time limit may have ended it at an odd step
+
+
+def test_resume_needs_the_same_data(tmp_path):
+    def begin(data, *arguments):
+        return harness.begin(parsed("--no-deterministic", "--out", str(tmp_path), *arguments), data=data)
+
+    clips = {name: np.full([2, 3], value, np.float32) for name, value in {"a": 1, "b": 2}.items()}
+    found = common.fingerprint(clips)
+    assert found["a"][0] == [2, 3] and found["a"] != found["b"]
+    assert found == common.fingerprint({name: clip[::-1, ::-1] for name, clip in clips.items()})  # as it is read
+    clips["b"][1, 2] = 3
+    changed = common.fingerprint(clips)
+    assert begin(found).settings["data"] == found
+    begin(found, "--resume")
+    for other, expected, received in (
+        (changed, {"b": found["b"]}, {"b": changed["b"]}),
+        ({"a": found["a"]}, {"b": found["b"]}, {}),
+        (None, found, None),
+        ("synthetic", found, "synthetic"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            begin(other, "--resume")
+        message = f"--resume: expected the same training data: {expected}, as in {tmp_path / 'settings.json'}. "
+        assert str(stop.value) == f"{message}Received: {received}"
 
 
 def test_learning_rates():

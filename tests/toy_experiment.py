@@ -45,7 +45,8 @@ def main(arguments):
     harness.add_training_options(parser)
     parser.set_defaults(iterations=20, batch_size=4, learning_rate=0.01, schedule="cosine", checkpoint_every=5)
     run = harness.begin(harness.parse(parser, arguments, {}))
-    networks = {"toy": functools.partial(build, run.args.dropout)}
+    network = functools.partial(build, run.args.dropout)
+    networks = {"toy": network, "baseline": network}
     trained = harness.train_networks(run, networks, common.squared_error, batches)
     if run.chief:
         harness.write_results(run, {"training": harness.training_figures(trained["toy"])})
