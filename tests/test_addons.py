@@ -28,6 +28,7 @@ def _model():
 
 
 def test_a_model_with_addons_trains_and_is_saved(tmp_path):
+    keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     labels = rng.integers(3, size=96)
     row, column = np.mgrid[:12, :12]
