@@ -14,7 +14,7 @@ from keras_dynfilter import models
 from keras_dynfilter.layers import DDF2D, BiasedDDF2D
 from keras_dynfilter.models import replace_convolutions
 
-pytestmark = pytest.mark.legacy
+pytestmark = [pytest.mark.legacy, pytest.mark.slow]  # the networks are large: the short form has their layers
 layers = keras.layers
 
 

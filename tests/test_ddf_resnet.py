@@ -14,7 +14,7 @@ from keras_dynfilter import models
 from keras_dynfilter.layers import DDF2D
 from keras_dynfilter.models.resnet import resnet
 
-pytestmark = pytest.mark.legacy
+pytestmark = [pytest.mark.legacy, pytest.mark.slow]  # the networks are large: the short form has their layers
 SMALL = dict(blocks=(1, 2), input_shape=(9, 10, 3), classes=5, width=8, stem="cifar")
 
 

@@ -12,7 +12,7 @@ from keras_dynfilter import models
 from keras_dynfilter.layers import DDF2D, FilterNorm
 from keras_dynfilter.models import count_flops
 
-pytestmark = pytest.mark.legacy
+pytestmark = [pytest.mark.legacy, pytest.mark.slow]  # the networks are large: the short form has their layers
 
 
 def model_of(*layers, shape=(6, 8, 4)):
