@@ -139,11 +139,14 @@ def _plan(model, select):
         for name, layer in found.items():
             if reasons[name] is not None or layer.padding != "valid":
                 continue
-            for pad in sources[name]:
-                if not _pads(layers.get(pad), layer):
-                    reasons[name] = "it has padding 'valid' and no ZeroPadding2D of its size before it"
-                elif pad in outputs or any(reasons.get(user, "") is not None for user in consumers[pad]):
+            if not all(_pads(layers.get(pad), layer) for pad in sources[name]):
+                reasons[name] = "it has padding 'valid' and no ZeroPadding2D of its size before it"
+                changed = True
+                continue
+            for pad in sorted(sources[name]):  # in one order in every process, as the report names the pad
+                if pad in outputs or any(reasons.get(user, "") is not None for user in consumers[pad]):
                     reasons[name] = f"its padding layer {pad!r} is used elsewhere"
+                    break
             pads |= sources[name]
             changed |= reasons[name] is not None
     return reasons, {pad: {"padding": 0} for pad in pads}
