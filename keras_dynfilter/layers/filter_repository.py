@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A repository of base filters, of which filters are mixed."""
+
+import keras
+import tensorflow as tf
+
+from keras_dynfilter.layers import _repository
+from keras_dynfilter.ops.geometry import pair, positive
+
+
+@keras.saving.register_keras_serializable("keras_dynfilter")
+class FilterRepository(keras.layers.Layer):
+    """Mixes the filters of each sample from base filters that all samples share.
+
+        filters[n,u,v,c,f] = sum_m base_filters[u,v,c,m] * coefficients[n,m,f]
+
+    The base filters, the repository, are the weights of the layer. A network that generates filters then needs
+    `base_filters` values for each of them, in place of `kernel_h * kernel_w * channels`. `RepositoryConv2D` convolves
+    with such filters, in most cases without making them; this layer makes them, for `DynamicConv2D` or to look at.
+
+    Args:
+        filters: Positive integer, the number of filters of a sample.
+        kernel_size: Positive integer or pair `(kernel_h, kernel_w)`.
+        channels: Positive integer, the number of channels of the images that are to be filtered.
+        base_filters: Positive integer, the number of base filters. None: as many as `filters`.
+        repository_initializer: Initializer of the base filters. `"orthogonal"`: they start orthonormal; where there
+            are more of them than values in a filter, which cannot be, the values start orthonormal over the filters.
+        repository_regularizer: Regularizer of the base filters.
+        repository_constraint: Constraint of the base filters.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Input shape:
+        Coefficients, `(batch, base_filters, filters)`, or the same flattened in this order.
+
+    Output shape:
+        `(batch, kernel_h, kernel_w, channels, filters)`, in the order of Keras kernels.
+
+    Raises:
+        ValueError: An argument is not as described, or the coefficients have another shape.
+
+    Example:
+
+    >>> layer = FilterRepository(filters=128, kernel_size=3, channels=64, base_filters=32)
+    >>> layer(np.ones((2, 32, 128))).shape, layer.count_params()
+    (TensorShape([2, 3, 3, 64, 128]), 18432)
+
+    Reference:
+        [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
+        (Shen and Liu, 2018), section 3.
+    """
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        channels,
+        base_filters=None,
+        repository_initializer="orthogonal",
+        repository_regularizer=None,
+        repository_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.filters = positive(filters, "filters")
+        self.kernel_size = pair(kernel_size, "kernel_size")
+        self.channels = positive(channels, "channels")
+        self.base_filters = self.filters if base_filters is None else positive(base_filters, "base_filters")
+        self.repository_initializer = keras.initializers.get(repository_initializer)
+        self.repository_regularizer = keras.regularizers.get(repository_regularizer)
+        self.repository_constraint = keras.constraints.get(repository_constraint)
+
+    def build(self, input_shape):
+        self.compute_output_shape(input_shape)
+        self.repository = self.add_weight(
+            name="repository",
+            shape=(*self.kernel_size, self.channels, self.base_filters),
+            initializer=self.repository_initializer,
+            regularizer=self.repository_regularizer,
+            constraint=self.repository_constraint,
+        )
+        super().build(input_shape)
+
+    def call(self, inputs):
+        coefficients = tf.reshape(inputs, [-1, self.base_filters, self.filters])
+        return _repository.mixed(tf.cast(self.repository, inputs.dtype), coefficients)
+
+    def compute_output_shape(self, input_shape):
+        shape = tuple(input_shape)
+        allowed = (self.base_filters, self.filters), (self.base_filters * self.filters,)
+        if shape[1:] not in allowed:
+            expected = " or ".join(str((None, *each)) for each in allowed)
+            raise ValueError(f"Expected `inputs` to have shape {expected}. Received: inputs.shape={shape}")
+        return shape[0], *self.kernel_size, self.channels, self.filters
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(
+            {
+                "filters": self.filters,
+                "kernel_size": self.kernel_size,
+                "channels": self.channels,
+                "base_filters": self.base_filters,
+                "repository_initializer": keras.initializers.serialize(self.repository_initializer),
+                "repository_regularizer": keras.regularizers.serialize(self.repository_regularizer),
+                "repository_constraint": keras.constraints.serialize(self.repository_constraint),
+            }
+        )
+        return config
