@@ -25,7 +25,12 @@ from keras_dynfilter.models.filter_network import FilterNetwork
 from keras_dynfilter.models.filters import generated_filters
 from keras_dynfilter.models.flops import count_flops
 from keras_dynfilter.models.frame_predictor import FramePredictor
+from keras_dynfilter.models.repository_analysis import inspect_repository, repository_swap
+from keras_dynfilter.models.repository_cifar10 import repository_cifar10, repository_cifar10_baseline
+from keras_dynfilter.models.repository_mnist import repository_mnist, repository_mnist_baseline
+from keras_dynfilter.models.repository_mtfl import repository_mtfl, repository_mtfl_baseline
 from keras_dynfilter.models.resnet import resnet
+from keras_dynfilter.models.vgg import vgg11
 
 __all__ = [
     "FilterNetwork",
@@ -50,6 +55,15 @@ __all__ = [
     "dfn_stereo",
     "dfn_stereo_baseline",
     "generated_filters",
+    "inspect_repository",
     "replace_convolutions",
+    "repository_cifar10",
+    "repository_cifar10_baseline",
+    "repository_mnist",
+    "repository_mnist_baseline",
+    "repository_mtfl",
+    "repository_mtfl_baseline",
+    "repository_swap",
     "resnet",
+    "vgg11",
 ]
