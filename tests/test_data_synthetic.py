@@ -66,7 +66,7 @@ def test_whole_pixels_are_exact():
         moved, _ = video_errors(frames[None, ..., None], flow[None], mask[None])
         np.testing.assert_allclose(moved, 0, atol=1e-9)
         disparities = np.broadcast_to(rng.integers(0, 6, [len(scene.textures), 1]), [len(scene.textures), 32]) * 1.0
-        left, right, disparity, visible = scene.stereo(disparities)
+        left, right, disparity, visible = scene.stereo(disparities, np.ones_like(disparities))
         moved, _ = stereo_errors(left[None, ..., None], right[None, ..., None], disparity[None], visible[None])
         np.testing.assert_allclose(moved, 0, atol=1e-9)
 
@@ -100,6 +100,14 @@ def test_right_images_are_left_ones_warped():
     assert unmoved.mean() > 10 * moved.mean()
     assert 0.8 < mask.mean() < 0.98
     assert np.nanmean(stereo_errors(left, right, -flow, mask)[0]) > 8 * moved.mean()
+
+
+def test_what_is_far_is_faint():
+    _, right, disparity, _ = data.synthetic_stereo(40, seed=3)
+    visible = np.abs(right[..., 0] - synthetic.HAZE)
+    assert np.corrcoef(visible.ravel(), disparity.ravel())[0, 1] > 0.4
+    near, far = disparity > 5, disparity < 1
+    assert visible[near].mean() > 3 * visible[far].mean()
 
 
 def test_reach():

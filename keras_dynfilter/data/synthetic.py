@@ -15,6 +15,7 @@ from keras_dynfilter.ops.geometry import integer, positive
 
 FINEST = 0.18  # cycles per pixel where detail has fallen to 1/e
 SMALLEST, LARGEST = 0.12, 0.28  # half extents of shapes, in frame sizes
+HAZE, FAINTEST = 0.7, 0.15  # what the far end of a stereo scene fades into, and the contrast that is left there
 
 
 def synthetic_video(count, frames=6, size=64, max_motion=4, seed=0):
@@ -56,6 +57,9 @@ def synthetic_video(count, frames=6, size=64, max_motion=4, seed=0):
 def synthetic_stereo(count, size=64, max_disparity=6, seed=0):
     """Stereo pairs of textured layers: a ground that comes nearer row by row, and shapes before it.
 
+    What is far fades into haze, evenly with disparity. In photographs as here, something in one view must tell how far
+    things are: a network that predicts the other view from it has nothing else.
+
     Pair `i` is a function of `seed`, `i` and the other arguments, not of `count`.
 
     Args:
@@ -85,7 +89,8 @@ def synthetic_stereo(count, size=64, max_disparity=6, seed=0):
         ground = np.linspace(far, near, size)
         shapes = np.sort(rng.uniform(near, max_disparity, len(scene.textures) - 1))  # what is nearer covers the others
         disparities = np.stack([ground, *(np.full(size, shape) for shape in shapes)])
-        left[index, ..., 0], right[index, ..., 0], flow[index], mask[index] = scene.stereo(disparities)
+        contrasts = FAINTEST + (1 - FAINTEST) * disparities / max(max_disparity, 1e-6)
+        left[index, ..., 0], right[index, ..., 0], flow[index], mask[index] = scene.stereo(disparities, contrasts)
     return left, right, flow, mask
 
 
@@ -135,9 +140,10 @@ class Scene:
         mask = _visible(owner[:-1], owner[1:], flow[..., 0], flow[..., 1])
         return self._composed(images[..., : self.size, : self.size], owner), flow, mask
 
-    def stereo(self, disparities):
-        """Left and right image `[size, size]`, disparity and its mask, of layers at `disparities`, `[layers, rows]`."""
-        textures = self.textures[:, : self.size]
+    def stereo(self, disparities, contrasts):
+        """Left and right image `[size, size]`, disparity and its mask, of layers at `disparities`, `[layers, rows]`, and
+        with `contrasts` in `[0, 1]` of the same shape."""
+        textures = HAZE + contrasts[..., None] * (self.textures[:, : self.size] - HAZE)
         phases = np.exp(2j * np.pi * np.fft.rfftfreq(textures.shape[2]) * disparities[..., None])
         moved = np.fft.irfft(np.fft.rfft(textures) * phases, textures.shape[2])
         images = np.stack([textures, moved], axis=1)[..., : self.size]
