@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data of the experiments: generators and loaders that need no download unless they say so."""
 
+from keras_dynfilter.data.cifar10 import generated_images, load_cifar10
 from keras_dynfilter.data.clips import stereo_crops, video_clips
 from keras_dynfilter.data.digits import load_digits
 from keras_dynfilter.data.find import find_data
+from keras_dynfilter.data.image_batches import image_batches, normalized
 from keras_dynfilter.data.moving_mnist import moving_digits, split_frames
 from keras_dynfilter.data.photographs import load_folder, load_photographs, noise_patches, sample_patches
 from keras_dynfilter.data.steerable import filtered, steerable_filter, steerable_triples
@@ -14,6 +16,9 @@ from keras_dynfilter.data.video import load_video
 __all__ = [
     "filtered",
     "find_data",
+    "generated_images",
+    "image_batches",
+    "load_cifar10",
     "load_digits",
     "load_folder",
     "load_photographs",
@@ -21,6 +26,7 @@ __all__ = [
     "load_video",
     "moving_digits",
     "noise_patches",
+    "normalized",
     "sample_patches",
     "split_frames",
     "steerable_filter",

@@ -68,7 +68,7 @@ def _read(path, split):
 
 def _from_keras(split):
     try:
-        with _timeout(PATIENCE):
+        with timeout(PATIENCE):
             (train, _), (test, _) = keras.datasets.mnist.load_data()
     except Exception as error:  # Keras raises a plain one where a download fails
         raise OSError(f"MNIST is neither here nor to be downloaded ({error}).") from error
@@ -76,7 +76,7 @@ def _from_keras(split):
 
 
 @contextlib.contextmanager
-def _timeout(seconds):
+def timeout(seconds):
     """A network that swallows packets must not stop a run for ever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)

@@ -12,7 +12,7 @@ from keras_dynfilter.layers.filter_norm import FilterNorm
 from keras_dynfilter.ops.ddf import COMBINES
 from keras_dynfilter.ops.geometry import Geometry, choice, layout
 
-NORMALIZATIONS = ("filter", "batch", "sigmoid")
+NORMALIZATIONS = ("filter", "batch", "sigmoid", None)
 
 
 class DecoupledLayer(JitLayer):

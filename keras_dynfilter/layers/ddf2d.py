@@ -35,8 +35,8 @@ class DDF2D(DecoupledLayer):
         combine: `"mul"`: the weight of a tap is the product of the two filters; or `"add"`: their sum.
         branches: `"both"`; `"spatial"`: no channel filters, all channels of a head share one filter; or `"channel"`:
             no spatial filters, all positions share one. For ablations, as is `normalization`.
-        normalization: `"filter"`: `FilterNorm`; `"batch"`: batch normalisation of the generated values; or
-            `"sigmoid"` of them.
+        normalization: `"filter"`: `FilterNorm`; `"batch"`: batch normalisation of the generated values;
+            `"sigmoid"` of them; or None: as they are.
         gain: Of `FilterNorm`: `"relu"`, `"linear"` or a positive number.
         spatial_scale: `scale` of the `FilterNorm` of the spatial filters: `"constant"`, `"filter"` or `"tap"`.
         spatial_center: `center` of the same: None, `"filter"` or `"tap"`.
@@ -187,4 +187,4 @@ class DDF2D(DecoupledLayer):
             return keras.layers.BatchNormalization(
                 momentum=0.9, epsilon=1e-5, name=f"{kind}_norm", dtype=self.dtype_policy
             )
-        return keras.layers.Activation("sigmoid", name=f"{kind}_norm", dtype=self.dtype_policy)
+        return keras.layers.Activation(self.normalization or "linear", name=f"{kind}_norm", dtype=self.dtype_policy)

@@ -41,7 +41,7 @@ def ddf_resnet50(
         combine: `"mul"` or `"add"`.
         heads: Number of groups of channels that have spatial filters of their own.
         branches: `"both"`, `"spatial"` or `"channel"`.
-        normalization: `"filter"`, `"batch"` or `"sigmoid"`.
+        normalization: `"filter"`, `"batch"`, `"sigmoid"` or None.
         width: Of `resnet`, as are all that follow: channels of the first stage.
         stem: `"imagenet"`, or `"cifar"` for small images.
         output_stride: Size of the images over that of the last features; None: 32, or 8 with the small stem.

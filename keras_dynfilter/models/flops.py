@@ -123,7 +123,7 @@ def _ddf(layer, inputs, output):
     channels, taps, heads = _channels(layer, output), math.prod(layer.kernel_size), layer.heads
     values = math.prod(output)
     positions = values // channels
-    normalized = layer.normalization != "sigmoid"
+    normalized = layer.normalization in ("filter", "batch")
     operations = values * taps * (2 if layer.branches == "both" else 1)
     if layer.branches != "channel":
         operations += values * heads * taps + normalized * positions * heads * taps

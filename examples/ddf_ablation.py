@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ablations of Decoupled Dynamic Filter Networks (tables 3 and 4), on CIFAR-10 and as small as a CPU allows.
+
+    python examples/ddf_ablation.py --processes 2
+    python examples/ddf_ablation.py --only base ddf --seeds 0 1 2 3 4
+
+Trains a small residual network with one or the other in place of its 3x3 convolutions: DDF, only one of its two kinds
+of filters, other normalisations, other squeeze ratios, a depth-wise convolution, CondConv. All with the same optimizer,
+schedule, augmentation, data order and number of steps, from several seeds. Writes the tables with mean and spread, says
+which of the paper's orderings hold here, which do not and which the spread leaves open, and draws all runs.
+
+A variant and a seed make a cell of the grid. Finished cells are kept, and one that was interrupted continues where it
+was, so the same command goes on whenever it is given. Several processes share the grid if they have the same `--out`:
+`--processes` starts them, a core each; they may also be started by hand, and at any time.
+
+Where there is no CIFAR-10, it is downloaded, or else patterns are generated: docs/data.md.
+
+Paper: https://arxiv.org/abs/2104.14107 (Zhou et al., CVPR 2021).
+"""
+
+import argparse
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import filelock
+import keras
+import numpy as np
+import tensorflow as tf
+
+import checkpoint
+import common
+import ddf_tables
+import ddf_variants
+import harness
+import training
+from keras_dynfilter import data, visualize
+
+MOMENTUM = 0.9
+SMOKE = {
+    "only": ["base", "ddf"],
+    "seeds": [0],
+    "iterations": 6,
+    "batch_size": 8,
+    "checkpoint_every": 3,
+    "width": 4,
+    "blocks": [1, 1],
+    "test_images": 64,
+}
+FREE = ("only", "seeds", "processes")  # beside those of the harness: what a grid may be continued with
+
+
+def parse(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    variants = ddf_variants.VARIANTS
+    add("--only", nargs="+", choices=variants, default=[*variants], metavar="VARIANT", help="; ".join(variants))
+    add("--seeds", nargs="+", type=common.seed, default=[0, 1, 2], help="a training of every variant from each")
+    add("--iterations", type=common.positive_int, default=5000, help="training steps of a cell")
+    add("--batch-size", type=common.positive_int, default=64, help="images of a step")
+    add("--learning-rate", type=common.positive_float, default=0.05, help="the highest; of SGD with momentum 0.9")
+    add("--warmup", type=common.share, default=0.05, help="share of the steps in which the rate rises, before it falls")
+    add("--weight-decay", type=common.positive_float, default=5e-4, help="of kernels, in the sense of PyTorch")
+    add("--width", type=common.positive_int, default=16, help="channels of the first stage")
+    add("--blocks", nargs="+", type=common.positive_int, default=[2, 2, 2], help="of each stage")
+    add("--checkpoint-every", type=common.positive_int, default=250, help="steps between checkpoints; also an epoch")
+    add("--test-images", type=common.positive_int, help="test on the first ones only")
+    add("--source", choices=("auto", "cifar10", "generated"), default="auto", help="of the images")
+    add("--data-dir", metavar="DIR", help="folder with cifar10/")
+    add(
+        "--deterministic",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="deterministic ops, so that a cell ends with the same bits, interrupted or not",
+    )
+    add("--processes", type=common.positive_int, default=1, help="trainings side by side, which share the cores")
+    add("--out", type=pathlib.Path, default=pathlib.Path("outputs/ddf_ablation"), help="folder of all files written")
+    add("--smoke", action="store_true", help="a few steps, to see in seconds that everything works")
+    parser.set_defaults(resume=True, seed=0)  # as the harness wants them
+    args = harness.parse(parser, arguments, SMOKE)
+    for name in ("only", "seeds"):
+        setattr(args, name, list(dict.fromkeys(getattr(args, name))))
+    return args
+
+
+def load(args):
+    """`(train, test)`, each images `[count, 32, 32, 3]`, uint8, and labels `[count]`."""
+    train, test = (data.load_cifar10(split, args.data_dir, args.source) for split in ("train", "test"))
+    return train, tuple(array[: args.test_images] for array in test)
+
+
+def compile_model(model, args):
+    """SGD along a cosine after the warm-up.
+
+    Keras takes the decay off the weights, PyTorch adds it to the gradient, so that the momentum multiplies it by
+    `1 / (1 - momentum)`; `--weight-decay` is meant as there, as in the paper. Biases and normalisations have none.
+    """
+    warmup = min(round(args.warmup * args.iterations), args.iterations - 1)
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup else args.learning_rate,
+        args.iterations - warmup,
+        warmup_target=args.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    optimizer = keras.optimizers.SGD(rate, MOMENTUM, nesterov=True, weight_decay=args.weight_decay / (1 - MOMENTUM))
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "scale", "center"])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, jit_compile=False)
+
+
+def evaluate(network, images, labels, batch_size=250):
+    """Accuracy in percent and mean cross-entropy in nats."""
+    logits = [
+        network(data.normalized(images[first : first + batch_size]), training=False)
+        for first in range(0, len(images), batch_size)
+    ]
+    logits = tf.concat(logits, axis=0)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    right = np.argmax(logits, axis=-1) == labels
+    return {"top1": 100 * float(right.mean()), "loss": float(tf.reduce_mean(losses)), "images": len(labels)}
+
+
+def train_cell(run, variant, seed, train, test):
+    """Trains a variant from a seed, or what is left of it; returns what is to be known of it."""
+    args = run.args
+
+    def batches(first, end):
+        return data.image_batches(*train, args.batch_size, end, first, seed)
+
+    trained = training.train(
+        ddf_tables.cell_name(variant, seed),
+        functools.partial(ddf_variants.build, variant, width=args.width, blocks=args.blocks),
+        functools.partial(compile_model, args=args),
+        batches,
+        total=args.iterations,
+        epoch=min(args.checkpoint_every, args.iterations),
+        out=args.out / "cells",
+        seed=seed,
+        resume=True,
+        settings=run.settings,
+    )
+    network = trained.network
+    return {
+        "variant": variant,
+        "seed": seed,
+        "parameters": sum(int(np.prod(weight.shape)) for weight in network.trainable_weights),
+        "flops": ddf_variants.flops(network),
+        "test": evaluate(network, *test),
+        **{name: value for name, value in harness.training_figures(trained).items() if name != "parameters"},
+        "settings": run.settings,
+    }
+
+
+def train_grid(run, train, test):
+    """Trains the cells that are not finished and that no other process is training."""
+    args = run.args
+    for seed in args.seeds:  # so that a grid that is cut short has all variants
+        for variant in args.only:
+            name = ddf_tables.cell_name(variant, seed)
+            path = args.out / "cells" / f"{name}.json"
+            lock = filelock.FileLock(path.with_suffix(".lock"))
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                print(f"{name}: another process is at it.", flush=True)
+                continue
+            with lock:
+                if path.exists():
+                    continue
+                print(f"\n{name}: {args.iterations} steps of {args.batch_size}", flush=True)
+                figures = train_cell(run, variant, seed, train, test)
+                common.write_json(path, figures)
+                print(f"{name}: {figures['test']['top1']:.2f} % in {figures['training_seconds'] / 60:.1f} minutes")
+            keras.backend.clear_session()
+
+
+def start_processes(args, arguments):
+    """Runs the script several times at once, with an equal share of the cores each; returns the worst exit status."""
+    threads = str(max(1, common.machine()["cores"] // args.processes))
+    environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads}
+    command = [sys.executable, "-u", __file__, *(sys.argv[1:] if arguments is None else arguments), "--processes", "1"]
+    args.out.mkdir(parents=True, exist_ok=True)
+    paths = [args.out / f"process_{number + 1}.log" for number in range(args.processes)]
+    print(f"{args.processes} processes, their output: {', '.join(map(str, paths))}", flush=True)
+    children = []
+    try:
+        for path in paths:
+            with open(path, "w") as file:
+                children.append(subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT))
+        statuses = [child.wait() for child in children]
+    finally:
+        for child in children:
+            child.terminate()  # nothing happens to one that has ended
+    for path, status in zip(paths, statuses):
+        if status:
+            print(f"{path}: ended with status {status}:\n{path.read_text()[-2000:]}", file=sys.stderr)
+    return max(map(abs, statuses))
+
+
+def write_report(run):
+    """Writes and prints tables, claims and figure of the cells that are finished."""
+    args = run.args
+    cells, missing = [], []
+    for variant in args.only:
+        for seed in args.seeds:
+            path = args.out / "cells" / f"{ddf_tables.cell_name(variant, seed)}.json"
+            if path.exists():
+                cells.append(json.loads(path.read_text()))
+            else:
+                missing.append(path.stem)
+    if cells:
+        summary = ddf_tables.summarize(cells)
+        claims = ddf_tables.check_claims(summary)
+        text = ddf_tables.markdown(summary, claims)
+        (args.out / "tables.md").write_text(text)
+        ddf_tables.figure(summary).savefig(args.out / "accuracy.png", dpi=110)
+        harness.write_results(run, {"variants": summary, "claims": claims, "missing": missing})
+        print(f"\n{text}\nFiles in {args.out}: tables.md, accuracy.png, results.json, cells/")
+    if missing:
+        print(f"Not finished: {', '.join(missing)}. The same command goes on with them.")
+
+
+def main(arguments=None):
+    """Returns the exit status."""
+    args = parse(arguments)
+    status = start_processes(args, arguments) if args.processes > 1 else 0
+    try:
+        visualize.new_figure(1, 1)  # what is not installed is missed now, and not after the training
+        train, test = load(args)
+        (args.out / "cells").mkdir(parents=True, exist_ok=True)
+    except (ImportError, OSError, ValueError) as error:
+        sys.exit(f"{error}")
+    names = ("train_images", "train_labels", "test_images", "test_labels")
+    with filelock.FileLock(args.out / "settings.lock"):
+        run = harness.begin(args, free=FREE, data=common.fingerprint(dict(zip(names, (*train, *test)))))
+    try:
+        if args.processes == 1:
+            train_grid(run, train, test)
+    except checkpoint.SetupError as error:
+        sys.exit(f"{error}")
+    with filelock.FileLock(args.out / "report.lock"):
+        write_report(run)
+    return status
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted. The same command continues after the last checkpoint.")
