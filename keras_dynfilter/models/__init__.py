@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The networks of the papers, as functions that return Keras models."""
 
+from keras_dynfilter.models.blended_frame import BlendedFrame
 from keras_dynfilter.models.ddf_replace import Replacements, replace_convolutions
 from keras_dynfilter.models.ddf_resnet import (
     ddf_convolution,
@@ -20,6 +21,7 @@ from keras_dynfilter.models.dfn_video import (
     dfn_highway_baseline,
     dfn_moving_mnist,
     dfn_moving_mnist_baseline,
+    dfn_moving_mnist_blended,
 )
 from keras_dynfilter.models.filter_network import FilterNetwork
 from keras_dynfilter.models.filters import generated_filters
@@ -33,6 +35,7 @@ from keras_dynfilter.models.resnet import resnet
 from keras_dynfilter.models.vgg import vgg11
 
 __all__ = [
+    "BlendedFrame",
     "FilterNetwork",
     "FramePredictor",
     "Replacements",
@@ -50,6 +53,7 @@ __all__ = [
     "dfn_highway_baseline",
     "dfn_moving_mnist",
     "dfn_moving_mnist_baseline",
+    "dfn_moving_mnist_blended",
     "dfn_steerable",
     "dfn_steerable_baseline",
     "dfn_stereo",

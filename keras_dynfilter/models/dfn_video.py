@@ -2,6 +2,7 @@
 """Video prediction of "Dynamic Filter Networks" (https://arxiv.org/abs/1605.09673): moving MNIST, highway driving."""
 
 from keras_dynfilter.layers import DynamicLocalFilter2D
+from keras_dynfilter.models.blended_frame import BlendedFrame
 from keras_dynfilter.models.filter_network import FilterNetwork, check_image_shape, pixels_layer, scaled
 from keras_dynfilter.models.frame_predictor import FramePredictor
 
@@ -60,6 +61,40 @@ def dfn_moving_mnist_baseline(
         ValueError: An argument is not as described.
     """
     return _moving_mnist(image_shape, input_frames, output_frames, kernel_size, width, name, baseline=True)
+
+
+def dfn_moving_mnist_blended(
+    image_shape=(64, 64, 1),
+    input_frames=10,
+    output_frames=10,
+    kernel_size=9,
+    width=1.0,
+    name="dfn_moving_mnist_blended",
+):
+    """A network of our own for moving digits, with no more parameters than `dfn_moving_mnist`: 636,262 by default.
+
+    Three things differ from the paper's: every frame is filtered twice, so that digits that cross move each in its own
+    way; masks blend the two with pixels that the network paints (`BlendedFrame`); and the state is kept by a gated
+    convolution, a narrower one, in place of a sum.
+
+    Args:
+        image_shape: As in `dfn_moving_mnist`, and so are the others.
+        input_frames: Number of frames given.
+        output_frames: Number of frames to predict, unless a call asks for another one.
+        kernel_size: Odd integer or pair: the filters, which reach as far as half of it.
+        width: Factor of every channel count of the network that generates the filters.
+        name: Name of the model.
+
+    Returns:
+        A `FramePredictor`, used as `dfn_moving_mnist`; its filters are those of both filterings, one after the other.
+
+    Raises:
+        ValueError: An argument is not as described.
+    """
+    layer = BlendedFrame(kernel_size, name="frame")
+    channels = dict(encoder=(32, 32, 64, 64), state=80, low_decoder=(64, 64), high_decoder=(64, 64), hidden=96)
+    network = FilterNetwork(layer.filter_channels(), **scaled(width, channels), recurrent="gated", name="network")
+    return _predictor(network, layer, False, image_shape, input_frames, output_frames, 1, name)
 
 
 def dfn_highway(

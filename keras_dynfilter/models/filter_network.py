@@ -14,7 +14,7 @@ class FilterNetwork(keras.layers.Layer):
     """Generates values for every position of an image: filters, and whatever else it is asked for.
 
         images -> encoder, halves the image at its second layer -> features
-        features (+ two convolutions of the last state, if recurrent) -> state
+        features (and the last state, if recurrent) -> state
         state -> decoder, doubles the image in its middle -> values
 
     Convolutions are 3 x 3 with leaky ReLU of slope 0.01, but for the last two, which are 1 x 1, and for the very last
@@ -30,7 +30,8 @@ class FilterNetwork(keras.layers.Layer):
         hidden: Channels of the 1 x 1 convolution before the values.
         untied_bias: None, or the layer whose bias differs from position to position: `"image"`, the first of the
             encoder, or `"state"`, the one that makes the features.
-        recurrent: Whether there is a state that goes on from step to step.
+        recurrent: Whether there is a state that goes on from step to step. True: the features plus two convolutions of
+            the last state, as in the paper. `"gated"`: a convolutional GRU, which can keep a state over many steps.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -41,7 +42,7 @@ class FilterNetwork(keras.layers.Layer):
         The values, `[batch, height, width, outputs]`; if recurrent, the values and the new state.
 
     Raises:
-        ValueError: `encoder` has less than two layers, or `untied_bias` is none of these.
+        ValueError: `encoder` has less than two layers, or `untied_bias` or `recurrent` is none of these.
 
     Reference:
         [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), figure 4.
@@ -65,6 +66,8 @@ class FilterNetwork(keras.layers.Layer):
         if untied_bias not in (None, "image", "state"):
             expected = "Expected `untied_bias` to be None, 'image' or 'state'"
             raise ValueError(f"{expected}. Received: untied_bias={untied_bias!r}")
+        if recurrent not in (False, True, "gated"):
+            raise ValueError(f"Expected `recurrent` to be False, True or 'gated'. Received: recurrent={recurrent!r}")
         self.config = dict(
             outputs=outputs,
             encoder=tuple(encoder),
@@ -73,10 +76,11 @@ class FilterNetwork(keras.layers.Layer):
             high_decoder=tuple(high_decoder),
             hidden=hidden,
             untied_bias=untied_bias,
-            recurrent=bool(recurrent),
+            recurrent=recurrent,
         )
         self.state_channels = state
         self.recurrent = bool(recurrent)
+        self.gated = recurrent == "gated"
         first, second, *others = encoder
         self.encoder = [
             *self._convolution(first, untied=untied_bias == "image"),
@@ -86,7 +90,11 @@ class FilterNetwork(keras.layers.Layer):
             *(layer for channels in others for layer in self._convolution(channels)),
             *self._convolution(state, untied=untied_bias == "state"),
         ]
-        self.recurrence = [*self._convolution(state), *self._convolution(state)] if recurrent else []
+        self.recurrence = []
+        if self.gated:  # the gates, and what would be the state if they were open
+            self.recurrence = [self._convolution(2 * state)[0], self._convolution(state)[0]]
+        elif recurrent:
+            self.recurrence = [*self._convolution(state), *self._convolution(state)]
         self.low_decoder = [layer for channels in low_decoder for layer in self._convolution(channels)]
         self.high_decoder = [layer for channels in high_decoder for layer in self._convolution(channels)]
         self.high_decoder += [*self._convolution(hidden, 1), *self._convolution(outputs, 1)]
@@ -95,7 +103,11 @@ class FilterNetwork(keras.layers.Layer):
     def build(self, input_shape):
         images = tuple(input_shape)
         state = _build(self.encoder, images)
-        _build(self.recurrence, state)
+        if self.gated:
+            for layer in self.recurrence:
+                layer.build((*state[:3], 2 * state[3]))
+        else:
+            _build(self.recurrence, state)
         low = _build(self.low_decoder, state)
         _build(self.high_decoder, (*images[:3], low[-1]))
         super().build(input_shape)
@@ -117,7 +129,11 @@ class FilterNetwork(keras.layers.Layer):
 
     def advance(self, features, state):
         """The state after `state`."""
-        return features + _apply(self.recurrence, state)
+        if not self.gated:
+            return features + _apply(self.recurrence, state)
+        gates, candidate = self.recurrence
+        update, reset = tf.split(tf.sigmoid(gates(tf.concat([features, state], axis=-1))), 2, axis=-1)
+        return state + update * (tf.tanh(candidate(tf.concat([features, reset * state], axis=-1))) - state)
 
     def decode(self, state, images):
         """The values that belong to `state`, at the size of `images`."""

@@ -5,6 +5,7 @@ import keras
 import tensorflow as tf
 
 from keras_dynfilter.layers import DynamicLocalFilter2D
+from keras_dynfilter.models.blended_frame import BlendedFrame
 from keras_dynfilter.models.filter_network import normalized_filters
 from keras_dynfilter.ops import _composite
 from keras_dynfilter.ops.geometry import positive
@@ -22,7 +23,8 @@ class FramePredictor(keras.Model):
     Args:
         network: The recurrent `FilterNetwork`.
         output: What makes a frame of the values of the network: a `DynamicLocalFilter2D`, which is given the last
-            frame and the values as its filters, or any other layer, which is given the values alone (a baseline).
+            frame and the values as its filters, a `BlendedFrame`, which is given the same, or any other layer, which is
+            given the values alone (a baseline).
         output_frames: Number of frames to predict, unless a call asks for another one.
         buffer: Number of frames that a step reads.
         **kwargs: Arguments of `keras.Model`.
@@ -35,8 +37,8 @@ class FramePredictor(keras.Model):
     Returns:
         The predictions, `[batch, steps, height, width, 1]`, in float32 also where the network computes in a narrower
         dtype; with `return_filters=True` a dict of `"frames"`, the predictions, `"filters"`,
-        `[batch, steps, height, width, taps]`, after the softmax, and `"bias"`, `[batch, steps, height, width, 1]`, if
-        there is a dynamic bias.
+        `[batch, steps, height, width, taps]`, after the softmax (those of several filters one after the other), and
+        `"bias"`, `[batch, steps, height, width, 1]`, if there is a dynamic bias.
 
     Raises:
         ValueError: An argument is not as described; filters are asked of a baseline.
@@ -51,7 +53,7 @@ class FramePredictor(keras.Model):
         self.output_layer = output
         self.output_frames = positive(output_frames, "output_frames")
         self.buffer = positive(buffer, "buffer")
-        self.filters_frames = isinstance(output, DynamicLocalFilter2D)
+        self.filters_frames = isinstance(output, (DynamicLocalFilter2D, BlendedFrame))
 
     def build(self, input_shape):
         shape = tuple(input_shape)
@@ -119,7 +121,10 @@ class FramePredictor(keras.Model):
         return tf.split(self.network.encode(tf.reshape(windows, shape)), count, axis=0)
 
     def _filters(self, values):
-        filters, bias = normalized_filters(self.output_layer, tf.stack(values, axis=1))
+        layer, values = self.output_layer, tf.stack(values, axis=1)
+        if isinstance(layer, BlendedFrame):
+            layer, values = layer.filtering, layer.split_values(values)[0]
+        filters, bias = normalized_filters(layer, values)
         return {"filters": filters} if bias is None else {"filters": filters, "bias": bias}
 
     def _check(self, shape):
