@@ -20,6 +20,7 @@ from keras_dynfilter import info
 
 EPSILON = float(np.finfo(np.float32).eps)  # 1.19e-7; Keras's own is 1e-7
 PIXELS = 64 * 64
+DATA_DIR = "folder of the data, by default $KERAS_DYNFILTER_DATA; looked for in it"  # for --help
 
 
 def positive_int(text):
@@ -119,8 +120,13 @@ def errors_per_image(error, predictors, batches, pixels=PIXELS):
 
 
 def fingerprint(arrays):
-    """What tells other data from the same ones: by name, `[shape, CRC-32]` of arrays, as for JSON."""
-    return {str(name): [list(a.shape), zlib.crc32(np.ascontiguousarray(a))] for name, a in arrays.items()}
+    """What tells other data from the same ones, as for JSON: shape, dtype and checksum of arrays, by name."""
+    found = {
+        name: (array.shape, array.dtype, zlib.crc32(np.ascontiguousarray(array))) for name, array in arrays.items()
+    }
+    return {
+        name: f"{' x '.join(map(str, shape))}, {kind}, CRC-32 {crc:08x}" for name, (shape, kind, crc) in found.items()
+    }
 
 
 def write_json(path, content):

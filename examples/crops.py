@@ -1,11 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the experiments on photographs share: crops at fixed places to test on, their errors, how these are printed."""
 
+import argparse
+
 import numpy as np
 
 import common
 
 BATCH = 32
+
+
+def add_options(parser, synthetic):
+    """Adds the options of these experiments; `synthetic` names what is made."""
+    add = parser.add_argument
+    add("--size", type=common.positive_int, default=64, help="rows and columns of the crops")
+    add("--tied", action="store_true", help="no bias of its own at every position: images may be of any size")
+    add("--synthetic", action="store_true", help="made data: textures that move; also where no others are found")
+    add(
+        "--flow-truth",
+        action=argparse.BooleanOptionalAction,
+        help=f"compare what the filters say with the truth of {synthetic}; by default if these are trained on",
+    )
+
+
+def image_shape(args):
+    """Shape of the images that the network is built for."""
+    return (None, None, 1) if args.tied else (args.size, args.size, 1)
 
 
 def spread(last, count):
@@ -67,12 +87,12 @@ def pooled(groups):
     }
 
 
-def print_errors(test, training, paper):
+def print_errors(test, networks, paper):
     """Prints errors by group.
 
     Args:
         test: What `errors` returns.
-        training: What is to be known of the trained networks, by name.
+        networks: The trained networks, by name.
         paper: The errors that the paper gives, by name.
     """
     for group, figures in test.items():
@@ -81,8 +101,8 @@ def print_errors(test, training, paper):
             for name, figure in figures.items():
                 frames = figure["per_frame"]
                 notes = ["by frame " + " ".join(f"{value:.1f}" for value in frames)] if len(frames) > 1 else []
-                if group == "all" and name in training:
-                    notes.append(f"{training[name]['parameters']:,} parameters")
+                if group == "all" and name in networks:
+                    notes.append(f"{networks[name].count_params():,} parameters")
                 if group == "all" and name in paper:
                     notes.append(f"paper, on its own data: {paper[name]}")
                 print(f"    {name:<16} {figure['mean']:8.2f}   {'; '.join(notes)}")

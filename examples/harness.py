@@ -1,14 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The course of an experiment: options, settings that a resumed run must share, networks and twins, results, exports.
 
-parser = argparse.ArgumentParser(...)
-harness.add_options(parser, out="outputs/name", exports=EXPORTS)
-harness.add_training_options(parser)
-args = harness.parse(parser, arguments, SMOKE, RECIPES)
-run = harness.begin(args, SETTINGS)
-trained = harness.train_networks(run, {"dfn": build, "baseline": build_twin}, compile_model, data)
-if run.chief:
-    results = harness.results(run, figures, trained)
+How a script puts them together: `experiment.py`.
 """
 
 import argparse
@@ -47,11 +40,16 @@ class Run:
         return training.is_chief(self.strategy)
 
 
-class Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults, except where there is none."""
+class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows defaults, except where there is none, and the description as it is; numbers are N and X."""
 
     def _get_help_string(self, action):
-        return action.help if action.default in (None, []) else super()._get_help_string(action)
+        none = action.default is False or action.default in (None, [])
+        return action.help if none else super()._get_help_string(action)
+
+    def _get_default_metavar_for_optional(self, action):
+        names = {common.positive_int: "N", common.seed: "N", common.positive_float: "X", common.share: "SHARE"}
+        return names.get(action.type) or super()._get_default_metavar_for_optional(action)
 
 
 def add_options(parser, out, exports):
@@ -62,45 +60,48 @@ def add_options(parser, out, exports):
         out: Default of `--out`.
         exports: Names of the export formats that are offered.
     """
-    add = parser.add_argument
+    add = parser.add_argument_group("run").add_argument
     add("--seed", type=common.seed, default=0, help="of weights and data")
-    add("--resume", action="store_true", help="continue a run of the same settings that was interrupted")
-    add("--export", nargs="+", default=[], choices=list(exports), help="export the model, validated, in these formats")
-    add("--out", type=pathlib.Path, default=pathlib.Path(out), help="folder of all files written")
+    add("--resume", action="store_true", help="continue the run in --out, which must have the same settings and data")
+    add("--export", nargs="+", default=[], choices=list(exports), help="export what was trained, and validate it")
+    add("--out", type=pathlib.Path, default=pathlib.Path(out), metavar="DIR", help="for all files written")
     add("--smoke", action="store_true", help="a few steps, to see in seconds that everything works")
 
 
 def add_training_options(parser):
     """Adds the options of the experiments that train for long, or on several devices."""
-    add = parser.add_argument
+    add = parser.add_argument_group("training").add_argument
     add(
         "--baseline",
         nargs="?",
         const="too",
         choices=("too", "only"),
-        help="train the twin without dynamic filters too, or it only",
+        help="train the twin without dynamic filters too, to compare with; only: it alone",
     )
     add("--iterations", type=common.positive_int, help="training steps")
     add("--batch-size", type=common.positive_int, help="examples of a step, of all devices together")
     add("--learning-rate", type=common.positive_float, help="of Adam, the highest")
-    add("--baseline-learning-rate", type=common.positive_float, help="that of the twin; by default the same")
+    add("--baseline-learning-rate", type=common.positive_float, help="that of the twin, if it is another")
     add(
         "--schedule",
         choices=SCHEDULES,
-        help="of the learning rate: halved every --halve-every steps, or falling to zero along a cosine after --warmup",
+        help="of the learning rate: paper halves it every --halve-every steps, cosine falls to zero after --warmup",
     )
-    add("--halve-every", type=common.positive_int, default=4000, help="steps, for --schedule paper")
-    add("--warmup", type=common.share, default=0.02, help="share of the steps, for --schedule cosine")
+    add("--halve-every", type=common.positive_int, default=4000, help="steps")
+    add("--warmup", type=common.share, default=0.02, help="of the steps, in which the rate rises")
     add("--clip-norm", type=common.positive_float, help="limit of the norm of the gradient; none in the paper")
-    add("--checkpoint-every", type=common.positive_int, default=200, help="steps between checkpoints; also an epoch")
+    add("--checkpoint-every", type=common.positive_int, default=200, help="steps of an epoch, after which all is saved")
     add(
-        "--time-limit", type=common.positive_float, metavar="MINUTES", help="of training each network, over resumptions"
+        "--time-limit",
+        type=common.positive_float,
+        metavar="MINUTES",
+        help="end the training of a network after so many, those before a --resume included",
     )
     add(
         "--strategy",
         choices=training.STRATEGIES,
         default="one",
-        help="of tf.distribute; multi-worker: by TF_CONFIG, --out shared",
+        help="of tf.distribute; multi-worker needs TF_CONFIG, and an --out that all workers see",
     )
     add("--mixed-precision", choices=PRECISIONS, default="none", help="dtype to compute in, beside float32")
     add(
@@ -114,7 +115,16 @@ def add_training_options(parser):
         default=True,
         help="deterministic ops, so that a resumed run ends with the same bits",
     )
-    add("--steps-per-execution", type=common.positive_int, default=1, help="steps between looks at clock and progress")
+    add("--steps-per-execution", type=common.positive_int, default=1, help="steps between looks at the clock")
+
+
+def typed(value):
+    """A value as it is typed on the command line; None stays None."""
+    if isinstance(value, list):
+        return " ".join(typed(item) for item in value)
+    if isinstance(value, tuple):
+        return ":".join(str(item) for item in value)
+    return None if value is None else str(value)
 
 
 def parse(parser, arguments, smoke, recipes=None):
@@ -126,15 +136,19 @@ def parse(parser, arguments, smoke, recipes=None):
         smoke: Values by name that `--smoke` sets, and that must not be given beside it.
         recipes: Values by name of every recipe; the parser has an option `--recipe` then.
     """
-    names = {*smoke, *(name for values in (recipes or {}).values() for name in values)}
+    recipes = recipes or {None: {}}
+    names = {*smoke, *(name for values in recipes.values() for name in values)}
     defaults = {name: parser.get_default(name) for name in names}
-    for name in {name for values in (recipes or {}).values() for name in values}:
-        by_recipe = {recipe: values.get(name, defaults[name]) for recipe, values in recipes.items()}
-        shown = ", ".join(f"{recipe} {value}" for recipe, value in by_recipe.items() if value is not None)
-        parser.set_defaults(**{name: shown})  # only for --help, since the namespace below has a value for it
-    parser.formatter_class = Help
+    for name in names:  # only for --help, since the namespace below has a value for it
+        by_recipe = {recipe: typed(values.get(name, defaults[name])) for recipe, values in recipes.items()}
+        if len(set(by_recipe.values())) == 1:
+            shown = next(iter(by_recipe.values()))
+        else:
+            shown = ", ".join(f"{recipe}={value}" for recipe, value in by_recipe.items() if value is not None)
+        parser.set_defaults(**{name: shown})
+    parser.formatter_class, parser.usage = Help, "%(prog)s [options]"
     args = parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(names)))  # None: not given
-    recipe = recipes[args.recipe] if recipes else {}
+    recipe = recipes[getattr(args, "recipe", None)]
     for name in sorted(names):
         given = getattr(args, name)
         if args.smoke and name in smoke:
@@ -158,17 +172,16 @@ def parse(parser, arguments, smoke, recipes=None):
     return args
 
 
-def begin(args, settings=None, free=(), data=None):
+def begin(args, *, free=(), data=None):
     """Prepares TensorFlow, makes the folder, and writes down what the training depends on.
 
     Unless `--resume` is given, the states of an earlier run that lie in the folder are set aside.
 
     Args:
         args: What `parse` returned.
-        settings: Names of the arguments that a resumed run has to share; by default all but those of `FREE` and `free`.
-        free: Names of further arguments that a resumed run may change.
-        data: What was really loaded to train on, as for JSON, which a resumed run has to share too: where it is from,
-            and `common.fingerprint` of it. None: what is loaded follows from the arguments.
+        free: Names of arguments that a resumed run may change beside those of `FREE`; it has to share the others.
+        data: What was really loaded to train on, as for JSON, which a resumed run has to share too:
+            `common.fingerprint` of it. None: what is loaded follows from the arguments.
 
     Returns:
         A `Run`.
@@ -185,7 +198,7 @@ def begin(args, settings=None, free=(), data=None):
         sys.exit(f"--batch-size: expected a multiple of {replicas}, one part per device. Received: {args.batch_size}")
     keras.mixed_precision.set_global_policy(PRECISIONS[getattr(args, "mixed_precision", "none")])
     keras.utils.set_random_seed(args.seed)
-    names = settings or sorted(name for name in vars(args) if name not in (*FREE, *free))
+    names = sorted(name for name in vars(args) if name not in (*FREE, *free))
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         chosen = check_settings(args, names, training.is_chief(strategy), data)

@@ -13,6 +13,7 @@ Frames are made so small that most of the motion from one to the next fits the f
 clips of 25 and 30 frames a second have 96 rows. Where there are only 10 frames a second (KITTI, Karlsruhe), they are
 made as small as crops of 64 rows allow. Where the data come from, and how to use other ones: docs/data.md.
 
+`--recipe reduced` is for a CPU; `--recipe paper` trains for as long as the paper, which needs a GPU.
 `--pyramid` trains a network with a coarse and a fine filter beside it, for motions beyond the window, as in
 `--synthetic --max-motion 8`. `--tied` is the fully convolutional variant, which also continues whole frames.
 
@@ -21,16 +22,14 @@ Errors are squared errors as in the paper: the mean per pixel x 64 x 64, average
 Paper: https://arxiv.org/abs/1605.09673 (De Brabandere et al., 2016).
 """
 
-import argparse
 import functools
 import pathlib
-import sys
 
 import numpy as np
 
 import common
 import crops
-import exports
+import experiment
 import harness
 from keras_dynfilter import data, models, visualize
 from pyramid import pyramid
@@ -48,6 +47,7 @@ RECIPES = {
 SMOKE = {
     "size": 32,
     "width": 0.125,
+    "kernel_size": 5,
     "batch_size": 2,
     "iterations": 6,
     "checkpoint_every": 3,
@@ -64,33 +64,20 @@ TEST_SEED = 2**31  # no training can have it
 
 
 def parse(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = experiment.new_parser(__doc__, "outputs/highway_video", RECIPES)
+    crops.add_options(parser, "synthetic sequences")
     add = parser.add_argument
-    add("--recipe", choices=RECIPES, default="reduced", help="sets what is not given and has no default here")
     add("--video", nargs="+", metavar="PATH", help="video files or folders of frames, in place of the data folder")
     add("--rows", type=common.positive_int, default=96, help="rows of the frames of --video, --size at least")
     add("--frame-limit", type=common.positive_int, help="read only the first frames of every clip")
-    add("--data-dir", metavar="DIR", help=f"folder with {', '.join(ROWS)}")
-    add("--synthetic", action="store_true", help="moving textures; also used where there are no clips")
-    add("--synthetic-sequences", type=common.positive_int, default=400, help="to train on")
-    add("--test-sequences", type=common.positive_int, default=100, help="synthetic ones to test and measure flow on")
-    add("--max-motion", type=common.positive_float, default=4.0, help="of synthetic layers in pixels, per axis")
-    add(
-        "--flow-truth",
-        action=argparse.BooleanOptionalAction,
-        help="measure flow on synthetic sequences; by default if they are what is trained on",
-    )
-    add("--size", type=common.positive_int, default=64, help="rows and columns of the crops")
-    add("--width", type=common.positive_float, default=1.0, help="factor of the channel counts of the network")
+    add("--data-dir", metavar="DIR", help=f"{common.DATA_DIR}: {', '.join(ROWS)}")
+    add("--synthetic-sequences", type=common.positive_int, default=400, help="to train on, with --synthetic")
+    add("--test-sequences", type=common.positive_int, default=100, help="synthetic ones to test on")
+    add("--max-motion", type=common.positive_float, default=4.0, help="of synthetic layers: pixels a frame, per axis")
     add("--kernel-size", type=common.positive_int, default=11, help="rows and columns of the filters")
     add("--input-frames", type=common.positive_int, default=3, help="frames given")
     add("--output-frames", type=common.positive_int, default=3, help="frames to predict")
-    add("--tied", action="store_true", help="no bias of its own at every position: frames may be of any size")
     add("--pyramid", action="store_true", help="train a network with a coarse and a fine filter too")
-    harness.add_options(parser, "outputs/highway_video", exports.KINDS)
-    harness.add_training_options(parser)
     args = harness.parse(parser, arguments, SMOKE, RECIPES)
     if args.video and args.synthetic:
         parser.error("argument --synthetic: not allowed with --video")
@@ -247,9 +234,7 @@ def main(arguments=None):
     args = parse(arguments)
     frames, given = args.input_frames + args.output_frames, args.input_frames
     true_flow = None
-    try:
-        visualize.new_figure(1, 1)  # what is not installed is missed now, and not after the training
-        exports.check_packages(args.export)
+    with experiment.preparing(args):
         clips = load_clips(args)
         learned, tested = in_time(clips, frames)
         tests = {name: segments(clip, frames, args.size) for name, clip in tested.items()}
@@ -259,11 +244,10 @@ def main(arguments=None):
             made = synthetic(args, args.synthetic_sequences, args.seed, args.size * 5 // 4)[0]
             learned = dict(enumerate(made[..., 0]))
             tests["synthetic"], *true_flow = synthetic(args, args.test_sequences, TEST_SEED, args.size)
-    except (ImportError, OSError, ValueError) as error:
-        sys.exit(f"{error}")
     if args.flow_truth is None:
         args.flow_truth = not clips
-    run = harness.begin(args, free=["flow_truth", "pyramid", "test_sequences"])
+    trained_on = common.fingerprint(learned) if clips else "synthetic"
+    run = harness.begin(args, free=["flow_truth", "pyramid", "test_sequences"], data=trained_on)
     films = [*learned.values(), *(clip[..., ::-1] for clip in learned.values())]  # mirrored: as likely, and for free
 
     def batches(first, end):
@@ -271,8 +255,7 @@ def main(arguments=None):
             data.video_clips(films, args.batch_size, end, first, args.seed, frames, args.size), given
         )
 
-    image_shape = (None, None, 1) if args.tied else (args.size, args.size, 1)
-    sizes = dict(image_shape=image_shape, kernel_size=args.kernel_size, width=args.width)
+    sizes = dict(image_shape=crops.image_shape(args), kernel_size=args.kernel_size, width=args.width)
     sizes.update(input_frames=given, output_frames=args.output_frames)
     builders = {"dfn": functools.partial(models.dfn_highway, **sizes, untied_bias=not args.tied)}
     if args.pyramid:
@@ -288,7 +271,6 @@ def main(arguments=None):
     content = {
         "unit": "squared error: mean per pixel x 64 x 64",
         "training_frames": {name: len(clip) for name, clip in learned.items()} if clips else "synthetic",
-        "training": {name: harness.training_figures(done) for name, done in trained.items()},
         "test": crops.errors(predictors, {name: (array[:, :given], array[:, given:]) for name, array in tests.items()}),
         "paper": PAPER,
     }
@@ -298,31 +280,19 @@ def main(arguments=None):
     if args.tied and "dfn" in networks:
         whole = next(iter(tested.values())) if clips else tests["synthetic"][0, ..., 0]
         files.append(draw_whole(args, networks["dfn"], whole))
-    harness.write_results(run, content)  # already: a failing export costs no figures
-    content["exports"] = exports.write(run, networks)
-    path = harness.write_results(run, content)
-    conclude(args, content, [*files, path.name, *(f"{name}.keras" for name in networks)])
+    print_errors(args, content, networks)
+    experiment.conclude(run, trained, content, files)
     return 0
 
 
-def conclude(args, content, files):
-    """Prints the errors, where the files are, and what to do next."""
+def print_errors(args, content, networks):
     print(f"\nErrors of {args.output_frames} predicted frames, {content['unit']}:")
-    crops.print_errors(content["test"], content["training"], PAPER)
+    crops.print_errors(content["test"], networks, PAPER)
     if "end_point_error" in content:
         print(f"Flow of synthetic sequences, up to {args.max_motion:g} pixels per axis, end-point error in pixels:")
         for name, error in content["end_point_error"].items():
             print(f"    {name:<14} {error:8.2f}")
-    for name, figures in content["training"].items():
-        print(f"{name}: {figures['iterations']} iterations in {figures['training_seconds'] / 60:.1f} minutes")
-    print(f"\nFiles in {args.out}: {', '.join(files)}")
-    exports.print_paths(args, content["exports"])
-    if not args.baseline:
-        print("Next: compare it with the network that makes pixels: the same command with --resume --baseline")
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit("\nInterrupted. The same command with --resume continues after the last checkpoint.")
+    experiment.run_script(main)

@@ -24,13 +24,12 @@ Paper: https://arxiv.org/abs/1605.09673 (De Brabandere et al., 2016).
 import argparse
 import functools
 import math
-import sys
 
 import numpy as np
 import tensorflow as tf
 
 import common
-import exports
+import experiment
 import harness
 from keras_dynfilter import data, models, visualize
 
@@ -103,13 +102,9 @@ def finite(text):
 
 
 def parse(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = experiment.new_parser(__doc__, "outputs/moving_mnist", RECIPES)
     add = parser.add_argument
-    add("--recipe", choices=RECIPES, default="reduced", help="sets what is not given and has no default here")
     add("--size", type=int, choices=(16, 32, 64), help="rows and columns of a frame; digits shrink with them")
-    add("--width", type=common.positive_float, help="factor of the channel counts of the network")
     add("--input-frames", type=common.positive_int, default=10, help="frames given")
     add("--output-frames", type=common.positive_int, default=10, help="frames to predict")
     add("--curriculum", type=common.share, metavar="SHARE", help="share of the training with fewer frames; 0: none")
@@ -122,12 +117,12 @@ def parse(arguments=None):
         help="frames given and predicted in the equal parts of the curriculum; fewer than --output-frames, or left out",
     )
     add("--digits", choices=("auto", "mnist", "rendered"), default="auto", help="MNIST, or drawn with fonts")
-    add("--data-dir", metavar="DIR", help=f"folder with mnist/mnist.npz and {PUBLISHED} or {FILE}; none is needed")
+    add("--data-dir", metavar="DIR", help=f"{common.DATA_DIR}: mnist/mnist.npz, and {PUBLISHED} or {FILE}")
     add(
         "--test-sequences",
         type=common.positive_int,
         metavar="COUNT",
-        help="test on as many sequences of test digits; by default on those of the data folder, or else on 300",
+        help="test on as many made ones; by default on those of the data folder, or else on 300",
     )
     add(
         "--test-frames",
@@ -136,8 +131,6 @@ def parse(arguments=None):
         help="frames given and predicted in all tests; by default as in the training",
     )
     add("--baseline-bias", type=finite, default=0.0, help="bias that the last layer of the twin starts with")
-    harness.add_options(parser, "outputs/moving_mnist", exports.KINDS)
-    harness.add_training_options(parser)
     args = harness.parse(parser, arguments, SMOKE, RECIPES)
     outputs = [count for _, count in args.stages]
     if sorted(set(outputs)) != outputs:
@@ -175,8 +168,7 @@ class Sequences:
 
     def __init__(self, args, digits, count, digits_per_sequence=2):
         self.count, self.inputs = count, args.test_frames[0]
-        self.make = functools.partial(
-            data.moving_digits,
+        self.batches = data.moving_digits(
             digits,
             TEST_BATCH,
             -(-count // TEST_BATCH),
@@ -187,7 +179,7 @@ class Sequences:
         )
 
     def __iter__(self):
-        for first, frames in zip(range(0, self.count, TEST_BATCH), self.make().as_numpy_iterator()):
+        for first, frames in zip(range(0, self.count, TEST_BATCH), self.batches.as_numpy_iterator()):
             frames = frames[: self.count - first]
             yield frames[:, : self.inputs], frames[:, self.inputs :]
 
@@ -303,15 +295,13 @@ def build_baseline(bias, sizes):
 def main(arguments=None):
     """Returns the exit status."""
     args = parse(arguments)
-    try:
-        visualize.new_figure(1, 1)  # what is not installed is missed now, and not after the training
-        exports.check_packages(args.export)
-        digits = shrink(data.load_digits("train", args.data_dir, args.digits), args.size)
+    with experiment.preparing(args):
+        loaded = data.load_digits("train", args.data_dir, args.digits)
+        digits = shrink(loaded, args.size)
         test_digits = shrink(data.load_digits("test", args.data_dir, args.digits), args.size)
         tests = test_sets(args, test_digits)
-    except (ImportError, OSError, ValueError) as error:
-        sys.exit(f"{error}")
-    run = harness.begin(args, free=["test_sequences", "test_frames"])
+    free = ["digits", "test_sequences", "test_frames"]
+    run = harness.begin(args, free=free, data=common.fingerprint({"digits": loaded}))
 
     epoch = min(args.checkpoint_every, args.iterations)
     plan, given = stages(args, epoch)
@@ -335,21 +325,16 @@ def main(arguments=None):
     others = {count: Sequences(args, test_digits, min(args.test_sequences or 300, 300), count) for count in (1, 3)}
     content = {
         "unit": "nats per frame: mean per pixel x 64 x 64",
-        "training": {name: harness.training_figures(done) for name, done in trained.items()},
         "test_frames": args.test_frames,
         "test": {name: evaluate(predictors, batches) for name, batches in tests.items()},
         "out_of_domain": {str(count): evaluate(predictors, batches) for count, batches in others.items()},
     }
-    files = draw(networks, next(iter(tests.values())), others, args)
-    harness.write_results(run, content)  # already: a failing export costs no figures
-    content["exports"] = exports.write(run, networks)
-    path = harness.write_results(run, content)
-    conclude(args, content, [*files, path.name, *(f"{name}.keras" for name in networks)])
+    print_errors(args, content, networks)
+    experiment.conclude(run, trained, content, draw(networks, next(iter(tests.values())), others, args))
     return 0
 
 
-def conclude(args, content, files):
-    """Prints the errors, where the files are, and what to do next."""
+def print_errors(args, content, networks):
     given, predicted = args.test_frames
     print(f"\nBinary cross-entropy of {predicted} predicted frames, {given} given, {content['unit']}:")
     groups = {f"test, {name}": errors for name, errors in content["test"].items()}
@@ -357,19 +342,9 @@ def conclude(args, content, files):
     for group, errors in groups.items():
         print(f"  {group} ({next(iter(errors.values()))['images'] // predicted} sequences)")
         for name, error in errors.items():
-            parameters = content["training"].get(name, {}).get("parameters")
-            note = f"   {parameters:,} parameters" if parameters else ""
+            note = f"   {networks[name].count_params():,} parameters" if name in networks else ""
             print(f"    {name:<12} {error['mean']:8.1f}{note}")
-    for name, figures in content["training"].items():
-        print(f"{name}: {figures['iterations']} iterations in {figures['training_seconds'] / 60:.1f} minutes")
-    print(f"\nFiles in {args.out}: {', '.join(files)}")
-    exports.print_paths(args, content["exports"])
-    if not args.baseline:
-        print("Next: compare it with the network that makes pixels: the same command with --resume --baseline")
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit("\nInterrupted. The same command with --resume continues after the last checkpoint.")
+    experiment.run_script(main)

@@ -21,13 +21,13 @@ import argparse
 import functools
 import math
 import pathlib
-import sys
 import time
 
 import keras
 import numpy as np
 
 import common
+import experiment
 import harness
 import training
 from keras_dynfilter import data, models, visualize
@@ -36,15 +36,12 @@ from keras_dynfilter.data import photographs
 DEGREES = (0.0, 90.0, 139.2, 180.0, 242.9)
 TARGET = 0.999
 EPOCHS, STEPS = 8, 500  # what the target takes
-SETTINGS = ("images", "raw_angles", "epochs", "steps", "batch_size", "patches", "learning_rate", "seed")
 SMOKE = {"epochs": 2, "steps": 20, "batch_size": 8, "patches": 64}
 EXPORTS = {"saved_model": "saved_model", "onnx": "steerable.onnx"}
 
 
 def parse(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
     harness.add_options(parser, "outputs/steerable", EXPORTS)
     add = parser.add_argument
     add("--images", default="photos", metavar="KIND", help="photos (of scikit-image), noise, or a folder of images")
@@ -159,8 +156,9 @@ def draw(model, picture, path, degrees=139.2):
     figure.savefig(path, dpi=110)
 
 
-def train_networks(args, images, test):
+def train_networks(run, images, test):
     """Trains the network, and its twin if that is wanted; the models and their figures by name."""
+    args = run.args
     total = args.epochs * args.steps
 
     def triples(start, end):
@@ -183,6 +181,7 @@ def train_networks(args, images, test):
             args.seed,
             callbacks=[FilterCorrelation()] if name == "steerable" else [],
             resume=args.resume,
+            settings=run.settings,
         )
         trained[name] = done.network
         error, zeros = squared_error(done.network, test, args)
@@ -211,13 +210,10 @@ def filter_figures(model):
 def main(arguments=None):
     """Returns the exit status."""
     args = parse(arguments)
-    run = harness.begin(args, SETTINGS)
-    try:
-        visualize.new_figure(1, 1)  # without matplotlib, say so now and not after the training
+    with experiment.preparing(args):
         images, test, picture = load_images(args)
-    except (ImportError, ValueError) as error:
-        sys.exit(f"{error}")
-    trained, figures = train_networks(args, images, test)
+    run = harness.begin(args, data=common.fingerprint({"patches": images}))
+    trained, figures = train_networks(run, images, test)
     model = trained["steerable"]
     figures["steerable"].update(filter_figures(model))
     draw(model, picture, args.out / "steerable.png")
@@ -265,7 +261,4 @@ def conclude(args, figures, seconds):
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit("\nInterrupted. The same command with --resume continues after the last epoch that was finished.")
+    experiment.run_script(main)

@@ -15,6 +15,8 @@ from 0 to 12 pixels fit. Images are made so small that most disparities do: 64 r
 allow. Training images are also used at 72 rows, so that the horizon is not always in the same row of a crop, and
 mirrored, which makes the right view the left one. Where the data come from, and how to use other ones: docs/data.md.
 
+`--recipe reduced` is for a CPU; `--recipe paper` trains for as long as the paper, which needs a GPU.
+
 Errors are squared errors as in the paper: the mean per pixel x 64 x 64. What needs no network stands beside: the left
 crop itself, and the one shift of all pixels that is best for the training images, at the size of the test images. The
 shifts that are best for the test images, for all of them and for each, are found with the help of their right views.
@@ -22,15 +24,13 @@ shifts that are best for the test images, for all of them and for each, are foun
 Paper: https://arxiv.org/abs/1605.09673 (De Brabandere et al., 2016).
 """
 
-import argparse
 import functools
-import sys
 
 import numpy as np
 
 import common
 import crops
-import exports
+import experiment
 import harness
 from keras_dynfilter import data, models, visualize
 from keras_dynfilter.data.photographs import read_grey, resized
@@ -64,38 +64,36 @@ TEST_SEED = 2**31  # no training can have it
 
 
 def parse(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = experiment.new_parser(__doc__, "outputs/stereo_prediction", RECIPES)
+    crops.add_options(parser, "synthetic pairs")
     add = parser.add_argument
-    add("--recipe", choices=RECIPES, default="reduced", help="sets what is not given and has no default here")
     add(
         "--stereo",
         nargs="+",
         metavar="FOLDER",
         help="sequences with left/ and right/, or named as in KITTI, in place of the data folder; the last one tests",
     )
-    add("--test-sequence", choices=SEQUENCES, default=SEQUENCES[0], help="of the data folder; the other one trains")
-    add("--rows", type=common.positive_int, default=64, help="rows of test images, --size at least")
-    add("--training-rows", type=common.positive_int, nargs="+", default=[64, 72], help="of training images, each of it")
-    add("--data-dir", metavar="DIR", help=f"folder with stereo/{' and stereo/'.join(SEQUENCES)}")
-    add("--synthetic", action="store_true", help="moved textures; also used where there are no pairs")
-    add("--synthetic-pairs", type=common.positive_int, default=600, help="to train on")
-    add("--test-pairs", type=common.positive_int, default=200, help="synthetic ones to test and measure disparity on")
     add(
-        "--flow-truth",
-        action=argparse.BooleanOptionalAction,
-        help="measure disparity on synthetic pairs; by default if they are what is trained on",
+        "--test-sequence",
+        choices=SEQUENCES,
+        default=SEQUENCES[0],
+        help="to test on, in the data folder; the other one trains",
     )
-    add("--size", type=common.positive_int, default=64, help="rows and columns of the crops")
-    add("--width", type=common.positive_float, default=1.0, help="factor of the channel counts of the network")
+    add("--rows", type=common.positive_int, default=64, help="rows of test images, --size at least")
+    add(
+        "--training-rows",
+        type=common.positive_int,
+        nargs="+",
+        default=[64, 72],
+        help="of training images, used at each size",
+    )
+    add("--data-dir", metavar="DIR", help=f"{common.DATA_DIR}: stereo/{', stereo/'.join(SEQUENCES)}")
+    add("--synthetic-pairs", type=common.positive_int, default=600, help="to train on, with --synthetic")
+    add("--test-pairs", type=common.positive_int, default=200, help="synthetic ones to test on")
     add("--reach", type=common.positive_int, default=6, help="pixels to each side of a filter; half the disparities")
-    add("--tied", action="store_true", help="no bias of its own at every position: images may be of any size")
-    harness.add_options(parser, "outputs/stereo_prediction", exports.KINDS)
-    harness.add_training_options(parser)
     args = harness.parse(parser, arguments, SMOKE, RECIPES)
-    if args.stereo and (args.synthetic or len(args.stereo) < 2):
-        parser.error("argument --stereo: expected two sequences or more, without --synthetic")
+    if args.stereo and (args.synthetic or len(set(args.stereo)) < max(2, len(args.stereo))):
+        parser.error("argument --stereo: expected two sequences or more, all different, without --synthetic")
     if args.size % 2 or args.size < 16:
         parser.error(f"argument --size: expected an even number of at least 16, received {args.size}")
     if min(args.rows, *args.training_rows) < args.size:
@@ -104,21 +102,20 @@ def parse(arguments=None):
 
 
 def load_sequences(args):
-    """Pairs to train on, a list of `(left, right)`; those of them that are as large as the test images; the name of the
-    pairs to test on, and these. None where there are none."""
+    """Pairs to train on, `(left, right)` by name; those of the training sequences at the size of the test images; the
+    name of the pairs to test on, and these. None where there are none."""
     if args.stereo:
-        *learned, tested = args.stereo
-        name = tested
+        tested = args.stereo[-1]
+        learned = {folder: folder for folder in args.stereo}
     else:
-        found = {name: data.find_data(f"stereo/{name}", args.data_dir) for name in SEQUENCES}
-        if args.synthetic or not all(found.values()):
+        tested = args.test_sequence
+        learned = {name: data.find_data(f"stereo/{name}", args.data_dir) for name in SEQUENCES}
+        if args.synthetic or not all(learned.values()):
             return None
-        name = args.test_sequence
-        tested = found.pop(name)
-        learned = found.values()
+    test_folder = learned.pop(tested)
     load = functools.cache(data.load_stereo)
-    pairs = [load(folder, rows) for folder in learned for rows in args.training_rows]
-    return pairs, [load(folder, args.rows) for folder in learned], name, load(tested, args.rows)
+    pairs = {f"{name}, {rows} rows": load(at, rows) for name, at in learned.items() for rows in args.training_rows}
+    return pairs, [load(at, args.rows) for at in learned.values()], tested, load(test_folder, args.rows)
 
 
 def synthetic(args, count, seed, size):
@@ -278,35 +275,31 @@ def draw_map(args, network, left, right, truth=None):
 def main(arguments=None):
     """Returns the exit status."""
     args = parse(arguments)
-    try:
-        visualize.new_figure(1, 1)  # what is not installed is missed now, and not after the training
-        exports.check_packages(args.export)
+    with experiment.preparing(args):
         loaded = load_sequences(args)
         if args.flow_truth is None:
             args.flow_truth = loaded is None
         if loaded is None:
             if not args.synthetic:
                 print("No stereo pairs found: moved textures take their place. See --stereo and --data-dir.")
-            pairs = [synthetic(args, args.synthetic_pairs, args.seed, args.size * 5 // 4)[0]]
-            same_size, tested, images = pairs, "synthetic", synthetic_test(args)[0]
+            pairs = {"synthetic": synthetic(args, args.synthetic_pairs, args.seed, args.size * 5 // 4)[0]}
+            same_size, tested, images = pairs.values(), "synthetic", synthetic_test(args)[0]
         else:
             pairs, same_size, tested, images = loaded
-        for left, _ in pairs:
+        for left, _ in pairs.values():
             crops.places(left.shape[1], left.shape[2] - args.reach, args.size)
         learned = [cut(*pair, args.size, args.reach) for pair in same_size]
         test = cut(*images, args.size, args.reach)
         teddy = load_teddy(args)
-    except (ImportError, OSError, ValueError) as error:
-        sys.exit(f"{error}")
-    run = harness.begin(args, free=["flow_truth", "test_pairs"])
+    views = {f"{name}, {side}": view for name, pair in pairs.items() for side, view in zip(("left", "right"), pair)}
+    run = harness.begin(args, free=["flow_truth", "test_pairs"], data=common.fingerprint(views))
     # Seen in a mirror, the right camera is the left one, and disparities remain what they are.
-    sides = [*pairs, *((right[..., ::-1], left[..., ::-1]) for left, right in pairs)]
+    sides = [*pairs.values(), *((right[..., ::-1], left[..., ::-1]) for left, right in pairs.values())]
 
     def batches(first, end):
         return data.stereo_crops(sides, args.batch_size, end, first, args.seed, args.size, args.reach)
 
-    image_shape = (None, None, 1) if args.tied else (args.size, args.size, 1)
-    sizes = dict(image_shape=image_shape, kernel_size=(1, 2 * args.reach + 1), width=args.width)
+    sizes = dict(image_shape=crops.image_shape(args), kernel_size=(1, 2 * args.reach + 1), width=args.width)
     builders = {
         "dfn": functools.partial(models.dfn_stereo, **sizes, untied_bias=not args.tied),
         "baseline": functools.partial(models.dfn_stereo_baseline, **sizes, untied_bias=not args.tied),
@@ -329,7 +322,6 @@ def main(arguments=None):
     content = {
         "unit": "squared error: mean per pixel x 64 x 64",
         "tested": tested,
-        "training": {name: harness.training_figures(done) for name, done in trained.items()},
         "test": {"all": errors["all"]},
         "best_shift": {"disparity": float(best + args.reach), "disparity_of_test": float(best_of_test + args.reach)},
         "paper": PAPER,
@@ -337,17 +329,14 @@ def main(arguments=None):
     if "dfn" in networks:
         content["disparity_error"] = measured(args, networks["dfn"], teddy)
     files = draw(args, networks, test, images, teddy)
-    harness.write_results(run, content)  # already: a failing export costs no figures
-    content["exports"] = exports.write(run, networks)
-    path = harness.write_results(run, content)
-    conclude(args, content, [*files, path.name, *(f"{name}.keras" for name in networks)])
+    print_errors(content, networks)
+    experiment.conclude(run, trained, content, files)
     return 0
 
 
-def conclude(args, content, files):
-    """Prints the errors, where the files are, and what to do next."""
+def print_errors(content, networks):
     print(f"\nErrors of the right view on {content['tested']}, {content['unit']}:")
-    crops.print_errors(content["test"], content["training"], PAPER)
+    crops.print_errors(content["test"], networks, PAPER)
     shift = content["best_shift"]
     of_test = f"{shift['disparity_of_test']:g} for the test images"
     print(f"  (one shift, as a disparity in pixels: {shift['disparity']:g} for the training images, {of_test})")
@@ -355,16 +344,7 @@ def conclude(args, content, files):
         print(f"Disparity, {name}, mean error in pixels:")
         for candidate, error in figures.items():
             print(f"    {candidate:<16} {error:6.2f}")
-    for name, figures in content["training"].items():
-        print(f"{name}: {figures['iterations']} iterations in {figures['training_seconds'] / 60:.1f} minutes")
-    print(f"\nFiles in {args.out}: {', '.join(files)}")
-    exports.print_paths(args, content["exports"])
-    if not args.baseline:
-        print("Next: compare it with the network that makes pixels: the same command with --resume --baseline")
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit("\nInterrupted. The same command with --resume continues after the last checkpoint.")
+    experiment.run_script(main)

@@ -139,6 +139,22 @@ def real_data():
 
 
 @pytest.fixture
+def no_training(monkeypatch):
+    """Runs an example up to its training, which it must reach."""
+    import harness
+
+    def train(*_, **__):
+        raise InterruptedError
+
+    def run(main, *arguments):
+        with pytest.raises(InterruptedError):
+            main(*arguments)
+
+    monkeypatch.setattr(harness, "train_networks", train)
+    return run
+
+
+@pytest.fixture
 def python():
     """Runs Python code in a fresh process, which must not be killed by a signal; returns the completed process."""
     import subprocess

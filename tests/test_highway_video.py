@@ -167,6 +167,25 @@ def test_run_on_clips_and_whole_frames(tmp_path, monkeypatch):
     assert (tmp_path / "whole_frames.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_resume_needs_the_same_clips(tmp_path, monkeypatch, no_training):
+    clips = {name: np.random.default_rng(i).random((40, 18, 30), np.float32) for i, name in enumerate("ab")}
+    monkeypatch.setattr(data, "load_video", lambda path, rows, limit: clips[path][:limit])
+    arguments = ["--video", "a", "b", "--rows", "18"]
+    no_training(run, tmp_path, *arguments)
+    clips["b"][32:] = 0  # which test only
+    no_training(run, tmp_path, *arguments, "--resume")
+    clips["b"][31] = 0
+    message = r"--resume: expected the same training data: \{'b': '32 x 18 x 30, float32, CRC-32 .{8}'\}, as in"
+    with pytest.raises(SystemExit, match=message):
+        run(tmp_path, *arguments, "--resume")
+
+    no_training(run, tmp_path, "--synthetic")
+    no_training(run, tmp_path, "--synthetic", "--resume")
+    monkeypatch.setattr(highway_video, "load_clips", lambda args: clips)
+    with pytest.raises(SystemExit, match=r"the same training data: synthetic, as in .* Received: \{'a': '32 x 18"):
+        run(tmp_path, "--synthetic", "--resume")
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

@@ -236,6 +236,15 @@ def test_other_frames_to_test_on(tmp_path, digits, monkeypatch):
     assert figures["mean"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_resume_needs_the_same_digits(tmp_path, digits, monkeypatch, no_training):
+    no_training(run, tmp_path)
+    no_training(run, tmp_path, "--resume", "--digits", "mnist")  # the same ones, however they were asked for
+    monkeypatch.setattr(data, "load_digits", lambda *_: DIGITS[10:])
+    message = r"--resume: expected the same training data: \{'digits': '20 x 28 x 28, uint8, CRC-32 .{8}'\}, as in "
+    with pytest.raises(SystemExit, match=message):
+        run(tmp_path, "--resume")
+
+
 def test_missing_packages_are_missed_before_the_training(tmp_path, monkeypatch, digits):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(SystemExit, match="Export to onnx needs tf2onnx"):

@@ -267,14 +267,33 @@ def test_interrupted_training_goes_on_where_it_was(example, tmp_path):
             np.testing.assert_array_equal(value, other)
 
 
-def test_resume_needs_the_same_settings(example, tmp_path):
-    import harness
+def test_resume_needs_the_same_settings_and_images(example, monkeypatch, tmp_path):
+    class Stop(Exception):
+        pass
 
-    run = ["--smoke", "--out", str(tmp_path)]
-    harness.check_settings(example.parse(run), example.SETTINGS)
-    harness.check_settings(example.parse([*run, "--resume"]), example.SETTINGS)
+    settings = []
+
+    def train(*_, **arguments):
+        settings.append(arguments["settings"])
+        raise Stop
+
+    def run(*arguments):
+        example.main(["--smoke", "--out", str(tmp_path), *arguments])
+
+    photographs = [*np.random.default_rng(0).random((2, 70, 70), np.float32)]
+    monkeypatch.setattr(data, "load_photographs", lambda: photographs)
+    monkeypatch.setattr(example.training, "train", train)
+    for arguments in ([], ["--resume"]):
+        with pytest.raises(Stop):
+            run(*arguments)
+    assert settings[0] == settings[1] == json.loads((tmp_path / "settings.json").read_text())  # kept in the state
     with pytest.raises(SystemExit, match=r"--resume: expected --raw-angles False, as in .* Received: True"):
-        harness.check_settings(example.parse([*run, "--resume", "--raw-angles"]), example.SETTINGS)
+        run("--resume", "--raw-angles")
+    photographs[0] *= 0
+    with pytest.raises(
+        SystemExit, match=r"the same training data: \{'patches': '64 x 64 x 64 x 1, float32, CRC-32 .{8}'\}"
+    ):
+        run("--resume")
 
 
 @pytest.mark.parametrize(
@@ -327,7 +346,7 @@ def test_missed_target_fails(example, monkeypatch, capsys, tmp_path, arguments, 
     figures = {"training_seconds": 1.0, "test_mse": 1.0, "test_mse_of_zeros": 1.0, "parameters": 1}
     found = {**example.filter_figures(model), "target_reached": reached}
     picture = np.random.default_rng(0).random((1, 32, 32, 1), np.float32)
-    monkeypatch.setattr(example, "load_images", lambda args: (None, None, picture))
+    monkeypatch.setattr(example, "load_images", lambda args: (picture, picture, picture))
     monkeypatch.setattr(example, "train_networks", lambda *_: ({"steerable": model}, {"steerable": figures}))
     monkeypatch.setattr(example, "filter_figures", lambda _: found)
     monkeypatch.setattr(example, "draw", lambda *_: None)

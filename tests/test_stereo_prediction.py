@@ -136,6 +136,21 @@ def test_shifts_are_found_at_the_size_of_the_test(tmp_path, monkeypatch):
     assert errors["one shift"]["mean"] == pytest.approx(4096 * np.square(moved - right).mean(), rel=1e-5)
 
 
+def test_resume_needs_the_same_pairs(tmp_path, monkeypatch, no_training):
+    sequences = {"a": pair(1), "b": pair(2), "c": pair(3)}
+    monkeypatch.setattr(data, "load_stereo", lambda folder, rows: sequences[folder])
+    arguments = ["--stereo", "a", "b", "c"]
+    no_training(run, tmp_path, *arguments)
+    sequences["c"] = pair(2)  # which tests only
+    no_training(run, tmp_path, *arguments, "--resume")
+    sequences["b"] = sequences["b"][0], sequences["b"][1][::-1]
+    message = (
+        r"--resume: expected the same training data: \{'b, 20 rows, right': '2 x 20 x 44, float32, CRC-32 .{8}'\}, as"
+    )
+    with pytest.raises(SystemExit, match=message):
+        run(tmp_path, *arguments, "--resume")
+
+
 def test_images_too_narrow_for_crops(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "load_stereo", lambda folder, rows: pair(1, columns=17 if folder == "b" else 44))
     for order in ("ab", "ba"):
@@ -147,7 +162,8 @@ def test_images_too_narrow_for_crops(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--stereo", "one"], "--stereo: expected two sequences or more, without --synthetic"),
+        (["--stereo", "one"], "--stereo: expected two sequences or more, all different, without --synthetic"),
+        (["--stereo", "one", "two", "one"], "--stereo: expected two sequences or more, all different"),
         (["--size", "31"], "--size: expected an even number of at least 16, received 31"),
         (["--rows", "50"], "--rows, --training-rows: expected --size 64 at least"),
         (["--test-sequence", "mine"], "--test-sequence: invalid choice: 'mine'"),
