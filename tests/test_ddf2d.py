@@ -164,15 +164,17 @@ def test_one_branch_alone(combine):
     )
 
 
-def test_sigmoid_in_place_of_filter_norm():
+@pytest.mark.parametrize("normalization", ["sigmoid", None])
+def test_no_statistics_in_place_of_filter_norm(normalization):
     images = normal(2, 5, 6, 4)
-    layer = DDF2D(kernel_size=1, normalization="sigmoid", dtype="float64")
+    layer = DDF2D(kernel_size=1, normalization=normalization, dtype="float64")
+    function = (lambda values: 1 / (1 + np.exp(-values))) if normalization else np.asarray
     output = layer(images)
     found = weights(layer)
     assert len(layer.weights) == 6
-    spatial = 1 / (1 + np.exp(-(images @ found["spatial"] + found["spatial_bias"])))
+    spatial = function(images @ found["spatial"] + found["spatial_bias"])
     hidden = np.maximum(images.mean(axis=(1, 2)) @ found["squeeze"] + found["squeeze_bias"], 0)
-    channel = 1 / (1 + np.exp(-(hidden @ found["expand"] + found["expand_bias"])))
+    channel = function(hidden @ found["expand"] + found["expand_bias"])
     np.testing.assert_allclose(output, images * spatial * channel[:, None, None], **TOLERANCE)
 
 

@@ -76,6 +76,7 @@ DDF = {
     "channel": (dict(branches="channel"), CHANNEL + APPLY),
     "batch": (dict(normalization="batch"), SPATIAL + CHANNEL + 2 * APPLY),
     "sigmoid": (dict(normalization="sigmoid"), SPATIAL - 12 * 2 * 9 + CHANNEL - 10 * 9 + 2 * APPLY),
+    "none": (dict(normalization=None), SPATIAL - 12 * 2 * 9 + CHANNEL - 10 * 9 + 2 * APPLY),
 }
 
 

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ablation of DDF as a user runs it: variants, cells that are kept and resumed, tables and claims."""
+
+import json
+import shutil
+
+import ddf_ablation
+import filelock
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import common
+import ddf_tables
+import ddf_variants
+import training
+from keras_dynfilter import data
+from keras_dynfilter.layers import DDF2D
+
+TINY = ["--iterations", "4", "--batch-size", "4", "--checkpoint-every", "2", "--width", "4", "--blocks", "1"]
+TINY += ["--source", "generated", "--test-images", "30", "--no-deterministic"]
+
+
+def run(out, *arguments):
+    assert ddf_ablation.main([*TINY, "--out", str(out), *arguments]) == 0
+    return json.loads((out / "results.json").read_text())
+
+
+def trainable(model):
+    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+
+
+# Variants
+
+
+def test_variants_differ_in_the_windows_alone():
+    networks = {name: ddf_variants.build(name, width=8, blocks=(1, 2)) for name in ddf_variants.VARIANTS}
+
+    def shared(network):
+        windows = ("_window", "_window_pad")
+        return [(layer.name, layer.count_params()) for layer in network.layers if not layer.name.endswith(windows)]
+
+    base = shared(networks["base"])
+    for name, network in networks.items():
+        assert shared(network) == base, name
+        assert network.output_shape == (None, 10)
+    windows = {
+        name: [n.get_layer(f"stage{s}_window") for s in ("1_block1", "2_block1")] for name, n in networks.items()
+    }
+    assert [type(windows[name][0]).__name__ for name in ("base", "depthwise", "condconv")] == [
+        "Conv2D",
+        "DepthwiseConv2D",
+        "CondConv2D",
+    ]
+    for name, expected in {
+        "ddf": ("both", "filter", 0.2),
+        "spatial": ("spatial", "filter", 0.2),
+        "channel": ("channel", "filter", 0.2),
+        "batch_norm": ("both", "batch", 0.2),
+        "sigmoid": ("both", "sigmoid", 0.2),
+        "no_norm": ("both", None, 0.2),
+        "squeeze_0.3": ("both", "filter", 0.3),
+        "squeeze_0.4": ("both", "filter", 0.4),
+    }.items():
+        for layer in windows[name]:
+            assert isinstance(layer, DDF2D)
+            assert (layer.branches, layer.normalization, layer.squeeze_ratio) == expected
+    # Per sample, by the rule of the paper: a convolution of 8 to 8 channels at 16 x 16, of 16 to 16 at 8 x 8 (twice).
+    dense, sparse = (9 * sum((256 * 8 * c, 2 * 64 * 16 * d)) for c, d in ((8, 16), (1, 1)))
+    flops = {name: ddf_variants.flops(network) for name, network in networks.items()}
+    assert flops["base"] - flops["depthwise"] == dense - sparse
+    layers = ((8, 256, 256), (16, 256, 64), (16, 64, 64))  # channels, positions before and after
+    mixing = [sum(n * c + 8 * c + 8 * 9 * c * (c if full else 1) for c, n, _ in layers) for full in (True, False)]
+    assert flops["condconv"] - flops["base"] == mixing[0]
+    assert flops["depthwise_condconv"] - flops["depthwise"] == mixing[1]
+
+
+@pytest.mark.parametrize("filters", [5, None])
+def test_condconv(filters):
+    images = np.random.default_rng(0).standard_normal((3, 7, 6, 4)).astype("float32")
+    layer = ddf_variants.CondConv2D(filters, strides=2, experts=3)
+    outputs = layer(images)
+    assert tuple(outputs.shape) == layer.compute_output_shape(images.shape) == (3, 4, 3, filters or 4)
+    weights = {weight.name.split("/")[-1].split(":")[0]: weight.numpy() for weight in layer.weights}
+    logits = images.mean(axis=(1, 2)) @ weights["kernel"] + weights["bias"]
+    shares = 1 / (1 + np.exp(-logits))
+    padded = np.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    for i, (image, share) in enumerate(zip(padded, shares)):
+        shape = (3, 3, 4, 1) if filters is None else (3, 3, 4, filters)
+        kernel = (share @ weights["kernels"]).reshape(shape)
+        op = tf.nn.depthwise_conv2d if filters is None else tf.nn.conv2d
+        expected = op(image[None], kernel, [1, 2, 2, 1], "VALID")[0]
+        np.testing.assert_allclose(outputs[i], expected, rtol=1e-4, atol=1e-5)
+    assert ddf_variants.CondConv2D.from_config(layer.get_config()).get_config() == layer.get_config()
+
+
+def test_optimizer():
+    args = ddf_ablation.parse(["--iterations", "100", "--warmup", "0.1", "--learning-rate", "0.4"])
+    model = training.Trainer(ddf_variants.build("ddf", width=8, blocks=(1,)))
+    ddf_ablation.compile_model(model, args)
+    optimizer = model.optimizer
+    optimizer.build(model.network.trainable_variables)
+    rates = [float(optimizer._learning_rate(step)) for step in (0, 5, 10, 55, 100)]
+    assert rates == pytest.approx([0, 0.2, 0.4, 0.2, 0], abs=1e-6)
+    config = optimizer.get_config()
+    assert (config["momentum"], config["nesterov"]) == (0.9, True)
+    assert config["weight_decay"] == pytest.approx(5e-3)
+    # Without a gradient, a step takes the decay off the kernels, and leaves biases and normalisations.
+    optimizer.iterations.assign(10)
+    before = {id(v): v.numpy() for v in model.network.trainable_variables}
+    variables = model.network.trainable_variables
+    optimizer.apply_gradients([(tf.zeros(v.shape), v) for v in variables])
+    decayed = {v.path for v in variables if not np.array_equal(v.numpy(), before[id(v)])}
+    assert decayed == {v.path for v in variables if "kernel" in v.name}
+    for v in variables:
+        if "kernel" in v.name:
+            np.testing.assert_allclose(v.numpy(), before[id(v)] * (1 - 0.4 * 5e-3), rtol=1e-6)
+
+
+def test_evaluation():
+    images = np.zeros((7, 2, 2, 3), np.uint8)
+    images[:, 0, 0, 0] = np.arange(7)
+
+    def network(values, training):
+        number = tf.cast(tf.round((values[:, 0, 0, 0] * 0.2470 + 0.4914) * 255), tf.int32)
+        return tf.one_hot(number % 3, 3, on_value=2.0)
+
+    figures = ddf_ablation.evaluate(network, images, np.array([0, 1, 2, 0, 1, 0, 1]), batch_size=3)
+    right, wrong = -np.log(np.exp([2, 0]) / (np.exp(2) + 2))
+    assert figures == {
+        "top1": pytest.approx(500 / 7),
+        "loss": pytest.approx((5 * right + 2 * wrong) / 7, rel=1e-5),
+        "images": 7,
+    }
+
+
+# The grid
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a grid of one cell, which is finished."""
+    out = tmp_path_factory.mktemp("grid")
+    results = run(out, "--only", "ddf", "--seeds", "3")
+    assert results["missing"] == [] and results["variants"]["ddf"]["seeds"] == [3]
+    return out
+
+
+def test_files_of_a_grid(finished):
+    results = json.loads((finished / "results.json").read_text())
+    cell = json.loads((finished / "cells" / "ddf_seed3.json").read_text())
+    network = keras.models.load_model(finished / "cells" / "ddf_seed3.keras")
+    figures = results["variants"]["ddf"]
+    assert cell["iterations"] == 4 and [each["step"] for each in cell["history"]] == [2, 4]
+    assert cell["parameters"] == figures["parameters"] == trainable(network)
+    test = tuple(array[:30] for array in data.load_cifar10("test", source="generated"))
+    assert ddf_ablation.evaluate(network, *test) == pytest.approx(cell["test"], rel=1e-4)
+    assert figures["top1"] == [cell["test"]["top1"]] and figures["test_images"] == 30
+    assert (finished / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_finished_cells_and_those_of_other_processes_are_left_alone(finished, tmp_path, capsys):
+    out = tmp_path / "grid"
+    shutil.copytree(finished, out)
+    before = (out / "cells" / "ddf_seed3.json").read_bytes()
+    with filelock.FileLock(out / "cells" / "base_seed3.lock"):
+        results = run(out, "--only", "ddf", "base", "--seeds", "3")
+    output = capsys.readouterr().out
+    assert "base_seed3: another process is at it." in output and "ddf_seed3:" not in output
+    assert "Not finished: base_seed3. The same command goes on" in output
+    assert results["missing"] == ["base_seed3"] and list(results["variants"]) == ["ddf"]
+    assert (out / "cells" / "ddf_seed3.json").read_bytes() == before
+    with pytest.raises(SystemExit, match=r"expected --iterations 4, as in .* Received: 5"):
+        ddf_ablation.main([*TINY, "--iterations", "5", "--out", str(out)])
+
+
+def test_a_cell_under_way_is_continued(finished, tmp_path, monkeypatch, capsys):
+    """Interrupted after a checkpoint, and resumed: the weights are those of a cell that was not interrupted."""
+    cell = ["--only", "ddf", "--seeds", "3"]
+    save = training.Keeper.on_epoch_end
+
+    def interrupt(self, epoch, logs=None):
+        save(self, epoch, logs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Keeper, "on_epoch_end", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ddf_ablation.main([*TINY, "--out", str(tmp_path), *cell])
+    run(tmp_path, *cell)
+    assert "continues after step 2 of 4" in capsys.readouterr().out
+    networks = [keras.models.load_model(out / "cells" / "ddf_seed3.keras") for out in (finished, tmp_path)]
+    for value, expected in zip(*(network.get_weights() for network in networks)):
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
+
+
+SCRIPT = """
+import json, os, sys
+print(json.dumps([sys.argv[1:], os.environ["TF_NUM_INTRAOP_THREADS"]]))
+sys.exit(sys.argv[1] == "fail")
+"""
+
+
+def test_processes(tmp_path, monkeypatch, capsys):
+    script, out = tmp_path / "script.py", tmp_path / "new"
+    script.write_text(SCRIPT)
+    monkeypatch.setattr(ddf_ablation, "__file__", str(script))
+    args = ddf_ablation.parse(["--processes", "2", "--out", str(out)])
+    assert ddf_ablation.start_processes(args, ["one", "two"]) == 0
+    threads = str(max(1, common.machine()["cores"] // 2))
+    for number in (1, 2):
+        assert json.loads((out / f"process_{number}.log").read_text()) == [["one", "two", "--processes", "1"], threads]
+    assert ddf_ablation.start_processes(args, ["fail"]) == 1
+    assert f'{out / "process_2.log"}: ended with status 1:\n[["fail"' in capsys.readouterr().err
+
+
+# Tables
+
+
+def cells(**accuracies):
+    return [
+        {
+            "variant": variant,
+            "seed": seed,
+            "parameters": 1000,
+            "flops": 2_000_000,
+            "test": {"top1": top1, "images": 5000},
+            "training_seconds": 60.0 * (seed + 1),
+        }
+        for variant, values in accuracies.items()
+        for seed, top1 in reversed([*enumerate(values)])
+    ]
+
+
+def test_summary():
+    summary = ddf_tables.summarize(cells(ddf=[80.0, 82.0, 81.0], base=[70.0]))
+    assert list(summary) == ["base", "ddf"]  # in the order of the tables
+    assert summary["ddf"]["top1"] == [80.0, 82.0, 81.0] and summary["ddf"]["seeds"] == [0, 1, 2]
+    assert (summary["ddf"]["mean"], summary["ddf"]["deviation"], summary["ddf"]["minutes"]) == (81.0, 1.0, 2.0)
+    assert summary["base"]["deviation"] is None
+
+
+def test_claims():
+    noisy, exact = [70.0, 74.0, 78.0], [80.0, 80.1, 80.2]
+    figures = {"ddf": exact, "base": noisy, "spatial": [81.0, 81.1, 81.2], "channel": [79.0]}
+    figures |= {"squeeze_0.3": [80.05, 80.1, 80.15], "squeeze_0.4": [75.0, 75.1, 75.2]}
+    summary = ddf_tables.summarize(cells(**figures, depthwise=exact, no_norm=exact))
+    claims = {(each["better"], each["worse"]): each for each in ddf_tables.check_claims(summary)}
+    verdicts = {pair: each["verdict"] for pair, each in claims.items()}
+    assert verdicts == {
+        ("ddf", "base"): "holds",
+        ("base", "spatial"): "does not hold",  # in the other direction, and for certain
+        ("ddf", "spatial"): "does not hold",
+        ("channel", "base"): "undecided",  # one seed
+        ("channel", "spatial"): "undecided",
+        ("ddf", "channel"): "undecided",
+        ("ddf", "squeeze_0.3"): "holds",  # alike
+        ("squeeze_0.4", "ddf"): "does not hold",
+        ("squeeze_0.4", "squeeze_0.3"): "does not hold",
+    }
+    found = claims["ddf", "base"]
+    assert found["difference"] == pytest.approx(6.1) and found["paper"] == 1.9
+    assert found["error"] == pytest.approx(np.sqrt((0.1**2 + 4**2) / 3))
+    assert claims["ddf", "squeeze_0.3"]["claim"] == "DDF like DDF, squeeze ratio 0.3"
+    assert claims["channel", "base"]["error"] is None
+
+
+def test_markdown():
+    summary = ddf_tables.summarize(cells(ddf=[80.0, 82.0], base=[70.0, 71.0], no_norm=[50.0]))
+    text = ddf_tables.markdown(summary, ddf_tables.check_claims(summary))
+    assert "| DDF | 1,000 | 2.00M | 81.00 ± 1.41 | 2 | 79.1 |" in text
+    assert "| DDF, not normalised | 1,000 | 2.00M | 50.00 | 1 |  |" in text
+    assert "| DDF above 3x3 convolution | 3(a) | +1.9 | +10.50 ± 1.12 | holds |" in text
+    assert "Table 3(c)" not in text  # a table of one row
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--only", "conv"], "--only: invalid choice: 'conv'"),
+        (["--seeds", "-1"], "--seeds: expected an integer from 0"),
+        (["--smoke", "--width", "8"], "--width: not allowed with --smoke"),
+        (["--processes", "0"], "--processes: expected an integer above zero"),
+    ],
+)
+def test_bad_arguments(capsys, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        ddf_ablation.parse(arguments)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
