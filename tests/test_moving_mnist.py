@@ -46,6 +46,14 @@ def test_paper_recipe():
     assert moving_mnist.parse(["--recipe", "paper", "--batch-size", "4"]).batch_size == 4
 
 
+@pytest.mark.parametrize("recipe, network", [("better", "dfn_moving_mnist"), ("blended", "dfn_moving_mnist_blended")])
+def test_our_recipes_have_the_budget_of_the_paper(recipe, network):
+    args, paper = (moving_mnist.parse(["--recipe", name]) for name in (recipe, "paper"))
+    for name in ("size", "width", "input_frames", "output_frames", "iterations", "batch_size"):
+        assert getattr(args, name) == getattr(paper, name)
+    assert moving_mnist.NETWORKS[args.network].__name__ == network
+
+
 @pytest.mark.parametrize("size, expected", [(64, 9), (32, 5), (16, 3)])
 def test_filters_reach_as_far_as_digits_fly(size, expected):
     assert moving_mnist.kernel_size(size) == expected
@@ -221,9 +229,10 @@ def test_run_with_curriculum_baseline_and_resumption(tmp_path, digits, monkeypat
 def test_other_frames_to_test_on(tmp_path, digits, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(moving_mnist, "draw", lambda *_: [])
-        trained = run(tmp_path, "--iterations", "2")
+        trained = run(tmp_path, "--iterations", "2", "--network", "blended")
     assert trained["test_frames"] == [3, 2]
-    tested = run(tmp_path, "--iterations", "2", "--resume", "--test-frames", "2:4")
+    tested = run(tmp_path, "--iterations", "2", "--network", "blended", "--resume", "--test-frames", "2:4")
+    assert tested["settings"]["network"] == "blended"
     assert tested["test_frames"] == [2, 4] and tested["settings"] == trained["settings"]
     figures = tested["test"]["generated"]["dfn"]
     assert figures["images"] == 4 * 4 and len(figures["per_frame"]) == 4
