@@ -23,11 +23,6 @@ def add_options(parser, synthetic):
     )
 
 
-def image_shape(args):
-    """Shape of the images that the network is built for."""
-    return (None, None, 1) if args.tied else (args.size, args.size, 1)
-
-
 def spread(last, count):
     """`count` integers from 0 to `last`, evenly spread and different; fewer where there are not as many."""
     return np.unique(np.linspace(0, last, count).round().astype(int)) if count > 1 else np.array([last // 2])

@@ -1,37 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Head and end of a script: its parser, what it needs before it begins, results and exports of its networks.
-
-def main(arguments=None):
-    parser = experiment.new_parser(__doc__, "outputs/name", RECIPES)
-    args = harness.parse(parser, arguments, SMOKE, RECIPES)
-    with experiment.preparing(args):
-        images = ...
-    run = harness.begin(args, data=common.fingerprint({"images": images}))
-    trained = harness.train_networks(run, networks, loss, batches)
-    if run.chief:
-        experiment.conclude(run, trained, {"test": ...}, files)
-
-if __name__ == "__main__":
-    experiment.run_script(main)
-"""
+"""Head and end of a script: its parser, what must be there before it trains, results and exports of its networks."""
 
 import argparse
 import contextlib
 import sys
 
 import common
-import exports
 import harness
-from keras_dynfilter import visualize
+from keras_dynfilter import export, visualize
+from keras_dynfilter.export import formats
 
 
 def new_parser(doc, out, recipes):
     """A parser with the options of every experiment that trains a network and its twin.
 
     Args:
-        doc: Docstring of the script, which `--help` shows; it says what the recipes are.
+        doc: Docstring of the script, for `--help`; it says what the recipes are.
         out: Default of `--out`.
-        recipes: As for `harness.parse`; `reduced` is the default.
+        recipes: As for `harness.parse`.
     """
     parser = argparse.ArgumentParser(description=doc)
     parser.add_argument(
@@ -40,7 +26,7 @@ def new_parser(doc, out, recipes):
     parser.add_argument(
         "--width", type=common.positive_float, default=1.0, help="factor of the channel counts of the network"
     )
-    harness.add_options(parser, out, exports.KINDS)
+    harness.add_options(parser, out)
     harness.add_training_options(parser)
     return parser
 
@@ -50,7 +36,8 @@ def preparing(args):
     """Around what loads the data: what is missing ends the script with one line, and before a training, not after."""
     try:
         visualize.new_figure(1, 1)
-        exports.check_packages(args.export)
+        for kind in args.export:
+            formats.choose(kind, "portable", None)
         yield
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f"{error}")
@@ -70,12 +57,25 @@ def conclude(run, trained, content, files):
         print(f"{name}: {done.steps} iterations in {done.seconds / 60:.1f} minutes")
     content = {"training": {name: harness.training_figures(done) for name, done in trained.items()}, **content}
     harness.write_results(run, content)  # already: a failing export costs no figures
-    reports = exports.write(run, {name: done.network for name, done in trained.items()})
+    reports = {name: write_exports(run, name, done.network) for name, done in trained.items()}
     path = harness.write_results(run, {**content, "exports": reports})
     print(f"\nFiles in {args.out}: {', '.join([*files, path.name, *(f'{name}.keras' for name in trained)])}")
-    exports.print_paths(args, trained)
+    for name in trained:
+        print_exports(args, name)
     if not args.baseline:
         print("Next: compare it with the network that makes pixels: the same command with --resume --baseline")
+
+
+def write_exports(run, name, network):
+    """Exports a network in the formats of `--export`, which prints the reports; returns them by format."""
+    paths = {kind: str(run.args.out / (name + harness.EXPORTS[kind])) for kind in run.args.export}
+    return {kind: export.export(network, path, format=kind).to_dict() for kind, path in paths.items()}
+
+
+def print_exports(args, name):
+    """Prints where the exports of a network are."""
+    for kind in args.export:
+        print(f"Export   {args.out / (name + harness.EXPORTS[kind])} ({kind}, validated)")
 
 
 def run_script(main):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The course of an experiment: options, settings that a resumed run must share, networks and twins, results, exports.
+"""The course of an experiment: options, settings that a resumed run must share, networks and twins, results.
 
 How a script puts them together: `experiment.py`.
 """
@@ -21,6 +21,7 @@ import training
 
 PRECISIONS = {"none": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
 SCHEDULES = ("paper", "cosine", "constant")
+EXPORTS = {"saved_model": "_saved_model", "onnx": ".onnx"}  # what the name of a network is followed by
 # What a resumed run may change: it has no bearing on what is learned, or says only when to stop.
 FREE = ("resume", "out", "data_dir", "export", "time_limit", "smoke", "baseline")
 
@@ -52,18 +53,12 @@ class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFo
         return names.get(action.type) or super()._get_default_metavar_for_optional(action)
 
 
-def add_options(parser, out, exports):
-    """Adds the options of every experiment.
-
-    Args:
-        parser: An `argparse.ArgumentParser`.
-        out: Default of `--out`.
-        exports: Names of the export formats that are offered.
-    """
+def add_options(parser, out):
+    """Adds the options of every experiment; `out` is the default of `--out`."""
     add = parser.add_argument_group("run").add_argument
     add("--seed", type=common.seed, default=0, help="of weights and data")
     add("--resume", action="store_true", help="continue the run in --out, which must have the same settings and data")
-    add("--export", nargs="+", default=[], choices=list(exports), help="export what was trained, and validate it")
+    add("--export", nargs="+", default=[], choices=EXPORTS, help="export what was trained, and validate it")
     add("--out", type=pathlib.Path, default=pathlib.Path(out), metavar="DIR", help="for all files written")
     add("--smoke", action="store_true", help="a few steps, to see in seconds that everything works")
 
@@ -140,12 +135,10 @@ def parse(parser, arguments, smoke, recipes=None):
     names = {*smoke, *(name for values in recipes.values() for name in values)}
     defaults = {name: parser.get_default(name) for name in names}
     for name in names:  # only for --help, since the namespace below has a value for it
-        by_recipe = {recipe: typed(values.get(name, defaults[name])) for recipe, values in recipes.items()}
-        if len(set(by_recipe.values())) == 1:
-            shown = next(iter(by_recipe.values()))
-        else:
-            shown = ", ".join(f"{recipe}={value}" for recipe, value in by_recipe.items() if value is not None)
-        parser.set_defaults(**{name: shown})
+        shown = {recipe: typed(values.get(name, defaults[name])) for recipe, values in recipes.items()}
+        differ = len(set(shown.values())) > 1
+        text = ", ".join(f"{recipe}={value}" for recipe, value in shown.items() if value is not None)
+        parser.set_defaults(**{name: text if differ else next(iter(shown.values()))})
     parser.formatter_class, parser.usage = Help, "%(prog)s [options]"
     args = parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(names)))  # None: not given
     recipe = recipes[getattr(args, "recipe", None)]
@@ -318,23 +311,3 @@ def write_results(run, content):
     head = {**common.circumstances(), "seed": run.args.seed, "settings": run.settings}
     common.write_json(path, {**head, **content, "seconds": round(time.perf_counter() - run.began, 1)})
     return path
-
-
-def write_exports(run, model, files, **arguments):
-    """Exports `model` in the formats of `--export`, which prints the reports.
-
-    Args:
-        run: A `Run`.
-        model: A model in float32.
-        files: Name of the file in `--out` by format.
-        **arguments: Further arguments of `keras_dynfilter.export.export`.
-
-    Returns:
-        Reports by format.
-    """
-    reports = {}
-    for kind in run.args.export:
-        from keras_dynfilter import export
-
-        reports[kind] = export.export(model, str(run.args.out / files[kind]), format=kind, **arguments).to_dict()
-    return reports

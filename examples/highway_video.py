@@ -255,7 +255,8 @@ def main(arguments=None):
             data.video_clips(films, args.batch_size, end, first, args.seed, frames, args.size), given
         )
 
-    sizes = dict(image_shape=crops.image_shape(args), kernel_size=args.kernel_size, width=args.width)
+    image_shape = (None, None, 1) if args.tied else (args.size, args.size, 1)
+    sizes = dict(image_shape=image_shape, kernel_size=args.kernel_size, width=args.width)
     sizes.update(input_frames=given, output_frames=args.output_frames)
     builders = {"dfn": functools.partial(models.dfn_highway, **sizes, untied_bias=not args.tied)}
     if args.pyramid:

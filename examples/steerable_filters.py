@@ -37,12 +37,11 @@ DEGREES = (0.0, 90.0, 139.2, 180.0, 242.9)
 TARGET = 0.999
 EPOCHS, STEPS = 8, 500  # what the target takes
 SMOKE = {"epochs": 2, "steps": 20, "batch_size": 8, "patches": 64}
-EXPORTS = {"saved_model": "saved_model", "onnx": "steerable.onnx"}
 
 
 def parse(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__)
-    harness.add_options(parser, "outputs/steerable", EXPORTS)
+    harness.add_options(parser, "outputs/steerable")
     add = parser.add_argument
     add("--images", default="photos", metavar="KIND", help="photos (of scikit-image), noise, or a folder of images")
     add("--data-dir", default=".", metavar="DIR", help="where a relative image folder is looked for")
@@ -218,7 +217,7 @@ def main(arguments=None):
     figures["steerable"].update(filter_figures(model))
     draw(model, picture, args.out / "steerable.png")
     harness.write_results(run, {"figures": figures, "exports": {}})  # already: a failing export costs no figures
-    exports = harness.write_exports(run, model, EXPORTS)
+    exports = experiment.write_exports(run, "steerable", model)
     harness.write_results(run, {"figures": figures, "exports": exports})
     conclude(args, figures, time.perf_counter() - run.began)
     return 0 if figures["steerable"]["target_reached"] or shortened(args) else 1
@@ -247,13 +246,12 @@ def conclude(args, figures, seconds):
     print(f"\nFigure   {args.out / 'steerable.png'}")
     print(f"Numbers  {args.out / 'results.json'}")
     print(f"Model    {args.out / 'steerable.keras'}")
-    for kind in args.export:
-        print(f"Export   {args.out / EXPORTS[kind]} ({kind}, validated)")
+    experiment.print_exports(args, "steerable")
     print(f"All of it took {seconds:.0f} s.")
     script = "python examples/steerable_filters.py"
     if not args.export:
-        model, file = args.out / "steerable.keras", args.out / EXPORTS["onnx"]
-        print(f"Next: export it: python -m keras_dynfilter.export {model} --format onnx --out {file}")
+        model = args.out / "steerable"
+        print(f"Next: export it: python -m keras_dynfilter.export {model}.keras --format onnx --out {model}.onnx")
     elif not args.baseline:
         print(f"Next: compare it with a network of fixed filters: {script} --baseline --out {args.out}_and_baseline")
     else:

@@ -299,7 +299,8 @@ def main(arguments=None):
     def batches(first, end):
         return data.stereo_crops(sides, args.batch_size, end, first, args.seed, args.size, args.reach)
 
-    sizes = dict(image_shape=crops.image_shape(args), kernel_size=(1, 2 * args.reach + 1), width=args.width)
+    image_shape = (None, None, 1) if args.tied else (args.size, args.size, 1)
+    sizes = dict(image_shape=image_shape, kernel_size=(1, 2 * args.reach + 1), width=args.width)
     builders = {
         "dfn": functools.partial(models.dfn_stereo, **sizes, untied_bias=not args.tied),
         "baseline": functools.partial(models.dfn_stereo_baseline, **sizes, untied_bias=not args.tied),

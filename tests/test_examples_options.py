@@ -18,7 +18,7 @@ def parser():
     made = argparse.ArgumentParser()
     made.add_argument("--recipe", choices=("a", "b"), default="a")
     made.add_argument("--stages", nargs="+", default=[(4, 2), (5, 3)], help="of pairs")
-    harness.add_options(made, "toy", ["onnx"])
+    harness.add_options(made, "toy")
     harness.add_training_options(made)
     return made
 

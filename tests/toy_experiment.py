@@ -41,7 +41,7 @@ def main(arguments):
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--dropout", type=float, default=0.0)
-    harness.add_options(parser, "toy", ["onnx"])
+    harness.add_options(parser, "toy")
     harness.add_training_options(parser)
     parser.set_defaults(iterations=20, batch_size=4, learning_rate=0.01, schedule="cosine", checkpoint_every=5)
     run = harness.begin(harness.parse(parser, arguments, {}))
