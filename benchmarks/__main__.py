@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import pathlib
-import platform
 
 import tensorflow as tf
 
@@ -53,7 +52,7 @@ def main():
 def _run(chosen, file):
     """Measures, prints and writes the cases; returns all rows."""
     copy = measure.copy_gb_per_s()
-    machine = {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "tensorflow": tf.version.VERSION}
+    machine = {"cpu": measure.cpu(), "cores": len(os.sched_getaffinity(0)), "tensorflow": tf.version.VERSION}
     print(
         f"{machine['cpu']}, {machine['cores']} cores, TensorFlow {machine['tensorflow']}, float32; copy {copy:.1f} GB/s"
     )
@@ -105,14 +104,6 @@ def _print(case, backward, rows):
         peak = f"{row['peak_mb']:>9.0f}" if row["peak_mb"] is not None else " " * 9
         share = f"{rows[0]['ms'] / row['ms']:>11.2f}x"
         print(f"  {row['candidate']:<15}{row['ms']:>10.2f}{rate}{peak}{share}", flush=True)
-
-
-def _cpu():
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 import concurrent.futures
 import ctypes
 import os
+import platform
 import statistics
 import time
 
@@ -39,22 +40,31 @@ def median_ms(call, budget=0.8, least=5, most=60):
     return 1e3 * statistics.median(times)
 
 
-def peak_mb(call):
-    """Megabytes that TensorFlow allocates on the CPU at most during `call()`, its result included.
+def peak_mb(call, device="CPU:0"):
+    """Megabytes that TensorFlow allocates on a device at most during `call()`, its result included.
 
-    TensorFlow does not count allocations below 256 kB in full. None where the statistics of its CPU allocator cannot be
-    had: no Python function switches them on.
+    On a CPU, TensorFlow does not count allocations below 256 kB in full. None where the statistics of its CPU allocator
+    cannot be had: no Python function switches them on.
     """
-    if not _STATISTICS:
+    if device.startswith("CPU") and not _STATISTICS:
         return None
     for _ in range(3):
         call()
-    before = tf.config.experimental.get_memory_info("CPU:0")["current"]
-    tf.config.experimental.reset_memory_stats("CPU:0")
+    before = tf.config.experimental.get_memory_info(device)["current"]
+    tf.config.experimental.reset_memory_stats(device)
     result = call()
-    peak = tf.config.experimental.get_memory_info("CPU:0")["peak"]
+    peak = tf.config.experimental.get_memory_info(device)["peak"]
     del result
     return (peak - before) / 1e6
+
+
+def cpu():
+    """Name of the processor."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def copy_gb_per_s(megabytes=512):
