@@ -79,13 +79,15 @@ def direct(inputs, bank, coefficients, geometry):
 
 
 def _convolved(inputs, bank, geometry):
-    if geometry.dilation_rate == (1, 1):
-        # Symmetric also with strides, where TensorFlow's SAME is not.
-        padding = [[0, 0], *(list(pads) for pads in geometry.pads), [0, 0]]
-        return tf.nn.conv2d(inputs, bank, geometry.strides, padding)
-    # tf.nn.convolution dilates by rearranging, so that there are gradients on CPUs, but not together with strides.
-    maps = tf.nn.convolution(inputs, bank, padding=geometry.padding.upper(), dilations=geometry.dilation_rate)
-    return maps[:, :: geometry.strides[0], :: geometry.strides[1]] if _strided_and_dilated(geometry) else maps
+    if _strided_and_dilated(geometry):  # TensorFlow has no gradients of both at once on CPUs
+        maps = tf.nn.convolution(inputs, bank, padding=geometry.padding.upper(), dilations=geometry.dilation_rate)
+        return maps[:, :: geometry.strides[0], :: geometry.strides[1]]
+    if geometry.strides == (1, 1):
+        return tf.nn.convolution(inputs, bank, padding=geometry.padding.upper(), dilations=geometry.dilation_rate)
+    # Symmetric also with strides, where TensorFlow's SAME is not. With padding as an argument of the convolution, its
+    # gradients leave the fast kernels on CPUs.
+    padded = tf.pad(inputs, [[0, 0], *(list(pads) for pads in geometry.pads), [0, 0]])
+    return tf.nn.conv2d(padded, bank, geometry.strides, "VALID")
 
 
 def _strided_and_dilated(geometry):

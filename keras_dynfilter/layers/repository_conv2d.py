@@ -150,12 +150,16 @@ class RepositoryConv2D(JitLayer):
         if self.use_bias:
             self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer=self.bias_initializer)
         axis = 1 if self.data_format == "channels_first" else -1
-        image, vector = keras.layers.InputSpec(ndim=4, axes={axis: channels}), keras.layers.InputSpec(ndim=2)
+        image, vector = (
+            keras.layers.InputSpec(ndim=4, axes={axis: channels}),
+            keras.layers.InputSpec(ndim=2, axes={-1: features}),
+        )
         self.input_spec = [image, vector]
         super().build(input_shape)
 
     def call(self, inputs):
         images, features = inputs
+        self._check_shapes([images.shape, features.shape])
         if self.data_format == "channels_first":
             images = _family.to_channels_last(images)
         convolve = _repository.shared if self.used_path(images.shape) == "shared" else _repository.direct

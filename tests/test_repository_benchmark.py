@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m benchmarks.repository`: its candidates compute the same, and its bars tell."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from benchmarks import repository
+from keras_dynfilter.layers import RepositoryConv2D
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+def test_candidates_compute_the_same(strides):
+    layer = RepositoryConv2D(4, 3, strides=strides)
+    images, features = tf.random.normal((3, 6, 6, 2)), tf.random.normal((3, 5))
+    expected = layer([images, features])
+    grouped = repository.grouped(images, layer.generated_filters(features), layer.geometry)
+    np.testing.assert_allclose(grouped, expected, rtol=1e-4, atol=1e-5)
+    candidates = repository.candidates(layer, images, features)
+    found = {name: function(*operands) for name, (function, operands) in candidates.items()}
+    assert [each.shape for each in found["static"]] == [images.shape, (3, 3, 2, 4)]
+    for name in ("ours", "materialised"):
+        assert len(found[name]) == 2 + 3
+        for ours, other in zip(found["ours"], found[name]):
+            np.testing.assert_allclose(ours, other, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["ours, coefficients given"][0], found["ours"][0], rtol=1e-4, atol=1e-5)
+
+
+def rows(layer, ours, peak=30.0):
+    held = dict(activations_mb=5.0, coefficients_mb=2.0, weights_mb=3.0, filters_mb=100.0)
+    ms = {"static": 10.0, "ours": ours, "ours, coefficients given": 11.0, "materialised": 150.0}
+    return [dict(layer=layer, candidate=name, ms=value, peak_mb=peak, **held) for name, value in ms.items()]
+
+
+def test_bars():
+    lines = repository.bars(rows(1, 14.0) + rows(2, 20.0, peak=50.0))
+    assert lines == [
+        "layer 1: 1.40 of static, at most 1.6: met",
+        "layer 1: 10.7 times faster than materialised, at least 10: met",
+        "layer 2: 2.00 of static, at most 1.6: MISSED",
+        "layer 2: 7.5 times faster than materialised, at least 10: MISSED",
+        "all: 1.70 of static, at most 1.6: MISSED",
+        "all: 8.8 times faster than materialised, at least 10: MISSED",
+        "layer 1: 3.0 times the memory of activations, coefficients and weights, at most 4: met",
+        "layer 2: 5.0 times the memory of activations, coefficients and weights, at most 4: MISSED",
+    ]
+    assert len(repository.bars(rows(1, 14.0, peak=None))) == 4
+
+
+def test_refuses(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["repository", "--batch-size", "0"])
+    with pytest.raises(SystemExit):
+        repository.main()
+    assert "Expected --batch-size to be above zero. Received: 0" in capsys.readouterr().err

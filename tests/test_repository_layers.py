@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FilterRepository and RepositoryConv2D: both paths against the oracle, initial values, the Keras contract."""
+
+import doctest
+import importlib
+import inspect
+import json
+
+import keras
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+
+from keras_dynfilter.layers import FilterRepository, RepositoryConv2D
+
+pytestmark = pytest.mark.legacy
+EXACT = dict(rtol=1e-10, atol=1e-10)
+
+# Arguments, and the size of the image; all have 3 channels. More base filters than the 27 values of a 3x3 window
+# make the shared path exchange them.
+CASES = {
+    "default": (dict(kernel_size=3), (5, 6)),
+    "valid": (dict(kernel_size=5, padding="valid", base_filters=2), (9, 7)),
+    "strides": (dict(kernel_size=3, strides=2, base_filters=6), (6, 7)),
+    "dilation": (dict(kernel_size=3, dilation_rate=(2, 1)), (7, 6)),
+    "dilation, valid": (dict(kernel_size=3, dilation_rate=2, padding="valid"), (7, 6)),
+    "strides, dilation": (dict(kernel_size=3, strides=(1, 2), dilation_rate=2), (7, 6)),
+    "even": (dict(kernel_size=(4, 2), strides=(2, 1)), (7, 6)),
+    "one pixel": (dict(kernel_size=1, strides=2), (5, 4)),
+    "many base filters": (dict(kernel_size=3, base_filters=40, strides=2), (6, 5)),
+    "many, dilation": (dict(kernel_size=3, base_filters=28, dilation_rate=2), (5, 6)),
+}
+every_case = pytest.mark.parametrize("arguments, size", CASES.values(), ids=CASES)
+
+
+def normal(*shape, seed=5):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def make(path="auto", filters=4, features=7, channels=3, **arguments):
+    """A built layer with biases that are not zero."""
+    options = dict(use_bias=True, dynamic_bias=True, bias_initializer="ones", dtype="float64")
+    layer = RepositoryConv2D(filters, path=path, **{**options, **arguments})
+    image = (2, channels, 9, 9) if layer.data_format == "channels_first" else (2, 9, 9, channels)
+    layer.build([image, (2, features)])
+    if layer.dynamic_bias:
+        layer.bias_generator.kernel.assign(normal(features, filters, seed=6))
+    return layer
+
+
+def results(layer, images, features):
+    """Outputs, and the gradients by images, features and all weights."""
+    images, features = tf.convert_to_tensor(images), tf.convert_to_tensor(features)
+    with tf.GradientTape() as tape:
+        tape.watch([images, features])
+        outputs = layer([images, features])
+        loss = tf.reduce_sum(tf.sin(outputs))
+    return [outputs, *tape.gradient(loss, [images, features, *layer.trainable_weights])]
+
+
+@every_case
+def test_both_paths_are_the_oracle(arguments, size, data_format):
+    images, features = normal(2, *size, 3), normal(2, 7, seed=8)
+    given = np.moveaxis(images, 3, 1) if data_format == "channels_first" else images
+    layers = [make(path, data_format=data_format, **arguments) for path in ("shared", "direct")]
+    layers[1].set_weights(layers[0].get_weights())
+    assert [layer.used_path(images.shape) for layer in layers] == ["shared", "direct"]
+
+    coefficients = layers[0].coefficients(features).numpy()
+    dense = layers[0].generator
+    np.testing.assert_allclose(
+        coefficients.reshape(2, -1), features @ dense.kernel.numpy() + dense.bias.numpy(), **EXACT
+    )
+    filters = np.einsum("uvcm,nmf->nuvcf", layers[0].repository.repository.numpy(), coefficients)
+    np.testing.assert_allclose(layers[0].generated_filters(features), filters, **EXACT)
+    geometry = {name: getattr(layers[0], name) for name in ("strides", "dilation_rate", "padding")}
+    bias = features @ normal(7, 4, seed=6)
+    expected = reference.dynamic_conv2d(images, filters, **geometry) + bias[:, None, None] + 1
+
+    found = [results(layer, given, features) for layer in layers]
+    for outputs, *_ in found:
+        outputs = np.moveaxis(outputs, 1, 3) if data_format == "channels_first" else outputs
+        np.testing.assert_allclose(outputs, expected, **EXACT)
+    assert len(found[0]) == 1 + 2 + 6
+    for shared, direct in zip(*found):
+        assert np.abs(direct).max() > 1e-3
+        np.testing.assert_allclose(shared, direct, **EXACT)
+
+
+@pytest.mark.parametrize("path", ["shared", "direct"])
+@pytest.mark.parametrize("base_filters", [3, 30])
+def test_finite_differences(path, base_filters):
+    layer = make(path, kernel_size=3, base_filters=base_filters, strides=2)
+    images, features = normal(2, 5, 6, 3), normal(2, 7)
+    _, by_images, by_features, *by_weights = results(layer, images, features)
+
+    def loss(images, features):
+        return np.sum(np.sin(layer([images, features])))
+
+    step, direction = 1e-5, normal(2, 5, 6, 3, seed=1)
+    numeric = loss(images + step * direction, features) - loss(images - step * direction, features)
+    np.testing.assert_allclose(np.sum(by_images * direction), numeric / (2 * step), rtol=1e-6)
+    direction = normal(2, 7, seed=2)
+    numeric = loss(images, features + step * direction) - loss(images, features - step * direction)
+    np.testing.assert_allclose(np.sum(by_features * direction), numeric / (2 * step), rtol=1e-6)
+    for weight, gradient in zip(layer.trainable_weights, by_weights):
+        before, direction = weight.numpy(), normal(*weight.shape, seed=3)
+        ends = []
+        for sign in (1, -1):
+            weight.assign(before + sign * step * direction)
+            ends.append(loss(images, features))
+        weight.assign(before)
+        numeric = (ends[0] - ends[1]) / (2 * step)
+        np.testing.assert_allclose(np.sum(gradient * direction), numeric, rtol=1e-5, err_msg=weight.name)
+
+
+@pytest.mark.parametrize("path", ["shared", "direct"])
+def test_the_identity_gives_a_convolution_with_the_base_filters(path):
+    identity = keras.initializers.Constant(np.eye(4).ravel())
+    layer = make(
+        path,
+        kernel_size=3,
+        coefficients_initializer="zeros",
+        coefficients_bias_initializer=identity,
+        use_bias=False,
+        dynamic_bias=False,
+    )
+    images = normal(3, 6, 5, 3)
+    bank = np.broadcast_to(layer.repository.repository.numpy(), (3, 3, 3, 3, 4))
+    geometry = dict(strides=(1, 1), dilation_rate=(1, 1), padding="same")
+    expected = reference.dynamic_conv2d(images, bank, **geometry)
+    np.testing.assert_allclose(layer([images, normal(3, 7)]), expected, **EXACT)
+
+
+@pytest.mark.parametrize("path", ["shared", "direct"])
+def test_samples_have_filters_of_their_own(path):
+    layer = make(path, kernel_size=3)
+    images, features = np.repeat(normal(1, 6, 5, 3), 3, axis=0), normal(3, 7)
+    outputs = layer([images, features]).numpy()
+    assert np.abs(outputs[0] - outputs[1]).max() > 0.1
+    order = [2, 0, 1]
+    np.testing.assert_allclose(layer([images, features[order]]), outputs[order], **EXACT)
+
+
+@pytest.mark.parametrize("base_filters", [10, 18, 25])
+def test_base_filters_start_orthonormal(base_filters):
+    layer = FilterRepository(4, 3, 2, base_filters)
+    layer.build((None, base_filters, 4))
+    matrix = layer.repository.numpy().reshape(18, base_filters)
+    gram = matrix.T @ matrix if base_filters <= 18 else matrix @ matrix.T
+    np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-5)
+
+
+@pytest.mark.parametrize("base_filters", [16, 64])
+def test_scale_of_the_filters_at_the_start(base_filters):
+    """A squared norm of 2 on average, half of it common to all samples, for features of mean square 1."""
+    layer = RepositoryConv2D(64, 3, base_filters)
+    layer.build([(None, 8, 8, 3), (None, 256)])
+    filters = layer.generated_filters(normal(64, 256).astype("float32")).numpy()
+    np.testing.assert_allclose(np.sum(filters**2, axis=(1, 2, 3)).mean(), 2, rtol=0.1)
+    np.testing.assert_allclose(np.sum(filters.mean(axis=0) ** 2, axis=(0, 1, 2)).mean(), 1, rtol=0.15)
+
+
+PATHS = {
+    "CIFAR-10, layer 1": ((32, 32, 3), dict(filters=64, kernel_size=3), "shared"),
+    "CIFAR-10, layer 4": ((8, 8, 256), dict(filters=256, kernel_size=3, strides=2), "shared"),
+    "open size": ((None, None, 64), dict(filters=64, kernel_size=3), "shared"),
+    "1x1 window": ((32, 32, 16), dict(filters=16, kernel_size=1), "direct"),
+    "1x1 window, open size": ((None, None, 16), dict(filters=16, kernel_size=1), "direct"),
+    "1x1 window, few base filters": ((4, 4, 64), dict(filters=64, kernel_size=1, base_filters=4), "shared"),
+    "many base filters": ((64, 64, 64), dict(filters=2, kernel_size=3, base_filters=512), "direct"),
+    "the same, small image": ((2, 2, 64), dict(filters=256, kernel_size=3, base_filters=512), "shared"),
+}
+
+
+@pytest.mark.parametrize("image, arguments, path", PATHS.values(), ids=PATHS)
+def test_the_cheaper_path(image, arguments, path):
+    assert RepositoryConv2D(**arguments).used_path((None, *image)) == path
+    for forced in ("shared", "direct"):
+        assert RepositoryConv2D(**arguments, path=forced).used_path((None, *image)) == forced
+
+
+@pytest.mark.parametrize("path", ["shared", "direct"])
+def test_open_sizes(path, data_format):
+    layer = RepositoryConv2D(4, 3, strides=2, path=path, data_format=data_format)
+    image = keras.Input((3, None, None) if data_format == "channels_first" else (None, None, 3))
+    features = keras.Input((7,))
+    model = keras.Model([image, features], layer([image, features]))
+    known = layer.compute_output_shape(
+        [(None, 3, 7, 6) if data_format == "channels_first" else (None, 7, 6, 3), (None, 7)]
+    )
+    assert tuple(known) == ((None, 4, 4, 3) if data_format == "channels_first" else (None, 4, 3, 4))
+    channel = 1 if data_format == "channels_first" else 3
+    assert [index for index, each in enumerate(model.output_shape) if each is not None] == [channel]
+    given = [normal(2, *((3, 7, 6) if channel == 1 else (7, 6, 3))).astype("float32"), normal(2, 7)]
+    outputs = model.predict(given, verbose=0)
+    assert outputs.shape == (2, *known[1:])
+    np.testing.assert_allclose(outputs, layer(given), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("path", ["auto", "shared"])
+@pytest.mark.parametrize("images", [(0, 7, 6, 3), (2, 2, 2, 3)], ids=["batch", "positions"])
+def test_nothing_to_filter(path, images):
+    layer = make(path, kernel_size=3, padding="valid", strides=2)
+    outputs, by_images, by_features, *_ = results(layer, np.ones(images), np.ones((images[0], 7)))
+    assert outputs.shape == layer.compute_output_shape([images, (images[0], 7)])
+    assert 0 in outputs.shape and by_images.shape == images and by_features.shape == (images[0], 7)
+
+
+@pytest.mark.parametrize("path", ["shared", "direct"])
+@pytest.mark.parametrize("policy, roundings", [("mixed_float16", 2**-10), ("mixed_bfloat16", 2**-7)])
+def test_mixed_precision(policy, roundings, path):
+    layer, precise = make(path, kernel_size=3, dtype=policy), make(path, kernel_size=3, dtype="float32")
+    precise.set_weights(layer.get_weights())
+    given = [normal(2, 9, 9, 3).astype("float32"), normal(2, 7).astype("float32")]
+    outputs = layer(given)
+    assert outputs.dtype == policy.removeprefix("mixed_") and layer.weights[0].dtype == "float32"
+    expected = precise(given).numpy()
+    np.testing.assert_allclose(tf.cast(outputs, "float32"), expected, atol=8 * roundings * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("path, arguments", [("shared", dict(dilation_rate=2, base_filters=30)), ("direct", dict())])
+def test_under_xla(path, arguments):
+    layer = make(path, kernel_size=3, **arguments)
+    given = normal(2, 7, 6, 3), normal(2, 7)
+    compiled = tf.function(lambda *given: results(layer, *given), jit_compile=True, autograph=False)
+    for found, expected in zip(compiled(*given), results(layer, *given)):
+        np.testing.assert_allclose(found, expected, **EXACT)
+
+
+def test_models_are_saved_loaded_and_trained(tmp_path):
+    image, features = keras.Input((6, 5, 3), name="image"), keras.Input((7,), name="features")
+    outputs = RepositoryConv2D(4, 3, 2, use_bias=True, dynamic_bias=True, repository_regularizer="l2")(
+        [image, features]
+    )
+    filters = FilterRepository(2, 3, 4, name="filters")(keras.layers.Dense(4)(features))
+    model = keras.Model([image, features], [outputs, filters])
+    given = [normal(8, 6, 5, 3).astype("float32"), normal(8, 7).astype("float32")]
+    before = [weight.numpy() for weight in model.trainable_weights]
+    assert len(before) == 6 + 2 + 1 and len(model.losses) == 1
+    model.compile("adam", ["mse", "mse"], run_eagerly=True)
+    model.fit(given, [np.ones((8, 6, 5, 4)), np.ones((8, 3, 3, 4, 2))], verbose=0)
+    for weight, old in zip(model.trainable_weights, before):
+        assert np.abs(weight.numpy() - old).max() > 1e-4, weight.name
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for found, expected in zip(loaded(given), model(given)):
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+CONFIGS = {
+    "repository": (FilterRepository, dict(filters=3, kernel_size=3, channels=2)),
+    "repository, all": (
+        FilterRepository,
+        dict(
+            filters=3,
+            kernel_size=(3, 5),
+            channels=2,
+            base_filters=7,
+            repository_initializer="he_normal",
+            repository_regularizer="l2",
+            repository_constraint="unit_norm",
+        ),
+    ),
+    "convolution": (RepositoryConv2D, dict(filters=3, kernel_size=3)),
+    "convolution, all": (
+        RepositoryConv2D,
+        dict(
+            filters=3,
+            kernel_size=(3, 5),
+            base_filters=7,
+            strides=(1, 2),
+            padding="valid",
+            data_format="channels_first",
+            dilation_rate=2,
+            path="direct",
+            use_bias=True,
+            dynamic_bias=True,
+            repository_initializer="he_normal",
+            coefficients_initializer="he_normal",
+            coefficients_bias_initializer="ones",
+            bias_initializer="ones",
+            repository_regularizer="l2",
+            coefficients_regularizer="l1",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("cls, arguments", CONFIGS.values(), ids=CONFIGS)
+def test_config_round_trip(cls, arguments):
+    layer = cls(**arguments, name="given")
+    config = layer.get_config()
+    own = [name for name in inspect.signature(cls.__init__).parameters if name not in ("self", "kwargs")]
+    assert [name for name in config if name in own] == own
+    for name, value in arguments.items():
+        if not name.endswith(("initializer", "regularizer", "constraint")):
+            assert config[name] in (value, (value, value))
+    again = keras.saving.deserialize_keras_object(json.loads(json.dumps(keras.saving.serialize_keras_object(layer))))
+    assert json.dumps(again.get_config()) == json.dumps(config)
+
+
+def test_repository_takes_flat_coefficients():
+    layer = FilterRepository(3, (2, 3), channels=4, base_filters=5, dtype="float64")
+    coefficients = normal(2, 5, 3)
+    filters = layer(coefficients)
+    expected = np.einsum("uvcm,nmf->nuvcf", layer.repository.numpy(), coefficients)
+    np.testing.assert_allclose(filters, expected, **EXACT)
+    np.testing.assert_array_equal(layer(coefficients.reshape(2, 15)), filters)
+    assert layer.compute_output_shape((None, 15)) == (None, 2, 3, 4, 3)
+
+
+def convolution(**arguments):
+    return RepositoryConv2D(**{"filters": 4, "kernel_size": 3, **arguments})
+
+
+IMAGE, FEATURES = (2, 6, 7, 3), (2, 5)
+ERRORS = {
+    "filters": (lambda: convolution(filters=0), "Expected `filters` to be a positive integer.* filters=0"),
+    "base filters": (lambda: convolution(base_filters=2.5), "Expected `base_filters` to be a positive integer.*=2.5"),
+    "window": (lambda: convolution(kernel_size=0), "Expected `kernel_size` to be a positive integer or a pair"),
+    "path": (lambda: convolution(path="fast"), "Expected `path` to be one of 'auto', 'shared', 'direct'.*'fast'"),
+    "bias": (lambda: convolution(use_bias="yes"), "Expected `use_bias` to be one of False, True.*'yes'"),
+    "no features": (lambda: convolution().build(IMAGE), r"Expected `inputs` to be a list \[image, features\].*\(2, 6"),
+    "rank": (lambda: convolution().build([(2, 6, 3), FEATURES]), r"Expected the image to have rank 4.*\(2, 6, 3\)"),
+    "channels": (lambda: convolution().build([(2, 6, 7, None), FEATURES]), "Expected the image to have a known number"),
+    "features": (lambda: convolution().build([IMAGE, (2, 5, 1)]), r"Expected the features to have shape.*\(2, 5, 1\)"),
+    "batch": (
+        lambda: convolution()([np.ones(IMAGE), np.ones((3, 5))]),
+        "Expected as many features as images. Received: 2 and 3",
+    ),
+    "repository channels": (lambda: FilterRepository(4, 3, 0), "Expected `channels` to be a positive integer.*=0"),
+    "coefficients": (
+        lambda: FilterRepository(4, 3, 2)(np.ones((2, 15))),
+        r"Expected `inputs` to have shape \(None, 4, 4\) or \(None, 16\)\. Received: inputs.shape=\(2, 15\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("call, message", ERRORS.values(), ids=ERRORS)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_built_layers_check_the_next_inputs_too():
+    layer = make(kernel_size=3)
+    for images, features in [((2, 6, 6, 4), (2, 7)), ((2, 6, 6, 3), (2, 8)), ((2, 6, 6, 3), (3, 7))]:
+        with pytest.raises(ValueError, match=r"expected axis -1 of input|Expected as many features"):
+            layer([np.ones(images), np.ones(features)])
+
+
+@pytest.mark.parametrize("cls", [FilterRepository, RepositoryConv2D])
+def test_docstring_example(cls):
+    module = importlib.import_module(cls.__module__)
+    assert doctest.testmod(module, extraglobs=dict(np=np), raise_on_error=True).attempted >= 2
