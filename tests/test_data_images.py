@@ -118,6 +118,18 @@ def test_an_epoch_has_every_image_once():
     assert other.tolist() != labels.tolist()
 
 
+def test_orders_are_well_mixed():
+    """Neither close to the order of the images, nor to that of the epoch before."""
+    count, epochs = 40, 60
+    images, labels = np.zeros((count, 1, 1, 3), np.uint8), np.arange(count)
+    dataset = data.image_batches(images, labels, count, epochs, pad=0)
+    orders = np.stack([labels for _, labels in dataset.as_numpy_iterator()])
+    related = [np.corrcoef(order, other)[0, 1] for order, other in zip([np.arange(count), *orders], orders)]
+    assert np.abs(related).mean() < 0.25  # 0.13 by chance
+    assert (orders == np.arange(count)).sum(axis=1).mean() < 2  # 1 by chance
+    assert np.diff(orders, axis=1).__eq__(1).sum(axis=1).mean() < 2
+
+
 def test_a_batch_may_hold_several_epochs():
     (_, labels), *_ = batches(count=4, batch_size=12, steps=1)
     assert np.bincount(labels.numpy() - 100).tolist() == [3] * 4

@@ -82,8 +82,16 @@ def shuffled(seed, step, batch_size, count):
         count: Positive integer.
     """
     place = step * batch_size + tf.range(batch_size, dtype=tf.int64)
-    epoch = place // count
-    key = tf.stack([tf.broadcast_to(seed, [batch_size]), epoch, tf.zeros_like(epoch)], axis=1)
+    epoch, first = place // count, step * batch_size // count
+    # The permutation of a key of small numbers is close to none at all.
+    keys = tf.stack(
+        [
+            tf.random.stateless_uniform([3], draws(tf.stack([seed, first + i]), 100), None, None, tf.int32)
+            for i in range(batch_size // count + 2)
+        ]
+    )
     last = tf.fill([batch_size], tf.constant(count - 1, tf.int64))
     # The function of tf.random takes the key of one epoch, but a step may lie in several.
-    return tf.raw_ops.RandomIndexShuffle(index=place % count, seed=key, max_index=last, rounds=4)
+    return tf.raw_ops.RandomIndexShuffle(
+        index=place % count, seed=tf.gather(keys, epoch - first), max_index=last, rounds=4
+    )
