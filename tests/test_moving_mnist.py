@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Moving MNIST as a user runs it: options, curriculum, test sequences, errors, the whole smoke run."""
 
+import functools
 import json
 import sys
 
@@ -34,6 +35,19 @@ TEN = ["--input-frames", "10", "--output-frames", "10"]
 def run(out, *arguments):
     assert moving_mnist.main([*TINY, "--out", str(out), *arguments]) == 0
     return json.loads((out / "results.json").read_text())
+
+
+def only_train(monkeypatch, out, *arguments, callbacks=()):
+    """A run that is interrupted after its training, or by a callback."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    train_networks = moving_mnist.harness.train_networks
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(moving_mnist, "predictor", interrupt)
+        patch.setattr(moving_mnist.harness, "train_networks", functools.partial(train_networks, callbacks=callbacks))
+        run(out, *arguments)
 
 
 def test_paper_recipe():
@@ -179,7 +193,7 @@ def test_stored_file_of_the_data_folder(real_data):
 
 
 def test_run_with_curriculum_baseline_and_resumption(tmp_path, digits, monkeypatch):
-    arguments = ["--iterations", "7", "--curriculum", "0.6", "--stages", "2:1", "--clip-norm", "1"]
+    arguments = ["--iterations", "6", "--curriculum", "0.6", "--stages", "2:1", "--clip-norm", "1"]
     asked = []
     make = data.moving_digits
 
@@ -188,18 +202,16 @@ def test_run_with_curriculum_baseline_and_resumption(tmp_path, digits, monkeypat
         return make(*given, **named)
 
     monkeypatch.setattr(data, "moving_digits", watch)
+    monkeypatch.setattr(moving_mnist, "draw", lambda *_: [])  # as the smoke run does
     whole = run(tmp_path / "whole", *arguments, "--baseline")
     training = [call for call in asked if len(call[0]) == 2]
-    assert training == 2 * [((4, 0), 3), ((6, 4), 5), ((7, 6), 5)]  # (end, start), frames
-    assert list(whole["training"]) == ["dfn", "baseline"]
+    assert training == 2 * [((4, 0), 3), ((6, 4), 5)]  # (end, start), frames
+    assert list(whole["training"]) == ["dfn", "baseline"] and whole["test_frames"] == [3, 2]
     for name in ("dfn", "baseline"):
-        assert whole["training"][name]["iterations"] == 7
-        assert [entry["step"] for entry in whole["training"][name]["history"]] == [2, 4, 6, 7]
+        assert whole["training"][name]["iterations"] == 6
+        assert [entry["step"] for entry in whole["training"][name]["history"]] == [2, 4, 6]
         assert whole["test"]["generated"][name]["images"] == 4 * 2
         assert whole["out_of_domain"]["3"][name]["mean"] > 0
-    for file in ("predictions.png", "out_of_domain.png", "flow.png", "filters.png"):
-        assert (tmp_path / "whole" / file).read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "whole" / "predictions.gif").read_bytes().startswith(b"GIF8")
 
     network = keras.models.load_model(tmp_path / "whole" / "dfn.keras")
     assert isinstance(network, models.FramePredictor) and network.output_frames == 2
@@ -212,28 +224,20 @@ def test_run_with_curriculum_baseline_and_resumption(tmp_path, digits, monkeypat
             if epoch == 1:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(moving_mnist, "draw", lambda *_: [])  # once is enough
-    train_networks = moving_mnist.harness.train_networks
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(
-            moving_mnist.harness, "train_networks", lambda *a, **k: train_networks(*a, callbacks=[Stop()], **k)
-        )
-        run(tmp_path / "parts", *arguments)
-    run(tmp_path / "parts", *arguments, "--resume", "--baseline")
-    for name in ("dfn", "baseline"):
-        arrays, _ = checkpoint.load(tmp_path / "parts" / f"{name}.checkpoint")
-        expected, _ = checkpoint.load(tmp_path / "whole" / f"{name}.checkpoint")
-        assert all(value.tobytes() == other.tobytes() for value, other in zip(arrays, expected, strict=True))
+    only_train(monkeypatch, tmp_path / "parts", *arguments, callbacks=[Stop()])
+    only_train(monkeypatch, tmp_path / "parts", *arguments, "--resume")
+    (arrays, notes), (expected, _) = (checkpoint.load(tmp_path / run / "dfn.checkpoint") for run in ("parts", "whole"))
+    assert notes["position"] == 6
+    assert all(value.tobytes() == other.tobytes() for value, other in zip(arrays, expected, strict=True))
 
 
 def test_other_frames_to_test_on(tmp_path, digits, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(moving_mnist, "draw", lambda *_: [])
-        trained = run(tmp_path, "--iterations", "2", "--network", "blended")
-    assert trained["test_frames"] == [3, 2]
+    only_train(monkeypatch, tmp_path, "--iterations", "2", "--network", "blended")
+    trained = json.loads((tmp_path / "settings.json").read_text())
     tested = run(tmp_path, "--iterations", "2", "--network", "blended", "--resume", "--test-frames", "2:4")
     assert tested["settings"]["network"] == "blended"
-    assert tested["test_frames"] == [2, 4] and tested["settings"] == trained["settings"]
+    assert tested["test_frames"] == [2, 4] and tested["settings"] == trained
+    assert tested["training"]["dfn"]["iterations"] == 2
     figures = tested["test"]["generated"]["dfn"]
     assert figures["images"] == 4 * 4 and len(figures["per_frame"]) == 4
     assert len(tested["out_of_domain"]["1"]["dfn"]["per_frame"]) == 4
@@ -297,6 +301,9 @@ def test_smoke_run(python, tmp_path):
         assert text in done.stdout
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["command"].startswith("python examples/moving_mnist.py --smoke")
+    for file in ("predictions.png", "out_of_domain.png", "flow.png", "filters.png"):
+        assert (tmp_path / file).read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "predictions.gif").read_bytes().startswith(b"GIF8")
     assert list(results["exports"]) == ["dfn", "baseline"]
     for name, reports in results["exports"].items():
         assert reports["onnx"]["validation"]["passed"] and (tmp_path / f"{name}.onnx").is_file()
