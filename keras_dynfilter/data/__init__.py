@@ -6,8 +6,11 @@ from keras_dynfilter.data.clips import stereo_crops, video_clips
 from keras_dynfilter.data.digits import load_digits
 from keras_dynfilter.data.find import find_data
 from keras_dynfilter.data.image_batches import image_batches, normalized
+from keras_dynfilter.data.image_folder import list_images, photograph_batches, photograph_tests
+from keras_dynfilter.data.mnist import load_mnist
 from keras_dynfilter.data.moving_mnist import moving_digits, split_frames
 from keras_dynfilter.data.photographs import load_folder, load_photographs, noise_patches, sample_patches
+from keras_dynfilter.data.rand_augment import rand_augment
 from keras_dynfilter.data.steerable import filtered, steerable_filter, steerable_triples
 from keras_dynfilter.data.stereo import load_stereo
 from keras_dynfilter.data.synthetic import synthetic_stereo, synthetic_video
@@ -18,15 +21,20 @@ __all__ = [
     "find_data",
     "generated_images",
     "image_batches",
+    "list_images",
     "load_cifar10",
     "load_digits",
     "load_folder",
+    "load_mnist",
     "load_photographs",
     "load_stereo",
     "load_video",
     "moving_digits",
     "noise_patches",
     "normalized",
+    "photograph_batches",
+    "photograph_tests",
+    "rand_augment",
     "sample_patches",
     "split_frames",
     "steerable_filter",
