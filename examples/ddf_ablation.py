@@ -36,10 +36,10 @@ import common
 import ddf_tables
 import ddf_variants
 import harness
+import sgd
 import training
 from keras_dynfilter import data, visualize
 
-MOMENTUM = 0.9
 SMOKE = {
     "only": ["base", "ddf"],
     "seeds": [0],
@@ -93,20 +93,7 @@ def load(args):
 
 
 def compile_model(model, args):
-    """SGD along a cosine after the warm-up.
-
-    Keras takes the decay off the weights, PyTorch adds it to the gradient, so that the momentum multiplies it by
-    `1 / (1 - momentum)`; `--weight-decay` is meant as there, as in the paper. Biases and normalisations have none.
-    """
-    warmup = min(round(args.warmup * args.iterations), args.iterations - 1)
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else args.learning_rate,
-        args.iterations - warmup,
-        warmup_target=args.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
-    optimizer = keras.optimizers.SGD(rate, MOMENTUM, nesterov=True, weight_decay=args.weight_decay / (1 - MOMENTUM))
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "scale", "center"])
+    optimizer = sgd.make(args.learning_rate, args.iterations, args.warmup * args.iterations, args.weight_decay)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, jit_compile=False)
 
