@@ -48,6 +48,7 @@ SMOKE = {
     "size": 32,
     "width": 0.125,
     "kernel_size": 5,
+    "output_frames": 2,
     "batch_size": 2,
     "iterations": 6,
     "checkpoint_every": 3,

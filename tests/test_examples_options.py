@@ -2,6 +2,7 @@
 """What the examples share: options and recipes, learning rates, settings of resumed runs, errors of predictions."""
 
 import argparse
+import json
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ import tensorflow as tf
 import toy_experiment
 
 import common
+import experiment
 import harness
 import training
 
@@ -156,6 +158,63 @@ def test_networks_that_baseline_asks_for():
     assert list(harness.chosen_networks(parsed(), networks)) == ["dfn"]
     assert list(harness.chosen_networks(parsed("--baseline"), networks)) == ["dfn", "baseline"]
     assert list(harness.chosen_networks(parsed("--baseline", "only"), networks)) == ["baseline"]
+
+
+def test_end_of_a_script(tmp_path, monkeypatch, capsys):
+    """Every network is exported in every format; if that fails, what was measured is not lost."""
+    run = harness.begin(parsed("--no-deterministic", "--export", "onnx", "saved_model", "--out", str(tmp_path)))
+    trained = {name: training.Trained(toy_experiment.build(), 4, 90.0, []) for name in ("toy", "baseline")}
+    exported = []
+
+    class Report:
+        def to_dict(self):
+            return {"number": len(exported)}
+
+    def export(model, path, format):
+        assert results()["test"] == {"error": 1.5} and "exports" not in results()
+        exported.append((model, path, format))
+        return Report()
+
+    def results():
+        return json.loads((tmp_path / "results.json").read_text())
+
+    monkeypatch.setattr(experiment.export, "export", export)
+    experiment.conclude(run, trained, {"test": {"error": 1.5}}, ["figure.png"])
+    assert exported == [
+        (trained[name].network, str(tmp_path / f"{name}{suffix}"), kind)
+        for name in ("toy", "baseline")
+        for kind, suffix in (("onnx", ".onnx"), ("saved_model", "_saved_model"))
+    ]
+    assert results()["exports"]["baseline"] == {"onnx": {"number": 3}, "saved_model": {"number": 4}}
+    assert results()["training"]["toy"]["iterations"] == 4 and results()["settings"] == run.settings
+    shown = capsys.readouterr().out
+    for text in (
+        "toy: 4 iterations in 1.5 minutes",
+        f"Files in {tmp_path}: figure.png, results.json, toy.keras, baseline.keras",
+        f"{tmp_path / 'toy_saved_model'} (saved_model, validated)",
+        "the same command with --resume --baseline",
+    ):
+        assert text in shown
+
+
+def test_what_is_missing_is_said_in_a_line():
+    for error in (ImportError, OSError, ValueError):
+        with pytest.raises(SystemExit, match="no such thing"), experiment.preparing(parsed()):
+            raise error("no such thing")
+    with pytest.raises(KeyError), experiment.preparing(parsed()):
+        raise KeyError("a mistake of ours")
+
+
+def test_status_of_a_script():
+    def interrupted():
+        raise KeyboardInterrupt
+
+    for main, code in ((lambda: 0, 0), (lambda: 1, 1)):
+        with pytest.raises(SystemExit) as stop:
+            experiment.run_script(main)
+        assert stop.value.code == code
+    with pytest.raises(SystemExit, match="The same command with --resume continues"):
+        experiment.run_script(interrupted)
 
 
 # Errors
