@@ -60,6 +60,7 @@ def test_networks_in_onnx(onnx, tmp_path):
     assert {each.domain for each in onnx.load(str(report.path)).opset_import} <= {"", "ai.onnx", "ai.onnx.ml"}
 
 
+@pytest.mark.slow
 def test_networks_in_saved_model(tmp_path):
     assert export.export(all_networks(), tmp_path / "model", format="saved_model", verbose=False).passed
 

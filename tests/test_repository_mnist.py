@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The MNIST grid of the filter repository: data, cells, tables, targets; a small run that is continued."""
+
+import json
+
+import numpy as np
+import pytest
+import repository_mnist
+
+import grid
+import repository_tables
+from keras_dynfilter import data
+
+
+@pytest.fixture
+def digits(tmp_path):
+    """A folder with 40 and 20 digits in the place of MNIST, each of which is told by its brightness."""
+    arrays = {}
+    for split, count in (("train", 40), ("test", 20)):
+        labels = (np.arange(count) % 10).astype("uint8")
+        arrays |= {f"x_{split}": np.tile(25 * labels[:, None, None], (1, 28, 28)), f"y_{split}": labels}
+    (tmp_path / "data" / "mnist").mkdir(parents=True)
+    np.savez(tmp_path / "data" / "mnist" / "mnist.npz", **arrays)
+    return tmp_path / "data"
+
+
+def test_load_mnist(digits):
+    images, labels = data.load_mnist("test", digits)
+    assert images.shape == (20, 28, 28, 1) and images.dtype == np.uint8
+    np.testing.assert_array_equal(images[:, 3, 4, 0], 25 * labels)
+    np.savez(digits / "mnist" / "mnist.npz", x_train=images, y_train=labels, x_test=images[..., 0], y_test=labels[1:])
+    for split in ("train", "test"):
+        with pytest.raises(ValueError, match=f"Expected .*mnist.npz to hold 'x_{split}', digits of shape"):
+            data.load_mnist(split, digits)
+    with pytest.raises(ValueError, match=r"Expected `split` to be one of 'train', 'test'\. Received: split='all'"):
+        data.load_mnist("all", digits)
+
+
+def test_others_are_others():
+    images = np.arange(100)[:, None]
+    moved = repository_mnist.others(images)
+    assert sorted(moved.ravel()) == list(range(100)) and np.all(moved != images)
+    assert not np.all(np.abs(moved - images) == 1)
+
+
+def test_cells_are_ordered_by_seed():
+    args = repository_mnist.parse(["--only", "n20", "baseline", "n20", "--seeds", "2", "0"])
+    assert list(repository_mnist.cells(args)) == ["n20_seed2", "baseline_seed2", "n20_seed0", "baseline_seed0"]
+
+
+def cell(variant, seed, *accuracies, swapped=30.0):
+    history = [{"test_accuracy": value} for value in accuracies]
+    swapped = None if variant == "baseline" else swapped
+    figures = dict(parameters=7, history=history, swapped=swapped, training_seconds=60)
+    return {"variant": variant, "seed": seed, **figures}
+
+
+def test_tables_and_targets():
+    cells = [
+        cell("n20", 1, 97.2, 99.0, swapped=20.0),
+        cell("n20", 0, 98.0, 99.4),
+        cell("baseline", 0, 95.0, 98.8),
+        cell("n5", 0, 95.0, 98.9),
+        cell("n10", 0, 95.0, 98.85),
+    ]
+    summary = repository_tables.summarize(cells)
+    assert list(summary) == ["baseline", "n5", "n10", "n20"]
+    assert summary["n20"]["seeds"] == [0, 1] and summary["n20"]["last"]["runs"] == [99.4, 99.0]
+    targets = repository_tables.check_targets(summary)
+    assert [each["met"] for each in targets] == [True, True, False, False]
+    assert [each["found"] for each in targets] == ["99.20 %", "97.60 %", "+0.40", "98.80 < 98.90 < 98.85 < 99.20"]
+    text = repository_tables.markdown(summary, targets)
+    row = "| n_enc 20, s 5 | 7 | 2 | 97.60 ± 0.57 | 97.53 | 99.20 ± 0.28 (2) | 99.10 | 25.00 ± 7.07 |"
+    assert text.count(row) == 2  # it stands in both tables
+    assert "| baseline | 7 | 1 | 95.00 | 95.23 | 98.80 (2) | 98.25 |  |" in text
+    assert "| baseline at least 0.5 points below | +0.40 | MISSED |" in text
+    assert repository_tables.check_targets(repository_tables.summarize(cells[2:3])) == []
+
+
+def test_a_small_grid_is_trained_once(digits, tmp_path, monkeypatch, capsys):
+    arguments = [
+        "--only",
+        "baseline",
+        "n5",
+        "--seeds",
+        "0",
+        "--epochs",
+        "2",
+        "--batch-size",
+        "20",
+        "--no-deterministic",
+    ]
+    arguments += ["--out", str(tmp_path / "out"), "--data-dir", str(digits)]
+    assert repository_mnist.main(arguments) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert list(results["variants"]) == ["baseline", "n5"] and results["missing"] == []
+    assert results["variants"]["n5"]["parameters"] == 4_316
+    assert results["variants"]["baseline"]["swapped"] is None
+    assert 0 <= results["variants"]["n5"]["swapped"]["mean"] <= 100
+    cells = grid.finished_cells(repository_mnist.parse(arguments), ["n5_seed0"])
+    assert [each["step"] for each in cells["n5_seed0"]["history"]] == [2, 4]
+    assert (tmp_path / "out" / "accuracy.png").stat().st_size > 5_000
+    assert "Table 2" in capsys.readouterr().out
+
+    monkeypatch.setattr(repository_mnist.training, "train", None)  # nothing is trained twice
+    assert repository_mnist.main([*arguments, "--seeds", "0"]) == 0
+    with pytest.raises(SystemExit, match=r"expected --learning-rate 0\.001, as in"):
+        repository_mnist.main([*arguments, "--learning-rate", "0.5"])
