@@ -20,10 +20,7 @@ Paper: https://arxiv.org/abs/2104.14107 (Zhou et al., CVPR 2021).
 
 import argparse
 import functools
-import json
-import os
 import pathlib
-import subprocess
 import sys
 
 import filelock
@@ -35,6 +32,7 @@ import checkpoint
 import common
 import ddf_tables
 import ddf_variants
+import grid
 import harness
 import sgd
 import training
@@ -112,13 +110,14 @@ def evaluate(network, images, labels, batch_size=250):
 
 def train_cell(run, variant, seed, train, test):
     """Trains a variant from a seed, or what is left of it; returns what is to be known of it."""
-    args = run.args
+    args, name = run.args, ddf_tables.cell_name(variant, seed)
+    print(f"\n{name}: {args.iterations} steps of {args.batch_size}", flush=True)
 
     def batches(first, end):
         return data.image_batches(*train, args.batch_size, end, first, seed)
 
     trained = training.train(
-        ddf_tables.cell_name(variant, seed),
+        name,
         functools.partial(ddf_variants.build, variant, width=args.width, blocks=args.blocks),
         functools.partial(compile_model, args=args),
         batches,
@@ -129,77 +128,26 @@ def train_cell(run, variant, seed, train, test):
         resume=True,
         settings=run.settings,
     )
-    network = trained.network
+    network, figures = trained.network, evaluate(trained.network, *test)
+    print(f"{name}: {figures['top1']:.2f} % in {trained.seconds / 60:.1f} minutes", flush=True)
     return {
         "variant": variant,
         "seed": seed,
         "parameters": sum(int(np.prod(weight.shape)) for weight in network.trainable_weights),
         "flops": ddf_variants.flops(network),
-        "test": evaluate(network, *test),
+        "test": figures,
         **{name: value for name, value in harness.training_figures(trained).items() if name != "parameters"},
         "settings": run.settings,
     }
 
 
-def train_grid(run, train, test):
-    """Trains the cells that are not finished and that no other process is training."""
+def write_report(run, cells):
+    """Writes and prints tables, claims and figure of the cells that are finished, by name."""
     args = run.args
-    for seed in args.seeds:  # so that a grid that is cut short has all variants
-        for variant in args.only:
-            name = ddf_tables.cell_name(variant, seed)
-            path = args.out / "cells" / f"{name}.json"
-            lock = filelock.FileLock(path.with_suffix(".lock"))
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout:
-                print(f"{name}: another process is at it.", flush=True)
-                continue
-            with lock:
-                if path.exists():
-                    continue
-                print(f"\n{name}: {args.iterations} steps of {args.batch_size}", flush=True)
-                figures = train_cell(run, variant, seed, train, test)
-                common.write_json(path, figures)
-                print(f"{name}: {figures['test']['top1']:.2f} % in {figures['training_seconds'] / 60:.1f} minutes")
-            keras.backend.clear_session()
-
-
-def start_processes(args, arguments):
-    """Runs the script several times at once, with an equal share of the cores each; returns the worst exit status."""
-    threads = str(max(1, common.machine()["cores"] // args.processes))
-    environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads}
-    command = [sys.executable, "-u", __file__, *(sys.argv[1:] if arguments is None else arguments), "--processes", "1"]
-    args.out.mkdir(parents=True, exist_ok=True)
-    paths = [args.out / f"process_{number + 1}.log" for number in range(args.processes)]
-    print(f"{args.processes} processes, their output: {', '.join(map(str, paths))}", flush=True)
-    children = []
-    try:
-        for path in paths:
-            with open(path, "w") as file:
-                children.append(subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT))
-        statuses = [child.wait() for child in children]
-    finally:
-        for child in children:
-            child.terminate()  # nothing happens to one that has ended
-    for path, status in zip(paths, statuses):
-        if status:
-            print(f"{path}: ended with status {status}:\n{path.read_text()[-2000:]}", file=sys.stderr)
-    return max(map(abs, statuses))
-
-
-def write_report(run):
-    """Writes and prints tables, claims and figure of the cells that are finished."""
-    args = run.args
-    cells, missing = [], []
-    for variant in args.only:
-        for seed in args.seeds:
-            path = args.out / "cells" / f"{ddf_tables.cell_name(variant, seed)}.json"
-            if path.exists():
-                cells.append(json.loads(path.read_text()))
-            else:
-                missing.append(path.stem)
-    if cells:
-        summary = ddf_tables.summarize(cells)
+    found = grid.finished_cells(args, cells)
+    missing = [name for name in cells if name not in found]
+    if found:
+        summary = ddf_tables.summarize(found.values())
         claims = ddf_tables.check_claims(summary)
         text = ddf_tables.markdown(summary, claims)
         (args.out / "tables.md").write_text(text)
@@ -213,23 +161,25 @@ def write_report(run):
 def main(arguments=None):
     """Returns the exit status."""
     args = parse(arguments)
-    status = start_processes(args, arguments) if args.processes > 1 else 0
+    status = grid.start_processes(args, __file__, arguments) if args.processes > 1 else 0
     try:
         visualize.new_figure(1, 1)  # what is not installed is missed now, and not after the training
         train, test = load(args)
-        (args.out / "cells").mkdir(parents=True, exist_ok=True)
+        args.out.mkdir(parents=True, exist_ok=True)
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f"{error}")
     names = ("train_images", "train_labels", "test_images", "test_labels")
     with filelock.FileLock(args.out / "settings.lock"):
         run = harness.begin(args, free=FREE, data=common.fingerprint(dict(zip(names, (*train, *test)))))
+    # By seed first, so that a grid that is cut short has all variants.
+    cells = {ddf_tables.cell_name(variant, seed): (variant, seed) for seed in args.seeds for variant in args.only}
     try:
         if args.processes == 1:
-            train_grid(run, train, test)
+            grid.train_cells(args, cells, lambda name: train_cell(run, *cells[name], train, test))
     except checkpoint.SetupError as error:
         sys.exit(f"{error}")
     with filelock.FileLock(args.out / "report.lock"):
-        write_report(run)
+        write_report(run, cells)
     return status
 
 

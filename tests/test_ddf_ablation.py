@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import common
 import ddf_tables
 import ddf_variants
 import training
@@ -193,26 +192,6 @@ def test_a_cell_under_way_is_continued(finished, tmp_path, monkeypatch, capsys):
     networks = [keras.models.load_model(out / "cells" / "ddf_seed3.keras") for out in (finished, tmp_path)]
     for value, expected in zip(*(network.get_weights() for network in networks)):
         np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
-
-
-SCRIPT = """
-import json, os, sys
-print(json.dumps([sys.argv[1:], os.environ["TF_NUM_INTRAOP_THREADS"]]))
-sys.exit(sys.argv[1] == "fail")
-"""
-
-
-def test_processes(tmp_path, monkeypatch, capsys):
-    script, out = tmp_path / "script.py", tmp_path / "new"
-    script.write_text(SCRIPT)
-    monkeypatch.setattr(ddf_ablation, "__file__", str(script))
-    args = ddf_ablation.parse(["--processes", "2", "--out", str(out)])
-    assert ddf_ablation.start_processes(args, ["one", "two"]) == 0
-    threads = str(max(1, common.machine()["cores"] // 2))
-    for number in (1, 2):
-        assert json.loads((out / f"process_{number}.log").read_text()) == [["one", "two", "--processes", "1"], threads]
-    assert ddf_ablation.start_processes(args, ["fail"]) == 1
-    assert f'{out / "process_2.log"}: ended with status 1:\n[["fail"' in capsys.readouterr().err
 
 
 # Tables
