@@ -154,7 +154,7 @@ def parse(parser, arguments, smoke, recipes=None):
     if args.out.exists() and not args.out.is_dir():
         parser.error(f"argument --out: expected a folder, received the file {str(args.out)!r}")
     for name in ("iterations", "checkpoint_every"):
-        if getattr(args, name, 0) % getattr(args, "steps_per_execution", 1):
+        if (getattr(args, name, None) or 0) % getattr(args, "steps_per_execution", 1):
             option = "--" + name.replace("_", "-")
             parser.error(
                 f"argument {option}: expected a multiple of --steps-per-execution {args.steps_per_execution}, "

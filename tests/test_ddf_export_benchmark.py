@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m benchmarks.ddf_export`: which networks it exports, how it times them, what it prints."""
+
+import json
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from benchmarks import ddf_export, measure
+from keras_dynfilter.models import ddf_resnet
+
+SMALL = ["--depth", "18", "--size", "12", "--width", "32"]
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+    monkeypatch.setitem(ddf_resnet.DEPTHS, 18, dict(blocks=(1,), block="basic"))
+
+
+def test_blocks_add_to_their_shortcuts(shallow):
+    network = ddf_export.networks(ddf_export.parse(SMALL))["ddf_resnet18"]
+    images = np.random.default_rng(0).standard_normal((1, 12, 12, 3)).astype("float32")
+    before = network(images).numpy()
+    kernel = network.get_layer("stage1_block1_window2_pointwise").kernel
+    kernel.assign(2 * tf.reverse(kernel, [0, 1, 2, 3]))
+    assert np.abs(network(images).numpy() - before).max() > 1e-5
+
+
+def test_table(monkeypatch, tmp_path, capsys, shallow):
+    calls, times = [], iter([2.0, 20.0, 8.0, 10.0])
+    report = types.SimpleNamespace(to_dict=lambda: {"passed": True})
+    monkeypatch.setattr(
+        ddf_export.export, "export", lambda model, path, **options: calls.append((path, options)) or report
+    )
+    monkeypatch.setattr(ddf_export, "latency", lambda kind, path, images, threads: next(times))
+    ddf_export.main([*SMALL, "--batch-size", "3", "--out", str(tmp_path)])
+    names = ("ddf_resnet18", "ddf_resnet18_baseline")
+    assert [call[0] for call in calls] == [
+        str(tmp_path / f"{name}{suffix}") for name in names for suffix in (".onnx", "_saved_model")
+    ]
+    assert calls[0][1] == {"format": "onnx", "input_size": (12, 12)}
+    rows = json.loads((tmp_path / "results.json").read_text())
+    assert [row["network"] for row in rows] == [*names]
+    assert rows[0]["onnx"] == {"ms": 2.0, "report": {"passed": True}} and rows[1]["saved_model"]["ms"] == 10.0
+    assert rows[0]["shape"] == [3, 12, 12, 3] and rows[0]["parameters"] < rows[1]["parameters"]
+    assert rows[0]["flops"] < rows[1]["flops"]
+    out = capsys.readouterr().out
+    assert "0.25x" in out and "2.00x" in out
+
+
+def test_trained_models(tmp_path):
+    model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Conv2D(2, 3)])
+    model.save(tmp_path / "mine.keras")
+    found = ddf_export.networks(ddf_export.parse(["--model", str(tmp_path / "mine.keras")]))
+    assert list(found) == ["mine"]
+    np.testing.assert_array_equal(found["mine"].get_weights()[0], model.get_weights()[0])
+
+
+def test_latency(monkeypatch, tmp_path):
+    """What is timed are calls of the file, with the images."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    results = []
+    monkeypatch.setattr(measure, "median_ms", lambda call, budget: results.append(call()) or 4.0)
+    images = np.arange(12, dtype=np.float32).reshape(1, 2, 2, 3)
+
+    value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, images.shape) for name in ("x", "y")]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Neg", ["x"], ["y"])], "g", value[:1], value[1:])
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "m.onnx")
+    assert ddf_export.latency("onnx", tmp_path / "m.onnx", images, threads=1) == 4.0
+    np.testing.assert_array_equal(results[0][0], -images)
+
+    module = tf.Module()
+    module.serve = tf.function(lambda x: {"y": 2 * x}, input_signature=[tf.TensorSpec([None, 2, 2, 3], name="x")])
+    tf.saved_model.save(module, str(tmp_path / "m"), signatures=module.serve)
+    assert ddf_export.latency("saved_model", tmp_path / "m", images) == 4.0
+    np.testing.assert_array_equal(results[1]["y"], 2 * images)
+
+
+def test_bad_arguments(capsys):
+    with pytest.raises(SystemExit):
+        ddf_export.parse(["--size", "0"])
+    assert "Expected --size to be above zero. Received: 0" in capsys.readouterr().err
