@@ -294,7 +294,9 @@ def test_data_folder_that_is_not_there(tmp_path):
 
 @pytest.mark.slow
 def test_smoke_run(python, tmp_path):
-    arguments = ["--smoke", "--baseline", "--digits", "rendered", "--export", "onnx", "--out", str(tmp_path)]
+    (tmp_path / "mnist").mkdir()
+    np.savez(tmp_path / "mnist" / "mnist.npz", x_train=DIGITS[:20], x_test=DIGITS[20:])
+    arguments = ["--smoke", "--baseline", "--data-dir", str(tmp_path), "--export", "onnx", "--out", str(tmp_path)]
     done = python("examples/moving_mnist.py", *arguments)
     assert done.returncode == 0, done.stderr[-4000:]
     for text in ("perfect", "baseline: 12 iterations", "dfn.onnx (onnx, validated)", "baseline.onnx (onnx, validated)"):
