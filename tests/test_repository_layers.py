@@ -169,6 +169,8 @@ PATHS = {
     "1x1 window": ((32, 32, 16), dict(filters=16, kernel_size=1), "direct"),
     "1x1 window, open size": ((None, None, 16), dict(filters=16, kernel_size=1), "direct"),
     "1x1 window, few base filters": ((4, 4, 64), dict(filters=64, kernel_size=1, base_filters=4), "shared"),
+    "strides and dilation": ((32, 32, 64), dict(filters=64, kernel_size=3, strides=4, dilation_rate=2), "direct"),
+    "strides alone": ((32, 32, 64), dict(filters=64, kernel_size=3, strides=4), "shared"),
     "many base filters": ((64, 64, 64), dict(filters=2, kernel_size=3, base_filters=512), "direct"),
     "the same, small image": ((2, 2, 64), dict(filters=256, kernel_size=3, base_filters=512), "shared"),
 }

@@ -238,6 +238,7 @@ def test_taps():
     model, raw = small(), small(tap="convolution")
     for each, name in ((model, "encoder_1_bn"), (raw, "encoder_1")):
         generator = each.get_layer("generator")
+        generator.get_layer("encoder_1_bn").gamma.assign([2.0] * 4)
         first = generator.get_layer("features_1_1")
         source = keras.Model(generator.inputs[0], [generator.get_layer(name).output, first.output])
         tapped, reduced = source(digits(2))
