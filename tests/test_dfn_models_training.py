@@ -127,6 +127,7 @@ def test_trained_saved_and_loaded(name, tmp_path):
 
 EXPORTED = {
     "moving_mnist": NETWORKS["moving_mnist"],
+    "moving_mnist_baseline": NETWORKS["moving_mnist_baseline"],
     "highway, tied": lambda: models.dfn_highway((None, None, 1), 2, 2, 3, 0.125, untied_bias=False),
     "stereo, tied": lambda: models.dfn_stereo((None, None, 1), (1, 3), 0.125, untied_bias=False),
 }
@@ -142,7 +143,7 @@ def test_exported(name, tmp_path):
     report = export.export(model, tmp_path / "model.onnx", format="onnx", verbose=False)
     assert report.passed and not report.validation.skipped
     size = ("height", "width") if "tied" in name else (8, 8)
-    frames = {"moving_mnist": [3], "highway, tied": [2], "stereo, tied": []}[name]
+    frames = {"highway, tied": [2], "stereo, tied": []}.get(name, [3])
     assert [shape for _, shape in report.inputs.values()] == [["batch", *frames, *size, 1]]
 
 
