@@ -32,6 +32,7 @@ LAYERS = (
     (16, 128, 256, 2, 128),
     (8, 256, 256, 2, 128),
 )
+OURS = ("ours", "ours, coefficients given")
 MOST_OF_STATIC = 1.6
 LEAST_OF_MATERIALISED = 10
 MOST_OF_HELD = 4  # megabytes at most, over those of activations, coefficients and weights
@@ -132,13 +133,15 @@ def bars(rows):
     layers = sorted({row["layer"] for row in rows})
     lines = []
     for label, numbers in [*((f"layer {n}", [n]) for n in layers), ("all", layers)]:
-        ours, fixed, made = (sum(ms[n, name] for n in numbers) for name in ("ours", "static", "materialised"))
-        met = _verdict(ours <= MOST_OF_STATIC * fixed)
-        lines.append(f"{label}: {ours / fixed:.2f} of static, at most {MOST_OF_STATIC}: {met}")
-        met = _verdict(made >= LEAST_OF_MATERIALISED * ours)
-        lines.append(
-            f"{label}: {made / ours:.1f} times faster than materialised, at least {LEAST_OF_MATERIALISED}: {met}"
-        )
+        sums = {name: sum(ms[n, name] for n in numbers) for name in (*OURS, "static", "materialised")}
+        for name in OURS:
+            met = _verdict(sums[name] <= MOST_OF_STATIC * sums["static"])
+            lines.append(
+                f"{label}: {name}: {sums[name] / sums['static']:.2f} of static, at most {MOST_OF_STATIC}: {met}"
+            )
+        faster = sums["materialised"] / sums["ours"]
+        met = _verdict(faster >= LEAST_OF_MATERIALISED)
+        lines.append(f"{label}: {faster:.1f} times faster than materialised, at least {LEAST_OF_MATERIALISED}: {met}")
     for row in rows:
         if row["candidate"] == "ours" and row["peak_mb"] is not None:
             held = row["activations_mb"] + row["coefficients_mb"] + row["weights_mb"]

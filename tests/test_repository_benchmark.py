@@ -35,16 +35,19 @@ def rows(layer, ours, peak=30.0):
 def test_bars():
     lines = repository.bars(rows(1, 14.0) + rows(2, 20.0, peak=50.0))
     assert lines == [
-        "layer 1: 1.40 of static, at most 1.6: met",
+        "layer 1: ours: 1.40 of static, at most 1.6: met",
+        "layer 1: ours, coefficients given: 1.10 of static, at most 1.6: met",
         "layer 1: 10.7 times faster than materialised, at least 10: met",
-        "layer 2: 2.00 of static, at most 1.6: MISSED",
+        "layer 2: ours: 2.00 of static, at most 1.6: MISSED",
+        "layer 2: ours, coefficients given: 1.10 of static, at most 1.6: met",
         "layer 2: 7.5 times faster than materialised, at least 10: MISSED",
-        "all: 1.70 of static, at most 1.6: MISSED",
+        "all: ours: 1.70 of static, at most 1.6: MISSED",
+        "all: ours, coefficients given: 1.10 of static, at most 1.6: met",
         "all: 8.8 times faster than materialised, at least 10: MISSED",
         "layer 1: 3.0 times the memory of activations, coefficients and weights, at most 4: met",
         "layer 2: 5.0 times the memory of activations, coefficients and weights, at most 4: MISSED",
     ]
-    assert len(repository.bars(rows(1, 14.0, peak=None))) == 4
+    assert len(repository.bars(rows(1, 14.0, peak=None))) == 6
 
 
 def test_refuses(monkeypatch, capsys):
