@@ -135,10 +135,11 @@ def parse(parser, arguments, smoke, recipes=None):
     names = {*smoke, *(name for values in recipes.values() for name in values)}
     defaults = {name: parser.get_default(name) for name in names}
     for name in names:  # only for --help, since the namespace below has a value for it
-        shown = {recipe: typed(values.get(name, defaults[name])) for recipe, values in recipes.items()}
-        differ = len(set(shown.values())) > 1
-        text = ", ".join(f"{recipe}={value}" for recipe, value in shown.items() if value is not None)
-        parser.set_defaults(**{name: text if differ else next(iter(shown.values()))})
+        users = {}
+        for recipe, values in recipes.items():
+            users.setdefault(typed(values.get(name, defaults[name])), []).append(recipe)
+        texts = [f"{'/'.join(by)}={value}" for value, by in users.items() if value is not None]
+        parser.set_defaults(**{name: ", ".join(texts) if len(users) > 1 else next(iter(users))})
     parser.formatter_class, parser.usage = Help, "%(prog)s [options]"
     args = parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(names)))  # None: not given
     recipe = recipes[getattr(args, "recipe", None)]

@@ -147,7 +147,7 @@ def parse(arguments=None):
         metavar="INPUT:OUTPUT",
         help="frames given and predicted in all tests; by default as in the training",
     )
-    add("--baseline-bias", type=finite, default=0.0, help="bias that the last layer of the twin starts with")
+    add("--baseline-bias", type=finite, default=0.0, metavar="X", help="bias of the last layer of the twin, at first")
     args = harness.parse(parser, arguments, SMOKE, RECIPES)
     outputs = [count for _, count in args.stages]
     if sorted(set(outputs)) != outputs:

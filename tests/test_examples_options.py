@@ -18,7 +18,7 @@ import training
 
 def parser():
     made = argparse.ArgumentParser()
-    made.add_argument("--recipe", choices=("a", "b"), default="a")
+    made.add_argument("--recipe", choices=RECIPES, default="a")
     made.add_argument("--stages", nargs="+", default=[(4, 2), (5, 3)], help="of pairs")
     harness.add_options(made, "toy")
     harness.add_training_options(made)
@@ -37,6 +37,7 @@ RECIPES = {
         "stages": [(3, 1)],
     },
 }
+RECIPES["c"] = {**RECIPES["a"], "clip_norm": 2.0}
 SMOKE = {"iterations": 4, "checkpoint_every": 2}
 
 
@@ -60,11 +61,11 @@ def test_help_shows_the_defaults_that_hold(capsys, monkeypatch):
     assert not any(f"(default: {none})" in shown for none in (None, [], False))
     for text in (
         "--iterations N",
-        "training steps (default: a=100, b=200)",
+        "training steps (default: a/c=100, b=200)",
         "of all devices together (default: 8)",
-        "of pairs (default: a=4:2 5:3, b=3:1)",
-        "steps (default: a=4000, b=50)",
-        "none in the paper (default: b=2.0)",
+        "of pairs (default: a/c=4:2 5:3, b=3:1)",
+        "steps (default: a/c=4000, b=50)",
+        "none in the paper (default: b/c=2.0)",
         "in which the rate rises (default: 0.02)",
         "of weights and data (default: 0)",
     ):
