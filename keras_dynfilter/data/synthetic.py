@@ -141,8 +141,10 @@ class Scene:
         return self._composed(images[..., : self.size, : self.size], owner), flow, mask
 
     def stereo(self, disparities, contrasts):
-        """Left and right image `[size, size]`, disparity and its mask, of layers at `disparities`, `[layers, rows]`, and
-        with `contrasts` in `[0, 1]` of the same shape."""
+        """Left and right image `[size, size]`, disparity and its mask, of layers at `disparities`, `[layers, rows]`.
+
+        They have `contrasts` in `[0, 1]` of the same shape, what is missing is haze.
+        """
         textures = HAZE + contrasts[..., None] * (self.textures[:, : self.size] - HAZE)
         phases = np.exp(2j * np.pi * np.fft.rfftfreq(textures.shape[2]) * disparities[..., None])
         moved = np.fft.irfft(np.fft.rfft(textures) * phases, textures.shape[2])
