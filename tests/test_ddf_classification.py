@@ -79,6 +79,9 @@ def test_photographs_to_train_on(folder):
     (images, _), *rest = data.photograph_batches(files, labels, 4, 3, start=2, **options)
     np.testing.assert_array_equal(images, batches[2][0])
     assert not rest
+    ((jittered, _),) = data.photograph_batches(files, labels, 4, 3, start=2, color_jitter=0.4, **options)
+    factors = jittered.numpy().mean(axis=(1, 2, 3)) / images.numpy().mean(axis=(1, 2, 3))
+    assert 0.59 < factors.min() < 0.99 or 1.01 < factors.max() < 1.41
     with pytest.raises(ValueError, match="one label for each"):
         data.photograph_batches(files, labels[1:], 4, 3)
 
@@ -127,6 +130,9 @@ def test_random_erasing():
     share = changed.mean(axis=(1, 2))
     assert 90 < (share > 0).sum() < 150  # 0.4 of 300
     assert 0.005 < share[share > 0].min() < 0.05 and 0.2 < share.max() < 0.4
+    places = map(np.nonzero, changed[share > 0])
+    alone = np.mean([(np.ptp(rows) + 1) * (np.ptp(columns) + 1) == len(rows) for rows, columns in places])
+    assert 0.2 < alone < 0.7  # one rectangle of three at most, or several on top of each other
     noise = results[changed]
     assert abs(noise.mean()) < 0.05 and abs(noise.std() - 1) < 0.05
     assert (image_folder.erased(image, key(0), 0.0) == image).numpy().all()
