@@ -166,7 +166,8 @@ def test_a_portable_library_serves_every_instruction_set(native_ops, python, mon
     monkeypatch.setenv("KERAS_DYNFILTER_MARCH", "portable")
     monkeypatch.setenv("KERAS_DYNFILTER_CUDA", "0")
     monkeypatch.setattr(build.TensorFlow, "has_xla", False)  # not its subject, and slow to compile
-    library = build.build().ops  # in the cache, so that it is compiled when a kernel changes, and not at every run
+    # In a folder that stays: compiled when a kernel changes, and not at every run. Its lock stops no other test.
+    library = build.build(cache=build.cache_folder() / "portable").ops
     results = []
     for level in ("v4", "v3", "baseline"):  # a level that this machine has not falls back to the next
         done = python("-c", LEVEL, str(library), KERAS_DYNFILTER_CPU_LEVEL=level)
