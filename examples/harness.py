@@ -138,8 +138,10 @@ def parse(parser, arguments, smoke, recipes=None):
         users = {}
         for recipe, values in recipes.items():
             users.setdefault(typed(values.get(name, defaults[name])), []).append(recipe)
-        texts = [f"{'/'.join(by)}={value}" for value, by in users.items() if value is not None]
-        parser.set_defaults(**{name: ", ".join(texts) if len(users) > 1 else next(iter(users))})
+        shown = next(iter(users))
+        if len(users) > 1:
+            shown = ", ".join(f"{'/'.join(by)}={value}" for value, by in users.items() if value is not None)
+        parser.set_defaults(**{name: shown})
     parser.formatter_class, parser.usage = Help, "%(prog)s [options]"
     args = parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(names)))  # None: not given
     recipe = recipes[getattr(args, "recipe", None)]
