@@ -72,6 +72,16 @@ def test_help_shows_the_defaults_that_hold(capsys, monkeypatch):
         assert text in shown
 
 
+def test_script_without_recipes(capsys):
+    made = argparse.ArgumentParser()
+    made.add_argument("--epochs", type=common.positive_int, default=8, help="of the training")
+    harness.add_options(made, "toy")
+    assert harness.parse(made, ["--smoke"], {"epochs": 2}).epochs == 2
+    with pytest.raises(SystemExit):
+        harness.parse(made, ["--help"], {"epochs": 2})
+    assert "--epochs N" in (shown := capsys.readouterr().out) and "of the training (default: 8)" in shown
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
