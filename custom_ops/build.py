@@ -2,8 +2,10 @@
 """Builds the compiled ops: for `setup.py build_ext`, at the first use in a process, and by `python -m`.
 
 Two libraries are built: the ops with their CPU and, where nvcc is found, CUDA kernels; and their lowering to XLA,
-which takes a minute to compile and may fail without costing the ops. Objects and libraries are named by the SHA-256 of
-all that goes into them (sources, flags, compiler, TensorFlow, CUDA architectures), so nothing stale is ever loaded.
+which takes a minute to compile and may fail without costing the ops. A third, of the same kernels for onnxruntime, is
+built when it is asked for (`build_ort`, or `python -m keras_dynfilter.custom_ops.build --ort`). Objects and libraries
+are named by the SHA-256 of all that goes into them (sources, flags, compiler, TensorFlow, CUDA architectures), so
+nothing stale is ever loaded.
 
 Nothing here is imported with keras_dynfilter, and importing this module imports no TensorFlow.
 
@@ -13,8 +15,10 @@ Environment variables:
     KERAS_DYNFILTER_CUDA_ARCHITECTURES: For example `80;90`, the default; PTX of the last is added.
     KERAS_DYNFILTER_MARCH: Value of the compiler's `-march` (default `native`: this machine), or `portable`: kernels for
         AVX-512, AVX2 and the baseline of x86-64, chosen when they run; for libraries that are given to others.
+    KERAS_DYNFILTER_ORT_INCLUDE: Folder of onnxruntime's headers; see `ort_headers.py`.
 """
 
+import argparse
 import concurrent.futures
 import dataclasses
 import hashlib
@@ -88,6 +92,28 @@ def build(tensorflow=None, cache=None, progress=None):
     Raises:
         BuildError: No compiler, or it failed.
     """
+    return _locked(_build, tensorflow, cache, progress)
+
+
+def build_ort(tensorflow=None, cache=None, progress=None):
+    """Builds the library of onnxruntime ops, if the cache does not hold it yet.
+
+    It shares the compiled kernels of the TensorFlow ops, and runs without TensorFlow.
+
+    Args:
+        tensorflow, cache, progress: As for `build`.
+
+    Returns:
+        Its path, for `onnxruntime.SessionOptions.register_custom_ops_library`.
+
+    Raises:
+        BuildError: No compiler, no headers of onnxruntime, or the compiler failed.
+    """
+    return _locked(_build_ort, tensorflow, cache, progress)
+
+
+def _locked(what, tensorflow, cache, progress):
+    """Runs `what(compiler, cache, progress)` while no other process builds in the cache."""
     import filelock
 
     cache = pathlib.Path(cache or cache_folder())
@@ -95,7 +121,7 @@ def build(tensorflow=None, cache=None, progress=None):
         compiler = _Compiler.found(tensorflow or TensorFlow.installed())
         cache.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(cache / "lock"):
-            return _build(compiler, cache, progress or (lambda text: None))
+            return what(compiler, cache, progress or (lambda text: None))
     except OSError as error:
         raise BuildError(f"the cache folder {cache} cannot be used: {error}") from error
 
@@ -132,6 +158,29 @@ def _build(compiler, cache, progress):
         return Libraries(path, library("xla", ["xla/lowering.cc", "xla/handlers.cc"], cuda, link), tuple(notes))
     except BuildError as error:
         return Libraries(path, None, (*notes, f"no XLA kernels: {error}"))
+
+
+def _build_ort(compiler, cache, progress):
+    """Builds the onnxruntime ops, with CUDA if that works."""
+    from keras_dynfilter.custom_ops import ort_headers
+
+    try:
+        include = ort_headers.find(cache, progress)
+    except ort_headers.HeadersError as error:
+        raise BuildError(str(error)) from error
+    log = _Log(cache / "build_ort.log")
+
+    def library(cuda):
+        units = [*compiler.kernels(cuda), compiler.ort(SOURCES / "ort" / "ops.cc", include, cuda)]
+        _compile(units, cache, log, progress, "onnxruntime ops" + (" with CUDA" if cuda else ""))
+        return compiler.link("ort", units, [], cache, log)
+
+    if compiler.nvcc is not None:
+        try:
+            return library(True)
+        except BuildError as error:
+            progress(f"no CUDA kernels: {error}")
+    return library(False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,6 +272,12 @@ class _Compiler:
         flags += ["-DNDEBUG", "-fvisibility=hidden", *(["-DKERAS_DYNFILTER_CUDA"] if cuda else [])]
         return self._unit(source, [self.cxx, "-O2", "-fPIC", *self.tensorflow.flags, "-std=c++17", *flags])
 
+    def ort(self, source, include, cuda):
+        flags = ["-DNDEBUG", "-fvisibility=hidden", *(["-DKERAS_DYNFILTER_CUDA"] if cuda else [])]
+        headers = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(include.glob("*.h")))).hexdigest()
+        command = [self.cxx, "-O2", "-fPIC", "-std=c++17", "-isystem", str(include), *flags]
+        return self._unit(source, command, f"{self.salt}\n{headers}")
+
     def _cuda_kernels(self):
         return [self.cuda(source) for source in sorted((SOURCES / "cuda").glob("*.cu"))]
 
@@ -234,8 +289,8 @@ class _Compiler:
         flags = ["-O3", "-std=c++17", "-Xcompiler", "-fPIC,-fvisibility=hidden", *targets]
         return self._unit(source, [self.nvcc, *flags])
 
-    def _unit(self, source, command):
-        return _Unit(source, (*command, f"-I{SOURCES}", "-c", str(source)), self.salt)
+    def _unit(self, source, command, salt=None):
+        return _Unit(source, (*command, f"-I{SOURCES}", "-c", str(source)), salt or self.salt)
 
     def link(self, name, units, libraries, cache, log):
         objects = [str(unit.object(cache)) for unit in units]
@@ -325,12 +380,27 @@ def _processor():
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
-if __name__ == "__main__":
+def main(arguments=None):
+    """Builds on the command line; what failed to compile earlier is tried again."""
+    parser = argparse.ArgumentParser(prog="python -m keras_dynfilter.custom_ops.build", description=main.__doc__)
+    parser.add_argument("--ort", action="store_true", help="the library for onnxruntime, in place of TensorFlow's")
+    ort = parser.parse_args(arguments).ort
     for note in (cache_folder() / "objects").glob("*.failed"):
         note.unlink()
+
+    def progress(text):
+        print(text, flush=True)
+
     try:
-        built = build(progress=lambda text: print(text, flush=True))
+        if ort:
+            print(build_ort(progress=progress))
+            return
+        built = build(progress=progress)
     except BuildError as failure:
         sys.exit(f"keras_dynfilter: the ops were not built: {failure}")
     for line in (built.ops, built.xla, *built.notes):
         print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 // The ops' kernels: check, allocate, run.
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/util/work_sharder.h"
 #include "tf/problem.h"
@@ -32,7 +33,7 @@ class FilterOp : public OpKernel {
  public:
   explicit FilterOp(OpKernelConstruction* c) : OpKernel(c), spec_(find_spec(type_string())) {
     OP_REQUIRES(c, spec_ != nullptr, absl::InternalError(absl::StrCat("Unknown op ", type_string())));
-    OP_REQUIRES_OK(c, Attributes::read(c, *spec_, &attributes_));
+    OP_REQUIRES_OK(c, read_attributes(c, *spec_, &attributes_));
   }
 
   void Compute(OpKernelContext* c) override {

@@ -2,6 +2,7 @@
 // The ops: their signatures and what is known of their shapes at trace time.
 #include <optional>
 
+#include "absl/strings/str_cat.h"
 #include "tensorflow/core/framework/common_shape_fns.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/shape_inference.h"
@@ -27,7 +28,7 @@ absl::Status merge_output(InferenceContext* c, DimensionHandle size, int64_t (At
 
 absl::Status infer(InferenceContext* c, const Spec& spec) {
   Attributes a;
-  TF_RETURN_IF_ERROR(Attributes::read(c, spec, &a));
+  TF_RETURN_IF_ERROR(read_attributes(c, spec, &a));
   Problem p{};
   p.weight = a.weight(spec);
   p.member = spec.member;

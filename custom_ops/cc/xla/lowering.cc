@@ -33,7 +33,7 @@ class FilterXla : public XlaOpKernel {
  public:
   explicit FilterXla(tensorflow::OpKernelConstruction* c) : XlaOpKernel(c), spec_(find_spec(type_string())) {
     OP_REQUIRES(c, spec_ != nullptr, absl::InternalError(absl::StrCat("Unknown op ", type_string())));
-    OP_REQUIRES_OK(c, Attributes::read(c, *spec_, &attributes_));
+    OP_REQUIRES_OK(c, read_attributes(c, *spec_, &attributes_));
   }
 
   void Compile(XlaOpKernelContext* c) override {
