@@ -9,7 +9,18 @@ On the command line: `python -m keras_dynfilter.export MODEL.keras --format onnx
 """
 
 from keras_dynfilter.export._export import export
+from keras_dynfilter.export._ort import ort_library
 from keras_dynfilter.export.formats import FORMATS, Format
 from keras_dynfilter.export.report import ExportError, OutputCheck, Report, Validation, ValidationError
 
-__all__ = ["FORMATS", "ExportError", "Format", "OutputCheck", "Report", "Validation", "ValidationError", "export"]
+__all__ = [
+    "FORMATS",
+    "ExportError",
+    "Format",
+    "OutputCheck",
+    "Report",
+    "Validation",
+    "ValidationError",
+    "export",
+    "ort_library",
+]

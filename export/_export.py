@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 
-from keras_dynfilter.export import _signature, _trace, _validate, formats
+from keras_dynfilter.export import _ort, _signature, _trace, _validate, formats
 from keras_dynfilter.export.report import Report, ValidationError
 
 
@@ -41,7 +41,8 @@ def export(
         model: A built `keras.Model`: functional, sequential or subclassed.
         path: File or folder to write. Its folder is made if it is missing.
         format: `"saved_model"` or `"onnx"`.
-        ops: `"portable"`: stock runtimes run the file; or `"native"`: the compiled ops stay in it.
+        ops: `"portable"`: stock runtimes run the file; or `"native"`: the compiled ops stay in it. An ONNX file with
+            native ops runs in stock onnxruntime too, and faster with the library of `ort_library`.
         validate: False skips the comparison.
         opset: ONNX opset, 15 to 18; by default the newest.
         input_size: `(height, width)`, fixes them where the model leaves them open.
@@ -90,8 +91,9 @@ def export(
         )
         if validate:
             with _timed(seconds, "validate"):
+                sessions, notes = _sessions(row, ops)
                 report.validation = _validate.validate(
-                    model, traced, staged, row.runtime, _libraries(ops), cases, tolerance
+                    model, traced, staged, row.runtime, sessions, cases, tolerance, notes
                 )
             if not report.passed:
                 raise ValidationError(f"The exported file is wrong and was removed:\n{report}", report)
@@ -163,10 +165,15 @@ def _versions(row):
     return {"python": platform.python_version(), **versions}
 
 
-def _libraries(ops):
-    """Op libraries that the fresh process has to load."""
+def _sessions(row, ops):
+    """The ways to run the file: op libraries that a fresh process loads, by what describes it; and notes."""
     if ops == "portable":
-        return []
-    from keras_dynfilter.ops import _library
+        return {"": []}, []
+    if row.runtime == "tensorflow":
+        from keras_dynfilter.ops import _library
 
-    return list(_library.load().paths)
+        return {"": list(_library.load().paths)}, []
+    try:
+        return {"without our library": [], "with our library": [_ort.ort_library()]}, []
+    except RuntimeError as error:
+        return {"without our library": []}, [f"our kernels were not validated, for their library is missing: {error}"]

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX through tf2onnx: standard ops only, checked, with named axes."""
+"""ONNX through tf2onnx: standard ops, or ops of our own with bodies of standard ops; checked, with named axes."""
 
 import collections
 import contextlib
 import logging
 
+from keras_dynfilter.export import _onnx_native
 from keras_dynfilter.export.report import ExportError
 
 STANDARD_DOMAINS = ("", "ai.onnx")
@@ -21,7 +22,9 @@ def write(traced, path, opset):
     size = sum(variable.shape.num_elements() * variable.dtype.size for variable in traced.concrete.variables)
     if size > LARGEST_FILE:
         raise ExportError(f"One ONNX file holds 2 GB at most. The model has {size / 1e9:.1f} GB of weights")
-    model = _convert(traced, opset)
+    found = {}
+    model = _convert(traced.function, traced.specs, opset, _onnx_native.handlers(found))
+    _onnx_native.attach(model, _nodes(model.graph), found, lambda function, specs: _convert(function, specs, opset))
     _refuse_unsupported(model, opset)
     _tidy(model.graph, traced)
     _check(model)
@@ -29,14 +32,14 @@ def write(traced, path, opset):
     return dict(collections.Counter(node.op_type for node in _nodes(model.graph)))
 
 
-def _convert(traced, opset):
+def _convert(function, specs, opset, handlers=None):
     import tf2onnx
 
-    handlers = {"SelectV2": (_select, [])}
+    handlers = {"SelectV2": (_select, []), **(handlers or {})}
     with _quiet("tf2onnx"):
         try:
             model, _ = tf2onnx.convert.from_function(
-                traced.function, input_signature=traced.specs, opset=opset, custom_op_handlers=handlers
+                function, input_signature=specs, opset=opset, custom_op_handlers=handlers
             )
         except Exception as error:  # tf2onnx raises whatever its handlers run into
             raise ExportError(f"tf2onnx could not convert the model: {type(error).__name__}: {error}") from error
@@ -52,10 +55,11 @@ def _select(context, node, name, args):
 def _refuse_unsupported(model, opset):
     import onnx
 
+    bodies = {(function.domain, function.name, function.overload) for function in model.functions}
     unsupported = collections.Counter()
-    for node in _nodes(model.graph):
+    for node in (*_nodes(model.graph), *(node for function in model.functions for node in _nodes(function))):
         standard = node.domain in STANDARD_DOMAINS and onnx.defs.has(node.op_type, opset, "")
-        if not standard:
+        if not standard and (node.domain, node.op_type, node.overload) not in bodies:
             unsupported[f"{node.domain}::{node.op_type}" if node.domain else node.op_type] += 1
     if unsupported:
         listed = ", ".join(f"{op} ({count})" for op, count in sorted(unsupported.items()))

@@ -21,7 +21,10 @@ def onnxruntime(request):
     """Returns a function that runs the file on arrays by name, and a description of the file."""
     import onnxruntime as ort
 
-    session = ort.InferenceSession(request["path"], providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    for library in request["libraries"]:
+        options.register_custom_ops_library(library)
+    session = ort.InferenceSession(request["path"], options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
 
     def run(inputs):

@@ -76,8 +76,13 @@ def cases(signature, sample_inputs, batch_sizes, image_sizes, seed):
     return described
 
 
-def validate(model, traced, artifact, runtime, libraries, cases, tolerance):
-    """Returns a `Validation` of the file or folder `artifact`."""
+def validate(model, traced, artifact, runtime, sessions, cases, tolerance, notes=()):
+    """Returns a `Validation` of the file or folder `artifact`.
+
+    Args:
+        sessions: By what describes a way to run the file (empty if there is one way only): the op libraries it loads.
+        notes: What the reader of the report should know beside.
+    """
     expected, skipped = _reference(model, traced.signature, cases)
     if not expected:
         text, reason = next(iter(skipped.items()))
@@ -95,31 +100,40 @@ def validate(model, traced, artifact, runtime, libraries, cases, tolerance):
         skipped=skipped,
         outputs=[OutputCheck(name, dtype) for name, (dtype, _) in traced.outputs.items()],
         problems=[],
+        notes=list(notes),
     )
+    for session, libraries in sessions.items():
+        request = {"runtime": runtime, "path": str(artifact), "libraries": libraries, "cases": len(expected)}
+        _compare_session(validation, traced, request, f", {session}" if session else "", expected, cases)
+    if any(sessions):
+        validation.runtime += f", {' and '.join(sessions)}"
+    for check in validation.outputs:
+        if check.passed and not check.compared:
+            check.problem = "no finite value was compared in any case"
+    return validation
+
+
+def _compare_session(validation, traced, request, which, expected, cases):
+    """Runs the request, and adds what it finds to `validation`; `which` is added to the names of the cases."""
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        request = {"runtime": runtime, "path": str(artifact), "libraries": libraries, "cases": len(expected)}
         for index, text in enumerate(expected):
             np.savez(folder / f"inputs_{index}.npz", **cases[text])
         (folder / "request.json").write_text(json.dumps(request))
         crash = _run(folder / "request.json")
         if crash is not None:
-            validation.problems.append(crash)
+            validation.problems.append(crash + which)
             for check in validation.outputs:
                 check.problem = "not computed"
-            return validation
+            return
         result = json.loads((folder / "result.json").read_text())
         validation.runtime = result["runtime"]
-        validation.seconds_per_run = dict(zip(expected, result["seconds"]))
-        validation.problems += _structure(traced, result)
+        validation.seconds_per_run.update({text + which: time for text, time in zip(expected, result["seconds"])})
+        validation.problems += [problem + which for problem in _structure(traced, result)]
         for index, (text, outputs) in enumerate(expected.items()):
             with np.load(folder / f"outputs_{index}.npz") as found:
                 for check in validation.outputs:
-                    _compare(check, outputs[check.name], found.get(check.name), text, tolerance)
-        for check in validation.outputs:
-            if check.passed and not check.compared:
-                check.problem = "no finite value was compared in any case"
-    return validation
+                    _compare(check, outputs[check.name], found.get(check.name), text + which, validation.tolerance)
 
 
 def _has_open_image(signature):

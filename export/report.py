@@ -61,6 +61,7 @@ class Validation:
         skipped: Input shapes that the model itself refused, with its reason.
         outputs: A check for every output.
         problems: What else is wrong: a crash, a missing output, an axis that became static.
+        notes: What was not validated, and why.
         seconds_per_run: Time of the fastest run of each case in the runtime.
     """
 
@@ -72,6 +73,7 @@ class Validation:
     skipped: dict
     outputs: list
     problems: list
+    notes: list = dataclasses.field(default_factory=list)
     seconds_per_run: dict = dataclasses.field(default_factory=dict)
 
     @property
@@ -160,6 +162,8 @@ def _validation(validation):
     }
     if validation.skipped:
         facts["not run"] = f"{'; '.join(validation.skipped)}: the model itself refuses them"
+    if validation.notes:
+        facts["note"] = "; ".join(validation.notes)
     facts["tolerance"] = f"{validation.tolerance:.1e}, {validation.reason}"
     rows = [("output", "dtype", "max abs", "max rel", "worst case", "")]
     for check in validation.outputs:

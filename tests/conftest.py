@@ -3,6 +3,7 @@
 
 Environment:
     KERAS_DYNFILTER_REQUIRE_NATIVE=1: tests of the compiled ops fail, rather than skip, where the library is missing.
+    KERAS_DYNFILTER_REQUIRE_ORT=1: the same for the library of onnxruntime ops, which needs headers that may be fetched.
 """
 
 import os
@@ -22,6 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 REQUIRE_NATIVE = os.environ.get("KERAS_DYNFILTER_REQUIRE_NATIVE", "0") not in ("", "0")
 # The XLA glue is built for TensorFlow of the Keras 3 era only.
 REQUIRE_XLA = REQUIRE_NATIVE and not keras.__version__.startswith("2.")
+REQUIRE_ORT = os.environ.get("KERAS_DYNFILTER_REQUIRE_ORT", "0") not in ("", "0")
 
 THIRD_PARTY_WARNINGS = (
     "ignore:.*np.object.*:FutureWarning",
@@ -105,6 +107,17 @@ def native_xla(native_library):
     if not native_library.xla:
         _unavailable("XLA kernels of the native ops", native_library.reason or "not built", REQUIRE_XLA)
     return native_library
+
+
+@pytest.fixture(scope="session")
+def ort_library():
+    """Path of the library of onnxruntime ops."""
+    from keras_dynfilter import export
+
+    try:
+        return export.ort_library()
+    except RuntimeError as error:
+        _unavailable("onnxruntime ops", error, REQUIRE_ORT)
 
 
 @pytest.fixture

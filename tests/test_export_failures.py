@@ -148,7 +148,6 @@ def test_float64_convolution_that_onnxruntime_lacks(onnx, tmp_path):
         ({"format": "onxx"}, "Expected `format`.*'saved_model', 'onnx'.*Did you mean 'onnx'"),
         ({"format": "savedmodel"}, "Did you mean 'saved_model'"),
         ({"ops": "portabel"}, "Expected `ops`.*Did you mean 'portable'"),
-        ({"format": "onnx", "ops": "native"}, "onnx does not support native ops"),
         ({"format": "onnx", "opset": 12}, "Expected `opset` to be one of 15, 16, 17, 18. Received: opset=12"),
         ({"opset": 18}, "saved_model has no opsets"),
         ({"input_size": (4, 4)}, "Expected `input_size` to suit the model's inputs"),

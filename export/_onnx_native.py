@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled ops in ONNX: nodes of a domain of our own, each with a body of standard ops.
+
+A stock runtime inlines the body, which is the portable form of the op. A session that has the library of
+`keras_dynfilter.export.ort_library` runs its kernel instead. A function of ONNX has no loops over attributes, so there
+is one body per configuration: an overload of the op's name.
+"""
+
+import dataclasses
+
+import tensorflow as tf
+
+from keras_dynfilter.ops import _composite
+from keras_dynfilter.ops.geometry import Geometry
+
+DOMAIN, VERSION = "keras_dynfilter", 1
+IR_VERSION = 10  # the first with overloads
+# By TensorFlow op: name in the domain, weight, and what its inputs are.
+OPS = {
+    f"KerasDynfilter>{name}": (name, weight, operands)
+    for name, weight, operands in (
+        ("LocalFilter2D", "spatial", ("inputs", "spatial")),
+        ("SoftmaxLocalFilter2D", "softmax", ("inputs", "spatial")),
+        ("DynamicDepthwiseConv2D", "channel", ("inputs", "channel")),
+        ("DDF2D", "mul", ("inputs", "channel", "spatial")),
+    )
+}
+_ATTRIBUTES = ("kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "padding")
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """What a body depends on.
+
+    Attributes:
+        op: Name of the TensorFlow op.
+        weight: `"spatial"`, `"softmax"`, `"channel"`, `"mul"` or `"add"`.
+        geometry: A `Geometry`.
+        dtype: A `tf.DType`.
+        channels: Their number where the filters are repeated for the channels of a head, otherwise None.
+    """
+
+    op: str
+    weight: str
+    geometry: Geometry
+    dtype: tf.DType
+    channels: int | None
+
+    @property
+    def overload(self):
+        """Unlike that of any other configuration of the op, and readable."""
+        g = self.geometry
+        parts = [self.dtype.name, *("x".join(map(str, pair)) for pair in (g.kernel_size, g.strides, g.dilation_rate))]
+        parts += [g.padding, str(g.heads), self.weight, *([] if self.channels is None else [str(self.channels)])]
+        return "_".join(parts)
+
+    def attributes(self):
+        """All attributes of the node: the kernels of the library have no defaults."""
+        g = self.geometry
+        values = dict(zip(_ATTRIBUTES, (*g.kernel_size, *g.strides, *g.dilation_rate, g.padding)))
+        if self.weight != "channel":
+            values["heads"] = g.heads
+        if self.weight in ("mul", "add"):
+            values["combine"] = self.weight
+        return values
+
+    def portable(self):
+        """The op in standard ops: a `tf.function`, and the specs of its inputs, of any batch and image size."""
+        operands, g = OPS[self.op][2], self.geometry
+        shapes = {
+            "inputs": (None, None, None, self.channels),
+            "spatial": (None, None, None, g.heads * g.taps),
+            "channel": (None, *g.kernel_size, self.channels),
+        }
+        specs = [tf.TensorSpec(shapes[name], self.dtype, name) for name in operands]
+
+        def compute(*tensors):
+            given = dict(zip(operands, tensors))
+            outputs = _composite.filter2d(
+                given["inputs"], given.get("spatial"), given.get("channel"), self.weight, self.geometry
+            )
+            return {"outputs": outputs}
+
+        return tf.function(compute, input_signature=specs, autograph=False), specs
+
+
+def handlers(found):
+    """Handlers for tf2onnx that turn our raw ops into nodes of the domain.
+
+    Args:
+        found: Gets the `Configuration` of every node, by op name and overload.
+    """
+
+    def convert(context, node, name, args):
+        configuration = _read(context, node)
+        op = OPS[node.type][0]
+        found[op, configuration.overload] = configuration
+        for attribute in list(node.attr):
+            del node.attr[attribute]
+        for key, value in {**configuration.attributes(), "overload": configuration.overload}.items():
+            node.set_attr(key, value)
+        node.type, node.domain = op, DOMAIN
+
+    return {op: (convert, []) for op in OPS}
+
+
+def _read(context, node):
+    import onnx
+
+    def text(name):
+        return tf.compat.as_str(node.get_attr_str(name))
+
+    weight = OPS[node.type][1]
+    weight = text("combine") if weight == "mul" else weight
+    heads = 1 if weight == "channel" else node.get_attr_int("heads")
+    pairs = [tuple(node.get_attr_int(f"{name}_{axis}") for axis in "hw") for name in ("kernel", "stride", "dilation")]
+    dtype = tf.as_dtype(onnx.helper.tensor_dtype_to_np_dtype(context.get_dtype(node.input[0])))
+    channels = None
+    if heads > 1:
+        channels = (context.get_shape(node.input[0]) or [-1])[-1]
+        channels = None if channels < 0 else channels
+    return Configuration(node.type, weight, Geometry(*pairs, text("padding"), heads), dtype, channels)
+
+
+def attach(model, nodes, found, convert):
+    """Gives the nodes of the domain their overloads, and the model the bodies.
+
+    Args:
+        model: A `ModelProto`.
+        nodes: All of its nodes.
+        found: What the `handlers` found.
+        convert: Makes a `ModelProto` of a `tf.function` and its specs.
+    """
+    import onnx
+
+    used = {}
+    for node in nodes:
+        if node.domain != DOMAIN:
+            continue
+        (attribute,) = (attribute for attribute in node.attribute if attribute.name == "overload")
+        node.overload = attribute.s.decode()
+        node.attribute.remove(attribute)
+        used[node.op_type, node.overload] = None
+    if not used:
+        return
+    model.functions.extend(_function(op, overload, convert(*found[op, overload].portable())) for op, overload in used)
+    if all(entry.domain != DOMAIN for entry in model.opset_import):
+        model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
+    model.ir_version = max(model.ir_version, IR_VERSION)
+
+
+def _function(op, overload, model):
+    """The graph of `model` as a function. Functions have no initializers: constants become nodes."""
+    import onnx
+
+    graph = model.graph
+    constants = [onnx.helper.make_node("Constant", [], [value.name], value=value) for value in graph.initializer]
+    names = [[value.name for value in values] for values in (graph.input, graph.output)]
+    imports = [entry for entry in model.opset_import if entry.domain == ""]
+    return onnx.helper.make_function(DOMAIN, op, *names, [*constants, *graph.node], imports, overload=overload)
