@@ -2,7 +2,8 @@
 """`python -m benchmarks.onnxruntime`: one op in onnxruntime, in every form it is exported in, beside the TensorFlow op.
 
 Portable ops; native ops without our library, which run their bodies; native ops with it, which run our kernels; and the
-compiled op in TensorFlow. Milliseconds of a call, on as many threads everywhere, and what is meant to be reached.
+compiled op in TensorFlow. Milliseconds of a call, and what is meant to be reached. onnxruntime gets as many threads as
+TensorFlow, which the variable TF_NUM_INTRAOP_THREADS tells (otherwise one for each core).
 """
 
 import argparse
@@ -116,25 +117,23 @@ def verdicts(name, ms):
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks.onnxruntime", description=__doc__.split("\n\n")[0])
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="(default: all cores)")
     parser.add_argument("--shrink", type=int, default=1, help="divides height and width, to try the benchmark out")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each form")
     parser.add_argument("--json", type=pathlib.Path, default="outputs/onnxruntime.json", help="the figures go here")
     args = parser.parse_args(arguments)
-    for name in ("threads", "shrink"):
-        if getattr(args, name) < 1:
-            parser.error(f"Expected --{name} to be above zero. Received: {getattr(args, name)}")
+    if args.shrink < 1:
+        parser.error(f"Expected --shrink to be above zero. Received: {args.shrink}")
     args.json.parent.mkdir(parents=True, exist_ok=True)
-    tf.config.threading.set_intra_op_parallelism_threads(args.threads)
+    threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or len(os.sched_getaffinity(0)))
 
     rows = {}
-    print(f"{measure.cpu()}, {args.threads} threads; milliseconds of a call\n")
+    print(f"{measure.cpu()}, {threads} threads; milliseconds of a call\n")
     print(f"{'':<16}" + "".join(f"{form:>17}" for form in (TF, PORTABLE, BODY, KERNEL)))
     for name in args.only:
-        rows[name] = ms = measured(name, args.shrink, args.threads, args.seconds)
+        rows[name] = ms = measured(name, args.shrink, threads, args.seconds)
         print(f"{name:<16}" + "".join(f"{value:>17.2f}" for value in ms.values()), flush=True)
     print("", *(line for name, ms in rows.items() for line in verdicts(name, ms)), sep="\n")
-    settings = {"cpu": measure.cpu(), "threads": args.threads, "shrink": args.shrink}
+    settings = {"cpu": measure.cpu(), "threads": threads, "shrink": args.shrink}
     args.json.write_text(json.dumps({**settings, "ms": rows}, indent=2) + "\n")
     print(f"\nFigures: {args.json}")
 
