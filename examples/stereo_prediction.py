@@ -13,7 +13,10 @@ their place. Their true disparity is known, and what the filters say is measured
 A filter reaches 6 pixels to both sides, so the right crop is taken 6 pixels to the left of the left one: disparities
 from 0 to 12 pixels fit. Images are made so small that most disparities do: 64 rows are the fewest that crops of 64 x 64
 allow. Training images are also used at 72 rows, so that the horizon is not always in the same row of a crop, and
-mirrored, which makes the right view the left one. Where the data come from, and how to use other ones: docs/data.md.
+mirrored, which makes the right view the left one. One sequence is one camera in one light, which networks learn by
+heart: so columns are stretched, which changes all disparities, and the exposure of crops is varied.
+
+Where the data come from, and how to use other ones: docs/data.md.
 
 `--recipe reduced` is for a CPU; `--recipe paper` trains for as long as the paper, which needs a GPU.
 
@@ -49,6 +52,7 @@ SMOKE = {
     "size": 32,
     "rows": 36,
     "training_rows": [36, 40],
+    "training_stretch": [1.0],
     "width": 0.125,
     "batch_size": 2,
     "iterations": 6,
@@ -87,6 +91,14 @@ def parse(arguments=None):
         default=[64, 72],
         help="of training images, used at each size",
     )
+    add(
+        "--training-stretch",
+        type=common.positive_float,
+        nargs="+",
+        default=[0.8, 1.0, 1.2],
+        help="factors of the columns of training images, used with each; disparities grow and shrink with them",
+    )
+    add("--exposure", type=common.share, default=0.4, help="how far gain and gamma of training crops vary; 0: not")
     add("--data-dir", metavar="DIR", help=f"{common.DATA_DIR}: stereo/{', stereo/'.join(SEQUENCES)}")
     add("--synthetic-pairs", type=common.positive_int, default=600, help="to train on, with --synthetic")
     add("--test-pairs", type=common.positive_int, default=200, help="synthetic ones to test on")
@@ -114,7 +126,13 @@ def load_sequences(args):
             return None
     test_folder = learned.pop(tested)
     load = functools.cache(data.load_stereo)
-    pairs = {f"{name}, {rows} rows": load(at, rows) for name, at in learned.items() for rows in args.training_rows}
+    pairs = {}
+    for name, at in learned.items():
+        for rows in args.training_rows:
+            columns = load(at, rows)[0].shape[2]
+            for stretch in args.training_stretch:
+                width = round(stretch * columns)
+                pairs[f"{name}, {rows} x {width}"] = load(at, rows if width == columns else (rows, width))
     return pairs, [load(at, args.rows) for at in learned.values()], tested, load(test_folder, args.rows)
 
 
@@ -297,7 +315,7 @@ def main(arguments=None):
     sides = [*pairs.values(), *((right[..., ::-1], left[..., ::-1]) for left, right in pairs.values())]
 
     def batches(first, end):
-        return data.stereo_crops(sides, args.batch_size, end, first, args.seed, args.size, args.reach)
+        return data.stereo_crops(sides, args.batch_size, end, first, args.seed, args.size, args.reach, args.exposure)
 
     image_shape = (None, None, 1) if args.tied else (args.size, args.size, 1)
     sizes = dict(image_shape=image_shape, kernel_size=(1, 2 * args.reach + 1), width=args.width)

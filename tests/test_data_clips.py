@@ -80,13 +80,28 @@ def test_disparities_are_moved_by_the_shift():
         np.testing.assert_array_equal(b[:, :, :-3], a[:, :, 3:])  # 7 - 4 pixels are left
 
 
+def test_exposure():
+    image = np.broadcast_to(np.linspace(0.1, 0.9, 20, dtype=np.float32)[:, None], (1, 20, 20))
+    crops = data.stereo_crops((image, image), 50, steps=2, size=20, exposure=0.5).as_numpy_iterator()
+    left, right = (np.concatenate(side)[:, :, 0, 0] for side in zip(*crops))
+    np.testing.assert_array_equal(left, right)  # alike
+    assert left.min() >= 0 and left.max() <= 1
+    inner = left[left[:, -1] < 1]  # nothing was cut off: gain and gamma can be told
+    gamma, gain = np.polyfit(np.log(image[0, :, 0]), np.log(inner).T, 1)
+    fitted = gain[:, None] + gamma[:, None] * np.log(image[0, :, 0])
+    np.testing.assert_allclose(np.log(inner), fitted, atol=1e-4)
+    assert 0.4 < np.abs(np.log(gamma)).max() <= 0.5001 and 0.4 < np.abs(gain).max() <= 0.5001
+    assert abs(np.corrcoef(np.log(gamma), gain)[0, 1]) < 0.6
+
+
 @pytest.mark.parametrize("kind", ["video", "stereo"])
 def test_a_step_depends_on_seed_and_step_alone(kind):
     def batches(**keywords):
         if kind == "video":
             dataset = data.video_clips(VIDEOS, 6, steps=6, frames=2, size=4, **keywords)
         else:
-            dataset = data.stereo_crops((LEFT[0], RIGHT[0]), 6, steps=6, size=4, shift=2, **keywords)
+            pair = (LEFT[0] / 1e6, RIGHT[0] / 1e6)
+            dataset = data.stereo_crops(pair, 6, steps=6, size=4, shift=2, exposure=0.3, **keywords)
         return [np.stack(batch) for batch in dataset.as_numpy_iterator()]
 
     whole = batches(seed=5)
@@ -119,6 +134,10 @@ ERRORS = {
     "no pair": (lambda: data.stereo_crops([], 1, 1, size=8), r"`pairs` not to be empty"),
     "narrow": (lambda: data.stereo_crops(PAIR, 1, 1, size=8, shift=23), r"`pairs` to be .* at least \(1, 8, 31\)"),
     "shift": (lambda: data.stereo_crops(PAIR, 1, 1, size=8, shift=-1), r"`shift` to be a non-negative .*shift=-1"),
+    "exposure": (
+        lambda: data.stereo_crops(PAIR, 1, 1, size=8, exposure=-0.1),
+        r"`exposure` to be a non-negative number.*exposure=-0\.1",
+    ),
     "seed": (lambda: data.stereo_crops(PAIR, 1, 1, size=8, seed=None), r"`seed` to be an integer of 64 .*seed=None"),
 }
 

@@ -12,7 +12,7 @@ from keras_dynfilter import data
 # A minimum of everything: a run of seconds.
 TINY = ["--size", "16", "--width", "0.05", "--reach", "2", "--batch-size", "2", "--iterations", "3", "--rows", "20"]
 TINY += ["--training-rows", "20", "--checkpoint-every", "2", "--test-pairs", "4", "--synthetic-pairs", "4"]
-TINY += ["--no-deterministic"]
+TINY += ["--training-stretch", "1", "--no-deterministic"]
 
 
 def run(out, *arguments):
@@ -123,6 +123,22 @@ def test_last_sequence_is_not_trained_on(tmp_path, monkeypatch):
     np.testing.assert_array_equal(given[2][0], sequences["a"][1][..., ::-1])  # mirrored, sides change
 
 
+def test_training_images_are_stretched(monkeypatch):
+    sizes = []
+
+    def load(folder, size):
+        sizes.append((folder, size))
+        return pair(1) if size == 20 else pair(1, columns=size[1])
+
+    monkeypatch.setattr(data, "load_stereo", load)
+    args = stereo_prediction.parse([*TINY, "--stereo", "a", "b", "--training-stretch", "0.5", "1", "1.26"])
+    pairs, same_size, tested, _ = stereo_prediction.load_sequences(args)
+    assert list(pairs) == ["a, 20 x 22", "a, 20 x 44", "a, 20 x 55"] and tested == "b"
+    assert [left.shape[2] for left, _ in pairs.values()] == [22, 44, 55]
+    assert sorted(sizes, key=str) == [("a", (20, 22)), ("a", (20, 55)), ("a", 20), ("b", 20)]
+    assert len(same_size) == 1 and same_size[0][0].shape == (2, 20, 44)
+
+
 def test_shifts_are_found_at_the_size_of_the_test(tmp_path, monkeypatch):
     """Training images of other sizes have other disparities: here 3 pixels, and 1 at the size of the test images."""
     sequences = {("a", 24): pair(3, rows=24), ("a", 20): pair(1), ("b", 20): pair(2)}
@@ -145,7 +161,7 @@ def test_resume_needs_the_same_pairs(tmp_path, monkeypatch, no_training):
     no_training(run, tmp_path, *arguments, "--resume")
     sequences["b"] = sequences["b"][0], sequences["b"][1][::-1]
     message = (
-        r"--resume: expected the same training data: \{'b, 20 rows, right': '2 x 20 x 44, float32, CRC-32 .{8}'\}, as"
+        r"--resume: expected the same training data: \{'b, 20 x 44, right': '2 x 20 x 44, float32, CRC-32 .{8}'\}, as"
     )
     with pytest.raises(SystemExit, match=message):
         run(tmp_path, *arguments, "--resume")

@@ -38,7 +38,7 @@ def video_clips(videos, batch_size, steps, start=0, seed=0, frames=6, size=64):
     return by_steps(clips, steps, start, seed)
 
 
-def stereo_crops(pairs, batch_size, steps, start=0, seed=0, size=64, shift=0):
+def stereo_crops(pairs, batch_size, steps, start=0, seed=0, size=64, shift=0, exposure=0.0):
     """Batches of crops out of stereo pairs.
 
     The right crop is taken `shift` pixels to the left of the left one: a point with disparity `d` then moves by
@@ -54,6 +54,9 @@ def stereo_crops(pairs, batch_size, steps, start=0, seed=0, size=64, shift=0):
         seed: Integer seed.
         size: Positive integer, rows and columns of a crop.
         shift: Non-negative integer, pixels.
+        exposure: Non-negative number. Both crops of a pair become `gain * values ** gamma`, within `[0, 1]`, where the
+            logarithms of `gain` and `gamma` are uniform up to this number, either way: what another camera might have
+            taken in another light.
 
     Returns:
         A `tf.data.Dataset` of `(left, right)`, `[batch, size, size, 1]` each, float32, `steps - start` batches long.
@@ -65,6 +68,9 @@ def stereo_crops(pairs, batch_size, steps, start=0, seed=0, size=64, shift=0):
     batch_size, size = positive(batch_size, "batch_size"), positive(size, "size")
     if not integer(shift) or shift < 0:
         raise ValueError(f"Expected `shift` to be a non-negative integer. Received: shift={shift!r}")
+    number = not isinstance(exposure, bool) and isinstance(exposure, (int, float, np.number))
+    if not number or not 0 <= exposure < float("inf"):
+        raise ValueError(f"Expected `exposure` to be a non-negative number. Received: exposure={exposure!r}")
     pairs = pairs if isinstance(pairs, list) else [pairs]
     for pair in pairs:
         if not isinstance(pair, tuple) or len(pair) != 2 or np.shape(pair[0]) != np.shape(pair[1]):
@@ -76,6 +82,10 @@ def stereo_crops(pairs, batch_size, steps, start=0, seed=0, size=64, shift=0):
     def crops(key, step):
         places = lefts.places(key, batch_size)
         left, right = (side.cut(*places)[:, 0, ..., None] for side in (lefts, rights))
+        if exposure:
+            logarithms = tf.random.stateless_uniform([2, batch_size, 1, 1, 1], draws(key, 2), -exposure, exposure)
+            gain, gamma = tf.unstack(tf.exp(logarithms))
+            left, right = (tf.clip_by_value(gain * values**gamma, 0.0, 1.0) for values in (left, right))
         return left[:, :, shift:], right[:, :, :size]
 
     return by_steps(crops, steps, start, seed)
