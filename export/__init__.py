@@ -6,8 +6,11 @@
     report = export.export(model, "model.onnx", format="onnx")
 
 On the command line: `python -m keras_dynfilter.export MODEL.keras --format onnx --out model.onnx`.
+
+Importing this also makes Keras's own `model.export(path, format="onnx")` work for models that run on the compiled ops.
 """
 
+from keras_dynfilter.export import _onnx_keras
 from keras_dynfilter.export._export import export
 from keras_dynfilter.export._ort import ort_library
 from keras_dynfilter.export.formats import FORMATS, Format
@@ -24,3 +27,5 @@ __all__ = [
     "export",
     "ort_library",
 ]
+
+_onnx_keras.register()

@@ -23,8 +23,8 @@ def write(traced, path, opset):
     if size > LARGEST_FILE:
         raise ExportError(f"One ONNX file holds 2 GB at most. The model has {size / 1e9:.1f} GB of weights")
     found = {}
-    model = _convert(traced.function, traced.specs, opset, _onnx_native.handlers(found))
-    _onnx_native.attach(model, _nodes(model.graph), found, lambda function, specs: _convert(function, specs, opset))
+    model = convert(traced.function, traced.specs, opset, _onnx_native.handlers(found))
+    _onnx_native.attach(model, _nodes(model.graph), found, lambda function, specs: convert(function, specs, opset))
     _refuse_unsupported(model, opset)
     _tidy(model.graph, traced)
     _check(model)
@@ -32,7 +32,7 @@ def write(traced, path, opset):
     return dict(collections.Counter(node.op_type for node in _nodes(model.graph)))
 
 
-def _convert(function, specs, opset, handlers=None):
+def convert(function, specs, opset, handlers=None):
     import tf2onnx
 
     handlers = {"SelectV2": (_select, []), **(handlers or {})}

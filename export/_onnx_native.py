@@ -92,7 +92,7 @@ def handlers(found):
     """
 
     def convert(context, node, name, args):
-        configuration = _read(context, node)
+        configuration = read(context, node)
         op = OPS[node.type][0]
         found[op, configuration.overload] = configuration
         for attribute in list(node.attr):
@@ -104,7 +104,7 @@ def handlers(found):
     return {op: (convert, []) for op in OPS}
 
 
-def _read(context, node):
+def read(context, node):
     import onnx
 
     def text(name):

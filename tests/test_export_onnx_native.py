@@ -171,3 +171,25 @@ def test_gradients_cannot_be_exported(tmp_path):
     image, filters = keras.Input((None, None, 1), name="image"), keras.Input((None, None, 9), name="filters")
     with pytest.raises((export.ExportError, ValueError), match=r"GradInputs|gradients"):
         write(keras.Model([image, filters], Gradient()([image, filters])), tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("name", ["local, 5x5, softmax, stride 2, 2 heads", "depthwise", "ddf, mul"])
+def test_export_of_keras(name, tmp_path):
+    model = MODELS[name][0]()
+    inputs = np.random.default_rng(0).standard_normal((3, 19, 11, 4)).astype("float32")
+    (expected,) = models.run(model, inputs)
+    model.export(tmp_path / "model.onnx", format="onnx", verbose=False)
+    stored = onnx.load(tmp_path / "model.onnx")
+    assert {node.domain for node in stored.graph.node} == {""} and not stored.functions
+    loaded = session(stored)
+    np.testing.assert_allclose(loaded.run(None, {loaded.get_inputs()[0].name: inputs})[0], expected, atol=1e-5)
+
+
+def test_export_of_keras_skips_infinite_filters_beside_the_border(tmp_path):
+    image, filters = keras.Input((None, None, 1), name="image"), keras.Input((None, None, 9), name="filters")
+    model = keras.Model([image, filters], models.Apply("local_filter2d", {"kernel_size": 3})([image, filters]))
+    sample = {"image": np.ones((1, 4, 5, 1), "float32"), "filters": np.ones((1, 4, 5, 9), "float32")}
+    sample["filters"][0, 0, 0, 0] = np.inf
+    model(list(sample.values()))  # Keras exports models that were called
+    model.export(tmp_path / "model.onnx", format="onnx", verbose=False)
+    assert np.isfinite(session(str(tmp_path / "model.onnx")).run(None, sample)[0]).all()
