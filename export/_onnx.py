@@ -55,11 +55,11 @@ def _select(context, node, name, args):
 def _refuse_unsupported(model, opset):
     import onnx
 
-    bodies = {(function.domain, function.name, function.overload) for function in model.functions}
+    bodies = {(function.domain, function.name) for function in model.functions}
     unsupported = collections.Counter()
     for node in (*_nodes(model.graph), *(node for function in model.functions for node in _nodes(function))):
         standard = node.domain in STANDARD_DOMAINS and onnx.defs.has(node.op_type, opset, "")
-        if not standard and (node.domain, node.op_type, node.overload) not in bodies:
+        if not standard and (node.domain, node.op_type) not in bodies:
             unsupported[f"{node.domain}::{node.op_type}" if node.domain else node.op_type] += 1
     if unsupported:
         listed = ", ".join(f"{op} ({count})" for op, count in sorted(unsupported.items()))

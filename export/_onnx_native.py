@@ -3,18 +3,22 @@
 
 A stock runtime inlines the body, which is the portable form of the op. A session that has the library of
 `keras_dynfilter.export.ort_library` runs its kernel instead. A function of ONNX has no loops over attributes, so there
-is one body per configuration: an overload of the op's name.
+is one body per configuration. Bodies of the same op lie in domains of their own, which the library knows: overloads are
+meant for this, but most versions of onnxruntime take any of them for any other.
 """
 
+import collections
 import dataclasses
 
 import tensorflow as tf
 
+from keras_dynfilter.export.report import ExportError
 from keras_dynfilter.ops import _composite
 from keras_dynfilter.ops.geometry import Geometry
 
 DOMAIN, VERSION = "keras_dynfilter", 1
-IR_VERSION = 10  # the first with overloads
+MOST_DOMAINS = 32  # as many as custom_ops/cc/ort/ops.cc registers
+IR_VERSION = 8  # the first with functions
 # By TensorFlow op: name in the domain, weight, and what its inputs are.
 OPS = {
     f"KerasDynfilter>{name}": (name, weight, operands)
@@ -25,6 +29,7 @@ OPS = {
         ("DDF2D", "mul", ("inputs", "channel", "spatial")),
     )
 }
+_TEXT = "configuration"  # an attribute of the nodes, until they get their domains
 _ATTRIBUTES = ("kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "padding")
 
 
@@ -47,7 +52,7 @@ class Configuration:
     channels: int | None
 
     @property
-    def overload(self):
+    def text(self):
         """Unlike that of any other configuration of the op, and readable."""
         g = self.geometry
         parts = [self.dtype.name, *("x".join(map(str, pair)) for pair in (g.kernel_size, g.strides, g.dilation_rate))]
@@ -88,16 +93,16 @@ def handlers(found):
     """Handlers for tf2onnx that turn our raw ops into nodes of the domain.
 
     Args:
-        found: Gets the `Configuration` of every node, by op name and overload.
+        found: Gets the `Configuration` of every node, by op name and text.
     """
 
     def convert(context, node, name, args):
         configuration = read(context, node)
         op = OPS[node.type][0]
-        found[op, configuration.overload] = configuration
+        found[op, configuration.text] = configuration
         for attribute in list(node.attr):
             del node.attr[attribute]
-        for key, value in {**configuration.attributes(), "overload": configuration.overload}.items():
+        for key, value in {**configuration.attributes(), _TEXT: configuration.text}.items():
             node.set_attr(key, value)
         node.type, node.domain = op, DOMAIN
 
@@ -123,7 +128,7 @@ def read(context, node):
 
 
 def attach(model, nodes, found, convert):
-    """Gives the nodes of the domain their overloads, and the model the bodies.
+    """Gives the nodes their domains, and the model the bodies.
 
     Args:
         model: A `ModelProto`.
@@ -133,23 +138,30 @@ def attach(model, nodes, found, convert):
     """
     import onnx
 
-    used = {}
+    domains = collections.defaultdict(dict)  # by op, by configuration
     for node in nodes:
         if node.domain != DOMAIN:
             continue
-        (attribute,) = (attribute for attribute in node.attribute if attribute.name == "overload")
-        node.overload = attribute.s.decode()
+        (attribute,) = (attribute for attribute in node.attribute if attribute.name == _TEXT)
+        known, text = domains[node.op_type], attribute.s.decode()
+        known.setdefault(text, DOMAIN if not known else f"{DOMAIN}.{len(known) + 1}")
+        node.domain = known[text]
         node.attribute.remove(attribute)
-        used[node.op_type, node.overload] = None
-    if not used:
-        return
-    model.functions.extend(_function(op, overload, convert(*found[op, overload].portable())) for op, overload in used)
-    if all(entry.domain != DOMAIN for entry in model.opset_import):
-        model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
+    for op, known in domains.items():
+        if len(known) > MOST_DOMAINS:
+            raise ExportError(
+                f"One ONNX file holds {MOST_DOMAINS} configurations of {op} at most (window, strides, heads, ...). "
+                f"The model has {len(known)}"
+            )
+        for text, domain in known.items():
+            model.functions.append(_function(op, domain, text, convert(*found[op, text].portable())))
+    used = {function.domain for function in model.functions}
+    missing = used - {entry.domain for entry in model.opset_import}
+    model.opset_import.extend(onnx.helper.make_opsetid(domain, VERSION) for domain in sorted(missing))
     model.ir_version = max(model.ir_version, IR_VERSION)
 
 
-def _function(op, overload, model):
+def _function(op, domain, text, model):
     """The graph of `model` as a function. Functions have no initializers: constants become nodes."""
     import onnx
 
@@ -157,4 +169,4 @@ def _function(op, overload, model):
     constants = [onnx.helper.make_node("Constant", [], [value.name], value=value) for value in graph.initializer]
     names = [[value.name for value in values] for values in (graph.input, graph.output)]
     imports = [entry for entry in model.opset_import if entry.domain == ""]
-    return onnx.helper.make_function(DOMAIN, op, *names, [*constants, *graph.node], imports, overload=overload)
+    return onnx.helper.make_function(domain, op, *names, [*constants, *graph.node], imports, doc_string=text)

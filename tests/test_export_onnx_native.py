@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from keras_dynfilter import export, layers
-from keras_dynfilter.export import _ort, formats
+from keras_dynfilter.export import _onnx_native, _ort, formats
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -88,10 +88,35 @@ def test_one_body_for_each_configuration(ort_library, tmp_path):
     report = write(keras.Model(image, x), tmp_path / "model.onnx", validate=True)
     assert report.passed and report.nodes["LocalFilter2D"] == 4
     stored = onnx.load(report.path)
-    overloads = [function.overload for function in stored.functions]
-    assert len(overloads) == len(set(overloads)) == 3
-    assert {node.overload for node in stored.graph.node if node.domain} == set(overloads)
-    assert stored.ir_version >= 10
+    domains = [function.domain for function in stored.functions]
+    assert domains == ["keras_dynfilter", "keras_dynfilter.2", "keras_dynfilter.3"]
+    assert {node.domain for node in stored.graph.node} == {"", *domains}
+    del stored.functions[:]  # the library knows them all
+    inputs = np.random.default_rng(0).standard_normal((2, 9, 8, 4)).astype("float32")
+    (found,) = session(stored, ort_library).run(None, {"image": inputs})
+    (expected,) = models.run(keras.Model(image, x), inputs)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_too_many_configurations(monkeypatch, tmp_path):
+    monkeypatch.setattr(_onnx_native, "MOST_DOMAINS", 1)
+    image = keras.Input((None, None, 9), name="image")
+    x = models.Apply("local_filter2d", {"kernel_size": 3})([image, image])
+    model = keras.Model(image, models.Apply("local_filter2d", {"kernel_size": 3, "dilation_rate": 2})([x, image]))
+    with pytest.raises(export.ExportError, match=r"1 configurations of LocalFilter2D at most.*has 2"):
+        write(model, tmp_path / "model.onnx")
+
+
+def test_the_last_domain_is_registered(ort_library, tmp_path):
+    stored = onnx.load(write(models.local_filter(), tmp_path / "model.onnx").path)
+    del stored.functions[:]
+    (node,) = (node for node in stored.graph.node if node.domain)
+    (entry,) = (entry for entry in stored.opset_import if entry.domain == node.domain)
+    node.domain = entry.domain = f"keras_dynfilter.{_onnx_native.MOST_DOMAINS}"
+    session(stored, ort_library)
+    node.domain = entry.domain = f"keras_dynfilter.{_onnx_native.MOST_DOMAINS + 1}"
+    with pytest.raises(Exception, match="LocalFilter2D"):
+        session(stored, ort_library)
 
 
 @pytest.mark.parametrize("opset", formats.FORMATS["onnx"].opsets)
@@ -140,7 +165,7 @@ def test_half_precision(ort_library, tmp_path):
     layer = models.Apply("local_filter2d", {"kernel_size": 3}, dtype="mixed_float16")
     report = write(keras.Model(image, layer([image, filters])), tmp_path / "model.onnx", validate=True)
     assert report.passed and report.validation.outputs[0].dtype == "float16"
-    assert onnx.load(report.path).functions[0].overload.startswith("float16_3x3")
+    assert onnx.load(report.path).functions[0].doc_string.startswith("float16_3x3")
 
 
 def test_layers_and_infinite_filters_beside_the_border(ort_library, tmp_path):

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The forward ops of the family for onnxruntime: checks, memory, threads or stream, and then the kernels of filter.h.
 // Domain keras_dynfilter, version 1; inputs in the order of TensorFlow's raw ops, and their attributes, all of them.
+// The same ops are in the domains keras_dynfilter.2, .3, ...: in a file with several configurations of an op, each has
+// a body of its own, and the domain tells them apart.
 #include <algorithm>
 #include <cstring>
 #include <functional>
@@ -17,6 +19,7 @@ namespace keras_dynfilter {
 namespace {
 
 constexpr char kDomain[] = "keras_dynfilter", kTensorFlowPrefix[] = "KerasDynfilter>";
+constexpr int kDomains = 32;  // as many as export/_onnx_native.py uses
 // All that is called here exists since then, so libraries built with newer headers run in older runtimes.
 constexpr uint32_t kApiVersion = 18;
 
@@ -164,18 +167,23 @@ struct FilterOp : Ort::CustomOpBase<FilterOp, FilterKernel, true> {
   bool on_cuda;
 };
 
-// Sessions refer to it as long as they live, and they may outlive this library's own statics: it is never freed.
-const Ort::CustomOpDomain& domain() {
-  static const Ort::CustomOpDomain& all = []() -> const Ort::CustomOpDomain& {
-    auto& made = *new Ort::CustomOpDomain(kDomain);
+// Sessions refer to them as long as they live, and they may outlive this library's own statics: they are never freed.
+const std::vector<Ort::CustomOpDomain>& domains() {
+  static const auto& all = []() -> const std::vector<Ort::CustomOpDomain>& {
+    std::vector<FilterOp*> ops;
     for (const Spec& spec : kSpecs) {
       if (spec.member != Member::kOutput) continue;
       for (const Type type : kTypes) {
-        made.Add(new FilterOp(spec, type, false));
+        ops.push_back(new FilterOp(spec, type, false));
 #ifdef KERAS_DYNFILTER_CUDA
-        made.Add(new FilterOp(spec, type, true));
+        ops.push_back(new FilterOp(spec, type, true));
 #endif
       }
+    }
+    auto& made = *new std::vector<Ort::CustomOpDomain>();
+    for (int i = 1; i <= kDomains; ++i) {
+      made.emplace_back((i == 1 ? kDomain : message(kDomain, ".", i)).c_str());
+      for (FilterOp* op : ops) made.back().Add(op);
     }
     return made;
   }();
@@ -196,5 +204,7 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(O
     return base->GetApi(1)->CreateStatus(ORT_FAIL, text.c_str());
   }
   Ort::InitApi(api);
-  return keras_dynfilter::guarded([&] { Ort::UnownedSessionOptions(options).Add(keras_dynfilter::domain()); });
+  return keras_dynfilter::guarded([&] {
+    for (const auto& domain : keras_dynfilter::domains()) Ort::UnownedSessionOptions(options).Add(domain);
+  });
 }
