@@ -96,18 +96,10 @@ def build(tensorflow=None, cache=None, progress=None):
 
 
 def build_ort(tensorflow=None, cache=None, progress=None):
-    """Builds the library of onnxruntime ops, if the cache does not hold it yet.
+    """Returns the path of the library of onnxruntime ops; builds it if the cache does not hold it yet.
 
-    It shares the compiled kernels of the TensorFlow ops, and runs without TensorFlow.
-
-    Args:
-        tensorflow, cache, progress: As for `build`.
-
-    Returns:
-        Its path, for `onnxruntime.SessionOptions.register_custom_ops_library`.
-
-    Raises:
-        BuildError: No compiler, no headers of onnxruntime, or the compiler failed.
+    It shares the compiled kernels of the TensorFlow ops, and runs without TensorFlow. Arguments and errors are those of
+    `build`; a BuildError is also raised where onnxruntime's headers are missing.
     """
     return _locked(_build_ort, tensorflow, cache, progress)
 
