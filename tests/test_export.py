@@ -243,12 +243,10 @@ def test_report(onnxruntime, tmp_path, capsys):
     assert stored["validation"]["cases"] == ["1x32x32x4", "2x33x47x4", "5x7x5x4", "1x64x96x4"]
 
 
-def test_import_stays_light(python):
-    code = (
-        "import sys; from keras_dynfilter import export; print({'onnx', 'tf2onnx', 'onnxruntime'} & set(sys.modules))"
-    )
-    done = python("-c", code)
-    assert done.stdout.strip() == "set()", done.stderr
+def test_import_brings_no_runtime(python):
+    """tf2onnx is brought, which gets our handlers; the runtime is for the validation, in another process."""
+    done = python("-c", "import sys; from keras_dynfilter import export; print('onnxruntime' in sys.modules)")
+    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_plain_model_needs_no_library(onnxruntime, monkeypatch, tmp_path):
