@@ -21,14 +21,11 @@ Paper: https://arxiv.org/abs/2104.14107 (Zhou et al., CVPR 2021).
 import argparse
 import functools
 import pathlib
-import sys
 
-import filelock
 import keras
 import numpy as np
 import tensorflow as tf
 
-import checkpoint
 import common
 import ddf_tables
 import ddf_variants
@@ -36,7 +33,7 @@ import grid
 import harness
 import sgd
 import training
-from keras_dynfilter import data, visualize
+from keras_dynfilter import data
 
 SMOKE = {
     "only": ["base", "ddf"],
@@ -141,50 +138,21 @@ def train_cell(run, variant, seed, train, test):
     }
 
 
-def write_report(run, cells):
-    """Writes and prints tables, claims and figure of the cells that are finished, by name."""
-    args = run.args
-    found = grid.finished_cells(args, cells)
-    missing = [name for name in cells if name not in found]
-    if found:
-        summary = ddf_tables.summarize(found.values())
-        claims = ddf_tables.check_claims(summary)
-        text = ddf_tables.markdown(summary, claims)
-        (args.out / "tables.md").write_text(text)
-        ddf_tables.figure(summary).savefig(args.out / "accuracy.png", dpi=110)
-        harness.write_results(run, {"variants": summary, "claims": claims, "missing": missing})
-        print(f"\n{text}\nFiles in {args.out}: tables.md, accuracy.png, results.json, cells/")
-    if missing:
-        print(f"Not finished: {', '.join(missing)}. The same command goes on with them.")
+def report(cells):
+    """What goes into the results, tables and figure, of finished cells."""
+    summary = ddf_tables.summarize(cells)
+    claims = ddf_tables.check_claims(summary)
+    content = {"variants": summary, "claims": claims}
+    return content, ddf_tables.markdown(summary, claims), ddf_tables.figure(summary)
 
 
 def main(arguments=None):
     """Returns the exit status."""
     args = parse(arguments)
-    status = grid.start_processes(args, __file__, arguments) if args.processes > 1 else 0
-    try:
-        visualize.new_figure(1, 1)  # what is not installed is missed now, and not after the training
-        train, test = load(args)
-        args.out.mkdir(parents=True, exist_ok=True)
-    except (ImportError, OSError, ValueError) as error:
-        sys.exit(f"{error}")
-    names = ("train_images", "train_labels", "test_images", "test_labels")
-    with filelock.FileLock(args.out / "settings.lock"):
-        run = harness.begin(args, free=FREE, data=common.fingerprint(dict(zip(names, (*train, *test)))))
     # By seed first, so that a grid that is cut short has all variants.
     cells = {ddf_tables.cell_name(variant, seed): (variant, seed) for seed in args.seeds for variant in args.only}
-    try:
-        if args.processes == 1:
-            grid.train_cells(args, cells, lambda name: train_cell(run, *cells[name], train, test))
-    except checkpoint.SetupError as error:
-        sys.exit(f"{error}")
-    with filelock.FileLock(args.out / "report.lock"):
-        write_report(run, cells)
-    return status
+    return grid.run(args, arguments, __file__, FREE, load, cells, train_cell, report)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit("\nInterrupted. The same command continues after the last checkpoint.")
+    grid.run_script(main)

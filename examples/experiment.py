@@ -36,7 +36,7 @@ def preparing(args):
     """Around what loads the data: what is missing ends the script with one line, and before a training, not after."""
     try:
         visualize.new_figure(1, 1)
-        for kind in args.export:
+        for kind in getattr(args, "export", []):
             formats.choose(kind, "portable", None)
         yield
     except (ImportError, OSError, ValueError) as error:
@@ -78,9 +78,9 @@ def print_exports(args, name):
         print(f"Export   {args.out / (name + harness.EXPORTS[kind])} ({kind}, validated)")
 
 
-def run_script(main):
+def run_script(main, again="The same command with --resume"):
     """Ends the process with the status that `main` returns, and without a traceback where it is interrupted."""
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("\nInterrupted. The same command with --resume continues after the last checkpoint.")
+        sys.exit(f"\nInterrupted. {again} continues after the last checkpoint.")

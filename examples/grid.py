@@ -3,8 +3,16 @@
 
 A cell is a training; what is to be known of a finished one lies in `OUT/cells/NAME.json`, what the next process
 continues from in `OUT/cells/NAME.checkpoint`.
+
+def main(arguments=None):
+    args = parse(arguments)
+    return grid.run(args, arguments, __file__, FREE, load, cells, train_cell, report)
+
+if __name__ == "__main__":
+    grid.run_script(main)
 """
 
+import functools
 import json
 import os
 import subprocess
@@ -13,7 +21,62 @@ import sys
 import filelock
 import keras
 
+import checkpoint
 import common
+import experiment
+import harness
+
+NAMES = ("train_images", "train_labels", "test_images", "test_labels")
+run_script = functools.partial(experiment.run_script, again="The same command")
+
+
+def run(args, arguments, script, free, load, cells, train, report):
+    """The course of a script: starts processes or trains cells, then reports on all that are finished.
+
+    Args:
+        args: The arguments, with `out` and `processes`.
+        arguments: What they were parsed from: a list of strings, or None for those of the process.
+        script: Path of the script.
+        free: As for `harness.begin`: what a grid may be continued with.
+        load: Function of `args` that returns `(train, test)`, each images and labels.
+        cells: What `train` is told of each cell, by name, in the order of training.
+        train: Function of a `harness.Run`, of what is told of a cell, and of the images and labels to train and to test
+            on; trains the cell, or what is left of it, and returns what is to be known of it.
+        report: Function of what is known of the finished cells that returns what of it goes into the results, the
+            tables as Markdown, and the figure.
+
+    Returns:
+        The exit status.
+    """
+    status = start_processes(args, script, arguments) if args.processes > 1 else 0
+    with experiment.preparing(args):
+        learned, tested = load(args)
+        args.out.mkdir(parents=True, exist_ok=True)
+    data = common.fingerprint(dict(zip(NAMES, (*learned, *tested))))
+    with filelock.FileLock(args.out / "settings.lock"):
+        begun = harness.begin(args, free=free, data=data)
+    if args.processes == 1:
+        try:
+            train_cells(args, cells, lambda name: train(begun, *cells[name], learned, tested))
+        except checkpoint.SetupError as error:
+            sys.exit(f"{error}")
+    with filelock.FileLock(args.out / "report.lock"):
+        write_report(begun, cells, report)
+    return status
+
+
+def write_report(begun, names, report):
+    """Writes and prints what `report` makes of the finished cells; names the others."""
+    args, found = begun.args, finished_cells(begun.args, names)
+    missing = [name for name in names if name not in found]
+    if found:
+        content, text, figure = report(found.values())
+        (args.out / "tables.md").write_text(text)
+        figure.savefig(args.out / "accuracy.png", dpi=110)
+        harness.write_results(begun, {**content, "missing": missing})
+        print(f"\n{text}\nFiles in {args.out}: tables.md, accuracy.png, results.json, cells/")
+    if missing:
+        print(f"Not finished: {', '.join(missing)}. The same command goes on with them.")
 
 
 def cell_path(args, name):

@@ -22,19 +22,16 @@ import argparse
 import functools
 import math
 import pathlib
-import sys
 
-import filelock
 import keras
 import numpy as np
 
-import checkpoint
 import common
 import grid
 import harness
 import repository_tables
 import training
-from keras_dynfilter import data, models, visualize
+from keras_dynfilter import data, models
 
 GREY = ((0.0,), (1.0,))  # of pixels: they stay in [0, 1], which the reconstruction is compared with
 SMOKE = {"only": ["baseline", "n5"], "seeds": [0], "epochs": 2, "batch_size": 32, "train_images": 64, "test_images": 64}
@@ -167,49 +164,19 @@ def train_cell(run, variant, seed, train, test):
     return {"variant": variant, "seed": seed, "swapped": swapped, **figures, "settings": run.settings}
 
 
-def write_report(run):
-    """Writes and prints tables, targets and figure of the cells that are finished."""
-    args = run.args
-    names = list(cells(args))
-    found = grid.finished_cells(args, names)
-    missing = [name for name in names if name not in found]
-    if found:
-        summary = repository_tables.summarize(found.values())
-        targets = repository_tables.check_targets(summary)
-        text = repository_tables.markdown(summary, targets)
-        (args.out / "tables.md").write_text(text)
-        repository_tables.figure(summary).savefig(args.out / "accuracy.png", dpi=110)
-        harness.write_results(run, {"variants": summary, "targets": targets, "missing": missing})
-        print(f"\n{text}\nFiles in {args.out}: tables.md, accuracy.png, results.json, cells/")
-    if missing:
-        print(f"Not finished: {', '.join(missing)}. The same command goes on with them.")
+def report(finished):
+    """What goes into the results, tables and figure, of finished cells."""
+    summary = repository_tables.summarize(finished)
+    targets = repository_tables.check_targets(summary)
+    content = {"variants": summary, "targets": targets}
+    return content, repository_tables.markdown(summary, targets), repository_tables.figure(summary)
 
 
 def main(arguments=None):
     """Returns the exit status."""
     args = parse(arguments)
-    status = grid.start_processes(args, __file__, arguments) if args.processes > 1 else 0
-    try:
-        visualize.new_figure(1, 1)  # what is not installed is missed now, and not after the training
-        train, test = load(args)
-        args.out.mkdir(parents=True, exist_ok=True)
-    except (ImportError, OSError, ValueError) as error:
-        sys.exit(f"{error}")
-    names = ("train_images", "train_labels", "test_images", "test_labels")
-    with filelock.FileLock(args.out / "settings.lock"):
-        run = harness.begin(args, free=FREE, data=common.fingerprint(dict(zip(names, (*train, *test)))))
-    if args.processes == 1:
-        try:
-            grid.train_cells(args, cells(args), lambda name: train_cell(run, *cells(args)[name], train, test))
-        except checkpoint.SetupError as error:
-            sys.exit(f"{error}")
-    with filelock.FileLock(args.out / "report.lock"):
-        write_report(run)
-    return status
+    return grid.run(args, arguments, __file__, FREE, load, cells(args), train_cell, report)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit("\nInterrupted. The same command continues after the last checkpoint.")
+    grid.run_script(main)
