@@ -59,7 +59,7 @@ RECIPES = {
         "input_frames": 5,
         "output_frames": 3,
         "batch_size": 8,
-        "iterations": 16_000,
+        "iterations": 20_000,
         "learning_rate": 2e-3,
         "baseline_learning_rate": 2e-4,
         "schedule": "cosine",
