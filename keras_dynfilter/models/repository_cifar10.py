@@ -3,11 +3,11 @@
 
 import keras
 
-from keras_dynfilter.layers import RepositoryConv2D
 from keras_dynfilter.models.repository_parts import (
     activate,
     conv2d,
     feature_generator,
+    generated_conv2d,
     generated_network,
     normalize,
 )
@@ -27,13 +27,11 @@ WINDOWS = (
 def repository_cifar10(
     s=None,
     classes=10,
-    path="auto",
     tap="normalized",
     slope=0.01,
     classifier_activation="softmax",
-    coefficients_initializer=None,
-    coefficients_bias_initializer=None,
     name="repository_cifar10",
+    **arguments,
 ):
     """Classifies small photographs with four convolutions whose filters are generated from features of an autoencoder.
 
@@ -45,14 +43,13 @@ def repository_cifar10(
     Args:
         s: Base filters of each convolution. None: as many as it has filters (64, 128, 256, 256), as in the paper.
         classes: Number of classes.
-        path: Of `RepositoryConv2D`, as are `coefficients_initializer` and `coefficients_bias_initializer`.
         tap: `"normalized"`: features are made of encoder values before the ReLU; or `"convolution"`: of those before
             batch normalisation.
         slope: Slope of the leaky ReLUs of the dimension reduction below zero, which the paper does not give.
         classifier_activation: Activation of the classifier; None for logits.
-        coefficients_initializer: Of the kernel that makes coefficients of features.
-        coefficients_bias_initializer: Of its bias.
         name: Name of the model.
+        **arguments: Further ones of the generated `RepositoryConv2D`, such as `path`, `coefficients_initializer`,
+            `coefficients_bias_initializer`.
 
     Returns:
         A model of `[batch, 32, 32, 3]`, in [0, 1], to `{"classes": [batch, 10], "reconstruction": [batch, 32, 32, 3]}`,
@@ -75,17 +72,7 @@ def repository_cifar10(
 
     def build(images, features):
         def convolution(inputs, index, filters, strides):
-            return RepositoryConv2D(
-                filters,
-                3,
-                s,
-                strides,
-                data_format="channels_last",
-                path=path,
-                coefficients_initializer=coefficients_initializer,
-                coefficients_bias_initializer=coefficients_bias_initializer,
-                name=f"conv_{index}",
-            )([inputs, features[index]])
+            return generated_conv2d(inputs, features[index], filters, 3, s, strides, f"conv_{index}", **arguments)
 
         return _classifier(images, convolution, classes, classifier_activation)
 

@@ -3,8 +3,7 @@
 
 import keras
 
-from keras_dynfilter.layers import RepositoryConv2D
-from keras_dynfilter.models.repository_parts import conv2d, feature_generator, generated_network
+from keras_dynfilter.models.repository_parts import conv2d, feature_generator, generated_conv2d, generated_network
 from keras_dynfilter.ops.geometry import positive
 
 IMAGE_SHAPE = (28, 28, 1)
@@ -15,14 +14,11 @@ FILTERS = 5  # of both convolutions
 def repository_mnist(
     n_enc=20,
     s=5,
-    use_bias=False,
-    path="auto",
     tap="normalized",
     slope=0.01,
     classifier_activation="softmax",
-    coefficients_initializer=None,
-    coefficients_bias_initializer=None,
     name="repository_mnist",
+    **arguments,
 ):
     """Classifies digits with two convolutions whose filters are generated from features of an autoencoder.
 
@@ -34,15 +30,13 @@ def repository_mnist(
     Args:
         n_enc: Channels of the encoder, and number of features.
         s: Base filters of each convolution.
-        use_bias: Whether the generated convolutions have a trained bias. The paper leaves biases out of its formulas.
-        path: Of `RepositoryConv2D`, as are `coefficients_initializer` and `coefficients_bias_initializer`.
         tap: `"normalized"`: features are made of encoder values before the leaky ReLU; or `"convolution"`: of those
             before batch normalisation. The paper says "convolution feature maps before LReLU".
         slope: Slope of the leaky ReLUs below zero, which the paper does not give.
         classifier_activation: Activation of the classifier; None for logits.
-        coefficients_initializer: Of the kernel that makes coefficients of features.
-        coefficients_bias_initializer: Of its bias.
         name: Name of the model.
+        **arguments: Further ones of the generated `RepositoryConv2D`, such as `path`, `coefficients_initializer`,
+            `coefficients_bias_initializer`, and `use_bias`: the paper leaves biases out of its formulas.
 
     Returns:
         A model of `[batch, 28, 28, 1]`, in [0, 1], to `{"classes": [batch, 10], "reconstruction": [batch, 28, 28, 1]}`,
@@ -75,18 +69,8 @@ def repository_mnist(
 
     def build(images, features):
         def convolution(inputs, index):
-            return RepositoryConv2D(
-                FILTERS,
-                5,
-                s,
-                padding="valid",
-                data_format="channels_last",
-                path=path,
-                use_bias=use_bias,
-                coefficients_initializer=coefficients_initializer,
-                coefficients_bias_initializer=coefficients_bias_initializer,
-                name=f"conv_{index}",
-            )([inputs, features[index]])
+            name = f"conv_{index}"
+            return generated_conv2d(inputs, features[index], FILTERS, 5, s, 1, name, padding="valid", **arguments)
 
         return _classifier(images, convolution, classifier_activation)
 

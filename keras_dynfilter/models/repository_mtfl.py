@@ -4,8 +4,14 @@
 
 import keras
 
-from keras_dynfilter.layers import RepositoryConv2D
-from keras_dynfilter.models.repository_parts import activate, conv2d, feature_generator, generated_network, normalize
+from keras_dynfilter.models.repository_parts import (
+    activate,
+    conv2d,
+    feature_generator,
+    generated_conv2d,
+    generated_network,
+    normalize,
+)
 from keras_dynfilter.ops.geometry import positive
 
 IMAGE_SHAPE = (64, 64, 3)
@@ -27,12 +33,10 @@ def repository_mtfl(
     filters=32,
     s=None,
     generated=None,
-    path="auto",
     tap="normalized",
     slope=0.01,
-    coefficients_initializer=None,
-    coefficients_bias_initializer=None,
     name="repository_mtfl",
+    **arguments,
 ):
     """Finds five landmarks in faces: a map of scores for each, by convolutions with generated filters.
 
@@ -46,13 +50,12 @@ def repository_mtfl(
         generated: Which of the nine convolutions before the last are generated, and of which encoder layer: a dict of
             numbers, both from 1. None: `{1: 1, 2: 2, 3: 3, 4: 4, 5: 5}`, the five on the way down. The paper does not
             say; it has five encoder layers, and a footnote without text at the fifth convolution.
-        path: Of `RepositoryConv2D`, as are `coefficients_initializer` and `coefficients_bias_initializer`.
         tap: `"normalized"`: features are made of encoder values before the leaky ReLU; or `"convolution"`: of those
             before batch normalisation.
         slope: Slope of the leaky ReLUs below zero, which the paper does not give.
-        coefficients_initializer: Of the kernel that makes coefficients of features.
-        coefficients_bias_initializer: Of its bias.
         name: Name of the model.
+        **arguments: Further ones of the generated `RepositoryConv2D`, such as `path`, `coefficients_initializer`,
+            `coefficients_bias_initializer`.
 
     Returns:
         A model of `[batch, 64, 64, 3]`, in [0, 1], to `{"maps": [batch, 64, 64, 5], "reconstruction": [batch, 64, 64,
@@ -79,19 +82,11 @@ def repository_mtfl(
 
     def build(images, features):
         def convolution(inputs, number, strides):
+            name = f"conv_{number}"
             if number not in generated:
-                return conv2d(inputs, filters, 3, strides, 1, f"conv_{number}")
-            return RepositoryConv2D(
-                filters,
-                3,
-                s,
-                strides,
-                data_format="channels_last",
-                path=path,
-                coefficients_initializer=coefficients_initializer,
-                coefficients_bias_initializer=coefficients_bias_initializer,
-                name=f"conv_{number}",
-            )([inputs, features[generated[number]]])
+                return conv2d(inputs, filters, 3, strides, 1, name)
+            vector = features[generated[number]]
+            return generated_conv2d(inputs, vector, filters, 3, s, strides, name, **arguments)
 
         return _maps(images, convolution, slope)
 

@@ -3,6 +3,7 @@
 
 import keras
 
+from keras_dynfilter.layers import RepositoryConv2D
 from keras_dynfilter.ops.geometry import choice
 
 TAPS = ("normalized", "convolution")
@@ -165,6 +166,12 @@ def conv2d(inputs, channels, kernel_size, strides, padding, name, use_bias=True)
         use_bias=use_bias,
         name=name,
     )(inputs)
+
+
+def generated_conv2d(inputs, features, filters, kernel_size, s, strides, name, **arguments):
+    """A convolution whose filters are mixed from `s` base filters, by what is made of `features`."""
+    arguments = {"data_format": "channels_last", "name": name, **arguments}
+    return RepositoryConv2D(filters, kernel_size, s, strides, **arguments)([inputs, features])
 
 
 def normalize(inputs, name):
