@@ -5,8 +5,6 @@ import argparse
 import pathlib
 import re
 import sys
-import zipfile
-import zlib
 
 from keras_dynfilter.export import formats
 from keras_dynfilter.export._export import checked_path, export
@@ -22,12 +20,13 @@ def main(arguments=None):
     if unknown:
         options = re.findall(r"--[a-z-]+", parser.format_usage())
         parser.error(f"unknown argument {unknown[0]}.{formats.hint(unknown[0], options)}")
+    _check(parser, args)
     try:
         row, _ = formats.choose(args.format, args.ops, args.opset)
-        out = checked_path(args.out or args.model.with_suffix(row.suffix), row)
+        out = checked_path(args.out or _beside(args, row), row)
         if args.report is not None and not args.report.absolute().parent.is_dir():
             raise ValueError(f"Expected --report to lie in an existing folder. Received: {args.report}")
-        model = _load(args.model, args.unsafe)
+        model = _load(args)
         report = export(model, out, args.format, args.ops, args.validate, opset=args.opset, input_size=args.input_size)
     except ValidationError as error:
         _store(error.report, args.report)
@@ -48,13 +47,24 @@ def _parser():
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("model", type=pathlib.Path, metavar="MODEL.keras", help="the model, saved with model.save")
+    parser.add_argument(
+        "model", type=pathlib.Path, nargs="?", metavar="MODEL", help="a .keras file, or the folder of a SavedModel"
+    )
+    parser.add_argument("--model", dest="name", metavar="NAME", help="a network of keras_dynfilter.models, and ...")
+    parser.add_argument("--weights", type=pathlib.Path, metavar="FILE", help="... its weights, from save_weights")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an argument that the network is made with, such as width=0.25; as often as needed",
+    )
     parser.add_argument("--format", default="saved_model", help=f"{', '.join(formats.FORMATS)} (default: %(default)s)")
     modes = "; ".join(f"{name}: {meaning}" for name, meaning in formats.OPS.items())
     parser.add_argument("--ops", default="portable", help=f"{modes} (default: %(default)s)")
     parser.add_argument("--opset", type=int, metavar="N", help="ONNX opset (default: the newest in the table)")
     parser.add_argument("--input-size", type=_size, metavar="HxW", help="fix height and width where they are open")
-    parser.add_argument("--out", type=pathlib.Path, metavar="PATH", help="what to write (default: beside MODEL)")
+    parser.add_argument("--out", type=pathlib.Path, metavar="PATH", help="what to write (default: beside the model)")
     parser.add_argument("--report", type=pathlib.Path, metavar="PATH", help="write the report as JSON")
     parser.add_argument(
         "--no-validate",
@@ -62,7 +72,7 @@ def _parser():
         action="store_false",
         help="skip the fresh process: nothing is then known of whether the file loads, or what it computes",
     )
-    parser.add_argument("--unsafe", action="store_true", help="let MODEL run code of its own, such as Lambda layers")
+    parser.add_argument("--unsafe", action="store_true", help="let MODEL run code of its own: Lambda layers, files")
     return parser
 
 
@@ -74,43 +84,30 @@ def _size(text):
     return size
 
 
-def _load(path, unsafe):
-    """Loads the model; its layers must be those of Keras, of keras_dynfilter, or registered."""
-    import keras
+def _load(args):
+    """The model that the arguments name."""
+    from keras_dynfilter.export import _load
 
-    if path.suffix != ".keras" or not path.is_file():
-        problem = "No such file" if path.suffix == ".keras" else "Expected a .keras file"
-        raise ValueError(f"{problem}: {path}")
-    if _damaged(path):
-        raise ExportError(f"{path} is not a .keras file, or is damaged")
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=not unsafe)
-    except (OSError, TypeError, ValueError) as error:
-        text = str(error)
-        if "safe_mode" in text:
-            hint = "It holds code of its own, such as a Lambda layer. --unsafe runs it: only for files you trust"
-        else:
-            signs = (
-                "Could not locate",
-                "Unknown layer",
-                "parent module",
-                "'str' object is not callable",
-            )  # last: Keras 2
-            unknown = any(sign in text for sign in signs)
-            own = "Models with layers of your own are exported from Python, where their module is imported"
-            hint = f"It holds a layer that is not known here. {own}" if unknown else "It cannot be loaded"
-        raise ExportError(f"{path}: {hint}.\n{text}") from error
+    if args.name is not None:
+        return _load.network(args.name, args.weights, args.set)
+    return _load.model_file(args.model, args.unsafe)
 
 
-def _damaged(path):
-    """Whether the archive cannot be read: what Keras says of such files misleads."""
-    if not zipfile.is_zipfile(path):
-        return True
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return "config.json" not in archive.namelist() or archive.testzip() is not None
-    except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error):
-        return True
+def _check(parser, args):
+    """Leaves where the arguments do not name one model."""
+    if (args.model is None) == (args.name is None):
+        parser.error("expected MODEL, a .keras file or a SavedModel folder, or --model NAME, and not both")
+    if args.name is None and (args.weights or args.set):
+        parser.error("--weights and --set are for a network that --model names")
+    if args.name is not None and args.weights is None:
+        parser.error("expected --weights FILE, what save_weights wrote, with --model")
+
+
+def _beside(args, row):
+    """The default of --out: beside what is exported, under its name. A SavedModel does not replace itself."""
+    source = args.model or args.weights
+    out = source.with_name(re.sub(r"(\.weights)?\.h5$|\.keras$", "", source.name) + row.suffix)
+    return out if out != source else out.with_name(f"{out.name}_exported")
 
 
 def _store(report, path):
