@@ -129,7 +129,8 @@ def _build(compiler, cache, progress):
         return compiler.link(name, units, link, cache, log)
 
     def ops(cuda):
-        return library("ops", ["tf/ops.cc", "tf/kernels.cc"], cuda, ["-l:libtensorflow_framework.so.2"])
+        sources = ["tf/ops.cc", "tf/kernels.cc", "tf/project.cc"]
+        return library("ops", sources, cuda, ["-l:libtensorflow_framework.so.2"])
 
     cuda = compiler.nvcc is not None
     try:
@@ -147,7 +148,8 @@ def _build(compiler, cache, progress):
         return Libraries(path, None, tuple(notes))
     try:
         link = ["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"]
-        return Libraries(path, library("xla", ["xla/lowering.cc", "xla/handlers.cc"], cuda, link), tuple(notes))
+        sources = ["xla/lowering.cc", "xla/handlers.cc", "xla/project.cc"]
+        return Libraries(path, library("xla", sources, cuda, link), tuple(notes))
     except BuildError as error:
         return Libraries(path, None, (*notes, f"no XLA kernels: {error}"))
 

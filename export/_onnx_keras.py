@@ -20,6 +20,7 @@ def register():
         warnings.simplefilter("ignore")  # tf2onnx has its own about NumPy
         from tf2onnx.handler import tf_op
     tf_op.register_handler(_expand, 1, list(_onnx_native.OPS), "", {})
+    tf_op.register_handler(_onnx_native.project_and_pool, 1, [_onnx_native.PROJECT], "", {})
 
 
 def _expand(context, node, **kwargs):

@@ -10,6 +10,7 @@ meant for this, but most versions of onnxruntime take any of them for any other.
 import collections
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 
 from keras_dynfilter.export.report import ExportError
@@ -29,6 +30,7 @@ OPS = {
         ("DDF2D", "mul", ("inputs", "channel", "spatial")),
     )
 }
+PROJECT = "KerasDynfilter>ProjectAndPool"
 _TEXT = "configuration"  # an attribute of the nodes, until they get their domains
 _ATTRIBUTES = ("kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "padding")
 
@@ -106,7 +108,22 @@ def handlers(found):
             node.set_attr(key, value)
         node.type, node.domain = op, DOMAIN
 
-    return {op: (convert, []) for op in OPS}
+    return {**{op: (convert, []) for op in OPS}, PROJECT: (project_and_pool, [])}
+
+
+def project_and_pool(context, node, *args, **kwargs):
+    """A handler that puts standard ops in the place of the raw op: a product and a mean, which runtimes do well."""
+    inputs, kernel, bias = node.input
+    (projected, means), shapes, dtypes = node.output, node.output_shapes, node.output_dtypes
+    context.remove_node(node.name)
+    product = context.make_node("MatMul", [inputs, kernel]).output[0]
+    context.make_node("Add", [product, bias], outputs=[projected], shapes=shapes[:1], dtypes=dtypes[:1])
+    reduced, attr = [inputs], {"keepdims": 0}
+    if context.opset < 18:
+        attr["axes"] = [1, 2]
+    else:
+        reduced.append(context.make_const(f"{node.name}_axes", np.array([1, 2], np.int64)).output[0])
+    context.make_node("ReduceMean", reduced, attr=attr, outputs=[means], shapes=shapes[1:], dtypes=dtypes[1:])
 
 
 def read(context, node):

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_dynfilter import ops
+from keras_dynfilter import layers, ops
 
 
 @keras.saving.register_keras_serializable("keras_dynfilter_tests")
@@ -76,6 +76,11 @@ def ddf(combine="mul", heads=1):
     filters = [per_sample(image, 3, 3, 4), spatial(image, 9 * heads)]
     layer = Apply("ddf2d", {"combine": combine, "heads": heads}, name="filtered")
     return keras.Model(image, layer([image, *filters]))
+
+
+def ddf_module():
+    image = keras.Input((None, None, 4), name="image")
+    return keras.Model(image, layers.DDF2D(3, name="filtered")(image))
 
 
 def dynamic_conv(padding="same"):

@@ -30,6 +30,7 @@ MODELS = {
     "depthwise": (models.depthwise, "DynamicDepthwiseConv2D"),
     "ddf, mul": (models.ddf, "DDF2D"),
     "ddf, add, 2 heads": (lambda: models.ddf("add", 2), "DDF2D"),
+    "ddf, module": (models.ddf_module, "DDF2D"),
 }
 
 
@@ -121,7 +122,7 @@ def test_the_last_domain_is_registered(ort_library, tmp_path):
 
 @pytest.mark.parametrize("opset", formats.FORMATS["onnx"].opsets)
 def test_opsets(opset, ort_library, tmp_path):
-    report = write(models.ddf(), tmp_path / "model.onnx", validate=True, opset=opset, batch_sizes=(2,))
+    report = write(models.ddf_module(), tmp_path / "model.onnx", validate=True, opset=opset, batch_sizes=(2,))
     assert report.passed and report.opset == opset
     stored = onnx.load(report.path)
     for holder in (stored, *stored.functions):
@@ -198,7 +199,7 @@ def test_gradients_cannot_be_exported(tmp_path):
         write(keras.Model([image, filters], Gradient()([image, filters])), tmp_path / "model.onnx")
 
 
-@pytest.mark.parametrize("name", ["local, 5x5, softmax, stride 2, 2 heads", "depthwise", "ddf, mul"])
+@pytest.mark.parametrize("name", ["local, 5x5, softmax, stride 2, 2 heads", "depthwise", "ddf, mul", "ddf, module"])
 def test_export_of_keras(name, tmp_path):
     model = MODELS[name][0]()
     inputs = np.random.default_rng(0).standard_normal((3, 19, 11, 4)).astype("float32")

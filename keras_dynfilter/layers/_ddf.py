@@ -179,17 +179,6 @@ def apply_norm(norm, values, training):
     return norm(values)
 
 
-def channel_means(images):
-    """Means over the positions, `[batch, channels]`.
-
-    Row by row: over both axes at once, TensorFlow takes two to four times as long on a CPU. In float32 at least:
-    there it adds up float16 in float16.
-    """
-    accumulate = tf.float64 if images.dtype == tf.float64 else tf.float32
-    rows = tf.reduce_mean(tf.cast(images, accumulate), axis=2)
-    return tf.cast(tf.reduce_mean(rows, axis=1), images.dtype)
-
-
 def fan_out_normal(initializer):
     """A fresh copy of `initializer`, or the one of the DDF networks: He's by the outputs, not cut off."""
     if initializer is None:

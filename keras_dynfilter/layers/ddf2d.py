@@ -4,9 +4,9 @@
 import keras
 import tensorflow as tf
 
-from keras_dynfilter.layers._ddf import NORMALIZATIONS, DecoupledLayer, apply_norm, channel_means
+from keras_dynfilter.layers._ddf import NORMALIZATIONS, DecoupledLayer, apply_norm
 from keras_dynfilter.layers.filter_norm import FilterNorm
-from keras_dynfilter.ops import _family, ddf2d, dynamic_depthwise_conv2d, local_filter2d
+from keras_dynfilter.ops import _family, _project, ddf2d, dynamic_depthwise_conv2d, local_filter2d
 from keras_dynfilter.ops.geometry import choice
 
 BRANCHES = ("both", "spatial", "channel")
@@ -151,10 +151,7 @@ class DDF2D(DecoupledLayer):
     def call(self, inputs, training=None):
         if self.data_format == "channels_first":
             inputs = _family.to_channels_last(inputs)
-        spatial = None if self.spatial_norm is None else self._spatial_filters(inputs, training)
-        channel = None
-        if self.channel_branch is not None:
-            channel = self.channel_branch(channel_means(inputs), training=training)
+        spatial, channel = self._filters(inputs, training)
         window = dict(strides=self.strides, dilation_rate=self.dilation_rate)
         if spatial is None:
             outputs = dynamic_depthwise_conv2d(inputs, channel, **window)
@@ -169,16 +166,29 @@ class DDF2D(DecoupledLayer):
         size = self.geometry.output_shape((batch, height, width, channels))
         return (batch, channels, *size) if self.data_format == "channels_first" else (batch, *size, channels)
 
-    def _spatial_filters(self, inputs, training):
-        kernel, bias = self.spatial_kernel, self.spatial_bias
-        centred = isinstance(self.spatial_norm, FilterNorm)
-        if centred:  # a few weights, in place of the filters of all positions
-            kernel, bias = (tf.cast(self.spatial_norm.centred(each), inputs.dtype) for each in (kernel, bias))
-        if self.strides != (1, 1):
-            inputs = inputs[:, :: self.strides[0], :: self.strides[1]]
-        # Not tf.nn.conv2d, which is no faster and on CPUs gives a wrong shape for an empty batch.
-        values = tf.nn.bias_add(tf.tensordot(inputs, kernel, 1), bias)
-        return self.spatial_norm.scaled(values) if centred else apply_norm(self.spatial_norm, values, training)
+    def _filters(self, inputs, training):
+        """The spatial and the channel filters, or None for the kind that the layer does not have."""
+        spatial = channel = None
+        if self.spatial_norm is None:
+            means = _project.pool(inputs)
+        else:
+            kernel, bias = self.spatial_kernel, self.spatial_bias
+            centred = isinstance(self.spatial_norm, FilterNorm)
+            if centred:  # a few weights, in place of the filters of all positions
+                kernel, bias = self.spatial_norm.centred(kernel), self.spatial_norm.centred(bias)
+            values, means = self._values_and_means(inputs, tf.cast(kernel, inputs.dtype), tf.cast(bias, inputs.dtype))
+            norm = self.spatial_norm
+            spatial = norm.scaled(values) if centred else apply_norm(norm, values, training)
+        if self.channel_branch is not None:
+            channel = self.channel_branch(means, training=training)
+        return spatial, channel
+
+    def _values_and_means(self, inputs, kernel, bias):
+        """The values that become spatial filters and, where there are channel filters, the means of the channels."""
+        if self.channel_branch is not None and self.strides == (1, 1):
+            return _project.project_and_pool(inputs, kernel, bias)
+        means = None if self.channel_branch is None else _project.pool(inputs)
+        return _project.project(inputs[:, :: self.strides[0], :: self.strides[1]], kernel, bias), means
 
     def _norm(self, kind, **options):
         if self.normalization == "filter":

@@ -5,8 +5,8 @@ import keras
 import tensorflow as tf
 
 from keras_dynfilter.layers._base import _shapes
-from keras_dynfilter.layers._ddf import DecoupledLayer, channel_means
-from keras_dynfilter.ops import _family, ddf2d
+from keras_dynfilter.layers._ddf import DecoupledLayer
+from keras_dynfilter.ops import _family, _project, ddf2d
 from keras_dynfilter.ops.geometry import choice, positive
 
 GUIDE_SIZES = ("auto", "input", "output")
@@ -151,7 +151,7 @@ class DDFUp2D(DecoupledLayer):
             guide = None if guide is None else _family.to_channels_last(guide)
         values = self._from_inputs(inputs) if guide is None else self._from_guide(inputs, guide)
         spatial = tf.split(self.spatial_norm.scaled(values), self.branches, axis=-1)
-        means = channel_means(inputs)
+        means = _project.pool(inputs)
         phases = [
             ddf2d(inputs, channel(means), filters, heads=self.heads, combine=self.combine)
             for channel, filters in zip(self.channel_branches, spatial)

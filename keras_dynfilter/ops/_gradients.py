@@ -9,7 +9,7 @@ there the second derivative is composed from the family.
 
 import tensorflow as tf
 
-from keras_dynfilter.ops import _native
+from keras_dynfilter.ops import _composite, _native
 
 _ATTRIBUTES = ("kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "padding")
 
@@ -104,3 +104,22 @@ _register("KerasDynfilter>SoftmaxLocalFilter2DGradFilters", "softmax", "spatial"
 _register("KerasDynfilter>DynamicDepthwiseConv2DGradFilters", "channel", "channel", ["inputs", "grad"])
 _register("KerasDynfilter>DDF2DGradChannelFilters", "mul", "channel", ["inputs", "spatial", "grad"])
 _register("KerasDynfilter>DDF2DGradSpatialFilters", "mul", "spatial", ["inputs", "channel", "grad"])
+
+
+@tf.RegisterGradient("KerasDynfilter>ProjectAndPool")
+def _project_and_pool_gradients(op, by_projected, by_means):
+    """Composed, and so are those of higher order."""
+    inputs, kernel, _ = op.inputs
+    batch, height, width, channels = _composite.sizes(inputs)
+    pixels = height * width
+    outputs = _composite.sizes(kernel)[1]
+    rows = tf.reshape(by_projected, [batch * pixels, outputs])
+    by_kernel = tf.matmul(tf.reshape(inputs, [batch * pixels, channels]), rows, transpose_a=True)
+    # One product makes the sum of both gradients by the inputs: that by a mean is the same at every position.
+    wide = tf.float64 if inputs.dtype == tf.float64 else tf.float32  # float16 has no numbers beyond 65,504
+    by_means = tf.cast(tf.cast(by_means, wide) / tf.cast(pixels, wide), by_means.dtype)
+    ones = tf.ones([batch, pixels, 1], by_projected.dtype)
+    by_values = tf.concat([tf.reshape(by_projected, [batch, pixels, outputs]), ones], axis=-1)
+    columns = tf.broadcast_to(tf.transpose(kernel), [batch, outputs, channels])
+    by_inputs = tf.matmul(by_values, tf.concat([columns, by_means[:, None]], axis=1))
+    return tf.reshape(by_inputs, tf.shape(inputs)), by_kernel, tf.reduce_sum(rows, axis=0)

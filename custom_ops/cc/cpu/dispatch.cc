@@ -5,11 +5,14 @@
 #include <cstring>
 
 #include "filter.h"
+#include "project.h"
 
-#define DECLARE(level)                                          \
-  namespace level {                                             \
-  size_t workspace_bytes(const Problem&);                       \
-  void run(const Problem&, const Buffers&, const ParallelFor&); \
+#define DECLARE(level)                                                       \
+  namespace level {                                                          \
+  size_t workspace_bytes(const Problem&);                                    \
+  size_t workspace_bytes(const Projection&);                                 \
+  void run(const Problem&, const Buffers&, const ParallelFor&);              \
+  void run(const Projection&, const ProjectionBuffers&, const ParallelFor&); \
   }
 
 namespace keras_dynfilter::cpu {
@@ -33,29 +36,52 @@ Level detect() {
   return Level::kBaseline;
 }
 
-}  // namespace
+template <typename Work>
+size_t bytes(const Work& work) {
+  return baseline::workspace_bytes(work);  // the same on all levels
+}
 
-size_t workspace_bytes(const Problem& problem) { return baseline::workspace_bytes(problem); }
-
-void run(const Problem& problem, const Buffers& buffers, const ParallelFor& parallel_for) {
+template <typename Work, typename Memory>
+void run_best(const Work& work, const Memory& memory, const ParallelFor& parallel_for) {
   static const Level level = detect();
   switch (level) {
-    case Level::kV4: return v4::run(problem, buffers, parallel_for);
-    case Level::kV3: return v3::run(problem, buffers, parallel_for);
-    case Level::kBaseline: return baseline::run(problem, buffers, parallel_for);
+    case Level::kV4: return v4::run(work, memory, parallel_for);
+    case Level::kV3: return v3::run(work, memory, parallel_for);
+    case Level::kBaseline: return baseline::run(work, memory, parallel_for);
   }
 }
+
+}  // namespace
 
 #else
 
 DECLARE(native)
 
-size_t workspace_bytes(const Problem& problem) { return native::workspace_bytes(problem); }
+namespace {
 
-void run(const Problem& problem, const Buffers& buffers, const ParallelFor& parallel_for) {
-  native::run(problem, buffers, parallel_for);
+template <typename Work>
+size_t bytes(const Work& work) {
+  return native::workspace_bytes(work);
 }
 
+template <typename Work, typename Memory>
+void run_best(const Work& work, const Memory& memory, const ParallelFor& parallel_for) {
+  native::run(work, memory, parallel_for);
+}
+
+}  // namespace
+
 #endif
+
+size_t workspace_bytes(const Problem& problem) { return bytes(problem); }
+size_t workspace_bytes(const Projection& projection) { return bytes(projection); }
+
+void run(const Problem& problem, const Buffers& buffers, const ParallelFor& parallel_for) {
+  run_best(problem, buffers, parallel_for);
+}
+
+void run(const Projection& projection, const ProjectionBuffers& buffers, const ParallelFor& parallel_for) {
+  run_best(projection, buffers, parallel_for);
+}
 
 }  // namespace keras_dynfilter::cpu

@@ -13,21 +13,11 @@
 namespace keras_dynfilter {
 namespace {
 
-using tensorflow::DataType;
 using tensorflow::OpKernel;
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
-
-DType to_dtype(DataType type) {
-  switch (type) {
-    case tensorflow::DT_DOUBLE: return DType::kFloat64;
-    case tensorflow::DT_HALF: return DType::kFloat16;
-    case tensorflow::DT_BFLOAT16: return DType::kBFloat16;
-    default: return DType::kFloat32;
-  }
-}
 
 class FilterOp : public OpKernel {
  public:

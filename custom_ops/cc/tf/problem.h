@@ -8,11 +8,21 @@
 
 #include "absl/status/status.h"
 #include "arguments.h"
+#include "tensorflow/core/framework/types.pb.h"
 
 namespace keras_dynfilter {
 
 inline absl::Status to_status(const Error& error) {
   return error.empty() ? absl::OkStatus() : absl::InvalidArgumentError(error);
+}
+
+inline DType to_dtype(tensorflow::DataType type) {
+  switch (type) {
+    case tensorflow::DT_DOUBLE: return DType::kFloat64;
+    case tensorflow::DT_HALF: return DType::kFloat16;
+    case tensorflow::DT_BFLOAT16: return DType::kBFloat16;
+    default: return DType::kFloat32;
+  }
 }
 
 // Context: OpKernelConstruction or InferenceContext.

@@ -7,12 +7,11 @@
 #include "absl/strings/str_join.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
 #include "tensorflow/compiler/tf2xla/xla_op_registry.h"
-#include "tensorflow/core/framework/kernel_def.pb.h"
-#include "tensorflow/core/framework/op.h"
 #include "tf/problem.h"
 #include "xla/custom_call.h"
 #include "xla/hlo/builder/xla_builder.h"
 #include "xla/layout_util.h"
+#include "xla/register_late.h"
 #include "xla/shape_util.h"
 
 namespace keras_dynfilter {
@@ -110,8 +109,10 @@ class FilterXla : public XlaOpKernel {
 
 // Without CUDA kernels there is nothing that XLA could call on a GPU.
 #ifdef KERAS_DYNFILTER_CUDA
+constexpr bool kOnGpus = true;
 #define OP(name) Name("KerasDynfilter>" name)
 #else
+constexpr bool kOnGpus = false;
 #define OP(name) Name("KerasDynfilter>" name).Device(tensorflow::DEVICE_CPU_XLA_JIT)
 #endif
 
@@ -129,38 +130,10 @@ REGISTER_XLA_OP(OP("DDF2DGradInputs").CompileTimeConstantInput("input_size"), Fi
 REGISTER_XLA_OP(OP("DDF2DGradChannelFilters"), FilterXla);
 REGISTER_XLA_OP(OP("DDF2DGradSpatialFilters"), FilterXla);
 
-// TensorFlow turns what REGISTER_XLA_OP lists into kernels once, when XLA is first needed (that can be long before this
-// library is loaded, at the first op of the process). Whatever comes later has to become a kernel by itself.
-void register_late() {
-  using tensorflow::kernel_factory::OpKernelRegistrar;
-  for (const Spec& spec : kSpecs) {
-    const tensorflow::OpDef* op = nullptr;
-    if (!tensorflow::OpRegistry::Global()->LookUpOpDef(spec.name, &op).ok()) return;  // the ops are not loaded
-  }
-  tensorflow::XlaOpRegistry::RegisterCompilationKernels();
-  for (const Spec& spec : kSpecs) {
-    const tensorflow::KernelList registered = tensorflow::GetRegisteredKernelsForOp(spec.name);
-    for (const char* device : {
-             tensorflow::DEVICE_CPU_XLA_JIT,
-#ifdef KERAS_DYNFILTER_CUDA
-             tensorflow::DEVICE_GPU_XLA_JIT,
-#endif
-         }) {
-      bool exists = false;
-      for (const auto& kernel : registered.kernel()) {
-        exists = exists || kernel.device_type() == device;
-      }
-      if (exists) continue;
-      auto* definition = new tensorflow::KernelDef;  // the registrar takes it
-      definition->set_op(spec.name);
-      definition->set_device_type(device);
-      OpKernelRegistrar(definition, "XlaJitOp",
-                        [](tensorflow::OpKernelConstruction* c) -> tensorflow::OpKernel* { return new FilterXla(c); });
-    }
-  }
-}
-
-[[maybe_unused]] const bool kRegistered = (register_late(), true);
+[[maybe_unused]] const bool kRegistered = [] {
+  for (const Spec& spec : kSpecs) register_late<FilterXla>(spec.name, kOnGpus);
+  return true;
+}();
 
 }  // namespace
 }  // namespace keras_dynfilter

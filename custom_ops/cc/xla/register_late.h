@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// TensorFlow turns what REGISTER_XLA_OP lists into kernels once, when XLA is first needed (that can be long before this
+// library is loaded, at the first op of the process). Whatever comes later has to become a kernel by itself.
+#ifndef KERAS_DYNFILTER_XLA_REGISTER_LATE_H_
+#define KERAS_DYNFILTER_XLA_REGISTER_LATE_H_
+
+#include "tensorflow/compiler/tf2xla/xla_op_registry.h"
+#include "tensorflow/core/framework/kernel_def.pb.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/op_kernel.h"
+
+namespace keras_dynfilter {
+
+template <typename Kernel>
+void register_late(const char* name, bool on_gpus) {
+  const tensorflow::OpDef* op = nullptr;
+  if (!tensorflow::OpRegistry::Global()->LookUpOpDef(name, &op).ok()) return;  // the ops are not loaded
+  tensorflow::XlaOpRegistry::RegisterCompilationKernels();
+  const tensorflow::KernelList registered = tensorflow::GetRegisteredKernelsForOp(name);
+  for (const char* device : {tensorflow::DEVICE_CPU_XLA_JIT, tensorflow::DEVICE_GPU_XLA_JIT}) {
+    bool exists = device == tensorflow::DEVICE_GPU_XLA_JIT && !on_gpus;
+    for (const auto& kernel : registered.kernel()) exists = exists || kernel.device_type() == device;
+    if (exists) continue;
+    auto* definition = new tensorflow::KernelDef;  // the registrar takes it
+    definition->set_op(name);
+    definition->set_device_type(device);
+    tensorflow::kernel_factory::OpKernelRegistrar(
+        definition, "XlaJitOp",
+        [](tensorflow::OpKernelConstruction* c) -> tensorflow::OpKernel* { return new Kernel(c); });
+  }
+}
+
+}  // namespace keras_dynfilter
+
+#endif  // KERAS_DYNFILTER_XLA_REGISTER_LATE_H_
