@@ -4,6 +4,7 @@
 from keras_dynfilter.data.cifar10 import generated_images, load_cifar10
 from keras_dynfilter.data.clips import stereo_crops, video_clips
 from keras_dynfilter.data.digits import load_digits
+from keras_dynfilter.data.faces import align_faces, generated_faces, load_mtfl
 from keras_dynfilter.data.find import find_data
 from keras_dynfilter.data.image_batches import image_batches, normalized
 from keras_dynfilter.data.image_folder import list_images, photograph_batches, photograph_tests
@@ -17,8 +18,10 @@ from keras_dynfilter.data.synthetic import synthetic_stereo, synthetic_video
 from keras_dynfilter.data.video import load_video
 
 __all__ = [
+    "align_faces",
     "filtered",
     "find_data",
+    "generated_faces",
     "generated_images",
     "image_batches",
     "list_images",
@@ -26,6 +29,7 @@ __all__ = [
     "load_digits",
     "load_folder",
     "load_mnist",
+    "load_mtfl",
     "load_photographs",
     "load_stereo",
     "load_video",

@@ -44,7 +44,7 @@ def load_photographs(names=PHOTOGRAPHS):
     unknown = [name for name in names if name not in PHOTOGRAPHS]
     if unknown:
         raise ValueError(f"Expected `names` to be among {', '.join(PHOTOGRAPHS)}. Received: names={unknown}")
-    data = _skimage("data")
+    data = skimage_module("data")
     images = []
     for name in names:
         image = getattr(data, name)()
@@ -135,7 +135,7 @@ def image_files(path):
 
 def read_grey(file):
     """An image file as `[height, width]`, float32, in `[0, 1]`."""
-    io = _skimage("io")
+    io = skimage_module("io")
     try:
         return _grey(io.imread(BytesIO(file.read_bytes())))  # a decoder that fails leaves no file open
     except Exception as error:  # whatever the decoder raises, the file is what the reader has to look at
@@ -152,7 +152,7 @@ def resized(image, size):
     if size is None:
         return image
     rows, columns = size if not integer(size) else (size, max(1, round(size * image.shape[1] / image.shape[0])))
-    return _skimage("transform").resize_local_mean(image, (rows, columns)).astype(np.float32)
+    return skimage_module("transform").resize_local_mean(image, (rows, columns)).astype(np.float32)
 
 
 def check_size(size):
@@ -174,7 +174,7 @@ def _check_sizes(count, size):
 
 def _grey(image):
     """`[height, width]`, float32, in `[0, 1]`, from what scikit-image reads: integers or floats, grey, RGB or RGBA."""
-    util, color = _skimage("util"), _skimage("color")
+    util, color = skimage_module("util"), skimage_module("color")
     image = util.img_as_float32(image)
     if image.ndim == 3 and image.shape[-1] == 2:  # grey and opacity
         image = image[..., 0]
@@ -185,7 +185,7 @@ def _grey(image):
     return image.astype(np.float32)
 
 
-def _skimage(module):
+def skimage_module(module):
     import importlib
 
     try:
