@@ -20,7 +20,6 @@ Paper: https://arxiv.org/abs/2104.14107 (Zhou et al., CVPR 2021).
 
 import argparse
 import functools
-import pathlib
 
 import keras
 import numpy as np
@@ -45,15 +44,12 @@ SMOKE = {
     "blocks": [1, 1],
     "test_images": 64,
 }
-FREE = ("only", "seeds", "processes")  # beside those of the harness: what a grid may be continued with
 
 
 def parse(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__)
+    grid.add_options(parser, ddf_variants.VARIANTS, "outputs/ddf_ablation")
     add = parser.add_argument
-    variants = ddf_variants.VARIANTS
-    add("--only", nargs="+", choices=variants, default=[*variants], metavar="VARIANT", help="; ".join(variants))
-    add("--seeds", nargs="+", type=common.seed, default=[0, 1, 2], help="a training of every variant from each")
     add("--iterations", type=common.positive_int, default=5000, help="training steps of a cell")
     add("--batch-size", type=common.positive_int, default=64, help="images of a step")
     add("--learning-rate", type=common.positive_float, default=0.05, help="the highest; of SGD with momentum 0.9")
@@ -65,20 +61,7 @@ def parse(arguments=None):
     add("--test-images", type=common.positive_int, help="test on the first ones only")
     add("--source", choices=("auto", "cifar10", "generated"), default="auto", help="of the images")
     add("--data-dir", metavar="DIR", help="folder with cifar10/")
-    add(
-        "--deterministic",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="deterministic ops, so that a cell ends with the same bits, interrupted or not",
-    )
-    add("--processes", type=common.positive_int, default=1, help="trainings side by side, which share the cores")
-    add("--out", type=pathlib.Path, default=pathlib.Path("outputs/ddf_ablation"), help="folder of all files written")
-    add("--smoke", action="store_true", help="a few steps, to see in seconds that everything works")
-    parser.set_defaults(resume=True, seed=0)  # as the harness wants them
-    args = harness.parse(parser, arguments, SMOKE)
-    for name in ("only", "seeds"):
-        setattr(args, name, list(dict.fromkeys(getattr(args, name))))
-    return args
+    return grid.parse(parser, arguments, SMOKE)
 
 
 def load(args):
@@ -107,7 +90,7 @@ def evaluate(network, images, labels, batch_size=250):
 
 def train_cell(run, variant, seed, train, test):
     """Trains a variant from a seed, or what is left of it; returns what is to be known of it."""
-    args, name = run.args, ddf_tables.cell_name(variant, seed)
+    args, name = run.args, grid.cell_name(variant, seed)
     print(f"\n{name}: {args.iterations} steps of {args.batch_size}", flush=True)
 
     def batches(first, end):
@@ -138,20 +121,17 @@ def train_cell(run, variant, seed, train, test):
     }
 
 
-def report(cells):
-    """What goes into the results, tables and figure, of finished cells."""
+def report(cells, tested):
+    """What goes into the results, tables and figures, of finished cells."""
     summary = ddf_tables.summarize(cells)
     claims = ddf_tables.check_claims(summary)
     content = {"variants": summary, "claims": claims}
-    return content, ddf_tables.markdown(summary, claims), ddf_tables.figure(summary)
+    return content, ddf_tables.markdown(summary, claims), {"accuracy.png": ddf_tables.figure(summary)}
 
 
 def main(arguments=None):
     """Returns the exit status."""
-    args = parse(arguments)
-    # By seed first, so that a grid that is cut short has all variants.
-    cells = {ddf_tables.cell_name(variant, seed): (variant, seed) for seed in args.seeds for variant in args.only}
-    return grid.run(args, arguments, __file__, FREE, load, cells, train_cell, report)
+    return grid.run(parse(arguments), arguments, __file__, load, train_cell, report)
 
 
 if __name__ == "__main__":

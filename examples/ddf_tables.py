@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+import tables
 from ddf_variants import VARIANTS
 from keras_dynfilter import visualize
 
@@ -22,27 +23,20 @@ ALIKE = 0.25
 CERTAIN = 2.0
 
 
-def cell_name(variant, seed):
-    return f"{variant}_seed{seed}"
-
-
 def summarize(cells):
     """By variant: parameters, FLOPs, accuracies by seed, their mean and standard deviation (None for one seed)."""
     summary = {}
-    for variant in VARIANTS:
-        runs = sorted((cell for cell in cells if cell["variant"] == variant), key=lambda cell: cell["seed"])
-        if not runs:
-            continue
-        top1 = [run["test"]["top1"] for run in runs]
+    for variant, runs in tables.by_variant(cells, VARIANTS).items():
+        top1 = tables.spread([run["test"]["top1"] for run in runs])
         summary[variant] = {
             "title": VARIANTS[variant].title,
             "paper": VARIANTS[variant].paper,
             "parameters": runs[0]["parameters"],
             "flops": runs[0]["flops"],
             "seeds": [run["seed"] for run in runs],
-            "top1": top1,
-            "mean": float(np.mean(top1)),
-            "deviation": float(np.std(top1, ddof=1)) if len(top1) > 1 else None,
+            "top1": top1["runs"],
+            "mean": top1["mean"],
+            "deviation": top1["deviation"],
             "test_images": runs[0]["test"]["images"],
             "minutes": float(np.mean([run["training_seconds"] for run in runs])) / 60,
         }
@@ -103,7 +97,7 @@ def markdown(summary, claims):
         rows = [_row(summary[variant]) for variant in variants if variant in summary]
         if len(rows) > 1:
             head = ["", "parameters", "FLOPs", "top-1 (%)", "seeds", "paper, ResNet-50 on ImageNet"]
-            parts.append(f"Table {table}: {title}\n\n{_table(head, rows)}")
+            parts.append(f"Table {table}: {title}\n\n{tables.markdown(head, rows)}")
     if claims:
         rows = [
             [
@@ -118,7 +112,7 @@ def markdown(summary, claims):
         head = ["ordering", "table", "paper", "here", ""]
         images = next(iter(summary.values()))["test_images"]
         parts.append(
-            f"The paper's orderings\n\n{_table(head, rows)}\n"
+            f"The paper's orderings\n\n{tables.markdown(head, rows)}\n"
             f"Differences are in percent of {images:,} test images, with their standard error over the seeds; within\n"
             f"{CERTAIN:g} errors they are undecided. All runs share the test images: more seeds do not make up for few."
         )
@@ -126,21 +120,15 @@ def markdown(summary, claims):
 
 
 def _row(figures):
-    spread = "" if figures["deviation"] is None else f" ± {figures['deviation']:.2f}"
     paper = "" if figures["paper"] is None else f"{figures['paper']:.1f}"
     return [
         figures["title"],
         f"{figures['parameters']:,}",
         f"{figures['flops'] / 1e6:.2f}M",
-        f"{figures['mean']:.2f}{spread}",
+        tables.text(figures),
         str(len(figures["seeds"])),
         paper,
     ]
-
-
-def _table(head, rows):
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def figure(summary):

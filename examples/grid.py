@@ -2,19 +2,27 @@
 """A grid of trainings, which processes side by side share and which the same command goes on with.
 
 A cell is a training; what is to be known of a finished one lies in `OUT/cells/NAME.json`, what the next process
-continues from in `OUT/cells/NAME.checkpoint`.
+continues from in `OUT/cells/NAME.checkpoint`. Options, and all that follows:
+
+def parse(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    grid.add_options(parser, variants, "outputs/script")
+    return grid.parse(parser, arguments, smoke)
 
 def main(arguments=None):
     args = parse(arguments)
-    return grid.run(args, arguments, __file__, FREE, load, cells, train_cell, report)
+    return grid.run(args, arguments, __file__, load, train_cell, report)
 
 if __name__ == "__main__":
     grid.run_script(main)
 """
 
+import argparse
+import contextlib
 import functools
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -27,41 +35,79 @@ import experiment
 import harness
 
 NAMES = ("train_images", "train_labels", "test_images", "test_labels")
+FREE = ("only", "seeds", "processes")  # beside those of the harness: what a grid may be continued with
 run_script = functools.partial(experiment.run_script, again="The same command")
 
 
-def run(args, arguments, script, free, load, cells, train, report):
+def add_options(parser, variants, out):
+    """Adds the options of every grid; `out` is the default of `--out`."""
+    add = parser.add_argument
+    add("--only", nargs="+", choices=variants, default=[*variants], metavar="VARIANT", help="; ".join(variants))
+    add("--seeds", nargs="+", type=common.seed, default=[0, 1, 2], help="a training of every variant from each")
+    add(
+        "--deterministic",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="deterministic ops, so that a cell ends with the same bits, interrupted or not",
+    )
+    add("--processes", type=common.positive_int, default=1, help="trainings side by side, which share the cores")
+    add("--export", nargs="+", default=[], choices=harness.EXPORTS, help="export what was trained, and validate it")
+    add("--out", type=pathlib.Path, default=pathlib.Path(out), help="folder of all files written")
+    add("--smoke", action="store_true", help="a few steps, to see in seconds that everything works")
+
+
+def parse(parser, arguments, smoke, recipes=None):
+    """As `harness.parse`; variants and seeds that were given twice are trained once."""
+    parser.set_defaults(resume=True, seed=0)  # as the harness wants them
+    args = harness.parse(parser, arguments, smoke, recipes)
+    for name in ("only", "seeds"):
+        setattr(args, name, list(dict.fromkeys(getattr(args, name))))
+    return args
+
+
+def cells(args):
+    """`{name: (variant, seed)}`, by seed: a grid that is cut short has all variants."""
+    return {cell_name(variant, seed): (variant, seed) for seed in args.seeds for variant in args.only}
+
+
+def cell_name(variant, seed):
+    return f"{variant}_seed{seed}"
+
+
+def run(args, arguments, script, load, train, report, free=()):
     """The course of a script: starts processes or trains cells, then reports on all that are finished.
 
     Args:
         args: The arguments, with `out` and `processes`.
         arguments: What they were parsed from: a list of strings, or None for those of the process.
         script: Path of the script.
-        free: As for `harness.begin`: what a grid may be continued with.
         load: Function of `args` that returns `(train, test)`, each images and labels.
-        cells: What `train` is told of each cell, by name, in the order of training.
-        train: Function of a `harness.Run`, of what is told of a cell, and of the images and labels to train and to test
-            on; trains the cell, or what is left of it, and returns what is to be known of it.
-        report: Function of what is known of the finished cells that returns what of it goes into the results, the
-            tables as Markdown, and the figure.
+        train: Function of a `harness.Run`, of the variant and the seed of a cell, and of the images and labels to train
+            and to test on; trains the cell, or what is left of it, and returns what is to be known of it.
+        report: Function of what is known of the finished cells, and of the images and labels to test on, that returns
+            what of it goes into the results, the tables as Markdown, and figures by the names of their files.
+        free: What a grid may be continued with, beside the options of every grid.
 
     Returns:
         The exit status.
     """
+    names = cells(args)
     status = start_processes(args, script, arguments) if args.processes > 1 else 0
     with experiment.preparing(args):
         learned, tested = load(args)
         args.out.mkdir(parents=True, exist_ok=True)
     data = common.fingerprint(dict(zip(NAMES, (*learned, *tested))))
     with filelock.FileLock(args.out / "settings.lock"):
-        begun = harness.begin(args, free=free, data=data)
-    if args.processes == 1:
-        try:
-            train_cells(args, cells, lambda name: train(begun, *cells[name], learned, tested))
-        except checkpoint.SetupError as error:
-            sys.exit(f"{error}")
-    with filelock.FileLock(args.out / "report.lock"):
-        write_report(begun, cells, report)
+        begun = harness.begin(args, free=(*FREE, *free), data=data)
+    try:
+        if args.processes == 1:
+            train_cells(args, names, lambda name: train(begun, *names[name], learned, tested))
+            export_cells(begun, names if args.export else ())
+    except checkpoint.SetupError as error:
+        sys.exit(f"{error}")
+    finally:  # an export that fails, or an interruption, costs no figures
+        with filelock.FileLock(args.out / "report.lock"):
+            write_report(begun, names, functools.partial(report, tested=tested))
     return status
 
 
@@ -70,18 +116,20 @@ def write_report(begun, names, report):
     args, found = begun.args, finished_cells(begun.args, names)
     missing = [name for name in names if name not in found]
     if found:
-        content, text, figure = report(found.values())
+        content, text, figures = report(found.values())
         (args.out / "tables.md").write_text(text)
-        figure.savefig(args.out / "accuracy.png", dpi=110)
-        harness.write_results(begun, {**content, "missing": missing})
-        print(f"\n{text}\nFiles in {args.out}: tables.md, accuracy.png, results.json, cells/")
+        for name, figure in figures.items():
+            figure.savefig(args.out / name, dpi=110)
+        exports = finished_cells(args, names, ".exports.json")
+        harness.write_results(begun, {**content, "missing": missing, "exports": exports})
+        print(f"\n{text}\nFiles in {args.out}: tables.md, {', '.join(figures)}, results.json, cells/")
     if missing:
         print(f"Not finished: {', '.join(missing)}. The same command goes on with them.")
 
 
-def cell_path(args, name):
+def cell_path(args, name, suffix=".json"):
     """The file of a finished cell."""
-    return args.out / "cells" / f"{name}.json"
+    return args.out / "cells" / f"{name}{suffix}"
 
 
 def train_cells(args, names, train):
@@ -94,23 +142,43 @@ def train_cells(args, names, train):
     """
     (args.out / "cells").mkdir(parents=True, exist_ok=True)
     for name in names:
-        path = cell_path(args, name)
-        lock = filelock.FileLock(path.with_suffix(".lock"))
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            print(f"{name}: another process is at it.", flush=True)
-            continue
-        with lock:
-            if path.exists():
-                continue
-            common.write_json(path, train(name))
+        with alone(args, name) as alone_with_it:
+            if alone_with_it and not cell_path(args, name).exists():
+                common.write_json(cell_path(args, name), train(name))
         keras.backend.clear_session()
 
 
-def finished_cells(args, names):
+@contextlib.contextmanager
+def alone(args, name):
+    """Says whether this process alone is at the cell; no other one will be until the end of the block."""
+    lock = filelock.FileLock(cell_path(args, name, ".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        print(f"{name}: another process is at it.", flush=True)
+        yield False
+        return
+    with lock:
+        yield True
+
+
+def export_cells(begun, names):
+    """Exports the networks of finished cells in the formats of `--export`, if they are not yet; keeps the reports."""
+    for name in finished_cells(begun.args, names):
+        path = cell_path(begun.args, name, ".exports.json")
+        with alone(begun.args, name) as alone_with_it:
+            known = json.loads(path.read_text()) if path.exists() else {}
+            if alone_with_it and not set(begun.args.export) <= set(known):
+                network = keras.models.load_model(cell_path(begun.args, name, ".keras"), compile=False)
+                common.write_json(path, {**known, **experiment.write_exports(begun, f"cells/{name}", network)})
+                experiment.print_exports(begun.args, f"cells/{name}")
+        keras.backend.clear_session()
+
+
+def finished_cells(args, names, suffix=".json"):
     """What is known of the finished ones of the cells, by name."""
-    return {name: json.loads(cell_path(args, name).read_text()) for name in names if cell_path(args, name).exists()}
+    paths = {name: cell_path(args, name, suffix) for name in names}
+    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 
 def start_processes(args, script, arguments=None):

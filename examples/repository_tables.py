@@ -5,6 +5,7 @@ import dataclasses
 
 import numpy as np
 
+import tables
 from keras_dynfilter import visualize
 
 
@@ -41,28 +42,20 @@ def summarize(cells):
         cells: What is known of the finished cells, as dicts.
     """
     summary = {}
-    for variant in VARIANTS:
-        runs = sorted((cell for cell in cells if cell["variant"] == variant), key=lambda cell: cell["seed"])
-        if not runs:
-            continue
+    for variant, runs in tables.by_variant(cells, VARIANTS).items():
         curves = np.array([[epoch["test_accuracy"] for epoch in run["history"]] for run in runs])
         summary[variant] = {
             "title": VARIANTS[variant].title,
             "parameters": runs[0]["parameters"],
             "seeds": [run["seed"] for run in runs],
             "epochs": curves.shape[1],
-            "first": _figures(curves[:, 0]),
-            "last": _figures(curves[:, -1]),
-            "swapped": None if runs[0]["swapped"] is None else _figures([run["swapped"] for run in runs]),
+            "first": tables.spread(curves[:, 0]),
+            "last": tables.spread(curves[:, -1]),
+            "swapped": None if runs[0]["swapped"] is None else tables.spread([run["swapped"] for run in runs]),
             "by_epoch": curves.tolist(),
             "minutes": float(np.mean([run["training_seconds"] for run in runs])) / 60,
         }
     return summary
-
-
-def _figures(values):
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"mean": float(np.mean(values)), "deviation": deviation, "runs": [float(value) for value in values]}
 
 
 def check_targets(summary):
@@ -96,10 +89,10 @@ def markdown(summary, targets):
         rows = [_row(variant, summary[variant]) for variant in variants if variant in summary]
         if rows:
             head = ["", "parameters", "seeds", "epoch 1", "paper", "last epoch", "paper, epoch 20", "others' filters"]
-            parts.append(f"Table {number}: test accuracy in percent\n\n{_table(head, rows)}")
+            parts.append(f"Table {number}: test accuracy in percent\n\n{tables.markdown(head, rows)}")
     if targets:
         rows = [[each["target"], each["found"], "met" if each["met"] else "MISSED"] for each in targets]
-        parts.append(f"Targets, of the means\n\n{_table(['', 'found', ''], rows)}")
+        parts.append(f"Targets, of the means\n\n{tables.markdown(['', 'found', ''], rows)}")
     return "\n".join(parts)
 
 
@@ -109,21 +102,12 @@ def _row(variant, figures):
         figures["title"],
         f"{figures['parameters']:,}",
         str(len(figures["seeds"])),
-        _text(figures["first"]),
+        tables.text(figures["first"]),
         f"{first:.2f}",
-        f"{_text(figures['last'])} ({figures['epochs']})",
+        f"{tables.text(figures['last'])} ({figures['epochs']})",
         f"{last:.2f}",
-        "" if figures["swapped"] is None else _text(figures["swapped"]),
+        tables.text(figures["swapped"]),
     ]
-
-
-def _text(figures):
-    spread = "" if figures["deviation"] is None else f" ± {figures['deviation']:.2f}"
-    return f"{figures['mean']:.2f}{spread}"
-
-
-def _table(head, rows):
-    return "".join(f"| {' | '.join(line)} |\n" for line in [head, ["---"] * len(head), *rows])
 
 
 def figure(summary):
@@ -134,9 +118,7 @@ def figure(summary):
             if variant not in summary:
                 continue
             curves = np.array(summary[variant]["by_epoch"])
-            epochs = np.arange(1, curves.shape[1] + 1)
-            axis.plot(epochs, curves.mean(axis=0), color=f"C{color}", label=summary[variant]["title"])
-            axis.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=f"C{color}", alpha=0.2)
+            tables.draw_curves(axis, curves, summary[variant]["title"], f"C{color}")
             axis.plot((1, 20), VARIANTS[variant].paper, "x", color=f"C{color}")
         axis.set(title=f"Table {number}", xlabel="epoch (crosses: the paper)")
         axis.grid(alpha=0.3)

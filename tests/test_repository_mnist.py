@@ -2,12 +2,14 @@
 """The MNIST grid of the filter repository: data, cells, tables, targets; a small run that is continued."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
 import repository_mnist
 
 import grid
+import repository_cells
 import repository_tables
 from keras_dynfilter import data
 
@@ -38,14 +40,14 @@ def test_load_mnist(digits):
 
 def test_others_are_others():
     images = np.arange(100)[:, None]
-    moved = repository_mnist.others(images)
+    moved = repository_cells.others(images)
     assert sorted(moved.ravel()) == list(range(100)) and np.all(moved != images)
     assert not np.all(np.abs(moved - images) == 1)
 
 
 def test_cells_are_ordered_by_seed():
     args = repository_mnist.parse(["--only", "n20", "baseline", "n20", "--seeds", "2", "0"])
-    assert list(repository_mnist.cells(args)) == ["n20_seed2", "baseline_seed2", "n20_seed0", "baseline_seed0"]
+    assert list(grid.cells(args)) == ["n20_seed2", "baseline_seed2", "n20_seed0", "baseline_seed0"]
 
 
 def cell(variant, seed, *accuracies, swapped=30.0):
@@ -102,7 +104,27 @@ def test_a_small_grid_is_trained_once(digits, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "out" / "accuracy.png").stat().st_size > 5_000
     assert "Table 2" in capsys.readouterr().out
 
-    monkeypatch.setattr(repository_mnist.training, "train", None)  # nothing is trained twice
+    monkeypatch.setattr(repository_cells.training, "train", None)  # nothing is trained twice
     assert repository_mnist.main([*arguments, "--seeds", "0"]) == 0
+
+    # What was trained before is exported when that is asked for, once in each format.
+    exported = []
+
+    class Report:
+        def to_dict(self):
+            return {"passed": True}
+
+    def export(network, path, format):
+        exported.append((pathlib.Path(path).name, format))
+        assert network.count_params()
+        return Report()
+
+    monkeypatch.setattr(grid.experiment.export, "export", export)
+    for kinds in (["onnx"], ["onnx"], ["onnx", "saved_model"]):
+        assert repository_mnist.main([*arguments, "--export", *kinds]) == 0
+    assert exported[:2] == [("baseline_seed0.onnx", "onnx"), ("n5_seed0.onnx", "onnx")]
+    assert len(exported) == 2 + 4 and exported[-1] == ("n5_seed0_saved_model", "saved_model")
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["exports"]["n5_seed0"] == {"onnx": {"passed": True}, "saved_model": {"passed": True}}
     with pytest.raises(SystemExit, match=r"expected --learning-rate 0\.001, as in"):
         repository_mnist.main([*arguments, "--learning-rate", "0.5"])
