@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.repository`: its candidates compute the same, and its bars tell."""
+"""`python -m benchmarks.repository` and `repository_onnx`: candidates compute the same, bars tell, files are timed."""
+
+import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import repository
+from benchmarks import repository, repository_onnx
+from keras_dynfilter import models
 from keras_dynfilter.layers import RepositoryConv2D
 
 
@@ -54,4 +57,37 @@ def test_refuses(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["repository", "--batch-size", "0"])
     with pytest.raises(SystemExit):
         repository.main()
+    assert "Expected --batch-size to be above zero. Received: 0" in capsys.readouterr().err
+
+
+@pytest.fixture
+def tiny_networks(monkeypatch):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    tiny = lambda: models.repository_mnist(n_enc=2, s=2)  # noqa: E731
+    monkeypatch.setattr(repository_onnx, "NETWORKS", {"mnist": (tiny, models.repository_mnist_baseline)})
+
+
+def test_onnx_networks_are_timed_beside_both_parts(tiny_networks, tmp_path, monkeypatch, capsys):
+    calls, ms = [], iter([9.0, 2.0, 4.0, 30.0, 10.0, 10.0])
+    monkeypatch.setattr(repository_onnx.measure, "median_ms", lambda call: calls.append(call()) or next(ms))
+    monkeypatch.setattr("sys.argv", ["repository_onnx", "--batch-size", "1", "3", "--json", str(tmp_path / "found")])
+    repository_onnx.main()
+    rows = [json.loads(line) for line in (tmp_path / "found").read_text().splitlines()]
+    assert rows == [
+        dict(network="mnist", batch=1, ms=dict(network=9.0, twin=2.0, generator=4.0), of_both=1.5),
+        dict(network="mnist", batch=3, ms=dict(network=30.0, twin=10.0, generator=10.0), of_both=1.5),
+    ]
+    assert "1.50" in capsys.readouterr().out
+    shapes = [sorted(value.shape for value in found) for found in calls]  # what the files really return
+    images, features = (28, 28, 1), (2,)
+    for batch, (network, twin, generator) in zip((1, 3), (shapes[:3], shapes[3:])):
+        assert network == sorted([(batch, 10), (batch, *images)]) and twin == [(batch, 10)]
+        assert generator == sorted([(batch, *features), (batch, *features), (batch, *images)])
+
+
+def test_onnx_refuses(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["repository_onnx", "--batch-size", "0"])
+    with pytest.raises(SystemExit):
+        repository_onnx.main()
     assert "Expected --batch-size to be above zero. Received: 0" in capsys.readouterr().err

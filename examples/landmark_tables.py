@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors of landmarks, as in figure 3 and table 3 of the filter repository paper, its claims, and faces."""
+
+import dataclasses
+
+import numpy as np
+
+import tables
+from keras_dynfilter import visualize
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A network of the tables and what it is trained on.
+
+    Attributes:
+        filters: Channels of its convolutions.
+        turned: Whether faces are turned.
+        generated: Whether filters are generated.
+        paper: The paper's largest error, in percent of the distance of the eyes. It prints no mean ones.
+    """
+
+    filters: int
+    turned: bool
+    generated: bool
+    paper: float
+
+    @property
+    def faces(self):
+        return ("D-Rot-FG" if self.generated else "D-Rot") if self.turned else "D-Align"
+
+    @property
+    def title(self):
+        return f"Model{self.filters}, {self.faces}"
+
+
+VARIANTS = {
+    "m32_align": Variant(32, False, False, 49.11),
+    "m32_rot": Variant(32, True, False, 111.17),
+    "m32_rot_fg": Variant(32, True, True, 68.60),
+    "m64_align": Variant(64, False, False, 58.41),
+    "m64_rot": Variant(64, True, False, 105.01),
+    "m64_rot_fg": Variant(64, True, True, 46.65),
+}
+KINDS = {"mean": "mean error", "max": "largest error"}
+SETS = ("D-Align", "D-Rot", "D-Rot-FG")
+
+
+def summarize(cells):
+    """By variant: errors in percent of the distance of the eyes, and those of the mean landmarks of all faces.
+
+    Args:
+        cells: What is known of the finished cells, as dicts.
+    """
+    return {
+        variant: {
+            "title": VARIANTS[variant].title,
+            "parameters": runs[0]["parameters"],
+            "seeds": [run["seed"] for run in runs],
+            "epochs": len(runs[0]["history"]),
+            **{kind: tables.spread([run["errors"][kind] for run in runs]) for kind in (*KINDS, "max_face")},
+            "of_the_mean": runs[0]["errors_of_the_mean"],
+            "minutes": float(np.mean([run["training_seconds"] for run in runs])) / 60,
+        }
+        for variant, runs in tables.by_variant(cells, VARIANTS).items()
+    }
+
+
+def check_claims(summary):
+    """What the paper claims, and whether it holds here: a list of dicts of `claim`, `found` and `holds`.
+
+    Claims of which a variant is missing are left out.
+    """
+    lines, gains = [], {}
+    for kind, title in KINDS.items():
+        for width in (32, 64):
+            align, turned, generated = (
+                summary[name][kind]["mean"] if name in summary else None
+                for name in (f"m{width}_align", f"m{width}_rot", f"m{width}_rot_fg")
+            )
+            if None not in (align, turned):
+                found = f"{align:.2f} to {turned:.2f} %"
+                lines.append((f"Model{width}: turned faces have a larger {title}", found, turned > align))
+            if None not in (turned, generated):
+                gains[width] = turned - generated
+                found = f"{turned:.2f} to {generated:.2f} %"
+                lines.append((f"Model{width}: generated filters make the {title} smaller", found, gains[width] > 0))
+        if len(gains) == 2:
+            found = f"{gains[32]:.2f} and {gains[64]:.2f} points"
+            lines.append((f"Model32 gains more than Model64, {title}", found, gains[32] > gains[64]))
+    return [{"claim": claim, "found": found, "holds": bool(holds)} for claim, found, holds in lines]
+
+
+def markdown(summary, claims):
+    """Errors and claims as Markdown."""
+    head = [
+        "",
+        "parameters",
+        "seeds",
+        "epochs",
+        "mean error",
+        "largest",
+        "paper, largest",
+        "of a face",
+        "mean landmarks",
+    ]
+    rows = [
+        [
+            figures["title"],
+            f"{figures['parameters']:,}",
+            str(len(figures["seeds"])),
+            str(figures["epochs"]),
+            tables.text(figures["mean"]),
+            tables.text(figures["max"]),
+            f"{VARIANTS[variant].paper:.2f}",
+            tables.text(figures["max_face"]),
+            f"{figures['of_the_mean']['mean']:.2f}",
+        ]
+        for variant, figures in summary.items()
+    ]
+    text = "Errors in percent of the distance of the eyes; `of a face`: the largest mean of the five landmarks of a\n"
+    text += f"face; `mean landmarks`: the mean error of those of all training faces\n\n{tables.markdown(head, rows)}"
+    if claims:
+        rows = [[each["claim"], each["found"], "holds" if each["holds"] else "DOES NOT HOLD"] for each in claims]
+        text += f"\nWhat the paper claims, of the means over the seeds\n\n{tables.markdown(['', 'found', ''], rows)}"
+    return text
+
+
+def errors_figure(summary):
+    """Bars of mean and largest errors by network and set, a point for each seed; crosses: the paper."""
+    drawn = visualize.new_figure(10, 4)
+    for axis, (kind, title) in zip(drawn.subplots(1, 2), KINDS.items()):
+        for variant, figures in summary.items():
+            chosen = VARIANTS[variant]
+            number = SETS.index(chosen.faces)
+            place = (chosen.filters == 64) + 0.27 * (number - 1)
+            axis.bar(place, figures[kind]["mean"], 0.25, color=f"C{number}")
+            axis.plot([place] * len(figures["seeds"]), figures[kind]["runs"], ".", color="black")
+            if kind == "max":
+                axis.plot(place, chosen.paper, "x", color="black")
+        axis.set_xticks([0, 1], ["Model32", "Model64"])
+        axis.set(xlim=(-0.6, 1.6), ylabel=f"{title}, % of the distance of the eyes")
+        axis.grid(axis="y", alpha=0.3)
+    drawn.axes[1].set(title="crosses: the paper")
+    for number, name in enumerate(SETS):
+        drawn.axes[0].bar(0, 0, color=f"C{number}", label=name)
+    drawn.axes[0].legend()
+    return drawn
+
+
+def faces_figure(cells, images, landmarks):
+    """Test faces with true landmarks and those that the networks of one seed found; the last one has the largest error.
+
+    Args:
+        cells: What is known of the finished cells, as dicts.
+        images: `[2, faces, height, width, 3]`, uint8: aligned, turned.
+        landmarks: `[2, faces, 5, 2]`, x and y in pixels.
+    """
+    rows = {variant: runs[0] for variant, runs in tables.by_variant(cells, VARIANTS).items()}
+    columns = max(len(cell["shown"]["faces"]) for cell in rows.values())
+    drawn = visualize.new_figure(1.25 * columns, 1.3 * len(rows) + 0.3)
+    for line, (variant, cell) in zip(drawn.subplots(len(rows), columns, squeeze=False), rows.items()):
+        turned, shown = int(VARIANTS[variant].turned), cell["shown"]
+        for axis in line:
+            axis.set(xticks=[], yticks=[])
+        for axis, face, found in zip(line, shown["faces"], np.array(shown["landmarks"])):
+            axis.imshow(images[turned, face])
+            axis.plot(*landmarks[turned, face].T, "o", markersize=4, markerfacecolor="none", color="lime", label="true")
+            axis.plot(*found.T, "x", markersize=4, color="red", label="found")
+        line[0].set_ylabel(VARIANTS[variant].title.replace(", ", "\n"), fontsize=8)
+    drawn.axes[columns - 1].set_title("the worst", fontsize=8)
+    drawn.axes[0].set_title("circles: true", fontsize=8)
+    drawn.axes[1].set_title("crosses: found", fontsize=8)
+    return drawn

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is inside filter repository networks: vectors of their layers, how far classes are apart, embeddings."""
+
+import json
+
+import numpy as np
+import pytest
+import repository_analysis
+
+from keras_dynfilter import models
+
+pytest.importorskip("sklearn")
+
+
+@pytest.fixture(scope="module")
+def network():
+    return models.repository_mnist(n_enc=3, s=2)
+
+
+def test_vectors_of_the_layers(network, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (7, 28, 28, 1), np.uint8)
+    monkeypatch.setattr(repository_analysis, "BATCH", 4)
+    found = repository_analysis.inside(network, images)
+    assert {layer: {kind: values.shape for kind, values in kinds.items()} for layer, kinds in found.items()} == {
+        "conv_1": {"coefficients": (7, 10), "filters": (7, 125), "maps": (7, 500)},  # projected
+        "conv_2": {"coefficients": (7, 10), "filters": (7, 625), "maps": (7, 320)},
+    }
+    expected = models.inspect_repository(network, images.astype("float32") / 255)
+    for layer, kind in (("conv_1", "coefficients"), ("conv_2", "filters"), ("conv_2", "maps")):
+        np.testing.assert_allclose(found[layer][kind], expected[layer][kind].reshape(7, -1), rtol=1e-4, atol=1e-5)
+    distances = [
+        np.linalg.norm(values.reshape(7, 1, -1) - values.reshape(1, 7, -1), axis=-1)[np.triu_indices(7, 1)]
+        for values in (found["conv_1"]["maps"], expected["conv_1"]["maps"])
+    ]
+    np.testing.assert_allclose(distances[0], distances[1], rtol=0.25)
+
+
+def test_separation():
+    labels = np.repeat(np.arange(3), 20)
+    rng = np.random.default_rng(0)
+    assert repository_analysis.separation(rng.normal(size=(60, 4)) + 100 * labels[:, None], labels) == 100
+    assert repository_analysis.separation(rng.normal(size=(60, 4)), labels) < 70
+
+
+def test_a_small_analysis(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    assert repository_analysis.main(["--smoke", "--out", str(tmp_path)]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["file"] is None and results["test_images"] == 60 and len(results["swapped"]["runs"]) == 3
+    assert {*results["accuracy_of_neighbours"]["conv_2"]} == {"coefficients", "filters", "maps"}
+    with np.load(tmp_path / "tsne.npz") as arrays:
+        assert arrays["conv_1_filters"].shape == (60, 2) and arrays["labels"].tolist()[:11] == [*range(10), 0]
+        assert len(arrays) == 1 + 2 * 3
+    assert (tmp_path / "tsne.png").stat().st_size > 20_000
+    assert "60 test images" in capsys.readouterr().out
+
+
+def test_figure(tmp_path):
+    labels = np.array([0, 1, 1])
+    places = {"conv_1": {kind: np.arange(6.0).reshape(3, 2) for kind in repository_analysis.KINDS}}
+    drawn = repository_analysis.draw(places, {"conv_1": dict.fromkeys(repository_analysis.KINDS, 55.0)}, labels)
+    assert [axis.get_title() for axis in drawn.axes][:2] == [
+        "conv_1: coefficients, 55 % by neighbours",
+        "conv_1: filters, 55 % by neighbours",
+    ]
+    assert [line.get_xydata().tolist() for line in drawn.axes[2].lines] == [[[0, 1]], [[2, 3], [4, 5]]]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "expected either FILE.keras or --smoke"),
+        (["a.keras", "--smoke"], "expected either FILE.keras or --smoke"),
+        (["a.keras", "--images", "20"], "--perplexity: expected less than the number of images, 20"),
+    ],
+)
+def test_bad_arguments(capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        repository_analysis.parse(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_other_files(tmp_path):
+    with pytest.raises(SystemExit, match=r"Expected FILE.keras to be a file. Received: .*nothing.keras"):
+        repository_analysis.main([str(tmp_path / "nothing.keras")])
+    models.repository_mtfl_baseline(2).save(tmp_path / "faces.keras")
+    with pytest.raises(SystemExit, match=r"Expected a network of repository_mnist.py or .* inputs of \(64, 64, 3\)"):
+        repository_analysis.main([str(tmp_path / "faces.keras"), "--out", str(tmp_path)])

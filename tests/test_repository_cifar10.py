@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CIFAR-10 grid of the filter repository: recipes, tables, claims, curves; a small grid."""
+
+import json
+
+import keras
+import numpy as np
+import repository_cifar10
+
+import repository_cells
+import repository_curves
+from keras_dynfilter import data
+
+
+def cell(variant, seed, trained, tested, swapped=20.0):
+    history = [{"train_accuracy": a, "test_accuracy": b} for a, b in zip(trained, tested)]
+    swapped = swapped if variant == "generated" else None
+    return {
+        "variant": variant,
+        "seed": seed,
+        "parameters": 7,
+        "history": history,
+        "swapped": swapped,
+        "training_seconds": 120,
+    }
+
+
+CELLS = [
+    cell("generated", 1, [50, 99.5], [60, 71]),
+    cell("generated", 0, [40, 98.5], [58, 70], 30.0),
+    cell("baseline", 0, [30, 90], [50, 71]),
+]
+
+
+def test_tables_and_claims():
+    summary = repository_curves.summarize(CELLS)
+    assert list(summary) == ["baseline", "generated"] and summary["generated"]["seeds"] == [0, 1]
+    assert summary["generated"]["by_epoch"]["test_accuracy"] == [[58, 70], [60, 71]]
+    claims = repository_curves.check_claims(summary)
+    assert [(each["found"], each["holds"]) for each in claims] == [
+        (99.0, True),
+        (25.0, True),
+        (9.0, True),
+        (-0.5, False),
+    ]
+    text = repository_curves.markdown(summary, claims)
+    assert "| generated filters | 7 | 2 | 2 | 99.00 ± 0.71 | 70.50 ± 0.71 | 25.00 ± 7.07 | 2 |" in text
+    assert "| baseline | 7 | 1 | 2 | 90.00 | 71.00 |  | 2 |" in text
+    assert "| generated filters are above the baseline on test images | -0.50 | DOES NOT HOLD |" in text
+    assert repository_curves.check_claims(repository_curves.summarize(CELLS[2:])) == []
+
+
+def test_curves():
+    trained, tested = repository_curves.figure(repository_curves.summarize(CELLS)).axes
+    assert [line.get_ydata().tolist() for line in trained.lines] == [[30, 90], [45, 99]]
+    assert [line.get_ydata().tolist() for line in tested.lines] == [[50, 71], [59, 70.5]]
+    assert tested.lines[0].get_xdata().tolist() == [1, 2]
+
+
+def test_recipes():
+    reduced, full = repository_cifar10.parse([]), repository_cifar10.parse(["--full"])
+    assert (reduced.train_images, reduced.seeds) == (5_000, [0])
+    assert (full.train_images, full.epochs, full.seeds) == (None, 100, [0, 1, 2])
+    assert repository_cifar10.parse(["--full", "--train-images", "9"]).train_images == 9
+
+
+def test_augmentation_and_watched_images(monkeypatch):
+    calls = {}
+    trained = repository_cells.training.Trained(None, 4, 1.0, [{"test_accuracy": 50.0}])
+    monkeypatch.setattr(repository_cells, "describe", lambda _: {"history": trained.history})
+    monkeypatch.setattr(repository_cells, "accuracy", lambda network, images, labels: float(len(images)))
+    monkeypatch.setattr(data, "image_batches", lambda *_, **how: how)
+
+    def train_network(run, name, build, generated, loss, batches, images, seed, evaluate, **options):
+        calls.update(how=batches(0, 4), images=images, watched=evaluate(None), **options)
+        return trained
+
+    monkeypatch.setattr(repository_cells, "train_network", train_network)
+    arrays = np.zeros((5, 32, 32, 3), np.uint8), np.zeros(5, int)
+
+    class Run:
+        args, settings = repository_cifar10.parse(["--augment"]), {}
+
+    monkeypatch.setattr(repository_cifar10, "WATCHED", 3)
+    repository_cifar10.train_cell(Run, "baseline", 0, arrays, [each[:2] for each in arrays])
+    assert calls["how"]["pad"] == 4 and calls["how"]["flip"] is True and calls["cosine"] is True
+    assert calls["watched"] == {"test_accuracy": 2.0, "train_accuracy": 3.0} and calls["images"] == 5
+    Run.args = repository_cifar10.parse([])
+    repository_cifar10.train_cell(Run, "baseline", 0, arrays, arrays)
+    assert calls["how"]["pad"] == 0 and calls["how"]["flip"] is False
+
+
+def test_a_small_grid_is_trained_once(tmp_path, monkeypatch):
+    arguments = ["--smoke", "--no-deterministic", "--source", "generated", "--out", str(tmp_path)]
+    assert repository_cifar10.main(arguments) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert list(results["variants"]) == ["baseline", "generated"] and results["missing"] == []
+    assert results["variants"]["baseline"]["parameters"] == 964_874
+    assert results["variants"]["baseline"]["swapped"] is None
+    found = results["variants"]["generated"]
+    assert len(found["by_epoch"]["train_accuracy"][0]) == 2 and found["minutes"] > 0
+    assert (tmp_path / "accuracy.png").stat().st_size > 5_000
+
+    # The cell says what its file does, with own filters and with those of others.
+    _, (images, labels) = repository_cifar10.load(repository_cifar10.parse(arguments))
+    network = keras.models.load_model(tmp_path / "cells" / "generated_seed0.keras", compile=False)
+    assert found["test_accuracy"]["mean"] == repository_cells.accuracy(network, images, labels)
+    assert found["swapped"]["mean"] == repository_cells.swapped_accuracy(network, images, labels)
+    monkeypatch.setattr(repository_cells.training, "train", None)  # nothing is trained twice
+    assert repository_cifar10.main(arguments) == 0

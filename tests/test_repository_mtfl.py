@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Landmarks with generated filters: maps, errors, the two sets of faces, tables and claims; a small grid."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import repository_mtfl
+import tensorflow as tf
+
+import landmark_tables
+import landmarks
+import repository_cells
+
+pytest.importorskip("skimage")
+POINTS = np.array([[(20.3, 11.0), (40.8, 12.5), (30.0, 25.25), (22.0, 40.0), (63.0, 0.0)]])
+TRUE = np.array([[(0, 0), (10, 0), (5, 5), (2, 10), (8, 10)], [(0, 0), (0, 20), (5, 5), (2, 10), (8, 10)]])
+
+
+def test_landmarks_are_read_off_their_maps():
+    maps = landmarks.make_maps(POINTS, 64, 1.5).numpy()
+    assert maps.shape == (1, 64, 64, 5)
+    np.testing.assert_allclose(maps.sum(axis=(1, 2)), 1, rtol=1e-5)
+    assert np.unravel_index(maps[0, :, :, 0].argmax(), (64, 64)) == (11, 20)  # row, column
+    scores = np.log(maps + 1e-30)
+    np.testing.assert_allclose(landmarks.read_maps(scores)[0, :3], POINTS[0, :3], atol=0.05)
+    np.testing.assert_allclose(landmarks.read_maps(scores)[0, 4], POINTS[0, 4], atol=1.5)  # in a corner
+    scores[0, 50, 60, 0] = scores[0, :, :, 0].max() - 0.1  # a second place, far off
+    np.testing.assert_allclose(landmarks.read_maps(scores)[0, 0], POINTS[0, 0], atol=0.05)
+
+
+def test_loss_is_the_crossentropy_of_positions():
+    targets = landmarks.make_maps(POINTS, 8, 1.0)
+    scores = np.random.default_rng(0).normal(size=(1, 8, 8, 5)).astype("float32")
+    shares = np.exp(scores) / np.exp(scores).sum(axis=(1, 2), keepdims=True)
+    expected = -(targets * np.log(shares)).numpy().sum(axis=(1, 2))
+    np.testing.assert_allclose(landmarks.position_crossentropy(targets, tf.constant(scores)), expected, rtol=1e-4)
+
+
+def test_errors_are_in_percent_of_the_distance_of_the_eyes():
+    found = TRUE + [[(3, 4)]]
+    values = landmarks.errors(found, TRUE)
+    np.testing.assert_allclose(values, [[50] * 5, [25] * 5])
+    values[1, 2] = 75
+    assert landmarks.describe(values) == {
+        "mean": 42.5,
+        "max": 75.0,
+        "max_face": 50.0,
+        "by_landmark": [37.5, 37.5, 62.5, 37.5, 37.5],
+    }
+    np.testing.assert_allclose(landmarks.errors(TRUE[0], TRUE)[0], 0)
+
+
+def test_the_same_faces_in_both_sets():
+    args = repository_mtfl.parse(["--source", "generated", "--train-images", "6"])
+    (images, points), (test_images, test_points) = repository_mtfl.load(args)
+    assert images.shape == (2, 6, 64, 64, 3) and points.shape == (2, 6, 5, 2)
+    assert len(test_images[0]) == 1000 // repository_mtfl.TESTED
+    assert not {face.tobytes() for face in test_points[0]} & {face.tobytes() for face in points[0]}
+    aligned, turned = points.astype(np.float64) - 31.5
+    np.testing.assert_allclose(np.linalg.norm(aligned, axis=-1), np.linalg.norm(turned, axis=-1), rtol=1e-4)
+    angles = [
+        np.angle(np.vdot(np.ravel(a @ [1, 1j]), np.ravel(b @ [1, 1j])), deg=True) for a, b in zip(aligned, turned)
+    ]
+    assert max(np.abs(angles)) <= 45 and np.std(angles) > 10
+    again = repository_mtfl.load(args)
+    np.testing.assert_array_equal(again[0][0], images)
+
+
+def cell(variant, seed, mean, largest):
+    errors = {"mean": mean, "max": largest, "max_face": largest / 2}
+    shown = {"faces": [0, 1, 1], "landmarks": [TRUE[0].tolist()] * 3}
+    figures = dict(errors=errors, errors_of_the_mean={"mean": 30.0}, shown=shown, parameters=7, history=[{}, {}])
+    return {"variant": variant, "seed": seed, **figures, "training_seconds": 60}
+
+
+CELLS = [
+    cell("m32_rot", 1, 12.0, 80.0),
+    cell("m32_rot", 0, 10.0, 60.0),
+    cell("m32_align", 0, 8.0, 50.0),
+    cell("m32_rot_fg", 0, 9.0, 75.0),
+    cell("m64_rot", 0, 9.0, 60.0),
+    cell("m64_rot_fg", 0, 8.5, 30.0),
+]
+
+
+def test_tables_and_claims():
+    summary = landmark_tables.summarize(CELLS)
+    assert list(summary) == ["m32_align", "m32_rot", "m32_rot_fg", "m64_rot", "m64_rot_fg"]
+    claims = landmark_tables.check_claims(summary)
+    assert [(each["found"], each["holds"]) for each in claims] == [
+        ("8.00 to 11.00 %", True),
+        ("11.00 to 9.00 %", True),
+        ("9.00 to 8.50 %", True),
+        ("2.00 and 0.50 points", True),
+        ("50.00 to 70.00 %", True),
+        ("70.00 to 75.00 %", False),
+        ("60.00 to 30.00 %", True),
+        ("-5.00 and 30.00 points", False),
+    ]
+    text = landmark_tables.markdown(summary, claims)
+    assert "| Model32, D-Rot | 7 | 2 | 2 | 11.00 ± 1.41 | 70.00 ± 14.14 | 111.17 | 35.00 ± 7.07 | 30.00 |" in text
+    assert "| Model64, D-Rot-FG | 7 | 1 | 2 | 8.50 | 30.00 | 46.65 | 15.00 | 30.00 |" in text
+    assert "| Model32 gains more than Model64, largest error | -5.00 and 30.00 points | DOES NOT HOLD |" in text
+    assert landmark_tables.check_claims(landmark_tables.summarize(CELLS[:2])) == []
+
+
+def test_figures():
+    bars = landmark_tables.errors_figure(landmark_tables.summarize(CELLS)).axes
+    heights = [[bar.get_height() for bar in axis.patches if bar.get_height()] for axis in bars]
+    assert heights == [[8.0, 11.0, 9.0, 9.0, 8.5], [50.0, 70.0, 75.0, 60.0, 30.0]]
+    images, points = np.zeros((2, 2, 4, 4, 3), np.uint8), np.stack([TRUE, TRUE + 1])
+    panels = landmark_tables.faces_figure(CELLS, images, points).axes
+    assert len(panels) == 5 * 3
+    true, found = panels[4].lines  # the second face of the second row, which is turned
+    np.testing.assert_array_equal(true.get_xydata(), TRUE[1] + 1)
+    np.testing.assert_array_equal(found.get_xydata(), TRUE[0])
+
+
+def test_a_small_grid_is_trained_once(tmp_path, monkeypatch, capsys):
+    arguments = ["--smoke", "--no-deterministic", "--out", str(tmp_path)]
+    assert repository_mtfl.main(arguments) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert list(results["variants"]) == ["m32_rot", "m32_rot_fg"] and results["missing"] == []
+    assert results["variants"]["m32_rot"]["parameters"] == 76_901 and results["test_faces"] == 4
+    found = json.loads((tmp_path / "cells" / "m32_rot_fg_seed0.json").read_text())
+    assert [each["step"] for each in found["history"]] == [2, 4]
+    assert found["history"][-1]["test_error"] == pytest.approx(found["errors"]["mean"], rel=1e-3)
+    assert {"maps_loss", "reconstruction_loss"} <= set(found["history"][0])
+    for name in ("errors.png", "faces.png"):
+        assert (tmp_path / name).stat().st_size > 5_000
+    assert "Model32, D-Rot-FG" in capsys.readouterr().out
+
+    # What the cell says of the shown faces is what the file finds in them.
+    _, (images, _) = repository_mtfl.load(repository_mtfl.parse(arguments))
+    network = keras.models.load_model(tmp_path / "cells" / "m32_rot_fg_seed0.keras", compile=False)
+    seen = repository_mtfl.find(network, images[1][found["shown"]["faces"]])
+    np.testing.assert_allclose(seen, found["shown"]["landmarks"], atol=0.02)
+    monkeypatch.setattr(repository_cells.training, "train", None)  # nothing is trained twice
+    assert repository_mtfl.main(arguments) == 0
+
+
+def test_recipes():
+    reduced, full = repository_mtfl.parse([]), repository_mtfl.parse(["--full"])
+    assert (reduced.epochs, full.epochs) == tuple(
+        repository_mtfl.RECIPES[name]["epochs"] for name in ("reduced", "full")
+    )
+    assert repository_mtfl.parse(["--full", "--epochs", "7"]).epochs == 7
