@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_dynfilter.layers import _repository
 from keras_dynfilter.layers._jit import JitLayer
+from keras_dynfilter.layers._wide_dense import WideDense
 from keras_dynfilter.layers.filter_repository import FilterRepository
 from keras_dynfilter.ops import _family
 from keras_dynfilter.ops.geometry import Geometry, choice, layout, positive
@@ -220,7 +221,7 @@ class RepositoryConv2D(JitLayer):
         return config
 
     def _dense(self, name, units, features, kernel_initializer, bias_initializer, kernel_regularizer=None):
-        dense = keras.layers.Dense(
+        dense = WideDense(
             units,
             kernel_initializer=kernel_initializer,
             bias_initializer=bias_initializer,
