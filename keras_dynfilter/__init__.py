@@ -11,7 +11,7 @@ _checkout = _pathlib.Path(__file__).resolve().parent.parent
 if (_checkout / "custom_ops" / "build.py").is_file():
     __path__.append(str(_checkout))
 
-from keras_dynfilter import layers, ops, regularizers  # noqa: E402
+from keras_dynfilter import layers, models, ops, regularizers  # noqa: E402
 from keras_dynfilter.ops import implementation  # noqa: E402
 
-__all__ = ["__version__", "implementation", "layers", "ops", "regularizers"]
+__all__ = ["__version__", "implementation", "layers", "models", "ops", "regularizers"]

@@ -10,6 +10,7 @@ import pytest
 
 from keras_dynfilter import export, layers
 from keras_dynfilter.export import _cli, _onnx
+from keras_dynfilter.models import dfn_moving_mnist
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,14 @@ def test_in_a_process_of_its_own(onnx, python, saved, tmp_path):
     assert json.loads(report.read_text())["opset"] == 17
     done = python(*module, "onnix")
     assert done.returncode == 2 and "Did you mean 'onnx'?" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_networks_of_the_package_load_in_a_process_that_names_none(python, tmp_path):
+    path = tmp_path / "network.keras"
+    dfn_moving_mnist((16, 16, 1), 2, 2, width=0.125).save(path)
+    done = python("-m", "keras_dynfilter.export", str(path), "--no-validate")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "network" / "saved_model.pb").is_file()
 
 
 def test_saved_model_beside_the_model(saved, capsys):
