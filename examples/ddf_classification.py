@@ -108,12 +108,7 @@ def parse(arguments=None):
     add("--strategy", choices=training.STRATEGIES, default="one", help="of tf.distribute; multi-worker: by TF_CONFIG")
     add("--mixed-precision", choices=harness.PRECISIONS, default="none", help="dtype to compute in, beside float32")
     add("--jit-compile", action=argparse.BooleanOptionalAction, default=False, help="use XLA, if --no-deterministic")
-    add(
-        "--deterministic",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="deterministic ops, so that a resumed run ends with the same bits",
-    )
+    harness.add_deterministic(add)
     args = harness.parse(parser, arguments, SMOKE, RECIPES)
     if args.recipe != "reduced" and not args.images:
         parser.error(f"argument --recipe: expected --images with {args.recipe}, which is for photographs")

@@ -17,7 +17,6 @@ if __name__ == "__main__":
     grid.run_script(main)
 """
 
-import argparse
 import contextlib
 import functools
 import json
@@ -44,12 +43,7 @@ def add_options(parser, variants, out):
     add = parser.add_argument
     add("--only", nargs="+", choices=variants, default=[*variants], metavar="VARIANT", help="; ".join(variants))
     add("--seeds", nargs="+", type=common.seed, default=[0, 1, 2], help="a training of every variant from each")
-    add(
-        "--deterministic",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="deterministic ops, so that a cell ends with the same bits, interrupted or not",
-    )
+    harness.add_deterministic(add)
     add("--processes", type=common.positive_int, default=1, help="trainings side by side, which share the cores")
     add("--export", nargs="+", default=[], choices=harness.EXPORTS, help="export what was trained, and validate it")
     add("--out", type=pathlib.Path, default=pathlib.Path(out), help="folder of all files written")

@@ -104,13 +104,14 @@ def add_training_options(parser):
         action=argparse.BooleanOptionalAction,
         help="use XLA; by default on a GPU, if --no-deterministic",
     )
-    add(
-        "--deterministic",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="deterministic ops, so that a resumed run ends with the same bits",
-    )
+    add_deterministic(add)
     add("--steps-per-execution", type=common.positive_int, default=1, help="steps between looks at the clock")
+
+
+def add_deterministic(add):
+    """Adds the option `--deterministic` by `add`, the method of a parser."""
+    text = "deterministic ops, so that a resumed run ends with the same bits"
+    add("--deterministic", action=argparse.BooleanOptionalAction, default=True, help=text)
 
 
 def typed(value):

@@ -45,7 +45,7 @@ SMOKE = {
     "test_images": 20,
     "base_filters": 2,
 }
-WATCHED = 2_000  # training images whose accuracy is measured after every epoch
+WATCHED = 1_000  # training images whose accuracy is measured after every epoch
 
 
 def parse(arguments=None):

@@ -118,7 +118,16 @@ def test_figures():
     np.testing.assert_array_equal(found.get_xydata(), TRUE[0])
 
 
+def small_network(filters):
+    """What `models.repository_mtfl` returns, of a layer each: to trace the real one takes as long as all tests here."""
+    images = keras.Input((64, 64, 3), name="images")
+    outputs = {"maps": keras.layers.Conv2D(5, 9, padding="same", name="maps")(images)}
+    outputs["reconstruction"] = keras.layers.Conv2D(3, 1, activation="sigmoid", name="reconstruction")(images)
+    return keras.Model(images, outputs)
+
+
 def test_a_small_grid_is_trained_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(repository_mtfl.models, "repository_mtfl", small_network)
     arguments = ["--smoke", "--no-deterministic", "--out", str(tmp_path)]
     assert repository_mtfl.main(arguments) == 0
     results = json.loads((tmp_path / "results.json").read_text())
@@ -139,6 +148,20 @@ def test_a_small_grid_is_trained_once(tmp_path, monkeypatch, capsys):
     np.testing.assert_allclose(seen, found["shown"]["landmarks"], atol=0.02)
     monkeypatch.setattr(repository_cells.training, "train", None)  # nothing is trained twice
     assert repository_mtfl.main(arguments) == 0
+
+
+def test_what_is_built(monkeypatch):
+    monkeypatch.setattr(repository_mtfl.models, "repository_mtfl", lambda filters: ("generated", filters))
+    monkeypatch.setattr(repository_mtfl.models, "repository_mtfl_baseline", lambda filters: ("baseline", filters))
+    built = {variant: repository_mtfl.build(variant) for variant in landmark_tables.VARIANTS}
+    assert built == {
+        "m32_align": ("baseline", 32),
+        "m32_rot": ("baseline", 32),
+        "m32_rot_fg": ("generated", 32),
+        "m64_align": ("baseline", 64),
+        "m64_rot": ("baseline", 64),
+        "m64_rot_fg": ("generated", 64),
+    }
 
 
 def test_recipes():
