@@ -3,7 +3,7 @@
 # make test   the tests               make lint   formats and rules, Python and C++
 # make bench  our ops beside others   make test-legacy   TensorFlow 2.15, Keras 2.15 and tensorflow-addons, in .venv-legacy
 # make ops    only builds the ops     make format        applies the formats      make clean     removes what the others made
-# make ort    builds the library of ops for onnxruntime
+# make ort    builds the library of ops for onnxruntime   make deploy   runs exports where only their runtime is
 # Every target sets up what it needs and can be repeated. PYTHON=... chooses the interpreter (3.10 to 3.12).
 
 SHELL := /bin/bash
@@ -17,7 +17,7 @@ LEGACY := .venv-legacy/bin
 WORKERS := -n 2 --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test lint format bench ops ort test-legacy test-legacy-short clean
+.PHONY: demo test lint format bench ops ort deploy test-legacy test-legacy-short clean
 .DEFAULT_GOAL := demo
 
 demo: ops
@@ -47,6 +47,9 @@ ops: .venv/installed
 ort: ops
 	@echo "== The ops for onnxruntime (its headers are fetched where they are missing)"
 	$(BIN)/python -m keras_dynfilter.custom_ops.build --ort
+
+deploy: ort
+	$(BIN)/python examples/deploy/run.py
 
 # The legacy lane is for the CPU.
 test-legacy test-legacy-short ops-legacy: export KERAS_DYNFILTER_CUDA = 0

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a portable SavedModel as TensorFlow Serving does: by its signature. Needs TensorFlow and NumPy.
+
+keras_dynfilter cannot be imported here, though the interpreter may have it.
+
+    python saved_model_runner.py model inputs.npy expected.npy --output frames
+"""
+
+import sys
+
+import check
+import tensorflow as tf
+
+
+def load(args):
+    sys.modules["keras_dynfilter"] = None  # an import would raise
+    tf.config.threading.set_intra_op_parallelism_threads(args.threads)
+    serve = tf.saved_model.load(args.model).signatures["serving_default"]
+    (name,) = serve.structured_input_signature[1]
+    return f"TensorFlow {tf.__version__}", lambda array: serve(**{name: tf.constant(array)})[args.output].numpy()
+
+
+if __name__ == "__main__":
+    check.main(__doc__, load, allowed=check.FOREIGN)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runners of `examples/deploy`, in the interpreter of the tests in place of environments of their own."""
+
+import importlib.util
+import json
+import pathlib
+import shutil
+import sys
+import types
+
+import numpy as np
+import pytest
+
+FOLDER = pathlib.Path(__file__).resolve().parent.parent / "examples" / "deploy"
+
+
+def _module(name):
+    spec = importlib.util.spec_from_file_location(f"deploy_{name}", FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+run, check = _module("run"), _module("check")
+
+
+@pytest.fixture(scope="module")
+def deployed(native_library, ort_library, tmp_path_factory):
+    """The folder of a run of the ONNX runners, and its exit status."""
+    pytest.importorskip("tf2onnx")
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++")
+    out = tmp_path_factory.mktemp("deploy")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "environment", lambda folder, packages: sys.executable)
+        rows = [row for row in run.ROWS_OF_TABLE if row.environment == "onnx" and "--library" in row.arguments]
+        patch.setattr(run, "ROWS_OF_TABLE", rows)
+        patch.delenv("KERAS_DYNFILTER_DATA", raising=False)
+        arguments = ["--out", str(out), "--rows", "16", "--calls", "2", "--width", "0.1", "--only", "onnx"]
+        return out, run.main(arguments)
+
+
+def runner(out, *arguments):
+    """The completed process of the C++ runner, on what the run left."""
+    files = [out / "model_native.onnx", out / "inputs.npy", out / "expected.npy"]
+    return run.run(out / "onnx_runner", *files, "output_0", 1, *arguments, statuses=(0, 1))
+
+
+def test_runners_compute_what_keras_computes(deployed):
+    out, status = deployed
+    content = json.loads((out / "results.json").read_text())
+    assert status == 0 and content["sequence"] == "a generated video" and content["weights"] == "untrained"
+    python, program = content["rows"]
+    assert python["passed"] and program["passed"] and program["runtime"].endswith("C++")
+    assert 0 <= python["max_abs"] < 1e-5 and 0 <= program["max_abs"] < 1e-5 and min(python["ms"], program["ms"]) > 0
+    assert python["foreign"] == list(check.FOREIGN)  # here they can be imported, and it says so
+
+
+def test_another_result_is_told(deployed, tmp_path):
+    out, _ = deployed
+    for name in ("model_native.onnx", "inputs.npy", "onnx_runner", "libonnxruntime.so.1"):
+        (tmp_path / name).symlink_to(out / name)
+    expected = np.load(out / "expected.npy")
+    for change, found in ((0.5, 0.5), (np.nan, np.inf)):
+        changed = expected.copy()
+        changed[1, 0, 0, 0] += change
+        np.save(tmp_path / "expected.npy", changed)
+        printed = json.loads(runner(tmp_path))
+        assert printed["passed"] is False and printed["max_abs"] == pytest.approx(found, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"not a file of NumPy", "no .npy file"),
+        (np.zeros((2, 3), "float64"), "expected float32 in rows"),
+        (np.zeros((3, 2), "float32"), "as many results as inputs"),
+        (np.zeros((2, 3), "float32"), "of another size"),
+    ],
+)
+def test_files_that_the_program_refuses(content, message, deployed, tmp_path):
+    out, _ = deployed
+    for name in ("model_native.onnx", "inputs.npy", "onnx_runner", "libonnxruntime.so.1"):
+        (tmp_path / name).symlink_to(out / name)
+    if isinstance(content, bytes):
+        (tmp_path / "expected.npy").write_bytes(content)
+    else:
+        np.save(tmp_path / "expected.npy", content)
+    with pytest.raises(RuntimeError, match=message):
+        runner(tmp_path)
+
+
+def test_measured():
+    inputs, expected = np.arange(3.0)[:, None], np.array([[0.0], [2.0], [4.5]])
+    assert check.measured(lambda array: 2 * array, inputs, expected)[0] == 0.5
+    assert np.isnan(check.measured(lambda array: array * np.nan, inputs, expected)[0])
+    with pytest.raises(ValueError, match="Expected an output"):
+        check.measured(lambda array: array[0], inputs, expected)
+    with pytest.raises(ValueError, match="as many results"):
+        check.measured(lambda array: array, inputs[:2], expected)
+
+
+def test_table_tells_of_failures():
+    found = {"name": "a", "runtime": "r", "megabytes": 1.0, "ms": 2.0, "max_abs": 0.1, "passed": True, "foreign": []}
+    rows = [found, {**found, "passed": False, "foreign": ["keras"]}, {"name": "b", "problem": "it broke"}]
+    _, _, good, bad, broken = run.table(rows, 1.0).splitlines()
+    assert good.endswith("1.0e-01") and bad.endswith("NOT WHAT KERAS COMPUTES  (keras could be imported)")
+    assert broken.split() == ["b", "it", "broke"]
+
+
+def test_an_environment_is_made_once(monkeypatch, tmp_path):
+    commands = []
+
+    def made(*command, **_):
+        commands.append(command)
+        (tmp_path / "env").mkdir(exist_ok=True)
+
+    monkeypatch.setattr(run, "run", made)
+    monkeypatch.setattr(run.shutil, "which", lambda name: None)
+    assert run.environment(tmp_path / "env", ["numpy"]) == tmp_path / "env" / "bin" / "python"
+    assert len(commands) == 2 and commands[1][-1] == "numpy"
+    run.environment(tmp_path / "env", ["numpy"])
+    assert len(commands) == 2
+    run.environment(tmp_path / "env", ["numpy", "onnxruntime"])
+    assert len(commands) == 4
+
+
+def test_what_runs_sees_no_path_of_python(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    assert run.run(sys.executable, "-c", "import os; print(os.environ.get('PYTHONPATH'))").strip() == "None"
+    with pytest.raises(RuntimeError, match="failed: ValueError: why"):
+        run.run(sys.executable, "-c", "raise ValueError('why')")
+
+
+@pytest.mark.parametrize("arguments", [["--calls", "0"], ["--threads", "0"], ["--rows", "20"], ["--only", "onxn"]])
+def test_bad_arguments(arguments):
+    with pytest.raises(SystemExit):
+        run.parse(arguments)
+
+
+def test_frames(monkeypatch):
+    monkeypatch.setattr(run.data, "find_data", lambda *_: "clip")
+    video = types.SimpleNamespace(load=lambda path, size, limit: np.zeros((min(limit, 5), size, 61)))
+    monkeypatch.setattr(run.data, "load_video", video.load)
+    assert run.frames(4, 32)[0].shape == (4, 32, 56)
+    with pytest.raises(ValueError, match="Expected --calls to be 3 at most"):
+        run.frames(6, 32)
