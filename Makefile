@@ -70,7 +70,7 @@ ops-legacy: .venv-legacy/installed
 	@echo "== Python packages into .venv, with $(PYTHON)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet "tensorflow==2.21.*" --editable '.[export,examples,dev]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet "tensorflow==2.21.*" --editable '.[export,litert,examples,dev]'
 	@touch $@
 
 .venv-legacy/installed: pyproject.toml setup.py

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 
-from keras_dynfilter.export import _ort, _signature, _trace, _validate, formats
+from keras_dynfilter.export import _cases, _ort, _signature, _trace, _validate, formats
 from keras_dynfilter.export.report import Report, ValidationError
 
 
@@ -22,11 +22,15 @@ def export(
     validate=True,
     *,
     opset=None,
+    precision=None,
+    representative_data=None,
     input_size=None,
     input_signature=None,
     sample_inputs=None,
-    batch_sizes=_validate.BATCH_SIZES,
-    image_sizes=_validate.IMAGE_SIZES,
+    task_data=None,
+    task_metric=None,
+    batch_sizes=_cases.BATCH_SIZES,
+    image_sizes=_cases.IMAGE_SIZES,
     tolerance=None,
     seed=0,
     verbose=True,
@@ -40,16 +44,22 @@ def export(
     Args:
         model: A built `keras.Model`: functional, sequential or subclassed.
         path: File or folder to write. Its folder is made if it is missing.
-        format: `"saved_model"` or `"onnx"`.
+        format: `"saved_model"`, `"onnx"` or `"litert"`.
         ops: `"portable"`: stock runtimes run the file; or `"native"`: the compiled ops stay in it. An ONNX file with
             native ops runs in stock onnxruntime too, and faster with the library of `ort_library`.
         validate: False skips the comparison.
         opset: ONNX opset, 15 to 18; by default the newest.
+        precision: Of a LiteRT file: `"float32"` (the default), `"float16"`, `"dynamic_int8"` or `"int8"`.
+        representative_data: Inputs as in `sample_inputs`, which the model will typically meet, for `"int8"`: the ranges
+            of all values are taken from them.
         input_size: `(height, width)`, fixes them where the model leaves them open.
         input_signature: `tf.TensorSpec`s in the structure that the model takes (by argument, for a `call` with
             several): for subclassed models.
         sample_inputs: Inputs to compare beside the random ones: one dict by input name, or a list of samples, each a
             dict by name or in the structure that the model takes.
+        task_data: Pairs `(inputs, targets)` of the task, such as batches of a `tf.data.Dataset`. They are compared too.
+        task_metric: Function of targets and outputs (a dict by name, if there are several). The report has its mean
+            over `task_data`, for the model and for the file.
         batch_sizes: Batch sizes to compare, where the batch is open.
         image_sizes: Pairs `(height, width)` to compare, where they are open. What the model refuses is left out.
         tolerance: Allowed difference relative to the largest magnitude of an output; by default from the dtypes.
@@ -66,22 +76,28 @@ def export(
         ValidationError: The file was written and found wrong; its `report` says where.
     """
     row, opset = formats.choose(format, ops, opset)
+    precision = formats.choose_precision(row, precision, representative_data)
     path = checked_path(path, row)
     signature = _signature.of(model, input_signature, _checked_size(input_size), row.identifiers)
-    batch_sizes, image_sizes = _validate.checked(batch_sizes, image_sizes, tolerance, seed)
+    batch_sizes, image_sizes = _cases.checked(batch_sizes, image_sizes, tolerance, seed)
+    representative_data = _cases.representative(signature, representative_data)
+    task = _cases.task(signature, task_data, task_metric)
     if validate:
-        cases = _validate.cases(signature, sample_inputs, batch_sizes, image_sizes, seed)
+        cases = _cases.cases(signature, sample_inputs, batch_sizes, image_sizes, seed, representative_data)
+        targets = None if task is None else {_cases.add(cases, inputs): wanted for inputs, wanted in task}
+    options = {"precision": precision, "representative_data": representative_data} if row.precisions else {}
     seconds = {}
     with _timed(seconds, "trace"):
         traced = _trace.trace(model, signature, ops)
     with _staged(path) as staged:
         with _timed(seconds, "write"):
-            nodes = row.write(traced, staged, opset)
+            nodes = row.write(traced, staged, opset, **options)
         report = Report(
             path=str(path),
             format=format,
             ops=ops,
             opset=opset,
+            precision=precision,
             inputs=traced.inputs,
             outputs=traced.outputs,
             nodes=nodes,
@@ -93,7 +109,17 @@ def export(
             with _timed(seconds, "validate"):
                 sessions, notes = _sessions(row, ops)
                 report.validation = _validate.validate(
-                    model, traced, staged, row.runtime, sessions, cases, tolerance, notes
+                    model,
+                    traced,
+                    staged,
+                    row.runtime,
+                    sessions,
+                    cases,
+                    tolerance,
+                    notes=notes,
+                    precision=precision,
+                    targets=targets,
+                    metric=task_metric,
                 )
             if not report.passed:
                 raise ValidationError(f"The exported file is wrong and was removed:\n{report}", report)

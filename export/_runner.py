@@ -53,6 +53,31 @@ def tensorflow(request):
     return run, {**description, "outputs": list(serve.structured_outputs)}
 
 
+def litert(request):
+    """As `onnxruntime`, for a LiteRT file."""
+    import importlib.metadata
+
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=request["path"])
+    signature = interpreter.get_signature_runner("serving_default")
+
+    def run(inputs):
+        return signature(**inputs)
+
+    details = signature.get_input_details()
+    inputs = {name: [None if n < 0 else int(n) for n in _declared(value)] for name, value in details.items()}
+    version = importlib.metadata.version("ai-edge-litert")
+    description = {"runtime": f"LiteRT {version} on the CPU", "inputs": inputs}
+    return run, {**description, "outputs": list(signature.get_output_details())}
+
+
+def _declared(details):
+    """The declared sizes of an input, -1 for open ones; a file without open sizes has none of them."""
+    open_sizes = details["shape_signature"]
+    return open_sizes if len(open_sizes) else details["shape"]
+
+
 def _array(tensor):
     import tensorflow as tf
 
@@ -66,7 +91,8 @@ def _open_axes(shape):
 def main(request_path):
     folder = pathlib.Path(request_path).parent
     request = json.loads(pathlib.Path(request_path).read_text())
-    run, result = {"onnxruntime": onnxruntime, "tensorflow": tensorflow}[request["runtime"]](request)
+    runtimes = {"onnxruntime": onnxruntime, "tensorflow": tensorflow, "ai_edge_litert": litert}
+    run, result = runtimes[request["runtime"]](request)
     result["seconds"] = []
     for index in range(request["cases"]):
         with np.load(folder / f"inputs_{index}.npz") as archive:

@@ -3,85 +3,34 @@
 
 import contextlib
 import json
-import math
-import numbers
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
 
-from keras_dynfilter.export import _signature
-from keras_dynfilter.export.report import ExportError, OutputCheck, Validation
+from keras_dynfilter.export.report import ExportError, OutputCheck, TaskError, Validation
 from keras_dynfilter.ops import _dispatch, _library
 
-BATCH_SIZES = (1, 2, 5)
-IMAGE_SIZES = ((32, 32), (33, 47), (7, 5), (64, 96))  # odd, smaller than many windows, divisible by much
-OTHER_SIZES = {"length": 9, "frames": 4}
 ROUNDING = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 ALLOWED_ROUNDINGS = {"float64": 1e4, "float32": 8e2, "float16": 16, "bfloat16": 4}
+ALLOWED_STEPS = {"dynamic_int8": 16, "int8": 32}  # of 256 over the range of an output
 
 
-def checked(batch_sizes, image_sizes, tolerance, seed):
-    """Returns `batch_sizes` and `image_sizes` as tuples; raises a ValueError that names what is not as described."""
-    batches, images = _tuple(batch_sizes), tuple(_tuple(size) for size in _tuple(image_sizes))
-    if not batches or not all(map(_is_size, batches)):
-        raise ValueError(f"Expected `batch_sizes` to be integers above zero. Received: batch_sizes={batch_sizes!r}")
-    if not images or not all(len(size) == 2 and all(map(_is_size, size)) for size in images):
-        raise ValueError(
-            "Expected `image_sizes` to be pairs (height, width) of integers above zero. "
-            f"Received: image_sizes={image_sizes!r}"
-        )
-    if tolerance is not None and not (
-        isinstance(tolerance, numbers.Real) and math.isfinite(tolerance) and tolerance >= 0
-    ):
-        raise ValueError(
-            f"Expected `tolerance` to be None or a number not below zero. Received: tolerance={tolerance!r}"
-        )
-    if not isinstance(seed, numbers.Integral) or seed < 0:
-        raise ValueError(f"Expected `seed` to be an integer not below zero. Received: seed={seed!r}")
-    return batches, images
-
-
-def _tuple(values):
-    return tuple(values) if isinstance(values, Iterable) else ()
-
-
-def _is_size(value):
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value > 0
-
-
-def cases(signature, sample_inputs, batch_sizes, image_sizes, seed):
-    """Arrays by name, in a dict by what describes them: every batch size and every image size at least once."""
-    image_sizes = image_sizes if _has_open_image(signature) else [None]
-    batch_sizes = batch_sizes if all(spec.shape[0] is None for spec in signature.specs.values()) else [None]
-    count = max(len(batch_sizes), len(image_sizes))
-    rng = np.random.default_rng(seed)
-    found = []
-    for index in range(count):
-        batch, size = batch_sizes[index % len(batch_sizes)], image_sizes[index % len(image_sizes)]
-        found.append({name: _random(spec, batch, size, rng) for name, spec in signature.specs.items()})
-    if sample_inputs is not None:
-        samples = sample_inputs if isinstance(sample_inputs, (list, tuple)) else [sample_inputs]
-        found.extend(signature.sample(sample) for sample in samples)
-    described = {}
-    for arrays in found:
-        text = ", ".join("x".join(map(str, array.shape)) for array in arrays.values())
-        text = f"{len(described)}: {text}" if text in described else text
-        described[text] = arrays
-    return described
-
-
-def validate(model, traced, artifact, runtime, sessions, cases, tolerance, notes=()):
+def validate(
+    model, traced, artifact, runtime, sessions, cases, tolerance, notes=(), precision=None, targets=None, metric=None
+):
     """Returns a `Validation` of the file or folder `artifact`.
 
     Args:
         sessions: By what describes a way to run the file (empty if there is one way only): the op libraries it loads.
         notes: What the reader of the report should know beside.
+        precision: That of the file, if its format has several.
+        targets: Of the cases that are data of the task, by what describes them.
+        metric: Of targets and outputs.
     """
     expected, skipped = _reference(model, traced.signature, cases)
     if not expected:
@@ -90,7 +39,7 @@ def validate(model, traced, artifact, runtime, sessions, cases, tolerance, notes
             "The model itself refuses all inputs of the validation: give `input_size`, `image_sizes` or "
             f"`sample_inputs` that suit it. With {text}: {reason}"
         )
-    tolerance, reason = _tolerance(traced, tolerance)
+    tolerance, reason = _tolerance(traced, tolerance, precision)
     validation = Validation(
         runtime=runtime,
         reference=f"the Keras model, eager, {_implementation()} ops",
@@ -102,9 +51,18 @@ def validate(model, traced, artifact, runtime, sessions, cases, tolerance, notes
         problems=[],
         notes=list(notes),
     )
+    if targets is not None:
+        if not set(targets) <= set(expected):
+            raise ExportError(f"The model itself refuses `task_data`: {next(iter(set(targets) - set(expected)))}")
+        model_mean, samples = _mean(metric, targets, expected)
+        name = getattr(metric, "__name__", type(metric).__name__)
+        validation.task = TaskError(name, samples, model_mean)
     for session, libraries in sessions.items():
         request = {"runtime": runtime, "path": str(artifact), "libraries": libraries, "cases": len(expected)}
-        _compare_session(validation, traced, request, f", {session}" if session else "", expected, cases)
+        which = f", {session}" if session else ""
+        found = _compare_session(validation, traced, request, which, expected, cases)
+        if found is not None and targets is not None:
+            validation.task.file[which], _ = _mean(metric, targets, found)
     if any(sessions):
         validation.runtime += f", {' and '.join(sessions)}"
     for check in validation.outputs:
@@ -114,7 +72,11 @@ def validate(model, traced, artifact, runtime, sessions, cases, tolerance, notes
 
 
 def _compare_session(validation, traced, request, which, expected, cases):
-    """Runs the request, and adds what it finds to `validation`; `which` is added to the names of the cases."""
+    """Runs the request, and adds what it finds to `validation`; `which` is added to the names of the cases.
+
+    Returns:
+        The outputs by case, or None if there are none.
+    """
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         for index, text in enumerate(expected):
@@ -125,38 +87,30 @@ def _compare_session(validation, traced, request, which, expected, cases):
             validation.problems.append(crash + which)
             for check in validation.outputs:
                 check.problem = "not computed"
-            return
+            return None
         result = json.loads((folder / "result.json").read_text())
         validation.runtime = result["runtime"]
         validation.seconds_per_run.update({text + which: time for text, time in zip(expected, result["seconds"])})
         validation.problems += [problem + which for problem in _structure(traced, result)]
-        for index, (text, outputs) in enumerate(expected.items()):
-            with np.load(folder / f"outputs_{index}.npz") as found:
-                for check in validation.outputs:
-                    _compare(check, outputs[check.name], found.get(check.name), text + which, validation.tolerance)
+        outputs = {}
+        for index, text in enumerate(expected):
+            with np.load(folder / f"outputs_{index}.npz") as archive:
+                outputs[text] = dict(archive)
+            for check in validation.outputs:
+                found = outputs[text].get(check.name)
+                _compare(check, expected[text][check.name], found, text + which, validation.tolerance)
+        return outputs
 
 
-def _has_open_image(signature):
-    shapes = [spec.shape.as_list() for spec in signature.specs.values()]
-    named = [(size, name) for shape in shapes for size, name in zip(shape, _signature.axis_names(shape))]
-    return any(size is None and name in ("height", "width") for size, name in named)
-
-
-def _random(spec, batch, size, rng):
-    sizes = {"batch": batch, **OTHER_SIZES}
-    if size is not None:
-        sizes["height"], sizes["width"] = size
-    shape = spec.shape.as_list()
-    shape = [sizes.get(name, 4) if given is None else given for given, name in zip(shape, _signature.axis_names(shape))]
-    if spec.dtype.is_floating:
-        return rng.standard_normal(shape).astype(_stored(spec.dtype))
-    if spec.dtype.is_integer or spec.dtype.is_bool:
-        return rng.integers(0, 256 if spec.dtype == tf.uint8 else 2, shape).astype(spec.dtype.as_numpy_dtype)
-    raise ExportError(f"Random inputs of dtype {spec.dtype.name} cannot be made. Input: {spec.name}")
-
-
-def _stored(dtype):
-    return np.float32 if dtype == tf.bfloat16 else dtype.as_numpy_dtype
+def _mean(metric, targets, outputs):
+    """The mean of the metric over the samples, and their number; a model with one output gets it without its name."""
+    total, count = 0.0, 0
+    for text, wanted in targets.items():
+        found = {name: tf.convert_to_tensor(value) for name, value in outputs[text].items()}
+        samples = len(next(iter(found.values())))
+        value = metric(wanted, found if len(found) > 1 else next(iter(found.values())))
+        total, count = total + samples * float(np.mean(np.asarray(value))), count + samples
+    return total / count, count
 
 
 def _reference(model, signature, cases):
@@ -192,9 +146,16 @@ def _full_float32():
         tf.config.experimental.enable_tensor_float_32_execution(enabled)
 
 
-def _tolerance(traced, given):
+def _tolerance(traced, given, precision):
     if given is not None:
         return float(given), "as asked for"
+    if precision in ALLOWED_STEPS:
+        steps = ALLOWED_STEPS[precision]
+        what = "weights" if precision == "dynamic_int8" else "weights and values"
+        return steps / 256, f"{steps} steps of the 256 that 8 bits have: {what} are rounded to them, layer after layer"
+    if precision == "float16":
+        roundings = ALLOWED_ROUNDINGS["float16"]
+        return roundings * ROUNDING["float16"], f"{roundings} roundings of float16, which the weights are stored in"
     names = {dtype.name for dtype in traced.dtypes()} & set(ROUNDING) or {"float32"}
     coarsest = max(names, key=ROUNDING.get)
     roundings = ALLOWED_ROUNDINGS[coarsest]

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can be exported: the one table that drives the code, the help text and the documentation.
 
-A new format is a row here and a module with a function `write(traced, path, opset)`.
+A new format is a row here and a module with a function `write(traced, path, opset)`, which gets `precision` and
+`representative_data` too where the format has precisions.
 """
 
 import dataclasses
@@ -12,6 +13,12 @@ import importlib.util
 OPS = {
     "portable": "composed of standard ops: stock runtimes run the file",
     "native": "the compiled ops of keras_dynfilter stay: a SavedModel needs their library, ONNX runs faster with it",
+}
+PRECISIONS = {
+    "float32": "as the model",
+    "float16": "weights of half the size; computes in float32",
+    "dynamic_int8": "weights of 8 bits; computes products of them in 8 bits, the rest in float32",
+    "int8": "weights and all that is computed of 8 bits, with ranges taken from representative data",
 }
 
 
@@ -29,6 +36,7 @@ class Format:
         runtime: What the validation runs the file on.
         writer: Module with the function `write`.
         identifiers: Whether input names must be identifiers; other characters then become `_`.
+        precisions: Those of `PRECISIONS` it can be written in, default first; empty if it keeps that of the model.
     """
 
     name: str
@@ -40,14 +48,15 @@ class Format:
     runtime: str
     writer: str
     identifiers: bool = False
+    precisions: tuple = ()
 
     @property
     def kind(self):
         return f"`*{self.suffix}` file" if self.suffix else "folder"
 
-    def write(self, traced, path, opset):
+    def write(self, traced, path, opset, **options):
         """Writes the traced model to `path`; returns the histogram of its nodes."""
-        return importlib.import_module(self.writer).write(traced, path, opset)
+        return importlib.import_module(self.writer).write(traced, path, opset, **options)
 
 
 FORMATS = {
@@ -73,6 +82,18 @@ FORMATS = {
             extra="export",
             runtime="onnxruntime",
             writer="keras_dynfilter.export._onnx",
+        ),
+        Format(
+            name="litert",
+            suffix=".tflite",
+            ops=("portable",),
+            opsets=(),
+            modules=("ai_edge_litert",),
+            extra="litert",
+            runtime="ai_edge_litert",
+            writer="keras_dynfilter.export._litert",
+            identifiers=True,
+            precisions=("float32", "float16", "dynamic_int8", "int8"),
         ),
     )
 }
@@ -111,12 +132,29 @@ def choose(format, ops, opset):
     return row, opset if opset is not None or not row.opsets else row.opsets[-1]
 
 
+def choose_precision(row, precision, representative_data=None):
+    """Returns the precision to write the format `row` in, None if it has none; a wrong choice is a ValueError."""
+    if precision is None and row.precisions:
+        precision = row.precisions[0]
+    if precision is not None and precision not in row.precisions:
+        which = f"one of {_listed(row.precisions)}" if row.precisions else f"None: {row.name} keeps the model's dtypes"
+        near = hint(precision, row.precisions)
+        raise ValueError(f"Expected `precision` to be {which}. Received: precision={precision!r}.{near}")
+    if (precision == "int8") != (representative_data is not None):
+        expected = "inputs for precision 'int8', whose ranges are taken from them, and for no other precision"
+        received = f"precision={precision!r} and {'no' if representative_data is None else 'some'} data"
+        raise ValueError(f"Expected `representative_data`, {expected}. Received: {received}")
+    return precision
+
+
 def table():
     """The capabilities as a Markdown table."""
-    lines = ["| format | written as | ops | opsets | extra | validated on |", "| --- | --- | --- | --- | --- | --- |"]
+    header = ("format", "written as", "ops", "precision", "opsets", "extra", "validated on")
+    lines = [f"| {' | '.join(header)} |", f"| {' | '.join(['---'] * len(header))} |"]
     for row in FORMATS.values():
         opsets = f"{row.opsets[0]} to {row.opsets[-1]}" if row.opsets else "-"
-        cells = (f"`{row.name}`", row.kind, ", ".join(row.ops), opsets, row.extra or "-", row.runtime)
+        precisions = ", ".join(row.precisions) or "of the model"
+        cells = (f"`{row.name}`", row.kind, ", ".join(row.ops), precisions, opsets, row.extra or "-", row.runtime)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

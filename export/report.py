@@ -49,6 +49,23 @@ class OutputCheck:
 
 
 @dataclasses.dataclass
+class TaskError:
+    """What the model and the file are worth on data of the task.
+
+    Attributes:
+        metric: Its name.
+        samples: How many were computed.
+        model: Its mean for the Keras model.
+        file: Its mean for the file, by what describes a way to run it (empty if there is one way only).
+    """
+
+    metric: str
+    samples: int
+    model: float
+    file: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
 class Validation:
     """The comparison of the file, run in a fresh process, with the Keras model in this one.
 
@@ -63,6 +80,7 @@ class Validation:
         problems: What else is wrong: a crash, a missing output, an axis that became static.
         notes: What was not validated, and why.
         seconds_per_run: Time of the fastest run of each case in the runtime.
+        task: The `TaskError`, where a data set was given.
     """
 
     runtime: str
@@ -75,6 +93,7 @@ class Validation:
     problems: list
     notes: list = dataclasses.field(default_factory=list)
     seconds_per_run: dict = dataclasses.field(default_factory=dict)
+    task: TaskError | None = None
 
     @property
     def passed(self):
@@ -89,6 +108,7 @@ class Report:
         inputs, outputs: By name: dtype and sizes; a name in place of a size is an axis of any size.
         nodes: How many nodes of each op the graph has.
         bytes: Size of each file.
+        precision: Of a format that has several, otherwise None.
         versions: Of the packages that took part.
         seconds: Of each stage.
         validation: None if the validation was skipped.
@@ -98,6 +118,7 @@ class Report:
     format: str
     ops: str
     opset: int | None
+    precision: str | None
     inputs: dict
     outputs: dict
     nodes: dict
@@ -131,6 +152,7 @@ class Report:
         nodes = sorted(self.nodes.items(), key=lambda item: (-item[1], item[0]))
         shown = ", ".join(f"{op} {count}" for op, count in nodes[:8])
         opset = "" if self.opset is None else f", opset {self.opset}"
+        opset += "" if self.precision is None else f", {self.precision}"
         rest = f" and {len(nodes) - 8} other ops" if len(nodes) > 8 else ""
         facts = {
             "file": f"{self.path} ({self.format}, {self.ops} ops{opset}), {sum(self.bytes.values()) / 1e6:.3f} MB",
@@ -165,6 +187,10 @@ def _validation(validation):
     if validation.notes:
         facts["note"] = "; ".join(validation.notes)
     facts["tolerance"] = f"{validation.tolerance:.1e}, {validation.reason}"
+    if validation.task is not None:
+        task = validation.task
+        found = "; ".join(f"{value:.6g} of the file{which}" for which, value in task.file.items())
+        facts["task"] = f"{task.metric} of {task.samples} samples: {task.model:.6g} of the model; {found}"
     rows = [("output", "dtype", "max abs", "max rel", "worst case", "")]
     for check in validation.outputs:
         verdict = "ok" if check.passed else f"FAILED: {check.problem}"

@@ -40,7 +40,7 @@ class Banks(keras.layers.Layer):
 
 def spatial(image, channels, strides=1):
     """Filters of every position: a strided convolution of 1 x 1, whose sizes are those of the ops."""
-    return keras.layers.Conv2D(channels, 1, strides=strides, name="spatial")(image)
+    return keras.layers.Conv2D(channels, 1, strides=strides)(image)
 
 
 def per_sample(image, *shape):
@@ -126,3 +126,43 @@ def subclassed():
 def run(model, *inputs):
     """Outputs of the model as a list of arrays."""
     return [np.asarray(value) for value in tf.nest.flatten(model(*inputs, training=False))]
+
+
+def every_op():
+    """All ops side by side, and the layers on them that have more than one."""
+    image = keras.Input((None, None, 4), name="image")
+
+    def apply(name, op, filters, **options):
+        return Apply(op, options, name=name)([image, *filters])
+
+    bank = [per_sample(image, 3, 3, 4), spatial(image, 18)]
+    outputs = {
+        "local": apply("local", "local_filter2d", [spatial(image, 9)], kernel_size=3),
+        "softmax": apply(
+            "softmax",
+            "local_filter2d",
+            [spatial(image, 50, 2)],
+            kernel_size=5,
+            strides=2,
+            heads=2,
+            normalization="softmax",
+        ),
+        "dilated": apply("dilated", "local_filter2d", [spatial(image, 9)], kernel_size=3, dilation_rate=3),
+        "depthwise": apply(
+            "depthwise", "dynamic_depthwise_conv2d", [per_sample(image, 5, 3, 4)], strides=(2, 1), dilation_rate=2
+        ),
+        "ddf_mul": apply("ddf_mul", "ddf2d", bank, heads=2),
+        "ddf_add": apply("ddf_add", "ddf2d", bank, heads=2, combine="add"),
+        "conv": apply("conv", "dynamic_conv2d", [per_sample(image, 3, 3, 4, 2)], strides=2),
+        "conv_to_one": apply("conv_to_one", "dynamic_conv2d", [per_sample(image, 3, 3, 4, 1)], padding="valid"),
+        "local_conv": apply("local_conv", "local_conv2d", [Banks((3, 3, 4, 2))(spatial(image, 72))]),
+        "one_channel": Apply("local_filter2d", {"kernel_size": 7, "normalization": "softmax"}, name="one_channel")(
+            [keras.layers.Conv2D(1, 1)(image), spatial(image, 49)]
+        ),
+        "ddf_layer": layers.DDF2D(3, name="ddf_layer")(image),
+        "ddf_up": layers.DDFUp2D(2, name="ddf_up")(image),
+        "repository": layers.RepositoryConv2D(3, 3, base_filters=2, name="repository")(
+            [image, keras.layers.GlobalAveragePooling2D()(image)]
+        ),
+    }
+    return keras.Model(image, outputs)

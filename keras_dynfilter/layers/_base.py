@@ -185,7 +185,7 @@ class PerSampleFilterLayer(DynamicFilterLayer):
     def split_filters(self, filters):
         if self.dynamic_bias is None:
             return filters, None
-        return filters[:, :-1], filters[:, -1][:, None, None, None]
+        return filters[:, :-1], tf.reshape(filters[:, -1], [-1, 1, 1, 1])
 
     def banks(self, filters, channels):
         """The filters as one bank `[batch, kernel_h, kernel_w, *depth]`, or as a vertical and a horizontal one.
@@ -198,7 +198,7 @@ class PerSampleFilterLayer(DynamicFilterLayer):
             return [self._normalized(bank, bank.shape.rank - 1)]
         vertical, horizontal = tf.split(bank, self.kernel_size, axis=1)
         vertical = self._normalized(vertical, bank.shape.rank - 1)
-        return [vertical[:, :, None], self._normalized(horizontal, 2)[:, None]]
+        return [tf.expand_dims(vertical, 2), tf.expand_dims(self._normalized(horizontal, 2), 1)]
 
     def _bank_shape(self, channels):
         window = (sum(self.kernel_size),) if self.separable else self.kernel_size

@@ -167,7 +167,8 @@ class RepositoryConv2D(JitLayer):
         bank = tf.cast(self.repository.repository, images.dtype)
         outputs = convolve(images, bank, tf.cast(self.coefficients(features), images.dtype), self.geometry)
         if self.bias_generator is not None:
-            outputs = outputs + tf.cast(self.bias_generator(features), outputs.dtype)[:, None, None]
+            bias = tf.cast(self.bias_generator(features), outputs.dtype)
+            outputs = outputs + tf.reshape(bias, [-1, 1, 1, self.filters])
         if self.bias is not None:
             outputs = tf.nn.bias_add(outputs, tf.cast(self.bias, outputs.dtype))
         return _family.to_channels_first(outputs) if self.data_format == "channels_first" else outputs

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The family in TensorFlow ops: shifted slices, accumulated. Runs, differentiates and exports wherever TensorFlow does.
+"""The family in TensorFlow ops. Runs, differentiates and exports wherever TensorFlow does.
 
-Slices, not `tf.image.extract_patches`: that is slower by two orders of magnitude and breaks exports with an unknown
-batch size.
+There are three forms, chosen by what they cost in onnxruntime and LiteRT (`python -m benchmarks.portable_forms`). None
+uses `tf.image.extract_patches`, which is slower by two orders of magnitude and breaks exports with an unknown batch
+size, and none a tensor of more than five axes or an index of new axes, which LiteRT lacks.
 """
 
 import numpy as np
@@ -21,60 +22,142 @@ def filter2d(inputs, spatial, channel, weight, geometry):
     """
     dtype = inputs.dtype
     accumulate = tf.float64 if dtype == tf.float64 else tf.float32
-    inputs = tf.cast(inputs, accumulate)
-    size, out_size, padded = pad(inputs, geometry)
-    if spatial is not None:
-        spatial = _per_head(tf.cast(spatial, accumulate), geometry)
-        if weight == "softmax":
-            spatial = tf.nn.softmax(spatial, axis=-1)
-    if channel is not None:
-        channel = tf.cast(channel, accumulate)
-
-    rows, columns = (_inside(axis, size[axis], out_size[axis], geometry) for axis in (0, 1))
-    zero = tf.zeros((), accumulate)
-    output = None
-    for u in range(geometry.kernel_size[0]):
-        for v in range(geometry.kernel_size[1]):
-            image = shifted(padded, (u, v), geometry)
-            tap = u * geometry.kernel_size[1] + v
-            masks = [mask for mask in (rows[u], columns[v]) if mask is not None]
-            inside = (masks[0] if len(masks) == 1 else masks[0] & masks[1]) if masks else None
-            # [batch, out_height, out_width, channels] or what broadcasts to it
-            spatial_tap = None if spatial is None else _over_channels(spatial[..., tap], image)
-            channel_tap = None if channel is None else channel[:, None, None, u, v, :]
-            if channel is None:
-                product = spatial_tap * image
-            elif spatial is None:
-                product = channel_tap * image
-            elif weight == "mul":
-                if inside is not None:
-                    # In the gradient by one factor, the other meets a gradient of zero there: NaN if it is infinite.
-                    spatial_tap = tf.where(inside, spatial_tap, zero)
-                product = (spatial_tap * channel_tap) * image
-            else:
-                product = (spatial_tap + channel_tap) * image
-            if inside is not None:
-                # A tap outside the image is skipped: an infinite filter there must not become NaN.
-                product = tf.where(inside, product, zero)
-            output = product if output is None else output + product
+    inputs, spatial, channel = (
+        None if value is None else tf.cast(value, accumulate) for value in (inputs, spatial, channel)
+    )
+    if inputs.shape[-1] == 1 and channel is None:
+        output = patches(inputs, spatial, weight, geometry)
+    elif channel is None or geometry.padding == "valid" or geometry.strides != (1, 1):
+        output = gathered(inputs, spatial, channel, weight, geometry)
+    else:
+        output = scattered(inputs, spatial, channel, weight, geometry)
     return tf.cast(output, dtype)
 
 
-def pad(inputs, geometry):
-    """Returns `(height, width)` of the images, `(out_height, out_width)`, and the images padded with zeros."""
-    size = sizes(inputs)[1:3]
-    out_size = [geometry.output_size(size[axis], axis) for axis in (0, 1)]
-    out_size = [n if isinstance(n, int) else tf.maximum(n, 0) for n in out_size]
-    padded = tf.pad(inputs, [[0, 0], *geometry.pads, [0, 0]]) if geometry.padding == "same" else inputs
-    return size, out_size, padded
+def patches(inputs, spatial, weight, geometry):
+    """One channel: the window around each position, times its filter, summed."""
+    spatial = _skipping(spatial, weight, inputs, geometry)
+    return tf.reduce_sum(spatial * windows(inputs, geometry), axis=-1, keepdims=True)
+
+
+def gathered(inputs, spatial, channel, weight, geometry):
+    """Shifted slices, times their factors, accumulated: from the output's side, any strides."""
+    masked = channel is not None  # otherwise the spatial filters are, all at once
+    if masked:
+        rows, columns = _inside(inputs, geometry)
+        spatial = None if spatial is None else _per_head(spatial, geometry)
+        channel = _taps(channel, geometry)
+    else:
+        spatial = _skipping(spatial, weight, inputs, geometry)
+    padded = pad(_per_head(inputs, geometry), geometry)
+    zero = tf.zeros((), inputs.dtype)
+    output = None
+    for tap in range(geometry.taps):
+        u, v = divmod(tap, geometry.kernel_size[1])
+        image = shifted(padded, (u, v), geometry)
+        mask = _both(rows[u], columns[v], image) if masked else None
+        spatial_tap = None if spatial is None else spatial[..., tap : tap + 1]
+        if mask is not None and weight == "mul":
+            # In the gradient by one factor, the other meets a gradient of zero there: NaN if it is infinite.
+            spatial_tap = tf.where(mask, spatial_tap, zero)
+        if channel is None:
+            product = spatial_tap * image
+        elif spatial is None:
+            product = channel[tap] * image
+        else:
+            product = (spatial_tap * channel[tap] if weight == "mul" else spatial_tap + channel[tap]) * image
+        if mask is not None:
+            # A tap outside the image is skipped: an infinite filter there must not become NaN.
+            product = tf.where(mask, product, zero)
+        output = product if output is None else output + product
+    return _all_channels(output, inputs, geometry)
+
+
+def scattered(inputs, spatial, channel, weight, geometry):
+    """Pixels times their factors, each added where its results are: from the input's side, at stride 1.
+
+    A pixel has no taps outside the image, so nothing is masked, and no size is computed. But its products for positions
+    beside the image are formed and dropped; in the gradients they would come back as zero times infinity. So the
+    gradients are those of the other form.
+    """
+    factors = [factor for factor in (spatial, channel) if factor is not None]
+
+    def split(factors):
+        return factors if len(factors) == 2 else (None, *factors)
+
+    @tf.custom_gradient
+    def compute(inputs, *factors):
+        def gradient(grad):
+            with tf.GradientTape() as tape:
+                tape.watch([inputs, *factors])
+                output = gathered(inputs, *split(factors), weight, geometry)
+            return tape.gradient(output, [inputs, *factors], output_gradients=grad)
+
+        return _scattered(inputs, *split(factors), weight, geometry), gradient
+
+    return compute(inputs, *factors)
+
+
+def _scattered(inputs, spatial, channel, weight, geometry):
+    images = _per_head(inputs, geometry)
+    reach = [before for before, _ in geometry.pads]
+    channel = _taps(channel, geometry)
+    if spatial is not None:
+        spatial = pad(_per_head(spatial, geometry), geometry)
+    output = None
+    for tap in range(geometry.taps):
+        place = divmod(tap, geometry.kernel_size[1])
+        offset = [place[axis] * geometry.dilation_rate[axis] - reach[axis] for axis in (0, 1)]
+        ends = [(reach[axis] - offset[axis], reach[axis] + offset[axis]) for axis in (0, 1)]
+        spatial_tap = None
+        if spatial is not None:
+            (top, bottom), (left, right) = ends
+            spatial_tap = spatial[:, top : -bottom or None, left : -right or None][..., tap : tap + 1]
+        if weight == "add":
+            product = images * (spatial_tap + channel[tap])
+        else:
+            product = images * channel[tap]
+            product = product if spatial is None else product * spatial_tap
+        product = tf.pad(product, [[0, 0], *ends, *[[0, 0]] * (product.shape.rank - 3)])
+        output = product if output is None else output + product
+    output = output[:, reach[0] : -reach[0] or None, reach[1] : -reach[1] or None]
+    return _all_channels(output, inputs, geometry)
+
+
+def windows(inputs, geometry):
+    """`[batch, out_height, out_width, taps * channels]`: the window around each position, taps first.
+
+    Along the rows, then along the columns, whose parts are then in one piece.
+    """
+    output = pad(inputs, geometry)
+    for axis in (1, 0):
+        parts = [_along(output, axis, tap, geometry) for tap in range(geometry.kernel_size[axis])]
+        output = parts[0] if len(parts) == 1 else tf.concat(parts, axis=-1)
+    return output
+
+
+def pad(images, geometry):
+    """`[batch, height, width, ...]` with the zeros around it that the windows reach."""
+    if geometry.padding == "valid":
+        return images
+    return tf.pad(images, [[0, 0], *geometry.pads, *[[0, 0]] * (images.shape.rank - 3)])
 
 
 def shifted(padded, tap, geometry):
     """The pixel of the padded image that lies under `tap`, for every output position."""
-    begin = [tap[axis] * geometry.dilation_rate[axis] for axis in (0, 1)]
+    (top, bottom, down), (left, right, across) = (_slice(axis, tap[axis], geometry) for axis in (0, 1))
+    return padded[:, top:bottom:down, left:right:across]
+
+
+def _along(padded, axis, tap, geometry):
+    begin, end, stride = _slice(axis, tap, geometry)
+    return padded[:, begin:end:stride] if axis == 0 else padded[:, :, begin:end:stride]
+
+
+def _slice(axis, tap, geometry):
+    begin = tap * geometry.dilation_rate[axis]
     # Ends are counted from the far side, which needs no size: the slices of an exported graph stay constant.
-    end = [begin[axis] - geometry.extent[axis] + 1 or None for axis in (0, 1)]
-    return padded[:, begin[0] : end[0] : geometry.strides[0], begin[1] : end[1] : geometry.strides[1], :]
+    return begin, begin - geometry.extent[axis] + 1 or None, geometry.strides[axis]
 
 
 def sizes(value):
@@ -83,40 +166,76 @@ def sizes(value):
     return [dynamic[i] if size is None else size for i, size in enumerate(value.shape.as_list())]
 
 
-def _per_head(spatial, geometry):
-    """`[batch, out_height, out_width, heads * taps]` as `[..., heads, taps]`."""
-    batch, height, width, _ = sizes(spatial)
-    return tf.reshape(spatial, [batch, height, width, geometry.heads, geometry.taps])
+def _skipping(spatial, weight, inputs, geometry):
+    """Spatial filters by head, zero where a tap lies outside the image: an infinite one must not become NaN there.
 
-
-def _over_channels(factor, image):
-    """`[..., heads]` repeated for the channels of each head; a single head broadcasts as it is."""
-    heads, channels = factor.shape[-1], image.shape[-1]
-    if heads == 1:
-        return factor
-    if channels is None:
-        return tf.repeat(factor, tf.shape(image)[-1] // heads, axis=-1)
-    return tf.repeat(factor, channels // heads, axis=-1)
-
-
-def _inside(axis, size, out_size, geometry):
-    """By tap along `axis`: the outputs whose tap lies inside the image, `[out_height, 1, 1]` or `[1, out_width, 1]`.
-
-    None stands for all of them.
+    Those of a softmax are finite, or NaN all over the window.
     """
-    before, after = geometry.pads[axis]
-    masks = []
-    for tap in range(geometry.kernel_size[axis]):
-        offset = tap * geometry.dilation_rate[axis] - before
-        if (not before and not after) or offset == 0:
-            masks.append(None)
-            continue
-        xp = np if isinstance(size, int) else tf
-        position = xp.arange(out_size) if xp is np else tf.range(out_size)
-        position = position * geometry.strides[axis] + offset
-        mask = (position >= 0) & (position < size)
-        if xp is np and mask.all():
-            masks.append(None)
-        else:
-            masks.append(mask[:, None, None] if axis == 0 else mask[None, :, None])
-    return masks
+    spatial = _per_head(spatial, geometry)
+    if weight == "softmax":
+        return tf.nn.softmax(spatial, axis=-1)
+    rows, columns = _inside(inputs, geometry)
+    if all(mask is None for mask in (*rows, *columns)):
+        return spatial
+    size = _output_size(inputs, geometry)
+    (kernel_h, kernel_w), heads = geometry.kernel_size, [1] * (geometry.heads > 1)
+    rows, columns = (
+        tf.stack([tf.ones(size[axis], tf.bool) if mask is None else mask for mask in masks], axis=-1)
+        for axis, masks in enumerate((rows, columns))
+    )
+    inside = tf.reshape(rows, [size[0], 1, kernel_h, 1]) & tf.reshape(columns, [1, size[1], 1, kernel_w])
+    return tf.where(tf.reshape(inside, [*size, *heads, geometry.taps]), spatial, tf.zeros((), spatial.dtype))
+
+
+def _inside(inputs, geometry):
+    """By axis, by tap along it: whether the tap lies inside the image, `[out_height]` or `[out_width]`.
+
+    None stands for all of them. What is known while the graph is made is an array, which becomes a constant.
+    """
+    found = []
+    for axis, (size, out_size) in enumerate(zip(sizes(inputs)[1:3], _output_size(inputs, geometry))):
+        before, after = geometry.pads[axis]
+        masks = [None] * geometry.kernel_size[axis]
+        for tap in range(len(masks)):
+            offset = tap * geometry.dilation_rate[axis] - before
+            if (not before and not after) or offset == 0:
+                continue
+            known = isinstance(size, int)
+            position = np.arange(out_size) if known else tf.range(out_size)
+            position = position * geometry.strides[axis] + offset
+            mask = (position >= 0) & (position < size)
+            masks[tap] = None if known and mask.all() else mask
+        found.append(masks)
+    return found
+
+
+def _both(row, column, image):
+    """The mask of a tap, which broadcasts with `image`; None if it is inside everywhere."""
+    ones = [1] * (image.shape.rank - 3)
+    row = None if row is None else tf.reshape(row, [-1, 1, *ones])
+    column = None if column is None else tf.reshape(column, [1, -1, *ones])
+    return column if row is None else row if column is None else row & column
+
+
+def _output_size(inputs, geometry):
+    return [geometry.output_size(size, axis) for axis, size in enumerate(sizes(inputs)[1:3])]
+
+
+def _per_head(values, geometry):
+    """`[..., heads * n]` as `[..., heads, n]`; a single head broadcasts as it is."""
+    if geometry.heads == 1:
+        return values
+    *positions, last = sizes(values)
+    return tf.reshape(values, [*positions, geometry.heads, last // geometry.heads])
+
+
+def _all_channels(output, inputs, geometry):
+    """Undoes `_per_head`."""
+    return output if geometry.heads == 1 else tf.reshape(output, [*sizes(output)[:3], sizes(inputs)[3]])
+
+
+def _taps(channel, geometry):
+    """Channel filters by tap: `[batch, 1, 1, channels]`, or `[batch, 1, 1, heads, channels / heads]`."""
+    batch, _, _, channels = sizes(channel)
+    channel = _per_head(tf.reshape(channel, [batch, 1, geometry.taps, channels]), geometry)
+    return [channel[:, :, tap : tap + 1] for tap in range(geometry.taps)]

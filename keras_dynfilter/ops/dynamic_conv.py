@@ -145,17 +145,10 @@ def _depthwise(inputs, filters, geometry):
     return tf.cast(output, dtype)
 
 
-def _patches(inputs, geometry):
-    """`[batch, out_height, out_width, taps * channels]`: the window around each position, taps first."""
-    _, _, padded = _composite.pad(inputs, geometry)
-    taps = [(u, v) for u in range(geometry.kernel_size[0]) for v in range(geometry.kernel_size[1])]
-    return tf.concat([_composite.shifted(padded, tap, geometry) for tap in taps], axis=-1)
-
-
 def _matmul(inputs, filters, geometry):
     """Every sample is one matrix product: `[positions, taps * channels] x [taps * channels, output_maps]`."""
     dtype, accumulate = inputs.dtype, _accumulation(inputs.dtype)
-    patches = _patches(tf.cast(inputs, accumulate), geometry)
+    patches = _composite.windows(tf.cast(inputs, accumulate), geometry)
     batch, out_height, out_width, depth = _composite.sizes(patches)
     maps = _composite.sizes(filters)[4]
     patches = tf.reshape(patches, [batch, out_height * out_width, depth])
@@ -165,13 +158,11 @@ def _matmul(inputs, filters, geometry):
 
 
 def _per_position(inputs, filters, geometry):
-    """Every position is one product of a vector and a matrix, summed tap by tap."""
+    """Every position is one product of a vector, its window, and a matrix."""
     dtype, accumulate = inputs.dtype, _accumulation(inputs.dtype)
-    filters = tf.cast(filters, accumulate)
-    _, _, padded = _composite.pad(tf.cast(inputs, accumulate), geometry)
-    output = 0.0
-    for u in range(geometry.kernel_size[0]):
-        for v in range(geometry.kernel_size[1]):
-            image = _composite.shifted(padded, (u, v), geometry)
-            output += tf.reduce_sum(filters[:, :, :, u, v] * image[..., None], axis=-2)
-    return tf.cast(output, dtype)
+    patches = _composite.windows(tf.cast(inputs, accumulate), geometry)
+    *positions, depth = _composite.sizes(patches)
+    maps = _composite.sizes(filters)[6]
+    bank = tf.reshape(tf.cast(filters, accumulate), [*positions, depth, maps])
+    output = tf.matmul(tf.reshape(patches, [*positions, 1, depth]), bank)
+    return tf.cast(tf.reshape(output, [*positions, maps]), dtype)
