@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import raw_ops
 import reference
+import tensorflow as tf
 
 from keras_dynfilter import export
 from keras_dynfilter.custom_ops import build, ort_headers
@@ -30,7 +31,7 @@ VALUES = raw_ops.arrays(CASE)
 def session(ort_library):
     """Makes a session of one node, which has no body: what runs it is the library."""
 
-    def make(op="LocalFilter2D", dtype="float32", inputs=None, threads=1, **changes):
+    def make(op="LocalFilter2D", dtype="float32", inputs=None, threads=1, edit=lambda graph: None, **changes):
         inputs = list(OPS[op][1]) if inputs is None else inputs
         attributes = {"heads": CASE.heads, "padding": CASE.padding}
         for name, pair in (("kernel", CASE.kernel_size), ("stride", CASE.strides), ("dilation", CASE.dilation_rate)):
@@ -40,6 +41,7 @@ def session(ort_library):
         values = [onnx.helper.make_tensor_value_info(name, kind, None) for name in (*inputs, "outputs")]
         node = onnx.helper.make_node(op, inputs, ["outputs"], domain="keras_dynfilter", **attributes)
         graph = onnx.helper.make_graph([node], "graph", values[:-1], values[-1:])
+        edit(graph)
         opsets = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("keras_dynfilter", 1)]
         options = onnxruntime.SessionOptions()
         options.register_custom_ops_library(ort_library)
@@ -67,6 +69,56 @@ def test_values(op, weight, dtype, session):
     expected = reference.filter2d(given["inputs"], spatial, channel, weight, heads=CASE.heads, **CASE.geometry)
     assert found.dtype == dtype and found.shape == expected.shape
     np.testing.assert_allclose(found, expected, rtol=0, atol=64 * ROUNDING[dtype] * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("op, weight", VARIANTS)
+def test_values_in_bfloat16(op, weight, session):
+    """NumPy lacks the type, so the node stands between casts."""
+
+    def cast(graph):
+        node = onnx.NodeProto.FromString(graph.node[0].SerializeToString())
+        names, near = list(node.input), [f"{name}_near" for name in node.input]
+        node.input[:], node.output[:] = near, ["outputs_near"]
+        make, types = onnx.helper.make_node, onnx.TensorProto
+        before = [make("Cast", [name], [inner], to=types.BFLOAT16) for name, inner in zip(names, near)]
+        del graph.node[:]
+        graph.node.extend([*before, node, make("Cast", ["outputs_near"], ["outputs"], to=types.FLOAT)])
+
+    changes = {"combine": weight} if op == "DDF2D" else {}
+    found = run(session(op, heads=None if weight == "channel" else CASE.heads, edit=cast, **changes), op)
+    given = {kind: tf.cast(tf.cast(value, tf.bfloat16), tf.float64).numpy() for kind, value in VALUES.items()}
+    spatial = None if weight == "channel" else given["spatial"]
+    channel = given["channel"] if weight in ("channel", "mul", "add") else None
+    expected = reference.filter2d(given["inputs"], spatial, channel, weight, heads=CASE.heads, **CASE.geometry)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2.0**-7 * np.abs(expected).max())
+    assert np.array_equal(tf.cast(tf.cast(found, tf.bfloat16), tf.float32), found)
+
+
+@pytest.mark.parametrize(
+    "op, changes, filters, expected",
+    [
+        ("LocalFilter2D", {}, None, ["n", "h", 9, 4]),
+        ("LocalFilter2D", {"stride_h": 2}, ["n", 7, "w2", 18], ["n", 7, "w2", 4]),
+        ("LocalFilter2D", {"stride_h": 2}, None, None),
+        ("LocalFilter2D", {"padding": "valid"}, ["n", None, 7, 18], None),
+        ("DDF2D", {"combine": "mul"}, None, ["n", "h", 9, 4]),
+        ("DynamicDepthwiseConv2D", {"heads": None}, None, ["n", "h", 9, 4]),
+        ("DynamicDepthwiseConv2D", {"heads": None, "stride_w": 2}, None, None),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_sessions_know_the_shape_of_the_result(op, changes, filters, expected, dtype, session):
+    def sized(graph):
+        for value in (graph.input[0], *([graph.input[-1]] if filters else [])):
+            for size in ["n", "h", 9, 4] if value.name == "inputs" else filters:
+                dim = value.type.tensor_type.shape.dim.add()
+                if size is not None:
+                    setattr(dim, "dim_param" if isinstance(size, str) else "dim_value", size)
+
+    plain = {"kernel_h": 3, "kernel_w": 3, "stride_h": 1, "stride_w": 1, "dilation_w": 1, "padding": "same"}
+    made = session(op, dtype, edit=sized, **{**plain, **changes})
+    (output,) = made.get_outputs()
+    assert (output.shape or None) == expected and output.type == f"tensor({dtype.replace('32', '')})"
 
 
 def test_the_number_of_threads_changes_no_bit(session):

@@ -150,6 +150,54 @@ class FilterKernel {
 struct FilterOp : Ort::CustomOpBase<FilterOp, FilterKernel, true> {
   FilterOp(const Spec& spec, Type type, bool on_cuda) : spec(spec), type(type), on_cuda(on_cuda) {
     OrtCustomOp::version = kApiVersion;
+    OrtCustomOp::InferOutputShapeFn = [](const OrtCustomOp* op, OrtShapeInferContext* raw) -> OrtStatusPtr {
+      // What is wrong with a node is told when its kernel is made: then with the argument.
+      OrtStatusPtr status = guarded([&] { static_cast<const FilterOp*>(op)->infer(raw); });
+      if (status != nullptr) Ort::GetApi().ReleaseStatus(status);
+      return nullptr;
+    };
+  }
+
+  // The sizes of the result where those of an input tell them, names of open ones included.
+  void infer(OrtShapeInferContext* raw) const {
+    Ort::ShapeInferContext context(&Ort::GetApi(), raw);
+    // By the C API where the C++ one of some releases errs: it reads past the end of texts, and writes -2 for a named
+    // size.
+    const OrtApi& api = Ort::GetApi();
+    const OrtOpAttr* attribute = nullptr;
+    char padding[8] = {};
+    size_t length = 0;
+    Ort::ThrowOnError(api.ShapeInferContext_GetAttribute(raw, "padding", &attribute));
+    Ort::ThrowOnError(api.ReadOpAttr(attribute, ORT_OP_ATTR_STRING, padding, sizeof padding - 1, &length));
+    const bool as_inputs =
+        !std::strcmp(padding, "same") && context.GetAttrInt("stride_h") == 1 && context.GetAttrInt("stride_w") == 1;
+    auto shape = context.GetInputShape(0);
+    if (shape.size() != 4) return;
+    if (!as_inputs) {
+      if (!uses_spatial(spec.weight)) return;
+      const auto& filters = context.GetInputShape(context.GetInputCount() - 1);
+      if (filters.size() != 4) return;
+      std::copy_n(filters.begin() + 1, 2, shape.begin() + 1);
+    }
+    for (const auto& size : shape) {
+      if (size.IsInt() && size.AsInt() < 0) return;  // open, without a name
+    }
+    OrtTensorTypeAndShapeInfo *input = nullptr, *made = nullptr;  // the context owns the first
+    ONNXTensorElementDataType element;  // of this node: the first op of a name infers for those of all types
+    Ort::ThrowOnError(api.ShapeInferContext_GetInputTypeShape(raw, 0, &input));
+    Ort::ThrowOnError(api.GetTensorElementType(input, &element));
+    Ort::ThrowOnError(api.CreateTensorTypeAndShapeInfo(&made));
+    const Ort::TensorTypeAndShapeInfo owner(made);
+    std::vector<int64_t> sizes;
+    std::vector<const char*> names;
+    for (const auto& size : shape) {
+      sizes.push_back(size.IsInt() ? size.AsInt() : -1);
+      names.push_back(size.IsInt() ? "" : size.AsSym());
+    }
+    Ort::ThrowOnError(api.SetTensorElementType(made, element));
+    Ort::ThrowOnError(api.SetDimensions(made, sizes.data(), sizes.size()));
+    Ort::ThrowOnError(api.SetSymbolicDimensions(made, names.data(), names.size()));
+    Ort::ThrowOnError(api.ShapeInferContext_SetOutputTypeShape(raw, 0, made));
   }
 
   OrtStatusPtr CreateKernelV2(const OrtApi&, const OrtKernelInfo* info, void** kernel) const {
