@@ -48,21 +48,19 @@ def _is_size(value):
 def cases(signature, sample_inputs, batch_sizes, image_sizes, seed, representative_data=None):
     """Arrays by name, in a dict by what describes them: every batch size and every image size at least once.
 
-    Random ones, or the representative data, repeated and cut to size: a file of 8 bits knows no other ranges.
+    Random ones; or the representative data, in its own sizes, since a file of 8 bits knows the ranges of no others.
     """
     image_sizes = image_sizes if _has_open_image(signature) else [None]
     batch_sizes = batch_sizes if all(spec.shape[0] is None for spec in signature.specs.values()) else [None]
-    count = max(len(batch_sizes), len(image_sizes))
     rng = np.random.default_rng(seed)
     described = {}
-    for index in range(count):
+    for index in range(max(len(batch_sizes), len(image_sizes))):
         batch, size = batch_sizes[index % len(batch_sizes)], image_sizes[index % len(image_sizes)]
-        shapes = {name: _shape(spec, batch, size) for name, spec in signature.specs.items()}
         if representative_data is None:
-            arrays = {name: _random(signature.specs[name], shape, rng) for name, shape in shapes.items()}
+            arrays = {name: _random(spec, _shape(spec, batch, size), rng) for name, spec in signature.specs.items()}
         else:
             sample = representative_data[index % len(representative_data)]
-            arrays = {name: _tiled(sample[name], shape) for name, shape in shapes.items()}
+            arrays = {name: array if batch is None else _repeated(array, batch) for name, array in sample.items()}
         add(described, arrays)
     if sample_inputs is not None:
         samples = sample_inputs if isinstance(sample_inputs, (list, tuple)) else [sample_inputs]
@@ -126,10 +124,8 @@ def _random(spec, shape, rng):
     raise ExportError(f"Random inputs of dtype {spec.dtype.name} cannot be made. Input: {spec.name}")
 
 
-def _tiled(array, shape):
-    for axis, size in enumerate(shape):
-        array = np.take(array, np.arange(size) % array.shape[axis], axis)
-    return array
+def _repeated(array, batch):
+    return np.take(array, np.arange(batch) % len(array), axis=0)
 
 
 def _stored(dtype):

@@ -5,6 +5,9 @@ import argparse
 import pathlib
 import re
 import sys
+import zipfile
+
+import numpy as np
 
 from keras_dynfilter.export import formats
 from keras_dynfilter.export._export import checked_path, export
@@ -23,11 +26,13 @@ def main(arguments=None):
     _check(parser, args)
     try:
         row, _ = formats.choose(args.format, args.ops, args.opset)
+        formats.choose_precision(row, args.precision, args.representative_data)
         out = checked_path(args.out or _beside(args, row), row)
         if args.report is not None and not args.report.absolute().parent.is_dir():
             raise ValueError(f"Expected --report to lie in an existing folder. Received: {args.report}")
-        model = _load(args)
-        report = export(model, out, args.format, args.ops, args.validate, opset=args.opset, input_size=args.input_size)
+        options = dict(opset=args.opset, precision=args.precision, input_size=args.input_size)
+        options["representative_data"] = _samples(args.representative_data)
+        report = export(_load(args), out, args.format, args.ops, args.validate, **options)
     except ValidationError as error:
         _store(error.report, args.report)
         return _fail(error, FAILED)
@@ -63,6 +68,13 @@ def _parser():
     modes = "; ".join(f"{name}: {meaning}" for name, meaning in formats.OPS.items())
     parser.add_argument("--ops", default="portable", help=f"{modes} (default: %(default)s)")
     parser.add_argument("--opset", type=int, metavar="N", help="ONNX opset (default: the newest in the table)")
+    parser.add_argument("--precision", help=f"of litert: {', '.join(formats.PRECISIONS)} (default: float32)")
+    parser.add_argument(
+        "--representative-data",
+        type=pathlib.Path,
+        metavar="FILE.npz",
+        help="for int8: typical inputs, an array for each by its name, samples first",
+    )
     parser.add_argument("--input-size", type=_size, metavar="HxW", help="fix height and width where they are open")
     parser.add_argument("--out", type=pathlib.Path, metavar="PATH", help="what to write (default: beside the model)")
     parser.add_argument("--report", type=pathlib.Path, metavar="PATH", help="write the report as JSON")
@@ -82,6 +94,19 @@ def _size(text):
     if min(size) < 1:
         raise argparse.ArgumentTypeError(f"expected HxW, such as 64x96, and not {text!r}")
     return size
+
+
+def _samples(path):
+    """The arrays of an .npz file as a list of samples, batches of one; None for None."""
+    if path is None:
+        return None
+    try:
+        with np.load(path) as archive:
+            arrays = dict(archive)
+    except (AttributeError, TypeError, ValueError, zipfile.BadZipFile) as error:  # the first two: a single array
+        raise ValueError(f"Expected --representative-data to be an .npz file of arrays. Received: {path}") from error
+    count = min((len(array) if array.ndim else 0 for array in arrays.values()), default=0)
+    return [{name: array[index : index + 1] for name, array in arrays.items()} for index in range(count)]
 
 
 def _load(args):

@@ -83,18 +83,6 @@ def ddf_module():
     return keras.Model(image, layers.DDF2D(3, name="filtered")(image))
 
 
-def dynamic_conv(padding="same"):
-    image = keras.Input((None, None, 4), name="image")
-    layer = Apply("dynamic_conv2d", {"strides": 2, "padding": padding}, name="filtered")
-    return keras.Model(image, layer([image, per_sample(image, 3, 3, 4, 2)]))
-
-
-def local_conv():
-    image = keras.Input((None, None, 2), name="image")
-    filters = Banks((3, 3, 2, 3))(spatial(image, 54))
-    return keras.Model(image, Apply("local_conv2d", name="filtered")([image, filters]))
-
-
 def two_by_name():
     """Dicts in and out."""
     inputs = {"image": keras.Input((None, None, 2), name="image"), "guide": keras.Input((None, None, 3), name="guide")}
@@ -129,7 +117,7 @@ def run(model, *inputs):
 
 
 def every_op():
-    """All ops side by side, and the layers on them that have more than one."""
+    """All ops side by side, and the layers on them that use more than one; an output each, by name."""
     image = keras.Input((None, None, 4), name="image")
 
     def apply(name, op, filters, **options):
@@ -159,9 +147,9 @@ def every_op():
         "one_channel": Apply("local_filter2d", {"kernel_size": 7, "normalization": "softmax"}, name="one_channel")(
             [keras.layers.Conv2D(1, 1)(image), spatial(image, 49)]
         ),
-        "ddf_layer": layers.DDF2D(3, name="ddf_layer")(image),
-        "ddf_up": layers.DDFUp2D(2, name="ddf_up")(image),
-        "repository": layers.RepositoryConv2D(3, 3, base_filters=2, name="repository")(
+        "ddf_layer": layers.DDF2D(3, squeeze_ratio=2.0, name="ddf_layer")(image),
+        "ddf_up": layers.DDFUp2D(2, squeeze_ratio=2.0, name="ddf_up")(image),
+        "repository": layers.RepositoryConv2D(3, 3, base_filters=2, dynamic_bias=True, name="repository")(
             [image, keras.layers.GlobalAveragePooling2D()(image)]
         ),
     }

@@ -14,21 +14,6 @@ import tensorflow as tf
 from keras_dynfilter import export, implementation, layers
 from keras_dynfilter.ops import _library
 
-MODELS = {
-    "local": lambda: models.local_filter(),
-    "local, 5x5, softmax, stride 2, 2 heads": lambda: models.local_filter(5, 2, 2, normalization="softmax"),
-    "local, dilation 3, valid, fixed size": lambda: models.local_filter(
-        dilation_rate=3, padding="valid", size=(19, 11)
-    ),
-    "local, channels first": models.local_filter_channels_first,
-    "depthwise": models.depthwise,
-    "ddf, mul": models.ddf,
-    "ddf, add, 2 heads": lambda: models.ddf("add", 2),
-    "conv": models.dynamic_conv,
-    "conv, valid": lambda: models.dynamic_conv("valid"),
-    "local conv": models.local_conv,
-}
-
 
 @pytest.fixture
 def onnxruntime():
@@ -38,24 +23,6 @@ def onnxruntime():
 
 def session(onnxruntime, path):
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_every_op_in_onnx(name, onnxruntime, tmp_path):
-    model = MODELS[name]()
-    report = export.export(model, tmp_path / "model.onnx", format="onnx", verbose=False)
-    assert report.passed and not report.validation.skipped
-    loaded = session(onnxruntime, report.path)
-    rng = np.random.default_rng(1)
-    shapes = [[size or extra for size, extra in zip(value.shape, (3, 19, 11, 19))] for value in model.inputs]
-    if model.inputs[0].shape[1] == 4:  # channels first
-        shapes = [[3, shape[1], 19, 11] for shape in shapes]
-    inputs = [rng.standard_normal(shape).astype("float32") for shape in shapes]
-    found = loaded.run(None, {value.name: array for value, array in zip(loaded.get_inputs(), inputs)})
-    expected = models.run(model, inputs if len(inputs) > 1 else inputs[0])
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

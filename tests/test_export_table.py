@@ -1,65 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.export_table`: what it exports, what it times, how it tells errors and failures."""
+"""Every op in every format, in one model with an output for each: forward, against the Keras model."""
 
-import json
-
+import export_models as models
 import numpy as np
 import pytest
 
-from benchmarks import export_table, measure
-from keras_dynfilter import export, models
+from keras_dynfilter import export
 
-pytest.importorskip("onnxruntime")
-pytest.importorskip("tf2onnx")
-
-
-@pytest.fixture
-def small(monkeypatch):
-    tiny = {"steerable": lambda: models.dfn_steerable(3, (8, 8, 1))}
-    monkeypatch.setattr(export_table, "NETWORKS", tiny)
-
-
-def test_table(native_library, ort_library, small, monkeypatch, tmp_path, capsys):
-    timed = []
-    monkeypatch.setattr(measure, "median_ms", lambda call, budget: timed.append(call()) or 7.5)
-    forms = ["SavedModel", "ONNX", "ONNX, native ops, our library"]
-    export_table.main(["--only", "steerable", "--forms", *forms, "--out", str(tmp_path)])
-    rows = [json.loads(line) for line in (tmp_path / "table.jsonl").read_text().splitlines()]
-    assert [row["form"] for row in rows] == [export_table.KERAS, *forms]
-    assert len(timed) == 4 and all(row["ms"] == 7.5 for row in rows)
-    assert all(row["megabytes"] > 0.04 and row["error"] < 1e-5 for row in rows[1:])
-    assert (tmp_path / "dfn_steerable_native.onnx").is_file()
-    assert "untrained weights" in (tmp_path / "table.md").read_text()
-    assert "| steerable | SavedModel |" in capsys.readouterr().out
+# What is written -> what its tolerance comes from. Full int8 gets a tolerance of its own: random networks whose
+# branches normalise filters, round them to 8 bits, and add them up, keep less than trained ones.
+FILES = {
+    ("saved_model", "portable", None): "float32",
+    ("saved_model", "native", None): "float32",
+    ("onnx", "portable", None): "float32",
+    ("onnx", "native", None): "float32",
+    ("litert", "portable", "float32"): "float32",
+    ("litert", "portable", "float16"): "weights are stored in",
+    ("litert", "portable", "dynamic_int8"): "steps of the 256",
+    ("litert", "portable", "int8"): "as asked for",
+}
 
 
-def test_a_form_that_fails_leaves_the_others(small, monkeypatch, tmp_path):
-    monkeypatch.setattr(measure, "median_ms", lambda call, budget: 1.0)
-    write = export.export
-
-    def refuse(model, path, **options):
-        if options["format"] == "onnx":
-            raise export.ExportError("no such op\nand more")
-        return write(model, path, **options)
-
-    monkeypatch.setattr(export_table.export, "export", refuse)
-    export_table.main(["--only", "steerable", "--forms", "ONNX", "SavedModel", "--out", str(tmp_path)])
-    _, onnx, saved = (json.loads(line) for line in (tmp_path / "table.jsonl").read_text().splitlines())
-    assert onnx["problem"] == "no such op" and "ms" not in onnx and saved["error"] < 1e-5
-    assert "| steerable | ONNX |  |  | no such op |" in (tmp_path / "table.md").read_text()
+@pytest.fixture(scope="module")
+def images():
+    """Images of a mean that does not depend on their size."""
+    return [np.random.default_rng(seed).random((1, 12, 9, 4)).astype("float32") for seed in range(4)]
 
 
-@pytest.mark.parametrize("change, worst", [(0.0, 0.0), (0.5, 0.125), (np.nan, np.nan)])
-def test_error(change, worst):
-    expected = {"a": np.array([1.0, -4.0]), "b": np.zeros(2)}
-    np.testing.assert_equal(export_table.error({**expected, "a": expected["a"] + change}, expected), worst)
-    with pytest.raises(ValueError, match=r"Expected the outputs a, b\. Received: a"):
-        export_table.error({"a": expected["a"]}, expected)
-
-
-def test_networks_of_the_table():
-    names = ("moving MNIST", "steerable", "stereo", "DDF-ResNet50", "DDF-Up net", "repository MNIST")
-    assert tuple(export_table.NETWORKS) == names
-    net = export_table.ddf_up_net((16, 16, 3), 4)
-    assert net.output_shape == (None, 16, 16, 1)
-    assert [layer.name for layer in net.layers if type(layer).__name__ == "DDFUp2D"] == ["up_to_half", "up_to_full"]
+@pytest.mark.parametrize("format, ops, precision", FILES, ids=["-".join(filter(None, row)) for row in FILES])
+def test_every_op(format, ops, precision, images, tmp_path, request):
+    for module in export.FORMATS[format].modules:
+        pytest.importorskip(module)
+    if ops == "native":
+        request.getfixturevalue("native_library" if format == "saved_model" else "ort_library")
+    model = models.every_op()
+    report = export.export(
+        model,
+        tmp_path / f"model{export.FORMATS[format].suffix}",
+        format=format,
+        ops=ops,
+        precision=precision,
+        representative_data=images if precision == "int8" else None,
+        tolerance=0.2 if precision == "int8" else None,
+        sample_inputs=images[0],
+        batch_sizes=(1, 2),
+        image_sizes=((9, 12), (7, 5)),
+        verbose=False,
+    )
+    assert report.passed and not report.validation.skipped and set(report.outputs) == set(model.output)
+    assert report.inputs["image"] == ("float32", ["batch", "height", "width", 4])
+    assert FILES[format, ops, precision] in report.validation.reason
+    assert report.precision == precision and len(report.validation.cases) == 3
+    if precision in ("float16", "int8"):  # rounding shows
+        assert max(check.max_rel for check in report.validation.outputs) > 1e-5
