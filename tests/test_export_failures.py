@@ -128,6 +128,32 @@ def test_compiled_op_that_stays(native_library, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_native_saved_model_without_the_library(native_library, model, python, tmp_path):
+    """TensorFlow's own message names our op, and nothing of the file runs."""
+    report = export.export(model, tmp_path / "m", ops="native", validate=False, verbose=False)
+    assert any(op.startswith("KerasDynfilter>") for op in report.nodes)
+    done = python("-c", f"import tensorflow as tf; tf.saved_model.load({str(tmp_path / 'm')!r})")
+    assert done.returncode == 1 and "Op type not registered 'KerasDynfilter>" in done.stderr, done.stderr
+
+
+def test_unknown_rank(model, tmp_path):
+    with pytest.raises(export.ExportError, match=r"known rank\. Received: image of shape <unknown>"):
+        export.export(model, tmp_path / "m", input_signature={"image": tf.TensorSpec(None, tf.float32, "image")})
+
+    @keras.saving.register_keras_serializable("keras_dynfilter_tests")
+    class Unknown(keras.layers.Layer):
+        def call(self, x):
+            return tf.raw_ops.PlaceholderWithDefault(input=x, shape=tf.TensorShape(None))
+
+        def compute_output_shape(self, input_shape):
+            return input_shape
+
+    x = keras.Input((3,))
+    with pytest.raises(export.ExportError, match=r"tensors of known rank\. Received: unknown of unknown rank"):
+        export.export(keras.Model(x, Unknown(name="unknown")(x)), tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+
+
 def test_bfloat16(onnx, tmp_path):
     x = keras.Input((4,))
     model = keras.Model(x, keras.layers.Dense(2, dtype="mixed_bfloat16")(x))
