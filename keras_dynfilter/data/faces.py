@@ -10,8 +10,8 @@ from keras_dynfilter.data.find import find_data
 from keras_dynfilter.data.photographs import skimage_module
 from keras_dynfilter.ops.geometry import choice, positive
 
-# Left eye, right eye, nose, left and right corner of the mouth. The mean of MTFL's training faces after similarity transforms, made symmetric: x to the right and y down, in distances
-# between the eyes, from the middle between them.
+# Left eye, right eye, nose, left and right corner of the mouth: the mean of MTFL's training faces after similarity
+# transforms, made symmetric; x to the right and y down, in distances between the eyes, from the middle between them.
 MEAN_FACE = np.array([(-0.5, 0.0), (0.5, 0.0), (0.0, 0.6), (-0.43, 1.09), (0.43, 1.09)])
 MIDDLE = (0.0, 0.545)  # of the mean face, halfway from the eyes to the mouth
 SPLITS = {"train": 1_000, "test": 250}  # with the number of faces that are drawn
@@ -34,8 +34,8 @@ def load_mtfl(split="train", data_dir=None, source="auto", longest=SIZE):
         longest: Positive integer: an image with a longer side is shrunk to it.
 
     Returns:
-        `(images, landmarks)`: a list of `[height, width, 3]`, uint8, and `[count, 5, 2]`, float32, x and y in pixels, of
-        left eye, right eye, nose, left and right corner of the mouth; left in the image.
+        `(images, landmarks)`: a list of `[height, width, 3]`, uint8, and `[count, 5, 2]`, float32: x and y in pixels
+        of left eye, right eye, nose, left and right corner of the mouth; left in the image.
 
     Raises:
         ValueError: An argument is not as described, or the files are not.
