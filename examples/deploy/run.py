@@ -34,7 +34,7 @@ GIVEN = 3  # frames that a call gets
 ENVIRONMENTS = {
     "onnx": ["numpy", "onnxruntime>=1.18,<1.32"],
     "cuda": ["numpy", "onnxruntime-gpu[cuda,cudnn]>=1.18,<1.32"],
-    "litert": ["numpy", "ai-edge-litert"],
+    "litert": ["numpy", "ai-edge-litert>=2.3,<2.4"],
     "tensorflow": ["numpy", f"tensorflow-cpu=={tf.__version__}"],
 }
 FILES = {
