@@ -86,7 +86,7 @@ def folded(inputs, spatial, channel, weight, geometry):
     return tf.transpose(tf.reshape(output, [height, width, batch, channels]), [2, 0, 1, 3])
 
 
-PATCHES, GATHERED, SCATTERED = "patches, sum", "slices", "canvas"
+PATCHES, GATHERED, SCATTERED = "windows, sum", "slices", "canvas"
 ONE_CHANNEL = {
     PATCHES: lambda x, s, c, weight, geometry: _composite.patches(x, s, weight, geometry),
     GATHERED: _composite.gathered,
@@ -96,9 +96,9 @@ ONE_CHANNEL = {
 CHANNELS = {
     GATHERED: _composite.gathered,
     "slices, masked": masked,
-    "patches, sum": product,
-    "patches, matmul": matmul,
-    "patches, einsum": einsum,
+    "windows, sum": product,
+    "windows, matmul": matmul,
+    "windows, einsum": einsum,
 }
 FACTORED = {SCATTERED: _composite.scattered, "slices, masked": masked}
 
