@@ -42,7 +42,7 @@ RECIPES = {
     "paper": {"batch_size": 16, "iterations": 20_000, "learning_rate": 1e-3, "schedule": "paper"},
     "reduced": {
         "batch_size": 8,
-        "iterations": 3_000,
+        "iterations": 1_000,
         "learning_rate": 1e-3,
         "schedule": "cosine",
         "clip_norm": 1.0,
