@@ -147,12 +147,12 @@ def alone(args, name):
     """Says whether this process alone is at the cell; no other one will be until the end of the block."""
     lock = filelock.FileLock(cell_path(args, name, ".lock"))
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except filelock.Timeout:
         print(f"{name}: another process is at it.", flush=True)
         yield False
         return
-    with lock:
+    with held:  # `with lock` would acquire it once more, and release it only once
         yield True
 
 

@@ -3,6 +3,7 @@
 
 import json
 import shutil
+import types
 
 import ddf_ablation
 import filelock
@@ -13,6 +14,7 @@ import tensorflow as tf
 
 import ddf_tables
 import ddf_variants
+import grid
 import training
 from keras_dynfilter import data
 from keras_dynfilter.layers import DDF2D
@@ -172,6 +174,22 @@ def test_finished_cells_and_those_of_other_processes_are_left_alone(finished, tm
     assert (out / "cells" / "ddf_seed3.json").read_bytes() == before
     with pytest.raises(SystemExit, match=r"expected --iterations 4, as in .* Received: 5"):
         ddf_ablation.main([*TINY, "--iterations", "5", "--out", str(out)])
+
+
+def test_a_cell_is_free_after_it(tmp_path, monkeypatch, capsys):
+    locks, made = [], filelock.FileLock
+    monkeypatch.setattr(filelock, "FileLock", lambda path: locks.append(made(path)) or locks[-1])
+    args = types.SimpleNamespace(out=tmp_path)
+    (tmp_path / "cells").mkdir()
+    with grid.alone(args, "base_seed0") as first:
+        assert first and locks[0].is_locked
+        with grid.alone(args, "base_seed0") as second:
+            assert not second
+    assert [lock.is_locked for lock in locks] == [False, False]
+    with pytest.raises(KeyboardInterrupt), grid.alone(args, "base_seed0"):
+        raise KeyboardInterrupt
+    assert not locks[2].is_locked
+    assert capsys.readouterr().out == "base_seed0: another process is at it.\n"
 
 
 def test_a_cell_under_way_is_continued(finished, tmp_path, monkeypatch, capsys):
