@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_dynfilter.export import _signature
 from keras_dynfilter.export.report import ExportError
-from keras_dynfilter.ops import implementation
+from keras_dynfilter.ops import _dispatch, implementation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ def trace(model, signature, ops):
         return {name: tf.identity(value) for name, value in outputs.items()}
 
     function = tf.function(serve, input_signature=list(signature.specs.values()))
-    with implementation("composite" if ops == "portable" else "native"):
+    with implementation("composite" if ops == "portable" else "native"), _dispatch.inference_only():
         try:
             concrete = function.get_concrete_function()
         except (NotImplementedError, RuntimeError, TypeError, ValueError, tf.errors.OpError) as error:

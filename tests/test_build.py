@@ -182,7 +182,7 @@ def test_a_gpu_without_cuda_kernels_gets_the_composite(monkeypatch, native_libra
     monkeypatch.setattr(_library, "_loaded", dataclasses.replace(native_library, cuda=False))
     monkeypatch.setattr(_dispatch, "_warned", False)
     assert _dispatch.use_native()
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [kind])
     with pytest.warns(RuntimeWarning, match="the library has no CUDA kernels"):
         assert not _dispatch.use_native()
     assert _library.supports_jit()

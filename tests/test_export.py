@@ -237,3 +237,13 @@ def test_reference_is_native(native_library, onnxruntime, tmp_path):
 def test_documentation_has_the_table():
     page = pathlib.Path(__file__).parent.parent / "docs" / "export.md"
     assert export.formats.table() in page.read_text()
+
+
+def test_a_saved_model_has_gradients(tmp_path):
+    report = export.export(models.ddf_module(), tmp_path / "model", validate=False, verbose=False)
+    loaded = tf.saved_model.load(report.path)
+    image = tf.random.normal([1, 5, 6, 4])
+    with tf.GradientTape() as tape:
+        tape.watch(image)
+        (outputs,) = loaded.signatures["serving_default"](image=image).values()
+    assert np.abs(tape.gradient(outputs, image)).max() > 0

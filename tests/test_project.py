@@ -125,3 +125,15 @@ def test_shapes_when_traced(native_library):
     with keras_dynfilter.implementation("native"):
         traced = tf.function(_project.project_and_pool, input_signature=specs).get_concrete_function()
     assert [tensor.shape.as_list() for tensor in traced.outputs] == [[None, None, 8, 9], [None, 16]]
+
+
+@pytest.mark.legacy
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_gradients_of_many_pixels_in_half_precision(dtype, implementation):
+    inputs, kernel, bias = (tf.cast(value, dtype) for value in (np.ones((1, 100, 200, 2)), np.ones((2, 1)), [0.0]))
+    with keras_dynfilter.implementation(implementation), tf.GradientTape() as tape:
+        tape.watch([inputs, bias])
+        projected, means = _project.project_and_pool(inputs, kernel, bias)
+        by_inputs, by_bias = tape.gradient([projected, means], [inputs, bias])
+    np.testing.assert_allclose(tf.cast(by_bias, "float32"), [20_000.0], rtol=0.01)
+    np.testing.assert_allclose(tf.cast(by_inputs, "float32"), 1.0, rtol=0.01)

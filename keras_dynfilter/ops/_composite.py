@@ -9,6 +9,8 @@ size, and none a tensor of more than five axes or an index of new axes, which Li
 import numpy as np
 import tensorflow as tf
 
+from keras_dynfilter.ops import _dispatch
+
 
 def filter2d(inputs, spatial, channel, weight, geometry):
     """`sum_t w(n,i,j,t,c) * inputs[...]`; see `keras_dynfilter.ops` for the shapes.
@@ -85,7 +87,7 @@ def scattered(inputs, spatial, channel, weight, geometry):
     def split(factors):
         return factors if len(factors) == 2 else (None, *factors)
 
-    @tf.custom_gradient
+    @_dispatch.custom_gradient
     def compute(inputs, *factors):
         def gradient(grad):
             with tf.GradientTape() as tape:

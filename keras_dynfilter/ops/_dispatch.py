@@ -2,9 +2,12 @@
 """Which implementation an op runs on: chosen by rule before the call, never by rescue after a failure."""
 
 import contextlib
+import functools
 import os
 import threading
 import warnings
+
+import tensorflow as tf
 
 from keras_dynfilter.ops.geometry import choice
 
@@ -43,6 +46,28 @@ def implementation(name):
         yield
     finally:
         _state.name = previous
+
+
+def custom_gradient(compute):
+    """`tf.custom_gradient`, but for `inference_only`."""
+    with_gradient = tf.custom_gradient(compute)
+
+    @functools.wraps(compute)
+    def call(*args):
+        return compute(*args)[0] if getattr(_state, "inference_only", False) else with_gradient(*args)
+
+    return call
+
+
+@contextlib.contextmanager
+def inference_only():
+    """Leaves the gradients of TensorFlow to what is traced in this thread: exported graphs hold no other ones."""
+    previous = getattr(_state, "inference_only", False)
+    _state.inference_only = True
+    try:
+        yield
+    finally:
+        _state.inference_only = previous
 
 
 def requested():

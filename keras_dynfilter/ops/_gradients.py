@@ -116,10 +116,11 @@ def _project_and_pool_gradients(op, by_projected, by_means):
     rows = tf.reshape(by_projected, [batch * pixels, outputs])
     by_kernel = tf.matmul(tf.reshape(inputs, [batch * pixels, channels]), rows, transpose_a=True)
     # One product makes the sum of both gradients by the inputs: that by a mean is the same at every position.
-    wide = tf.float64 if inputs.dtype == tf.float64 else tf.float32  # float16 has no numbers beyond 65,504
+    wide = tf.float64 if inputs.dtype == tf.float64 else tf.float32  # float16 ends at 65,504, and counts to 2,048
     by_means = tf.cast(tf.cast(by_means, wide) / tf.cast(pixels, wide), by_means.dtype)
     ones = tf.ones([batch, pixels, 1], by_projected.dtype)
     by_values = tf.concat([tf.reshape(by_projected, [batch, pixels, outputs]), ones], axis=-1)
     columns = tf.broadcast_to(tf.transpose(kernel), [batch, outputs, channels])
     by_inputs = tf.matmul(by_values, tf.concat([columns, by_means[:, None]], axis=1))
-    return tf.reshape(by_inputs, tf.shape(inputs)), by_kernel, tf.reduce_sum(rows, axis=0)
+    by_bias = tf.cast(tf.reduce_sum(tf.cast(rows, wide), axis=0), rows.dtype)
+    return tf.reshape(by_inputs, tf.shape(inputs)), by_kernel, by_bias

@@ -69,7 +69,7 @@ def _load():
 
 def lacks_gpu_kernels():
     """Whether there is a GPU and the library was built without CUDA."""
-    return not load().cuda and bool(tf.config.list_physical_devices("GPU"))
+    return not load().cuda and bool(tf.config.get_visible_devices("GPU"))
 
 
 def _prebuilt():

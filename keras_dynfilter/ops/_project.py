@@ -24,7 +24,7 @@ def project_and_pool(inputs, kernel, bias):
     Returns:
         `[batch, height, width, outputs]` and `[batch, channels]`, of the dtype of `inputs`.
     """
-    if _dispatch.use_native() and not tf.config.list_physical_devices("GPU"):
+    if _dispatch.use_native() and not tf.config.get_visible_devices("GPU"):
         from keras_dynfilter.ops import _library
 
         return _library.load().ops.keras_dynfilter_project_and_pool(inputs=inputs, kernel=kernel, bias=bias)
@@ -34,7 +34,11 @@ def project_and_pool(inputs, kernel, bias):
 def project(inputs, kernel, bias):
     """The linear map alone: `[batch, height, width, outputs]`."""
     # Not tf.nn.conv2d, which is no faster and on CPUs gives a wrong shape for an empty batch.
-    return tf.nn.bias_add(tf.tensordot(inputs, kernel, 1), bias)
+    product = tf.tensordot(inputs, kernel, 1)
+    wide = (
+        tf.float64 if inputs.dtype == tf.float64 else tf.float32
+    )  # so that the gradient by the bias is added up in it
+    return tf.cast(tf.nn.bias_add(tf.cast(product, wide), tf.cast(bias, wide)), inputs.dtype)
 
 
 def pool(inputs):

@@ -3,7 +3,7 @@
 #ifndef KERAS_DYNFILTER_CPU_SUMS_H_
 #define KERAS_DYNFILTER_CPU_SUMS_H_
 
-#include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "cpu/vec.h"

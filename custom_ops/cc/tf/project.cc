@@ -4,7 +4,6 @@
 #include "project.h"
 
 #include "absl/strings/str_cat.h"
-#include "tensorflow/core/framework/common_shape_fns.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/shape_inference.h"
@@ -62,8 +61,7 @@ class ProjectAndPool : public tensorflow::OpKernel {
                 absl::InvalidArgumentError(absl::StrCat("Expected kernel to have shape [channels, outputs], with the "
                                                         "channels of inputs and the outputs of bias",
                                                         received())));
-    const Projection p{to_dtype(inputs.dtype()), inputs.dim_size(0), inputs.dim_size(1) * inputs.dim_size(2),
-                       inputs.dim_size(3), kernel.dim_size(1)};
+    Projection p{to_dtype(inputs.dtype()), inputs.dim_size(0), 0, inputs.dim_size(3), kernel.dim_size(1)};
     TensorShape projected_shape, means_shape;
     OP_REQUIRES_OK(c, TensorShape::BuildTensorShape({p.batch, inputs.dim_size(1), inputs.dim_size(2), p.outputs},
                                                     &projected_shape));
@@ -71,7 +69,9 @@ class ProjectAndPool : public tensorflow::OpKernel {
     Tensor *projected = nullptr, *means = nullptr, workspace;
     OP_REQUIRES_OK(c, c->allocate_output(0, projected_shape, &projected));
     OP_REQUIRES_OK(c, c->allocate_output(1, means_shape, &means));
+    // Only now is there memory for as many pixels, whose number therefore does not overflow.
     if (p.batch == 0 || p.channels + p.outputs == 0) return;
+    p.pixels = inputs.dim_size(1) * inputs.dim_size(2);
     TensorShape bytes;
     OP_REQUIRES_OK(c, TensorShape::BuildTensorShape({static_cast<int64_t>(cpu::workspace_bytes(p))}, &bytes));
     OP_REQUIRES_OK(c, c->allocate_temp(tensorflow::DT_UINT8, bytes, &workspace));
