@@ -35,9 +35,8 @@ def project(inputs, kernel, bias):
     """The linear map alone: `[batch, height, width, outputs]`."""
     # Not tf.nn.conv2d, which is no faster and on CPUs gives a wrong shape for an empty batch.
     product = tf.tensordot(inputs, kernel, 1)
-    wide = (
-        tf.float64 if inputs.dtype == tf.float64 else tf.float32
-    )  # so that the gradient by the bias is added up in it
+    # At least float32, in which the gradient by the bias is then added up.
+    wide = tf.float64 if inputs.dtype == tf.float64 else tf.float32
     return tf.cast(tf.nn.bias_add(tf.cast(product, wide), tf.cast(bias, wide)), inputs.dtype)
 
 
