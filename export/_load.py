@@ -6,20 +6,16 @@ None of them may run code of its own, unless the caller trusts it.
 
 import ast
 import inspect
-import re
 import zipfile
 import zlib
 
 import keras
 import tensorflow as tf
 
-from keras_dynfilter.export import formats
+from keras_dynfilter.export import _reach, formats
 from keras_dynfilter.export.report import ExportError
 
 SIGNATURE = "serving_default"
-# Ops that reach files, processes or networks. Those of the saver are let pass where only the saver calls them.
-REACHES_OUT = re.compile(r"File|PyFunc|Dataset|Reader|Summary|Rpc|Worker|Collective|^Save|^Restore|Checkpoint|^Print")
-SAVER = ("traced_save", "traced_restore")
 # What Keras says where it does not know a layer; the last is of Keras 2.
 UNKNOWN_LAYER = ("Could not locate", "Unknown layer", "parent module", "'str' object is not callable")
 
@@ -158,7 +154,7 @@ def _saved_model(path, unsafe):
     except DecodeError as error:
         raise ExportError(f"{path / 'saved_model.pb'} is damaged: {error}") from error
     _load_ops(path, content)
-    reaching = sorted({op for graph in content.meta_graphs for op in _reaching_ops(graph.graph_def)})
+    reaching = _reach.reaching_ops(content)
     if reaching and not unsafe:
         raise ExportError(
             f"{path}: It holds ops that reach files, processes or networks: {', '.join(reaching)}. --unsafe runs them: "
@@ -189,27 +185,11 @@ def _load_ops(path, content):
     from keras_dynfilter.ops import _library
 
     graphs = [graph.graph_def for graph in content.meta_graphs]
-    nodes = [node for graph in graphs for nodes in _functions(graph).values() for node in nodes]
+    functions = [function for graph in graphs for function in graph.library.function]
+    nodes = [node for part in graphs for node in part.node]
+    nodes += [node for function in functions for node in function.node_def]
     if not any(node.op.startswith("KerasDynfilter>") for node in nodes):
         return
     library = _library.load()
     if library.ops is None:
         raise ExportError(f"{path}: It holds compiled ops of keras_dynfilter, which are missing: {library.reason}")
-
-
-def _functions(graph):
-    """Nodes of each function of a `GraphDef` by its name, and those outside, whose name is empty."""
-    return {"": graph.node, **{function.signature.name: function.node_def for function in graph.library.function}}
-
-
-def _reaching_ops(graph):
-    """Ops of a `GraphDef` that reach out of it. Those of the saver do, but exporting never calls the saver."""
-    functions = _functions(graph)
-    savers = {name for name in functions if any(part in name for part in SAVER)}
-    for name, nodes in functions.items():
-        if name in savers:
-            continue
-        for node in nodes:
-            called = {value.func.name for value in node.attr.values() if value.HasField("func")}
-            if REACHES_OUT.search(node.op) or (name and called & savers):
-                yield node.op
