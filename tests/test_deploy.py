@@ -133,10 +133,60 @@ def test_what_runs_sees_no_path_of_python(monkeypatch):
         run.run(sys.executable, "-c", "raise ValueError('why')")
 
 
-@pytest.mark.parametrize("arguments", [["--calls", "0"], ["--threads", "0"], ["--rows", "20"], ["--only", "onxn"]])
-def test_bad_arguments(arguments):
-    with pytest.raises(SystemExit):
+def test_threads_that_the_program_refuses(deployed):
+    out, _ = deployed
+    files = [out / "model_native.onnx", out / "inputs.npy", out / "expected.npy"]
+    for threads in ("two", "2x", "0", "", "99999999999"):
+        with pytest.raises(RuntimeError, match=f"expected THREADS to be an integer above zero, received '{threads}'"):
+            run.run(out / "onnx_runner", *files, "output_0", threads, statuses=(0, 1))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--calls", "0"], "Expected --calls to be above zero. Received: 0"),
+        (["--threads", "0"], "Expected --threads to be above zero. Received: 0"),
+        (["--width", "0"], "Expected --width to be above zero. Received: 0.0"),
+        (["--width", "nan"], "Expected --width to be above zero. Received: nan"),
+        (["--rows", "20"], "Expected --rows to be divisible by 8, and 16 at least. Received: 20"),
+        (["--weights", "no.weights.h5"], "Expected --weights to be a file. Received: no.weights.h5"),
+        (["--only", "onxn"], "argument --only: invalid choice: 'onxn'"),
+    ],
+)
+def test_bad_arguments(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
         run.parse(arguments)
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_what_is_missing_is_said_in_a_line(monkeypatch, tmp_path):
+    start = ["--out", str(tmp_path / "out"), "--rows", "16", "--calls", "2", "--width", "0.1"]
+    (tmp_path / "other.weights.h5").write_text("no weights")
+    saved_model = [*start, "--only", "tensorflow"]
+    with pytest.raises(SystemExit, match=r"Expected --weights to be those of dfn_highway of --width 0\.1 .*: Unable"):
+        run.main([*saved_model, "--weights", str(tmp_path / "other.weights.h5")])
+    with pytest.raises(SystemExit, match="Expected `data_dir` to be an existing folder"):
+        run.main([*saved_model, "--data-dir", str(tmp_path / "none")])
+    monkeypatch.setattr(run.data, "find_data", lambda *_: "clip")
+    monkeypatch.setattr(run.data, "load_video", lambda path, size, limit: np.zeros((5, size, 16)))
+    with pytest.raises(SystemExit, match="Expected --calls to be 3 at most, for clip has 5 frames"):
+        run.main([*saved_model, "--calls", "4"])
+    monkeypatch.setattr(run, "deploy", lambda *_: run.run("no_such_compiler"))
+    with pytest.raises(SystemExit, match="no_such_compiler cannot be run: No such file"):
+        run.main(saved_model)
+    monkeypatch.setattr(run.formats, "choose", lambda *_: None)
+    monkeypatch.setattr(run.shutil, "which", lambda name: None)
+    with pytest.raises(SystemExit, match=r"Expected g\+\+ for the runner in C\+\+"):
+        run.main([*start, "--only", "onnx"])
+
+
+@pytest.mark.parametrize("printed", ["Aborted", "", "[1]", "null", '{"ms": 1.0}'])
+def test_a_runner_that_says_something_else_is_a_problem(printed, monkeypatch, tmp_path):
+    row = next(row for row in run.ROWS_OF_TABLE if row.runner == "litert_runner.py")
+    args = types.SimpleNamespace(out=tmp_path, threads=1)
+    monkeypatch.setattr(run, "run", lambda *_, **__: f"a line\n{printed}\n")
+    with pytest.raises(RuntimeError, match=r"Expected litert_runner\.py to end with a line of JSON\. Received: "):
+        run.measured(row, args, "output_0", {"litert": "python"}, None, None)
 
 
 def test_frames(monkeypatch):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs an exported LiteRT file. Needs NumPy and ai-edge-litert, and no TensorFlow.
 
-python litert_runner.py model.tflite inputs.npy expected.npy --output frames
+python litert_runner.py model.tflite inputs.npy expected.npy --output output_0
 """
 
 import importlib.metadata

@@ -2,14 +2,16 @@
 // Runs an exported ONNX file through onnxruntime's C++ API, checks it against Keras' result, and times it.
 //
 //   g++ -O2 -std=c++17 onnx_runner.cc -I HEADERS libonnxruntime.so.1 -Wl,-rpath,'$ORIGIN' -o onnx_runner
-//   ./onnx_runner model.onnx inputs.npy expected.npy frames 2 libkeras_dynfilter_ort.so
+//   ./onnx_runner model.onnx inputs.npy expected.npy output_0 2 libkeras_dynfilter_ort.so
 //
 // The last argument may be left out: the same file then runs on standard ops. run.py says where the rest comes from.
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <sstream>
@@ -52,18 +54,29 @@ Array read(const std::string& path) {
   return array;
 }
 
+int positive(const char* name, const char* text) {
+  const char* end = text + std::strlen(text);
+  int value = 0;
+  const auto [rest, problem] = std::from_chars(text, end, value);
+  if (problem != std::errc() || rest != end || value < 1) {
+    throw std::runtime_error(std::string("expected ") + name + " to be an integer above zero, received '" + text + "'");
+  }
+  return value;
+}
+
 int run(int argc, char** argv) {
   if (argc < 6 || argc > 7) {
     std::fprintf(stderr, "usage: %s MODEL INPUTS EXPECTED OUTPUT THREADS [LIBRARY]\n", argv[0]);
     return 2;
   }
+  const int threads = positive("THREADS", argv[5]);
   Array inputs = read(argv[2]);
   const Array expected = read(argv[3]);
   if (inputs.shape[0] != expected.shape[0]) throw std::runtime_error("expected as many results as inputs");
 
   Ort::Env env;
   Ort::SessionOptions options;
-  options.SetIntraOpNumThreads(std::stoi(argv[5]));
+  options.SetIntraOpNumThreads(threads);
   if (argc == 7) options.RegisterCustomOpsLibrary(argv[6]);
   Ort::Session session(env, argv[1], options);
   Ort::AllocatorWithDefaultOptions allocator;

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs an exported ONNX file. Needs NumPy and onnxruntime (or onnxruntime-gpu, for `--provider cuda`).
 
-python onnx_runner.py model.onnx inputs.npy expected.npy --output frames --library libkeras_dynfilter_ort.so
+python onnx_runner.py model.onnx inputs.npy expected.npy --output output_0 --library libkeras_dynfilter_ort.so
 """
 
 import check

@@ -26,10 +26,12 @@ import tensorflow as tf
 import keras_dynfilter
 from keras_dynfilter import data, export, models
 from keras_dynfilter.custom_ops import build, ort_headers
+from keras_dynfilter.export import formats
 
 HERE = pathlib.Path(__file__).resolve().parent
 CLIP = "highway_video/solidWhiteRight.mp4"
 GIVEN = 3  # frames that a call gets
+FOUND = ("runtime", "ms", "max_abs", "passed", "foreign")  # what a runner prints
 # What is installed into each environment.
 ENVIRONMENTS = {
     "onnx": ["numpy", "onnxruntime>=1.18,<1.32"],
@@ -82,11 +84,13 @@ def parse(arguments=None):
     add("--only", nargs="+", choices=ENVIRONMENTS, default=["onnx", "litert", "tensorflow"], help="environments")
     add("--tensorflow-environment", action="store_true", help="TensorFlow too in an environment of its own (1 GB)")
     args = parser.parse_args(arguments)
-    for name in ("calls", "threads"):
-        if getattr(args, name) < 1:
+    for name in ("width", "calls", "threads"):
+        if not 0 < getattr(args, name) < float("inf"):
             parser.error(f"Expected --{name} to be above zero. Received: {getattr(args, name)}")
     if args.rows < 16 or args.rows % 8:
         parser.error(f"Expected --rows to be divisible by 8, and 16 at least. Received: {args.rows}")
+    if args.weights is not None and not args.weights.is_file():
+        parser.error(f"Expected --weights to be a file. Received: {args.weights}")
     return args
 
 
@@ -100,6 +104,29 @@ def frames(count, rows, data_dir=None):
     if len(clip) < count:
         raise ValueError(f"Expected --calls to be {len(clip) - GIVEN + 1} at most, for {path} has {len(clip)} frames")
     return clip[:, :, : clip.shape[2] // 8 * 8], CLIP
+
+
+def prepared(args, rows):
+    """The network, its inputs `[calls, frames, rows, columns, 1]`, and where they are from.
+
+    Raises:
+        ValueError, OSError, ImportError: Something that `rows` need is missing or wrong; the message says what.
+    """
+    for row in rows:
+        formats.choose(FILES[row.file][1]["format"], "portable", None)
+        if row.runner.endswith(".cc") and shutil.which("g++") is None:
+            raise FileNotFoundError("Expected g++ for the runner in C++. Install it, or choose others by --only")
+    args.out.mkdir(parents=True, exist_ok=True)
+    clip, source = frames(args.calls + GIVEN - 1, args.rows, args.data_dir)
+    inputs = np.stack([clip[start : start + GIVEN, ..., None] for start in range(args.calls)]).astype("float32")
+    network = models.dfn_highway(inputs.shape[2:], GIVEN, output_frames=1, width=args.width, untied_bias=False)
+    if args.weights is not None:
+        try:
+            network.load_weights(args.weights)
+        except (OSError, ValueError) as error:  # Keras lists every layer
+            expected = f"Expected --weights to be those of dfn_highway of --width {args.width:g} without untied bias"
+            raise ValueError(f"{expected}. Received: {args.weights}: {str(error).splitlines()[0]}") from error
+    return network, inputs, source
 
 
 def reference(network, inputs):
@@ -151,7 +178,10 @@ def compiled(out, python):
 def run(*command, statuses=(0,)):
     """Runs a command without this package on any path; returns what it printed."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    done = subprocess.run([*map(str, command)], env=inherited, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run([*map(str, command)], env=inherited, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise RuntimeError(f"{command[0]} cannot be run: {error.strerror}") from error
     if done.returncode not in statuses or (not done.stdout and 1 in statuses):
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
         raise RuntimeError(f"{pathlib.Path(str(command[0])).name} failed: {''.join(said)}")
@@ -168,7 +198,12 @@ def measured(row, args, output, environments, program, library):
         own = [part for name in row.arguments for part in ((name, library) if name == "--library" else (name,))]
         command = [environments[row.environment], HERE / row.runner, *files, "--output", output]
         command += ["--threads", args.threads, *own]
-    return json.loads(run(*command, statuses=(0, 1)).splitlines()[-1])
+    line = run(*command, statuses=(0, 1)).splitlines()[-1]
+    try:
+        found = json.loads(line)
+        return {name: found[name] for name in FOUND}
+    except (ValueError, KeyError, TypeError) as error:
+        raise RuntimeError(f"Expected {row.runner} to end with a line of JSON. Received: {line!r}") from error
 
 
 def megabytes(path):
@@ -191,15 +226,21 @@ def table(rows, keras_ms):
 
 
 def main(arguments=None):
+    """Returns the exit status: 1 if a runner failed or did not find Keras' result."""
     args = parse(arguments)
-    args.out.mkdir(parents=True, exist_ok=True)
-    clip, source = frames(args.calls + GIVEN - 1, args.rows, args.data_dir)
-    inputs = np.stack([clip[start : start + GIVEN, ..., None] for start in range(args.calls)]).astype("float32")
-    network = models.dfn_highway(inputs.shape[2:], GIVEN, output_frames=1, width=args.width, untied_bias=False)
-    if args.weights is not None:
-        network.load_weights(args.weights)
     chosen = [row for row in ROWS_OF_TABLE if row.environment in args.only]
+    try:
+        network, inputs, source = prepared(args, chosen)
+    except (ImportError, OSError, ValueError) as error:
+        sys.exit(f"{error}")
+    try:
+        return deploy(args, chosen, network, inputs, source)
+    except RuntimeError as error:  # of an export, of an installation, of a compiler
+        sys.exit(f"{error}")
 
+
+def deploy(args, chosen, network, inputs, source):
+    """Exports the network, runs the chosen rows on its inputs, and reports; returns the exit status."""
     print("== Export")
     for file in dict.fromkeys(row.file for row in chosen):
         name, options = FILES[file]

@@ -3,7 +3,7 @@
 
 keras_dynfilter cannot be imported here, though the interpreter may have it.
 
-    python saved_model_runner.py model inputs.npy expected.npy --output frames
+    python saved_model_runner.py model inputs.npy expected.npy --output output_0
 """
 
 import sys
