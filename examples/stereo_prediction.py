@@ -28,6 +28,7 @@ Paper: https://arxiv.org/abs/1605.09673 (De Brabandere et al., 2016).
 """
 
 import functools
+import pathlib
 
 import numpy as np
 
@@ -104,7 +105,8 @@ def parse(arguments=None):
     add("--test-pairs", type=common.positive_int, default=200, help="synthetic ones to test on")
     add("--reach", type=common.positive_int, default=6, help="pixels to each side of a filter; half the disparities")
     args = harness.parse(parser, arguments, SMOKE, RECIPES)
-    if args.stereo and (args.synthetic or len(set(args.stereo)) < max(2, len(args.stereo))):
+    folders = {pathlib.Path(folder).resolve() for folder in args.stereo or ()}  # one folder has many names
+    if args.stereo and (args.synthetic or len(folders) < max(2, len(args.stereo))):
         parser.error("argument --stereo: expected two sequences or more, all different, without --synthetic")
     if args.size % 2 or args.size < 16:
         parser.error(f"argument --size: expected an even number of at least 16, received {args.size}")

@@ -180,6 +180,7 @@ def test_images_too_narrow_for_crops(tmp_path, monkeypatch):
     [
         (["--stereo", "one"], "--stereo: expected two sequences or more, all different, without --synthetic"),
         (["--stereo", "one", "two", "one"], "--stereo: expected two sequences or more, all different"),
+        (["--stereo", "one", "two/../one/"], "--stereo: expected two sequences or more, all different"),
         (["--size", "31"], "--size: expected an even number of at least 16, received 31"),
         (["--rows", "50"], "--rows, --training-rows: expected --size 64 at least"),
         (["--test-sequence", "mine"], "--test-sequence: invalid choice: 'mine'"),
