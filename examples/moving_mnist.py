@@ -201,6 +201,10 @@ class Sequences:
             yield frames[:, : self.inputs], frames[:, self.inputs :]
 
 
+class TooShort(ValueError):
+    """Stored sequences have fewer frames than are asked for."""
+
+
 class StoredSequences:
     """The sequences of a file, shrunk if need be, in batches `(inputs, targets)`.
 
@@ -210,7 +214,8 @@ class StoredSequences:
             `[sequences, frames, 64, 64]`; uint8.
 
     Raises:
-        ValueError: The file does not hold that, or too few frames.
+        TooShort: The file holds too few frames.
+        ValueError: It does not hold that at all.
     """
 
     def __init__(self, args, path):
@@ -225,8 +230,10 @@ class StoredSequences:
             shape, dtype = self.sequences.shape, self.sequences.dtype
         except Exception as error:  # NumPy has many for files that are damaged, or none of its own
             raise ValueError(f"{expected}. Received: {error}") from error
-        if len(shape) != 4 or not shape[0] or shape[1] < self.frames or shape[2:] != (FULL, FULL) or dtype != np.uint8:
+        if len(shape) != 4 or not shape[0] or shape[2:] != (FULL, FULL) or dtype != np.uint8:
             raise ValueError(f"{expected}. Received: shape={shape}, dtype={dtype}")
+        if shape[1] < self.frames:
+            raise TooShort(f"{expected}. Received: {shape[1]} frames")
 
     def __iter__(self):
         for first in range(0, len(self.sequences), TEST_BATCH):
@@ -236,14 +243,21 @@ class StoredSequences:
 
 def test_sets(args, digits):
     """Sequences to test on, by name. Those of the file come from larger frames if they are shrunk: their digits lie
-    between pixels, which those of the training never do, and so the generated ones are the test then."""
+    between pixels, which those of the training never do, and so the generated ones are the test then. So they are where
+    the file has too few frames."""
     path = data.find_data(PUBLISHED, args.data_dir) or data.find_data(FILE, args.data_dir)
-    sets = {}
-    if path is None or args.test_sequences or args.size != FULL:
-        sets["generated"] = Sequences(args, digits, args.test_sequences or 300)
+    stored = None
     if path is not None and not args.test_sequences:
+        try:
+            stored = StoredSequences(args, path)
+        except TooShort as error:
+            print(f"{error}. Tests on generated ones instead.")
+    sets = {}
+    if stored is None or args.size != FULL:
+        sets["generated"] = Sequences(args, digits, args.test_sequences or 300)
+    if stored is not None:
         name = "published" if path.suffix == ".npy" else "file"
-        sets[name if args.size == FULL else f"{name}, shrunk"] = StoredSequences(args, path)
+        sets[name if args.size == FULL else f"{name}, shrunk"] = stored
     return sets
 
 
@@ -313,9 +327,9 @@ def main(arguments=None):
     """Returns the exit status."""
     args = parse(arguments)
     with experiment.preparing(args):
-        loaded = data.load_digits("train", args.data_dir, args.digits)
+        loaded, source = data.load_digits("train", args.data_dir, args.digits, return_source=True)
         digits = shrink(loaded, args.size)
-        test_digits = shrink(data.load_digits("test", args.data_dir, args.digits), args.size)
+        test_digits = shrink(data.load_digits("test", args.data_dir, source), args.size)
         tests = test_sets(args, test_digits)
     free = ["digits", "test_sequences", "test_frames"]
     run = harness.begin(args, free=free, data=common.fingerprint({"digits": loaded}))
@@ -342,6 +356,7 @@ def main(arguments=None):
     others = {count: Sequences(args, test_digits, min(args.test_sequences or 300, 300), count) for count in (1, 3)}
     content = {
         "unit": "nats per frame: mean per pixel x 64 x 64",
+        "digits": source,
         "test_frames": args.test_frames,
         "test": {name: evaluate(predictors, batches) for name, batches in tests.items()},
         "out_of_domain": {str(count): evaluate(predictors, batches) for count, batches in others.items()},

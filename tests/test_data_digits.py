@@ -80,6 +80,7 @@ def test_digits_of_a_folder(folder, source, monkeypatch):
     for place in (folder, folder / "mnist", folder / "mnist" / "mnist.npz"):
         np.testing.assert_array_equal(data.load_digits("train", place, source), IMAGES[:3])
         np.testing.assert_array_equal(data.load_digits("test", place, source), IMAGES[3:])
+        assert data.load_digits("test", place, source, return_source=True)[1] == "mnist"
     monkeypatch.setenv("KERAS_DYNFILTER_DATA", str(folder))
     np.testing.assert_array_equal(data.load_digits(source=source), IMAGES[:3])
 
@@ -87,6 +88,7 @@ def test_digits_of_a_folder(folder, source, monkeypatch):
 @pytest.mark.parametrize("source", ["auto", "mnist"])
 def test_digits_of_keras(source, keras_download, capsys):
     np.testing.assert_array_equal(data.load_digits("train", source=source), IMAGES[:4])
+    assert data.load_digits("train", source=source, return_source=True)[1] == "mnist"
     np.testing.assert_array_equal(data.load_digits("test", source=source), IMAGES[4:])
     assert capsys.readouterr().out == ""
 
@@ -94,12 +96,13 @@ def test_digits_of_keras(source, keras_download, capsys):
 def test_digits_without_network(keras_download, monkeypatch, capsys):
     keras_download["error"] = Exception("URL fetch failure: no route to host")  # as plain as Keras raises it
     monkeypatch.setattr(digits, "_rendered", lambda split: f"rendered {split}")
-    assert data.load_digits("test") == "rendered test"
+    assert data.load_digits("test", return_source=True) == ("rendered test", "rendered")
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1 and "no route to host" in printed and "drawn with fonts" in printed
     with pytest.raises(OSError, match=r"neither here nor to be downloaded .*no route to host"):
         data.load_digits(source="mnist")
     assert data.load_digits(source="rendered") == "rendered train"
+    assert data.load_digits(source="rendered", return_source=True)[1] == "rendered"
 
 
 def test_downloads_do_not_wait_for_ever(monkeypatch):

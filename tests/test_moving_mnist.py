@@ -26,7 +26,17 @@ TINY += ["--checkpoint-every", "2", "--test-sequences", "4", "--no-deterministic
 @pytest.fixture
 def digits(monkeypatch):
     """Digits that need neither files nor a download."""
-    monkeypatch.setattr(data, "load_digits", lambda split, *_: DIGITS[:20] if split == "train" else DIGITS[20:])
+    replace_digits(monkeypatch, {"train": DIGITS[:20], "test": DIGITS[20:]})
+
+
+def replace_digits(monkeypatch, digits):
+    """`digits` by split, said to be rendered, which is what the test digits have to be then."""
+
+    def load(split, data_dir, source, return_source=False):
+        assert return_source or source == "rendered"
+        return (digits[split], "rendered") if return_source else digits[split]
+
+    monkeypatch.setattr(data, "load_digits", load)
 
 
 TEN = ["--input-frames", "10", "--output-frames", "10"]
@@ -128,10 +138,22 @@ def test_stored_test_sequences(tmp_path):
     assert {name: source.count for name, source in moving_mnist.test_sets(asked, DIGITS).items()} == {"generated": 9}
 
 
+@pytest.mark.parametrize("size", ["64", "32"])
+def test_stored_test_sequences_that_are_too_short(tmp_path, capsys, size):
+    (tmp_path / "moving_mnist").mkdir()
+    np.savez(tmp_path / moving_mnist.FILE, sequences=np.zeros((5, 20, 64, 64), np.uint8))
+    args = moving_mnist.parse(["--size", size, "--test-frames", "10:20", "--data-dir", str(tmp_path)])
+    sets = moving_mnist.test_sets(args, DIGITS)
+    assert {name: source.count for name, source in sets.items()} == {"generated": 300}
+    printed = capsys.readouterr().out
+    assert "to hold sequences of 30 frames" in printed and "Received: 20 frames. Tests on generated ones" in printed
+
+
 @pytest.mark.parametrize(
     "arrays, received",
     [
-        ({"sequences": np.zeros((6, 12, 64, 64), np.uint8)}, r"shape=\(6, 12, 64, 64\), dtype=uint8"),
+        ({"sequences": np.zeros((6, 12, 64, 64), np.uint8)}, "12 frames"),
+        ({"sequences": np.zeros((6, 20, 64, 32), np.uint8)}, r"shape=\(6, 20, 64, 32\), dtype=uint8"),
         ({"sequences": np.zeros((0, 20, 64, 64), np.uint8)}, r"shape=\(0, 20, 64, 64\)"),
         ({"sequences": np.zeros((1, 20, 64, 64), np.float32)}, "dtype=float32"),
         ({"frames": np.zeros((6, 20, 64, 64), np.uint8)}, "sequences"),
@@ -207,7 +229,7 @@ def test_run_with_curriculum_and_resumption(tmp_path, digits, monkeypatch):
     whole = run(tmp_path / "whole", *arguments)
     training = [call for call in asked if len(call[0]) == 2]
     assert training == [((4, 0), 3), ((6, 4), 5)]  # (end, start), frames
-    assert list(whole["training"]) == ["dfn"] and whole["test_frames"] == [3, 2]
+    assert list(whole["training"]) == ["dfn"] and whole["test_frames"] == [3, 2] and whole["digits"] == "rendered"
     assert whole["training"]["dfn"]["iterations"] == 6
     assert [entry["step"] for entry in whole["training"]["dfn"]["history"]] == [2, 4, 6]
     assert whole["test"]["generated"]["dfn"]["images"] == 4 * 2
@@ -252,7 +274,7 @@ def test_other_frames_to_test_on(tmp_path, digits, monkeypatch):
 def test_resume_needs_the_same_digits(tmp_path, digits, monkeypatch, no_training):
     no_training(run, tmp_path)
     no_training(run, tmp_path, "--resume", "--digits", "mnist")  # the same ones, however they were asked for
-    monkeypatch.setattr(data, "load_digits", lambda *_: DIGITS[10:])
+    replace_digits(monkeypatch, {"train": DIGITS[10:], "test": DIGITS[20:]})
     message = r"--resume: expected the same training data: \{'digits': '20 x 28 x 28, uint8, CRC-32 .{8}'\}, as in "
     with pytest.raises(SystemExit, match=message):
         run(tmp_path, "--resume")

@@ -15,7 +15,7 @@ SOURCES = ("auto", "mnist", "rendered")
 PATIENCE = 20  # seconds without an answer, after which a download counts as failed
 
 
-def load_digits(split="train", data_dir=None, source="auto"):
+def load_digits(split="train", data_dir=None, source="auto", return_source=False):
     """Loads images of digits.
 
     Args:
@@ -24,9 +24,11 @@ def load_digits(split="train", data_dir=None, source="auto"):
         source: `"mnist"`: from `data_dir` or `$KERAS_DYNFILTER_DATA`, else from Keras, which downloads it once (60,000
             training and 10,000 test digits). `"rendered"`: drawn with fonts and distorted at random, nothing is
             downloaded (20,000 and 4,000). `"auto"`: MNIST if it can be had, else rendered; a line is printed then.
+        return_source: Whether to return too which digits these are, which `"auto"` leaves open.
 
     Returns:
-        Digits, `[count, 28, 28]`, uint8, white on black.
+        Digits, `[count, 28, 28]`, uint8, white on black; with `return_source=True` a pair of them and `"mnist"` or
+        `"rendered"`.
 
     Raises:
         ValueError: `split` or `source` is none of the above, or a file does not hold MNIST.
@@ -34,18 +36,23 @@ def load_digits(split="train", data_dir=None, source="auto"):
     """
     choice(split, "split", SPLITS)
     choice(source, "source", SOURCES)
+    digits, source = _load(split, data_dir, source)
+    return (digits, source) if return_source else digits
+
+
+def _load(split, data_dir, source):
     if source == "rendered":
-        return _rendered(split)
+        return _rendered(split), "rendered"
     path = find_data("mnist/mnist.npz", data_dir) or find_data("mnist.npz", data_dir)
     if path is not None:
-        return _read(path, split)
-    if source == "mnist":
-        return _from_keras(split)
+        return _read(path, split), "mnist"
     try:
-        return _from_keras(split)
+        return _from_keras(split), "mnist"
     except OSError as error:
+        if source == "mnist":
+            raise
         print(f"{error} Digits are drawn with fonts instead.", flush=True)
-        return _rendered(split)
+        return _rendered(split), "rendered"
 
 
 def _rendered(split):
