@@ -104,7 +104,7 @@ def parse(arguments=None):
     add("--color-jitter", type=common.share, default=0.0, help="of photographs, without --rand-augment")
     add("--erasing", type=common.share, default=0.0, help="probability of random erasing, of photographs")
     add("--checkpoint-every", type=common.positive_int, default=1000, help="steps between checkpoints; also an epoch")
-    add("--time-limit", type=common.positive_float, metavar="MINUTES", help="end the training after so many")
+    add("--time-limit", type=common.positive_float, metavar="MINUTES", help="of a training, until --resume")
     add("--strategy", choices=training.STRATEGIES, default="one", help="of tf.distribute; multi-worker: by TF_CONFIG")
     add("--mixed-precision", choices=harness.PRECISIONS, default="none", help="dtype to compute in, beside float32")
     add("--jit-compile", action=argparse.BooleanOptionalAction, default=False, help="use XLA, if --no-deterministic")
@@ -272,7 +272,7 @@ def main(arguments=None):
         trained = train(run, images, steps_per_epoch)
     except checkpoint.SetupError as error:
         sys.exit(f"{error}")
-    if not run.chief:
+    if not experiment.finished(run, trained):
         return 0
     figures = {}
     for name, done in trained.items():

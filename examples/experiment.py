@@ -43,6 +43,30 @@ def preparing(args):
         sys.exit(f"{error}")
 
 
+def finished(run, trained):
+    """Whether this process has networks to test: not where the time limit ended a training, which it says then.
+
+    Args:
+        run: A `harness.Run`.
+        trained: `training.Trained` by name.
+    """
+    if not run.chief:
+        return False
+    unfinished = any(done.steps < run.args.iterations for done in trained.values())
+    if unfinished:
+        print_times(trained)
+        again = "the same command" if run.args.resume else "the same command with --resume"
+        print(f"Not finished, {run.args.iterations} iterations, so not tested: {again} goes on.")
+    return not unfinished
+
+
+def print_times(trained):
+    """Prints how long networks were trained, `training.Trained` by name."""
+    for name, done in trained.items():
+        minutes = f"{done.seconds / 60:.1f} minutes, {done.processor_seconds / 60:.1f} of processor time"
+        print(f"{name}: {done.steps} iterations in {minutes}")
+
+
 def conclude(run, trained, content, files):
     """Writes the results and exports the networks; prints how long they trained, where all is, and what to do next.
 
@@ -53,8 +77,7 @@ def conclude(run, trained, content, files):
         files: Names of the files in `--out` that the script has written.
     """
     args = run.args
-    for name, done in trained.items():
-        print(f"{name}: {done.steps} iterations in {done.seconds / 60:.1f} minutes")
+    print_times(trained)
     content = {"training": {name: harness.training_figures(done) for name, done in trained.items()}, **content}
     harness.write_results(run, content)  # already: a failing export costs no figures
     reports = {name: write_exports(run, name, done.network) for name, done in trained.items()}

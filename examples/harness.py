@@ -90,7 +90,7 @@ def add_training_options(parser):
         "--time-limit",
         type=common.positive_float,
         metavar="MINUTES",
-        help="end the training of a network after so many, those before a --resume included",
+        help="end the training of a network after so many; the same command with --resume goes on for as many",
     )
     add(
         "--strategy",
@@ -305,6 +305,7 @@ def training_figures(trained):
         "parameters": trained.network.count_params(),
         "iterations": trained.steps,
         "training_seconds": round(trained.seconds, 1),
+        "processor_seconds": round(trained.processor_seconds, 1),
         "history": trained.history,
     }
 

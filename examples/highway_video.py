@@ -264,7 +264,7 @@ def main(arguments=None):
         builders["pyramid"] = functools.partial(pyramid, **sizes)
     builders["baseline"] = functools.partial(models.dfn_highway_baseline, **sizes, untied_bias=not args.tied)
     trained = harness.train_networks(run, builders, common.squared_error, batches)
-    if not run.chief:
+    if not experiment.finished(run, trained):
         return 0
 
     networks = {name: done.network for name, done in trained.items()}

@@ -349,7 +349,7 @@ def main(arguments=None):
         "baseline": functools.partial(build_baseline, args.baseline_bias, sizes),
     }
     trained = harness.train_networks(run, builders, common.clipped_bce, sequences, stages=plan)
-    if not run.chief:
+    if not experiment.finished(run, trained):
         return 0
     networks = {name: done.network for name, done in trained.items()}
     predictors = {name: predictor(network, args.test_frames[1]) for name, network in networks.items()}

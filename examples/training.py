@@ -16,7 +16,7 @@ import checkpoint
 
 STRATEGIES = ("one", "mirrored", "multi-worker")
 
-Trained = collections.namedtuple("Trained", "network steps seconds history")
+Trained = collections.namedtuple("Trained", "network steps seconds history processor_seconds")
 
 
 class Trainer(keras.Model):
@@ -80,21 +80,31 @@ class Keeper(keras.callbacks.Callback):
         position: Number of steps that were taken, over all calls.
         end: Number of steps after which a call of `fit` ends, whatever the number of its epochs, which is displayed.
         seconds: Wall time of the training up to now, over all calls; what was lost by a kill is not in it.
+        processor_seconds: The same of the time of all processors that this process used.
         history: The metrics of every epoch.
     """
 
     def __init__(self, path, variables, limit=None, write=True, settings=None):
         super().__init__()
         self.path, self.variables, self.limit, self.write, self.settings = path, variables, limit, write, settings
-        self.position, self.end, self.seconds_before, self.history = 0, 0, 0.0, []
-        self.began = time.perf_counter()
+        self.position, self.end, self.history = 0, 0, []
+        self.seconds_before = self.processor_before = 0.0
+        self.begin()
+
+    def begin(self):
+        """Starts the clocks of this call."""
+        self.began, self.processor_began = time.perf_counter(), time.process_time()
 
     @property
     def seconds(self):
         return self.seconds_before + time.perf_counter() - self.began
 
+    @property
+    def processor_seconds(self):
+        return self.processor_before + time.process_time() - self.processor_began
+
     def over(self):
-        return self.limit is not None and self.seconds >= self.limit
+        return self.limit is not None and time.perf_counter() - self.began >= self.limit
 
     def load(self):
         arrays, notes = checkpoint.load(self.path)
@@ -102,6 +112,7 @@ class Keeper(keras.callbacks.Callback):
             checkpoint.same_settings(notes["settings"], self.settings, self.path)
         checkpoint.restore(self.variables, arrays, self.path)
         self.position, self.seconds_before, self.history = notes["position"], notes["seconds"], notes["history"]
+        self.processor_before = notes.get("processor_seconds", 0.0)  # states of old do not say
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch_start = self.position
@@ -120,6 +131,7 @@ class Keeper(keras.callbacks.Callback):
         self.history = [*self.history, {"step": self.position, "seconds": seconds, **metrics}]
         if self.write:
             notes = {"position": self.position, "seconds": seconds, "history": self.history, "settings": self.settings}
+            notes["processor_seconds"] = round(self.processor_seconds, 3)
             checkpoint.save(self.path, [variable.numpy() for variable in self.variables], notes)
         if self.position >= self.end:
             self.model.stop_training = True
@@ -179,13 +191,14 @@ def train(
         callbacks: Keras callbacks. Their model is a `Trainer`; the network is its `network`.
         resume: Continue from the state that lies in `out`, if there is one.
         strategy: A `tf.distribute.Strategy`.
-        time_limit: Stop after this many seconds of training, those before a resumption included.
+        time_limit: Stop after this many seconds of training in this call; those before a resumption do not count. A
+            step is taken at least.
         settings: What the training depends on, by name, as for JSON. It is kept in the state, and a training that is
             resumed must share it.
 
     Returns:
-        `Trained(network, steps, seconds, history)`: the network in float32 and without strategy, the number of steps
-        and seconds it was trained for, and metrics by epoch.
+        `Trained(network, steps, seconds, history, processor_seconds)`: the network in float32 and without strategy, the
+        number of steps and seconds it was trained for, metrics by epoch, and the time of the processors.
 
     Raises:
         checkpoint.SetupError: A stage does not start with an epoch, or the state belongs to another model or to other
@@ -208,13 +221,11 @@ def train(
         variables = [*network.variables, *trainer.optimizer.variables]
         keeper = Keeper(path, variables, time_limit, is_chief(strategy), settings)
         _take_up(keeper, resume, total)
-        keeper.began = time.perf_counter()
+        keeper.begin()
         watchers = [*callbacks]
         if is_chief(strategy):
             watchers.append(keras.callbacks.TensorBoard(str(out / "logs" / name), write_graph=False))
         for first, end, arguments in pieces(keeper.position, total, epoch, stages):
-            if keeper.over():
-                break
             trainer.arguments, keeper.end = arguments, end
             trainer.make_train_function(force=True)
             trainer.fit(
@@ -226,11 +237,13 @@ def train(
                 shuffle=False,
                 verbose=_verbosity(strategy),
             )
-        seconds = keeper.seconds
+            if keeper.over():
+                break
+        seconds, processor_seconds = keeper.seconds, keeper.processor_seconds
     network = _plain_copy(network, build)
     if keeper.write:
         _save_model(network, out / f"{name}.keras")
-    return Trained(network, keeper.position, seconds, keeper.history)
+    return Trained(network, keeper.position, seconds, keeper.history, processor_seconds)
 
 
 def _take_up(keeper, resume, total):

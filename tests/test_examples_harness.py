@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the examples share: trainings that can be stopped and killed, strategies, precisions."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -142,18 +143,24 @@ def test_stopped_in_the_middle_of_an_epoch_and_resumed(tmp_path):
     whole = train_toy(tmp_path / "whole", dropout=0.3)
     assert whole.steps == 23 and [entry["step"] for entry in whole.history] == [5, 10, 15, 20, 23]
     first = train_toy(tmp_path / "parts", dropout=0.3, time_limit=1e-6)
-    assert first.steps == 0 or first.steps == 1  # the clock runs from before the first step
-    limit = first.seconds
-    for _ in range(3):
-        limit += 1e-3
-        part = train_toy(tmp_path / "parts", dropout=0.3, time_limit=limit, resume=True)
-        limit = part.seconds
-    assert 0 < part.steps < 23
+    parts = [first]
+    for _ in range(3):  # the same call goes on: what was trained before does not count
+        parts.append(train_toy(tmp_path / "parts", dropout=0.3, time_limit=1e-6, resume=True))
+    assert [part.steps for part in parts] == [1, 2, 3, 4]
     last = train_toy(tmp_path / "parts", dropout=0.3, resume=True)
-    assert last.steps == 23 and last.seconds > part.seconds
+    assert last.steps == 23
+    for part, later in itertools.pairwise([*parts, last]):
+        assert later.seconds > part.seconds and later.processor_seconds > part.processor_seconds >= 0
     assert_same_state(tmp_path / "parts" / "toy.checkpoint", tmp_path / "whole" / "toy.checkpoint", 23)
     for value, expected in zip(last.network.get_weights(), whole.network.get_weights()):
         np.testing.assert_array_equal(value, expected)
+
+
+def test_states_of_old_have_no_processor_time(tmp_path):
+    checkpoint.save(tmp_path / "state", [np.array(2.0)], {"position": 3, "seconds": 5.0, "history": []})
+    keeper = training.Keeper(tmp_path / "state", [tf.Variable(0.0)])
+    keeper.load()
+    assert keeper.position == 3 and 0 <= keeper.processor_seconds < 5 <= keeper.seconds
 
 
 def test_saved_model_needs_nothing_of_the_training(tmp_path):

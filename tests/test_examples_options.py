@@ -174,7 +174,7 @@ def test_networks_that_baseline_asks_for():
 def test_end_of_a_script(tmp_path, monkeypatch, capsys):
     """Every network is exported in every format; if that fails, what was measured is not lost."""
     run = harness.begin(parsed("--no-deterministic", "--export", "onnx", "saved_model", "--out", str(tmp_path)))
-    trained = {name: training.Trained(toy_experiment.build(), 4, 90.0, []) for name in ("toy", "baseline")}
+    trained = {name: training.Trained(toy_experiment.build(), 4, 90.0, [], 150.0) for name in ("toy", "baseline")}
     exported = []
 
     class Report:
@@ -197,15 +197,28 @@ def test_end_of_a_script(tmp_path, monkeypatch, capsys):
         for kind, suffix in (("onnx", ".onnx"), ("saved_model", "_saved_model"))
     ]
     assert results()["exports"]["baseline"] == {"onnx": {"number": 3}, "saved_model": {"number": 4}}
+    assert results()["training"]["toy"]["processor_seconds"] == 150.0
     assert results()["training"]["toy"]["iterations"] == 4 and results()["settings"] == run.settings
     shown = capsys.readouterr().out
     for text in (
-        "toy: 4 iterations in 1.5 minutes",
+        "toy: 4 iterations in 1.5 minutes, 2.5 of processor time",
         f"Files in {tmp_path}: figure.png, results.json, toy.keras, baseline.keras",
         f"{tmp_path / 'toy_saved_model'} (saved_model, validated)",
         "the same command with --resume --baseline",
     ):
         assert text in shown
+
+
+def test_unfinished_trainings_are_not_tested(tmp_path, capsys):
+    def finished(steps, *arguments):
+        run = harness.begin(parsed("--no-deterministic", "--out", str(tmp_path), *arguments))
+        return experiment.finished(run, {"toy": training.Trained(None, steps, 90.0, [], 150.0)})
+
+    assert finished(100) and capsys.readouterr().out == ""
+    assert not finished(99)
+    shown = capsys.readouterr().out
+    assert "toy: 99 iterations in 1.5 minutes" in shown and "the same command with --resume goes on" in shown
+    assert not finished(99, "--resume") and "the same command goes on" in capsys.readouterr().out
 
 
 def test_what_is_missing_is_said_in_a_line():
