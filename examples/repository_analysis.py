@@ -33,6 +33,7 @@ SMOKE = {"images": 60, "perplexity": 5.0}
 KINDS = ("coefficients", "filters", "maps")
 BATCH = 50
 LONG, PROJECTED = 1_000, 500
+NEIGHBOURS = FOLDS = 5
 PAIRINGS = 3  # of images with the filters of others
 
 
@@ -70,6 +71,18 @@ def load(args):
     raise ValueError(f"Expected a network of repository_mnist.py or repository_cifar10.py. Received: inputs of {shape}")
 
 
+def check_images(labels, perplexity):
+    """Raises a ValueError where there are too few images for t-SNE or for the folds."""
+    if perplexity >= len(labels):
+        raise ValueError(
+            f"Expected --perplexity to be below the number of images, {len(labels)}. Received: {perplexity:g}"
+        )
+    most = int(np.unique(labels, return_counts=True)[1].max())
+    if most < FOLDS or len(labels) < 2 * FOLDS:
+        expected = f"Expected --images to give {2 * FOLDS} images or more, and {FOLDS} or more of a class"
+        raise ValueError(f"{expected}. Received: {len(labels)}, and {most} of a class at most")
+
+
 def inside(network, images, seed=0):
     """Coefficients, filters and maps of each generated layer, `[count, values]` each, projected where they are long."""
     from sklearn.random_projection import SparseRandomProjection
@@ -93,7 +106,7 @@ def separation(values, labels):
     from sklearn.model_selection import cross_val_score
     from sklearn.neighbors import KNeighborsClassifier
 
-    return 100 * float(cross_val_score(KNeighborsClassifier(5), values, labels, cv=5).mean())
+    return 100 * float(cross_val_score(KNeighborsClassifier(NEIGHBOURS), values, labels, cv=FOLDS).mean())
 
 
 def embed(values, perplexity, seed):
@@ -124,12 +137,14 @@ def main(arguments=None):
         import threadpoolctl
 
         network, images, labels = load(args)
+        shown = labels[: args.images]
+        check_images(shown, args.perplexity)
         args.out.mkdir(parents=True, exist_ok=True)
         swapped = [repository_cells.swapped_accuracy(network, images, labels, seed) for seed in range(PAIRINGS)]
     own, swapped = repository_cells.accuracy(network, images, labels), tables.spread(swapped)
     print(f"{len(images)} test images: {own:.2f} %, with the filters of others {tables.text(swapped)} %", flush=True)
 
-    shown, separations, embedded = labels[: args.images], {}, {}
+    separations, embedded = {}, {}
     for layer, kinds in inside(network, images[: args.images], args.seed).items():
         with threadpoolctl.threadpool_limits(1):  # several stand still for minutes where other work has the cores
             separations[layer] = {kind: separation(values, shown) for kind, values in kinds.items()}

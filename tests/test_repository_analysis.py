@@ -42,6 +42,34 @@ def test_separation():
     assert repository_analysis.separation(rng.normal(size=(60, 4)), labels) < 70
 
 
+@pytest.mark.parametrize(
+    "labels, perplexity, message",
+    [
+        (np.arange(60) % 10, 60.0, "Expected --perplexity to be below the number of images, 60. Received: 60"),
+        (
+            np.arange(12) % 10,
+            5.0,
+            "Expected --images to give 10 images or more, .* Received: 12, and 2 of a class at most",
+        ),
+        (np.zeros(9, int), 5.0, "Received: 9, and 9 of a class at most"),
+    ],
+)
+def test_too_few_images(labels, perplexity, message, network, monkeypatch, tmp_path):
+    monkeypatch.setattr(repository_analysis, "load", lambda _: (network, np.zeros((len(labels), 28, 28, 1)), labels))
+    with pytest.raises(SystemExit, match=message):
+        repository_analysis.main(["a.keras", "--perplexity", f"{perplexity}", "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("ignore:The least populated class:UserWarning")
+def test_as_few_images_as_are_accepted():
+    for labels in (np.repeat([0, 1], 5), np.array([*[0] * 5, *range(1, 6)])):
+        repository_analysis.check_images(labels, 9.0)
+        values = np.random.default_rng(0).normal(size=(10, 4))
+        assert 0 <= repository_analysis.separation(values, labels) <= 100
+    assert repository_analysis.embed(values, 9.0, 0).shape == (10, 2)
+
+
 def test_a_small_analysis(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     assert repository_analysis.main(["--smoke", "--out", str(tmp_path)]) == 0
