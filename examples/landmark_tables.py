@@ -71,8 +71,9 @@ def check_claims(summary):
 
     Claims of which a variant is missing are left out.
     """
-    lines, gains = [], {}
+    lines = []
     for kind, title in KINDS.items():
+        gains = {}
         for width in (32, 64):
             align, turned, generated = (
                 summary[name][kind]["mean"] if name in summary else None
@@ -119,7 +120,8 @@ def markdown(summary, claims):
         for variant, figures in summary.items()
     ]
     text = "Errors in percent of the distance of the eyes; `of a face`: the largest mean of the five landmarks of a\n"
-    text += f"face; `mean landmarks`: the mean error of those of all training faces\n\n{tables.markdown(head, rows)}"
+    text += "face; `mean landmarks`: the error if every face had the mean landmarks of the training faces\n\n"
+    text += tables.markdown(head, rows)
     if claims:
         rows = [[each["claim"], each["found"], "holds" if each["holds"] else "DOES NOT HOLD"] for each in claims]
         text += f"\nWhat the paper claims, of the means over the seeds\n\n{tables.markdown(['', 'found', ''], rows)}"

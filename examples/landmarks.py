@@ -58,6 +58,19 @@ def read_maps(maps):
     return np.stack([(weights * place).sum(axis=(2, 3)) for place in (columns, rows)], axis=-1)
 
 
+def eye_distances(landmarks):
+    """The distances of the eyes, `[faces]`, of landmarks, `[faces, 5, 2]`, of which the eyes come first.
+
+    Raises:
+        ValueError: The eyes of a face are in one place: errors in percent of their distance would be infinite.
+    """
+    distances = np.linalg.norm(landmarks[:, 0] - landmarks[:, 1], axis=-1)
+    if not np.all(distances > 0):
+        where = np.flatnonzero(~(distances > 0)).tolist()
+        raise ValueError(f"Expected the eyes of every face to be apart. Received: eyes in one place in faces {where}")
+    return distances
+
+
 def errors(found, landmarks):
     """Distances of landmarks from the true ones in percent of the true distance of the eyes.
 
@@ -67,9 +80,11 @@ def errors(found, landmarks):
 
     Returns:
         `[faces, 5]`.
+
+    Raises:
+        ValueError: The eyes of a face are in one place.
     """
-    eyes = np.linalg.norm(landmarks[:, 0] - landmarks[:, 1], axis=-1)
-    return 100 * np.linalg.norm(found - landmarks, axis=-1) / eyes[:, None]
+    return 100 * np.linalg.norm(found - landmarks, axis=-1) / eye_distances(landmarks)[:, None]
 
 
 def describe(values):

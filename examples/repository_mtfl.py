@@ -59,16 +59,27 @@ def parse(arguments=None):
     parser.set_defaults(only=[*reversed(landmark_tables.VARIANTS)])  # long trainings first, for processes side by side
     repository_cells.add_options(parser, batch_size=32)
     add = parser.add_argument
-    add("--max-angle", type=common.positive_float, default=45.0, help="of D-Rot, degrees")
+    add("--max-angle", type=angle, default=45.0, metavar="X", help="of D-Rot, degrees")
     add("--sigma", type=common.positive_float, default=1.5, help="of the target around a landmark, pixels")
     add("--source", choices=("auto", "mtfl", "generated"), default="auto", help="of the faces")
     add("--data-dir", metavar="DIR", help="folder with mtfl_faces/")
     return grid.parse(parser, arguments, SMOKE, RECIPES)
 
 
+def angle(text):
+    """Argument type: degrees above zero, half a turn at most."""
+    value = common.positive_float(text)
+    if value > 180:
+        raise argparse.ArgumentTypeError(f"expected 180 degrees at most, received {text!r}")
+    return value
+
+
 def load(args):
     """`(train, test)`, each images `[2, count, 64, 64, 3]`, and landmarks `[2, count, 5, 2]`: aligned; turned."""
     images, points = data.load_mtfl("train", args.data_dir, args.source)
+    if len(images) < TESTED:
+        raise ValueError(f"Expected {TESTED} faces or more: one of {TESTED} is tested on. Received: {len(images)}")
+    landmarks.eye_distances(points)  # errors are measured by them
     rng = np.random.default_rng(0)  # neither the parts nor the angles depend on the seeds of the trainings
     order, angles = rng.permutation(len(images)), rng.uniform(-args.max_angle, args.max_angle, len(images))
     cut = len(order) - len(order) // TESTED

@@ -53,6 +53,13 @@ def test_errors_are_in_percent_of_the_distance_of_the_eyes():
     np.testing.assert_allclose(landmarks.errors(TRUE[0], TRUE)[0], 0)
 
 
+def test_eyes_in_one_place_are_refused():
+    together = TRUE.copy()
+    together[1, 1] = together[1, 0]
+    with pytest.raises(ValueError, match=r"Expected the eyes of every face to be apart\. .* in faces \[1\]"):
+        landmarks.errors(TRUE, together)
+
+
 @pytest.fixture
 def few_faces(monkeypatch):
     """Sixty drawn faces, of which six are tested on."""
@@ -73,6 +80,28 @@ def test_the_same_faces_in_both_sets(few_faces):
     assert max(np.abs(angles)) <= 45 and np.std(angles) > 10
     again = repository_mtfl.load(args)
     np.testing.assert_array_equal(again[0][0], images)
+
+
+def test_faces_that_cannot_be_tested_on(monkeypatch, tmp_path):
+    arguments = ["--source", "generated", "--out", str(tmp_path)]
+    monkeypatch.setitem(faces.SPLITS, "train", 9)
+    with pytest.raises(SystemExit, match=r"Expected 10 faces or more: one of 10 is tested on\. Received: 9"):
+        repository_mtfl.main(arguments)
+    images, points = faces.generated_faces(10)
+    points[3, 1] = points[3, 0]
+    monkeypatch.setattr(repository_mtfl.data, "load_mtfl", lambda *_: (list(images), points))
+    with pytest.raises(SystemExit, match=r"Expected the eyes of every face to be apart\. .* in faces \[3\]"):
+        repository_mtfl.main(arguments)
+    points[3, 1] += 1
+    assert [len(part[0][0]) for part in repository_mtfl.load(repository_mtfl.parse(arguments))] == [9, 1]
+
+
+@pytest.mark.parametrize("given, message", [("181", "180 degrees at most"), ("0", "a number above zero")])
+def test_bad_angles(given, message, capsys):
+    assert repository_mtfl.parse(["--max-angle", "180"]).max_angle == 180
+    with pytest.raises(SystemExit):
+        repository_mtfl.parse(["--max-angle", given])
+    assert f"argument --max-angle: expected {message}, received '{given}'" in capsys.readouterr().err
 
 
 def cell(variant, seed, mean, largest):
@@ -110,7 +139,17 @@ def test_tables_and_claims():
     assert "| Model32, D-Rot | 7 | 2 | 2 | 11.00 ± 1.41 | 70.00 ± 14.14 | 111.17 | 35.00 ± 7.07 | 30.00 |" in text
     assert "| Model64, D-Rot-FG | 7 | 1 | 2 | 8.50 | 30.00 | 46.65 | 15.00 | 30.00 |" in text
     assert "| Model32 gains more than Model64, largest error | -5.00 and 30.00 points | DOES NOT HOLD |" in text
+    assert "`mean landmarks`: the error if every face had the mean landmarks of the training faces\n" in text
     assert landmark_tables.check_claims(landmark_tables.summarize(CELLS[:2])) == []
+
+
+def test_gains_are_those_of_one_kind():
+    """A variant that lacks one kind of error does not lend it to the other kind."""
+    summary = landmark_tables.summarize(CELLS)
+    summary["m32_rot"]["max"] = {"mean": None}
+    claims = [each["claim"] for each in landmark_tables.check_claims(summary)]
+    assert "Model32 gains more than Model64, mean error" in claims
+    assert "Model32 gains more than Model64, largest error" not in claims
 
 
 def test_figures():
