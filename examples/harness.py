@@ -18,10 +18,12 @@ import tensorflow as tf
 import checkpoint
 import common
 import training
+from keras_dynfilter.export import formats
 
 PRECISIONS = {"none": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
 SCHEDULES = ("paper", "cosine", "constant")
-EXPORTS = {"saved_model": "_saved_model", "onnx": ".onnx"}  # what the name of a network is followed by
+# What the name of a network is followed by, by format.
+EXPORTS = {name: row.suffix or f"_{name}" for name, row in formats.FORMATS.items()}
 # What a resumed run may change: it has no bearing on what is learned, or says only when to stop.
 FREE = ("resume", "out", "data_dir", "export", "time_limit", "smoke", "baseline")
 

@@ -14,6 +14,7 @@ import common
 import experiment
 import harness
 import training
+from keras_dynfilter.export import formats
 
 
 def parser():
@@ -173,7 +174,9 @@ def test_networks_that_baseline_asks_for():
 
 def test_end_of_a_script(tmp_path, monkeypatch, capsys):
     """Every network is exported in every format; if that fails, what was measured is not lost."""
-    run = harness.begin(parsed("--no-deterministic", "--export", "onnx", "saved_model", "--out", str(tmp_path)))
+    kinds = {"onnx": ".onnx", "saved_model": "_saved_model", "litert": ".tflite"}
+    assert set(kinds) == set(formats.FORMATS)
+    run = harness.begin(parsed("--no-deterministic", "--export", *kinds, "--out", str(tmp_path)))
     trained = {name: training.Trained(toy_experiment.build(), 4, 90.0, [], 150.0) for name in ("toy", "baseline")}
     exported = []
 
@@ -194,9 +197,9 @@ def test_end_of_a_script(tmp_path, monkeypatch, capsys):
     assert exported == [
         (trained[name].network, str(tmp_path / f"{name}{suffix}"), kind)
         for name in ("toy", "baseline")
-        for kind, suffix in (("onnx", ".onnx"), ("saved_model", "_saved_model"))
+        for kind, suffix in kinds.items()
     ]
-    assert results()["exports"]["baseline"] == {"onnx": {"number": 3}, "saved_model": {"number": 4}}
+    assert results()["exports"]["baseline"] == {kind: {"number": 4 + place} for place, kind in enumerate(kinds)}
     assert results()["training"]["toy"]["processor_seconds"] == 150.0
     assert results()["training"]["toy"]["iterations"] == 4 and results()["settings"] == run.settings
     shown = capsys.readouterr().out
