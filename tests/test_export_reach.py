@@ -31,22 +31,27 @@ def functions_renamed(content):
     return saved_model_pb2.SavedModel.FromString(text.replace(old, new))
 
 
+def writer_of(graph):
+    return next(f for f in graph.graph_def.library.function if any(node.op == "WriteFile" for node in f.node_def))
+
+
+def restoring(graph):
+    return next(node for node in graph.graph_def.node if node.name == graph.saver_def.restore_op_name)
+
+
 def saver_is_the_signature(content):
-    """The saver is said to be what the signature calls."""
+    """The saver calls the function that the signature does."""
     (graph,) = content.meta_graphs
-    (name,) = {_reach._node(info.name) for info in graph.signature_def["serving_default"].outputs.values()}
-    graph.saver_def.save_tensor_name, graph.saver_def.restore_op_name = f"{name}:0", name
-    graph.signature_def.clear()  # the object graph names the function
+    restoring(graph).attr["f"].func.name = writer_of(graph).signature.name
     return content
 
 
 def saver_reaches_the_signature(content):
     """The function that restores, which nothing else names, calls the one of the signature."""
     (graph,) = content.meta_graphs
-    writer = next(f for f in graph.graph_def.library.function if any(n.op == "WriteFile" for n in f.node_def))
     restore = next(f for f in graph.graph_def.library.function if "traced_restore" in f.signature.name)
     call = restore.node_def.add(name="call", op="StatefulPartitionedCall")
-    call.attr["f"].func.name = writer.signature.name
+    call.attr["f"].func.name = writer_of(graph).signature.name
     return content
 
 
@@ -54,7 +59,7 @@ def restored_by_the_graph(content):
     """Without an object graph TensorFlow runs the restoring node when it loads the file."""
     (graph,) = content.meta_graphs
     graph.ClearField("object_graph_def")
-    restore = next(node for node in graph.graph_def.node if node.name == graph.saver_def.restore_op_name)
+    restore = restoring(graph)
     for function in [f for f in graph.graph_def.library.function if f.signature.name != restore.attr["f"].func.name]:
         graph.graph_def.library.function.remove(function)
     return content
@@ -63,7 +68,7 @@ def restored_by_the_graph(content):
 def called_outside_of_functions(content):
     """A node of the graph calls the saver."""
     (graph,) = content.meta_graphs
-    restore = next(node for node in graph.graph_def.node if node.name == graph.saver_def.restore_op_name)
+    restore = restoring(graph)
     graph.graph_def.node.add(name="other", op=restore.op).attr["f"].func.name = restore.attr["f"].func.name
     return content
 
