@@ -18,6 +18,7 @@ import tensorflow as tf
 from benchmarks import measure
 from benchmarks.ddf_export import awake
 from keras_dynfilter import export, implementation, layers, models
+from keras_dynfilter.export.report import first_line
 
 
 def ddf_up_net(image_shape=(64, 64, 3), channels=32):
@@ -145,7 +146,7 @@ def measured(name, forms, out, threads, seconds):
             row["error"] = error(call(), named(expected, report.outputs))
             row["ms"] = measure.median_ms(call, budget=seconds)
         except (RuntimeError, ValueError) as problem:  # an ExportError, or what a runtime raises: the others go on
-            row["problem"] = str(problem).strip().splitlines()[0]
+            row["problem"] = first_line(problem)
         yield row
 
 

@@ -19,6 +19,7 @@ import tensorflow as tf
 from benchmarks import measure
 from keras_dynfilter.export import _litert, _onnx
 from keras_dynfilter.export._trace import Traced
+from keras_dynfilter.export.report import first_line
 from keras_dynfilter.ops import _composite
 from keras_dynfilter.ops.geometry import Geometry
 
@@ -184,7 +185,7 @@ def measured(name, runtime, shrink, rounds):
             found = calls[form](arrays)
         except Exception as error:  # whatever the converter or the runtime does not like about a form
             calls.pop(form, None)
-            rows[form] = {"failed": str(error).strip().splitlines()[0][:200]}
+            rows[form] = {"failed": first_line(error)[:200]}
             continue
         expected = found if expected is None else expected
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max(), err_msg=form)

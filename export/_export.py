@@ -57,9 +57,11 @@ def export(
             several): for subclassed models.
         sample_inputs: Inputs to compare beside the random ones: one dict by input name, or a list of samples, each a
             dict by name or in the structure that the model takes.
-        task_data: Pairs `(inputs, targets)` of the task, such as batches of a `tf.data.Dataset`. They are compared too.
-        task_metric: Function of targets and outputs (a dict by name, if there are several). The report has its mean
-            over `task_data`, for the model and for the file.
+        task_data: Pairs `(inputs, targets)` of the task, such as batches of a `tf.data.Dataset`. They are compared
+            too, so this needs `validate`.
+        task_metric: Function of targets and outputs: a dict by name where the model has several, the tensor where it
+            has one, even if the model returns that in a dict. The report has its mean over `task_data`, for the model
+            and for the file.
         batch_sizes: Batch sizes to compare, where the batch is open.
         image_sizes: Pairs `(height, width)` to compare, where they are open. What the model refuses is left out.
         tolerance: Allowed difference relative to the largest magnitude of an output; by default from the dtypes.
@@ -81,6 +83,10 @@ def export(
     signature = _signature.of(model, input_signature, _checked_size(input_size), row.identifiers)
     batch_sizes, image_sizes = _cases.checked(batch_sizes, image_sizes, tolerance, seed)
     representative_data = _cases.representative(signature, representative_data)
+    if task_data is not None and not validate:
+        raise ValueError(
+            "Expected `validate` to be True with `task_data`, which is for the validation. Received: False"
+        )
     task = _cases.task(signature, task_data, task_metric)
     if validate:
         cases = _cases.cases(signature, sample_inputs, batch_sizes, image_sizes, seed, representative_data)

@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from keras_dynfilter.export import _reach, formats
-from keras_dynfilter.export.report import ExportError
+from keras_dynfilter.export.report import ExportError, first_line
 
 SIGNATURE = "serving_default"
 # What Keras says where it does not know a layer; the last is of Keras 2.
@@ -85,7 +85,7 @@ def network(name, weights, options=()):
     except Exception as error:  # h5py and Keras raise whatever they run into
         raise ExportError(
             f"{weights} does not hold weights of {name} as it was made here. Options that it was trained with, such as "
-            f"--set width=0.25, have to be given again.\n{str(error).strip().splitlines()[0]}"
+            f"--set width=0.25, have to be given again.\n{first_line(error)}"
         ) from error
     return made
 

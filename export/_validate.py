@@ -12,7 +12,7 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
-from keras_dynfilter.export.report import ExportError, OutputCheck, TaskError, Validation
+from keras_dynfilter.export.report import ExportError, OutputCheck, TaskError, Validation, first_line
 from keras_dynfilter.ops import _dispatch, _library
 
 ROUNDING = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
@@ -54,15 +54,15 @@ def validate(
     if targets is not None:
         if not set(targets) <= set(expected):
             raise ExportError(f"The model itself refuses `task_data`: {next(iter(set(targets) - set(expected)))}")
-        model_mean, samples = _mean(metric, targets, expected)
+        model_mean, samples = _mean(metric, targets, traced.outputs, expected)
         name = getattr(metric, "__name__", type(metric).__name__)
         validation.task = TaskError(name, samples, model_mean)
     for session, libraries in sessions.items():
         request = {"runtime": runtime, "path": str(artifact), "libraries": libraries, "cases": len(expected)}
         which = f", {session}" if session else ""
         found = _compare_session(validation, traced, request, which, expected, cases)
-        if found is not None and targets is not None:
-            validation.task.file[which], _ = _mean(metric, targets, found)
+        if found is not None and targets is not None and _complete(targets, expected, found):
+            validation.task.file[which], _ = _mean(metric, targets, traced.outputs, found)
     if any(sessions):
         validation.runtime += f", {' and '.join(sessions)}"
     for check in validation.outputs:
@@ -102,13 +102,26 @@ def _compare_session(validation, traced, request, which, expected, cases):
         return outputs
 
 
-def _mean(metric, targets, outputs):
-    """The mean of the metric over the samples, and their number; a model with one output gets it without its name."""
+def _complete(targets, expected, found):
+    """Whether a file has all outputs of the model, in their shapes, for all data of the task."""
+    pairs = [(value, found[text].get(name)) for text in targets for name, value in expected[text].items()]
+    return all(other is not None and other.shape == value.shape for value, other in pairs)
+
+
+def _mean(metric, targets, names, outputs):
+    """The mean of the metric over the samples, and their number.
+
+    Args:
+        metric: Of targets and outputs.
+        targets: By case.
+        names: Of the outputs of the model; the metric gets an only one without its name.
+        outputs: By name, by case.
+    """
     total, count = 0.0, 0
     for text, wanted in targets.items():
-        found = {name: tf.convert_to_tensor(value) for name, value in outputs[text].items()}
-        samples = len(next(iter(found.values())))
-        value = metric(wanted, found if len(found) > 1 else next(iter(found.values())))
+        found = {name: tf.convert_to_tensor(outputs[text][name]) for name in names}
+        first = next(iter(found.values()))
+        value, samples = metric(wanted, found if len(found) > 1 else first), len(first)
         total, count = total + samples * float(np.mean(np.asarray(value))), count + samples
     return total / count, count
 
@@ -122,7 +135,7 @@ def _reference(model, signature, cases):
             try:
                 outputs = signature.call(model, tensors)
             except (ValueError, tf.errors.InvalidArgumentError) as error:
-                skipped[text] = str(error).strip().splitlines()[0]
+                skipped[text] = first_line(error)
                 continue
             expected[text] = {name: tf.convert_to_tensor(value) for name, value in outputs.items()}
     return expected, skipped

@@ -6,6 +6,11 @@ import json
 import pathlib
 
 
+def first_line(error):
+    """What an exception says, in one line: the name of its class where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class ExportError(RuntimeError):
     """The model could not be exported; nothing was written."""
 
@@ -56,7 +61,8 @@ class TaskError:
         metric: Its name.
         samples: How many were computed.
         model: Its mean for the Keras model.
-        file: Its mean for the file, by what describes a way to run it (empty if there is one way only).
+        file: Its mean for the file, by what describes a way to run it (empty if there is one way only). Left out where
+            the file lacks an output, or has one in another shape.
     """
 
     metric: str
@@ -189,7 +195,7 @@ def _validation(validation):
     facts["tolerance"] = f"{validation.tolerance:.1e}, {validation.reason}"
     if validation.task is not None:
         task = validation.task
-        found = "; ".join(f"{value:.6g} of the file{which}" for which, value in task.file.items())
+        found = "; ".join(f"{value:.6g} of the file{which}" for which, value in task.file.items()) or "none of the file"
         facts["task"] = f"{task.metric} of {task.samples} samples: {task.model:.6g} of the model; {found}"
     rows = [("output", "dtype", "max abs", "max rel", "worst case", "")]
     for check in validation.outputs:

@@ -12,6 +12,7 @@ import tensorflow as tf
 import keras_dynfilter
 from keras_dynfilter import export
 from keras_dynfilter.export import _onnx
+from keras_dynfilter.export.report import first_line
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,48 @@ def test_wrong_file_is_found_and_removed(damage, batch_sizes, problem, onnx, mod
     assert report.passed is False and not report.to_dict()["validation"]["passed"]
     assert path.read_bytes() == b"an earlier, good file"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_task_of_a_file_without_an_output(onnx, monkeypatch, tmp_path):
+    """The report still says what is wrong, and what the task is worth to the model."""
+    write = _onnx.write
+    monkeypatch.setattr(_onnx, "write", lambda *args: (write(*args), _renamed(onnx, args[1]))[0])
+    data = [(np.ones((2, 8, 8, 4), "float32"), np.zeros((2, 1), "float32"))]
+    options = {"task_data": data, "task_metric": lambda _, outputs: outputs + 1.0}
+    with pytest.raises(export.ValidationError, match="none of the file") as raised:
+        export.export(models.local_filter(size=(8, 8)), tmp_path / "m.onnx", format="onnx", **options)
+    assert raised.value.report.validation.task.file == {}
+
+
+@pytest.mark.parametrize("names", [("y",), ("y", "z")])
+def test_the_model_decides_what_a_metric_gets(names, tmp_path):
+    """An only output is a tensor, even out of a dict."""
+    x, seen = keras.Input((3,), name="x"), []
+
+    def metric(targets, outputs):
+        seen.append(outputs)
+        return targets
+
+    model = keras.Model(x, {name: keras.layers.Dense(1, name=name)(x) for name in names})
+    export.export(model, tmp_path / "m", task_data=[(np.ones((2, 3), "float32"), 1.0)], task_metric=metric)
+    assert len(seen) == 2
+    for outputs in seen:
+        assert outputs.shape == (2, 1) if len(names) == 1 else set(outputs) == set(names)
+
+
+def test_task_needs_the_validation(model, tmp_path):
+    task = {"task_data": [(np.ones((1, 8, 8, 4), "float32"), 0.0)], "task_metric": lambda *_: 0.0}
+    with pytest.raises(ValueError, match="Expected `validate` to be True with `task_data`"):
+        export.export(model, tmp_path / "m", validate=False, **task)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "error, said", [(ValueError(), "ValueError"), (ValueError(" \n"), "ValueError"), (ValueError("\na\nb"), "a")]
+)
+def test_first_line_of_an_error(error, said):
+    """Some say nothing."""
+    assert first_line(error) == said
 
 
 def test_tolerance_decides(onnx, model, monkeypatch, tmp_path):
