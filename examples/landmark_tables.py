@@ -89,7 +89,7 @@ def check_claims(summary):
         if len(gains) == 2:
             found = f"{gains[32]:.2f} and {gains[64]:.2f} points"
             lines.append((f"Model32 gains more than Model64, {title}", found, gains[32] > gains[64]))
-    return [{"claim": claim, "found": found, "holds": bool(holds)} for claim, found, holds in lines]
+    return tables.judge(lines)
 
 
 def markdown(summary, claims):
@@ -122,10 +122,7 @@ def markdown(summary, claims):
     text = "Errors in percent of the distance of the eyes; `of a face`: the largest mean of the five landmarks of a\n"
     text += "face; `mean landmarks`: the error if every face had the mean landmarks of the training faces\n\n"
     text += tables.markdown(head, rows)
-    if claims:
-        rows = [[each["claim"], each["found"], "holds" if each["holds"] else "DOES NOT HOLD"] for each in claims]
-        text += f"\nWhat the paper claims, of the means over the seeds\n\n{tables.markdown(['', 'found', ''], rows)}"
-    return text
+    return text + tables.judged("What the paper claims, of the means over the seeds", claims)
 
 
 def errors_figure(summary):

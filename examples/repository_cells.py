@@ -28,6 +28,12 @@ def add_options(parser, batch_size, epochs=None):
     add("--test-images", type=common.positive_int, help="test on the first ones only")
 
 
+def load_parts(args, load):
+    """`(train, test)`, tuples of the arrays that `load` returns for a split, as many of each as is asked for."""
+    limits = {"train": args.train_images, "test": args.test_images}
+    return tuple(tuple(array[:limit] for array in load(split)) for split, limit in limits.items())
+
+
 class Evaluation(keras.callbacks.Callback):
     """Adds what a function of the network returns, numbers by name, to the metrics of every epoch."""
 

@@ -62,11 +62,7 @@ def parse(arguments=None):
 
 def load(args):
     """`(train, test)`, each images `[count, 32, 32, 3]`, uint8, and labels `[count]`."""
-    limits = {"train": args.train_images, "test": args.test_images}
-    return tuple(
-        tuple(array[:limit] for array in data.load_cifar10(split, args.data_dir, args.source))
-        for split, limit in limits.items()
-    )
+    return repository_cells.load_parts(args, lambda split: data.load_cifar10(split, args.data_dir, args.source))
 
 
 def build(variant, base_filters):

@@ -54,7 +54,7 @@ def check_claims(summary):
         if {"baseline", "generated"} <= set(summary):
             found = mean("generated", name) - mean("baseline", name)
             lines.append((f"generated filters are above the baseline on {title} images", found, found > 0))
-    return [{"claim": claim, "found": found, "holds": bool(holds)} for claim, found, holds in lines]
+    return tables.judge(lines)
 
 
 def markdown(summary, claims):
@@ -71,13 +71,7 @@ def markdown(summary, claims):
         ]
         for figures in summary.values()
     ]
-    text = tables.markdown(head, rows)
-    if claims:
-        rows = [
-            [each["claim"], f"{each['found']:.2f}", "holds" if each["holds"] else "DOES NOT HOLD"] for each in claims
-        ]
-        text += f"\nWhat the paper claims, of the means\n\n{tables.markdown(['', 'found', ''], rows)}"
-    return text
+    return tables.markdown(head, rows) + tables.judged("What the paper claims, of the means", claims)
 
 
 def figure(summary):

@@ -41,10 +41,7 @@ def parse(arguments=None):
 
 def load(args):
     """`(train, test)`, each images `[count, 28, 28, 1]`, uint8, and labels `[count]`."""
-    limits = {"train": args.train_images, "test": args.test_images}
-    return tuple(
-        tuple(array[:limit] for array in data.load_mnist(split, args.data_dir)) for split, limit in limits.items()
-    )
+    return repository_cells.load_parts(args, lambda split: data.load_mnist(split, args.data_dir))
 
 
 def build(variant, use_bias):

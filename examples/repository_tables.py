@@ -79,7 +79,7 @@ def check_targets(summary):
         found = [mean(variant, "last") for variant in TABLES[1]]
         shown = " < ".join(f"{value:.2f}" for value in found)
         lines.append(("baseline < n_enc 5 < 10 < 20", shown, found == sorted(found)))
-    return [{"target": target, "found": found, "met": bool(met)} for target, found, met in lines]
+    return tables.judge(lines, "target", "met")
 
 
 def markdown(summary, targets):
@@ -90,10 +90,7 @@ def markdown(summary, targets):
         if rows:
             head = ["", "parameters", "seeds", "epoch 1", "paper", "last epoch", "paper, epoch 20", "others' filters"]
             parts.append(f"Table {number}: test accuracy in percent\n\n{tables.markdown(head, rows)}")
-    if targets:
-        rows = [[each["target"], each["found"], "met" if each["met"] else "MISSED"] for each in targets]
-        parts.append(f"Targets, of the means\n\n{tables.markdown(['', 'found', ''], rows)}")
-    return "\n".join(parts)
+    return "\n".join(parts) + tables.judged("Targets, of the means", targets, ("met", "MISSED"))
 
 
 def _row(variant, figures):

@@ -23,6 +23,22 @@ def markdown(head, rows):
     return "".join(f"| {' | '.join(line)} |\n" for line in [head, ["---"] * len(head), *rows])
 
 
+def judge(lines, claim="claim", holds="holds"):
+    """`(text, what was found, whether it holds)` each as a dict, for JSON; the other arguments are the keys' names."""
+    return [{claim: text, "found": found, holds: bool(verdict)} for text, found, verdict in lines]
+
+
+def judged(title, claims, words=("holds", "DOES NOT HOLD")):
+    """What `judge` returned as a table with a title; nothing if it is empty."""
+    if not claims:
+        return ""
+    rows = [
+        [text, found if isinstance(found, str) else f"{found:.2f}", words[0] if holds else words[1]]
+        for text, found, holds in map(dict.values, claims)
+    ]
+    return f"\n{title}\n\n{markdown(['', 'found', ''], rows)}"
+
+
 def by_variant(cells, variants):
     """The finished cells of each variant, by seed; variants without any are left out."""
     found = {
