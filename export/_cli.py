@@ -31,8 +31,10 @@ def main(arguments=None):
         if args.report is not None and not args.report.absolute().parent.is_dir():
             raise ValueError(f"Expected --report to lie in an existing folder. Received: {args.report}")
         options = dict(opset=args.opset, precision=args.precision, input_size=args.input_size)
-        options["representative_data"] = _samples(args.representative_data)
-        report = export(_load(args), out, args.format, args.ops, args.validate, **options)
+        arrays = _arrays(args.representative_data)
+        model = _load(args)
+        options["representative_data"] = _samples(arrays, model)
+        report = export(model, out, args.format, args.ops, args.validate, **options)
     except ValidationError as error:
         _store(error.report, args.report)
         return _fail(error, FAILED)
@@ -96,17 +98,38 @@ def _size(text):
     return size
 
 
-def _samples(path):
-    """The arrays of an .npz file as a list of samples, batches of one; None for None."""
+def _arrays(path):
+    """The arrays of an .npz file by name, all of one length; None for None."""
     if path is None:
         return None
     try:
         with np.load(path) as archive:
             arrays = dict(archive)
-    except (AttributeError, TypeError, ValueError, zipfile.BadZipFile) as error:  # the first two: a single array
+    except (AttributeError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:  # a single array, no array
         raise ValueError(f"Expected --representative-data to be an .npz file of arrays. Received: {path}") from error
-    count = min((len(array) if array.ndim else 0 for array in arrays.values()), default=0)
-    return [{name: array[index : index + 1] for name, array in arrays.items()} for index in range(count)]
+    lengths = {array.shape[:1] for array in arrays.values()}
+    if len(lengths) != 1 or lengths <= {(), (0,)}:  # a scalar has no length, and no samples are none
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "none"
+        expected = "Expected --representative-data to hold arrays with as many samples each, at least one"
+        raise ValueError(f"{expected}. Received: {path} with {shapes}")
+    return arrays
+
+
+def _samples(arrays, model):
+    """The arrays as a list of batches by name: of the size that the model fixes, otherwise of one; None for None.
+
+    The last batch may hold some samples of the one before.
+    """
+    if arrays is None:
+        return None
+    fixed = {value.shape[0] for value in getattr(model, "inputs", None) or ()} - {None}
+    size, count = max(fixed, default=1), len(next(iter(arrays.values())))
+    if len(fixed) > 1 or count < size:
+        sizes = " and ".join(map(str, sorted(fixed)))
+        expected = f"Expected --representative-data to fill a batch of the model, of {sizes} samples"
+        raise ValueError(f"{expected}. Received: {count} samples")
+    starts = [min(start, count - size) for start in range(0, count, size)]
+    return [{name: array[start : start + size] for name, array in arrays.items()} for start in starts]
 
 
 def _load(args):

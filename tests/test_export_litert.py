@@ -194,3 +194,36 @@ def test_command_line(tmp_path, capsys):
         assert _cli.main([*command, str(tmp_path / wrong)]) == 2
         assert wrong in capsys.readouterr().err
     assert _cli.main(command[:-1]) == 2 and "Expected `representative_data`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arrays, message",
+    [
+        (None, "to be an .npz file of arrays. Received: "),
+        ({}, "with none"),
+        ({"image": IMAGES[:0]}, "with image (0, 8, 8, 2)"),
+        ({"image": 1.0}, "with image ()"),
+        ({"image": np.zeros((4, 8, 8, 2)), "guide": np.zeros((3, 2))}, "with image (4, 8, 8, 2), guide (3, 2)"),
+    ],
+)
+def test_representative_data_that_is_none(arrays, message, tmp_path, capsys):
+    path = tmp_path / "images.npz"
+    path.write_bytes(b"") if arrays is None else np.savez(path, **arrays)
+    command = ["m.keras", "--format", "litert", "--precision", "int8", "--representative-data", str(path)]
+    assert _cli.main(command) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_representative_data_of_a_fixed_batch(tmp_path, capsys):
+    """Ranges are those of all samples, also where they do not fill the last batch."""
+    image = keras.Input((8, 8, 2), 4, name="image")
+    model = keras.Model(image, keras.layers.Conv2D(3, 3, name="edges")(image))
+    images = np.arange(6 * 128, dtype="float32").reshape(6, 8, 8, 2)
+    batches = [batch["image"] for batch in _cli._samples({"image": images}, model)]
+    np.testing.assert_array_equal(batches, [images[:4], images[2:]])
+    model.save(tmp_path / "m.keras")
+    command = [str(tmp_path / "m.keras"), "--format", "litert", "--precision", "int8", "--representative-data"]
+    for count, status in ((6, 0), (3, 2)):
+        np.savez(tmp_path / "images.npz", image=images[:count] / images.max())
+        assert _cli.main([*command, str(tmp_path / "images.npz")]) == status
+    assert "to fill a batch of the model, of 4 samples. Received: 3 samples" in capsys.readouterr().err
