@@ -10,6 +10,7 @@ import repository_cifar10
 import repository_cells
 import repository_curves
 from keras_dynfilter import data
+from keras_dynfilter.models import repository_parts
 
 
 def cell(variant, seed, trained, tested, swapped=20.0):
@@ -90,7 +91,40 @@ def test_augmentation_and_watched_images(monkeypatch):
     assert calls["how"]["pad"] == 0 and calls["how"]["flip"] is False
 
 
+def test_what_is_built(monkeypatch):
+    monkeypatch.setattr(
+        repository_cifar10.models, "repository_cifar10", lambda base_filters: ("generated", base_filters)
+    )
+    monkeypatch.setattr(repository_cifar10.models, "repository_cifar10_baseline", lambda: "baseline")
+    monkeypatch.setattr(repository_cifar10.models, "vgg11", lambda: "vgg11")
+    built = {variant: repository_cifar10.build(variant, 3) for variant in repository_curves.VARIANTS}
+    assert built == {"baseline": "baseline", "generated": ("generated", 3), "vgg11": "vgg11"}
+
+
+def test_the_first_images_are_loaded():
+    args = repository_cifar10.parse(["--source", "generated", "--train-images", "5", "--test-images", "3"])
+    whole = data.load_cifar10("test", source="generated")
+    train, test = repository_cifar10.load(args)
+    assert train[0].shape == (5, 32, 32, 3) and train[1].shape == (5,)
+    for found, expected in zip(test, whole):
+        np.testing.assert_array_equal(found, expected[:3])
+    args.test_images = None
+    assert len(repository_cifar10.load(args)[1][0]) == len(whole[0]) > 3
+
+
+def small_network(base_filters):
+    """What `models.repository_cifar10` returns, of one generated convolution: the real one has 21 million weights."""
+    generator = repository_parts.feature_generator((32, 32, 3), [(4, 2)], [None], [[(16, 1, 0)]])
+
+    def build(images, features):
+        maps = repository_parts.generated_conv2d(images, features[1], 8, 3, base_filters, 2, "conv_1")
+        return keras.layers.Dense(10, "softmax")(keras.layers.GlobalAveragePooling2D()(maps))
+
+    return repository_parts.generated_network(generator, build, "classes", "small")
+
+
 def test_a_small_grid_is_trained_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(repository_cifar10.models, "repository_cifar10", small_network)
     arguments = ["--smoke", "--no-deterministic", "--source", "generated", "--out", str(tmp_path)]
     assert repository_cifar10.main(arguments) == 0
     results = json.loads((tmp_path / "results.json").read_text())
