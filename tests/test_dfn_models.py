@@ -337,10 +337,18 @@ def test_errors_of_calls():
             model(frames, steps=steps)
     with pytest.raises(ValueError, match=r"Expected `frames` to have shape .*frames\.shape=\(2, 1, 12, 16, 1\)"):
         model(frames[:, :1])
+    with pytest.raises(ValueError, match=r"\(batch, 2 or more, height, width, 1\).*frames\.shape=\(2, 3, 12, 16, 3\)"):
+        model(np.repeat(frames[:, :1], 3, axis=1).repeat(3, axis=-1))
+    with pytest.raises(ValueError, match=r"Expected `inputs` to have shape \(batch, 12, 16, .*bias of its own"):
+        model(np.zeros((2, 3, 8, 16, 1), np.float32))
     with pytest.raises(ValueError, match=r"generates filters.*dfn_highway_baseline"):
         baseline(frames, return_filters=True)
     with pytest.raises(ValueError, match=r"no further arguments for dfn_stereo.* Received: steps"):
         models.generated_filters(small(models.dfn_stereo), frames[:, 0], steps=3)
-    for network in (baseline, small(models.dfn_stereo_baseline), keras.Sequential()):
-        with pytest.raises(ValueError, match=r"filters|built"):
+    for network, message in (
+        (baseline, r"generates filters.*dfn_highway_baseline"),
+        (small(models.dfn_stereo_baseline), r"Expected `model` to generate filters\. Received: dfn_stereo_baseline"),
+        (keras.Sequential(), r"Expected `model` to be a built keras\.Model"),
+    ):
+        with pytest.raises(ValueError, match=message):
             models.generated_filters(network, frames)

@@ -40,6 +40,16 @@ def test_saved_and_loaded(tmp_path):
     assert float(loaded.losses[0]) > 0
 
 
+@pytest.mark.parametrize("shape", [(2, 5, 4, 2), (2, 3, 4, 1), (2, 1, 4, 2), (2, 4, 2)])
+def test_other_sizes_than_it_was_built_with(shape):
+    layer = UntiedBias()
+    layer(np.zeros((1, 3, 4, 2), np.float32))
+    with pytest.raises(
+        ValueError, match=r"Expected `inputs` to have shape \(batch, 3, 4, 2\), .* Received: .*shape=\(2, "
+    ):
+        layer(np.zeros(shape, np.float32))
+
+
 @pytest.mark.parametrize("shape", [(None, None, 2), (None, 4, 2), (4, 4, None)])
 def test_unknown_sizes(shape):
     with pytest.raises(ValueError, match=r"Expected `inputs` to have known sizes .*Received: inputs\.shape=\(None, "):

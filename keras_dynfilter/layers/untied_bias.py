@@ -24,7 +24,7 @@ class UntiedBias(keras.layers.Layer):
         The same.
 
     Raises:
-        ValueError: A size beside the batch is unknown.
+        ValueError: A size beside the batch is unknown, or is not the one that the layer was built with.
 
     Example:
 
@@ -58,6 +58,10 @@ class UntiedBias(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs):
+        if not inputs.shape[1:].is_compatible_with(self.bias.shape):  # a size of 1 would be broadcast
+            sizes = ", ".join(map(str, self.bias.shape))
+            expected = f"Expected `inputs` to have shape (batch, {sizes}), as each position has a bias of its own"
+            raise ValueError(f"{expected}. Received: inputs.shape={tuple(inputs.shape)}")
         return inputs + self.bias
 
     def compute_output_shape(self, input_shape):

@@ -34,6 +34,8 @@ def generated_filters(model, inputs, **arguments):
     if arguments:
         expected = f"Expected no further arguments for {model.name}, which is no FramePredictor"
         raise ValueError(f"{expected}. Received: {', '.join(arguments)}")
+    if not any(layer.name == "filters" for layer in model.layers):
+        raise ValueError(f"Expected `model` to generate filters. Received: {model.name}")
     by_angle = any(layer.name == "angles" for layer in model.layers)
     sources = model.get_layer("angles").output if by_angle else model.inputs[0]
     generator = keras.Model(sources, model.get_layer("filters").output)

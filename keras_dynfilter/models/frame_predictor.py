@@ -128,6 +128,6 @@ class FramePredictor(keras.Model):
         return {"filters": filters} if bias is None else {"filters": filters, "bias": bias}
 
     def _check(self, shape):
-        if len(shape) != 5 or shape[1] is None or shape[1] < self.buffer:
-            expected = f"Expected `frames` to have shape (batch, {self.buffer} or more, height, width, channels)"
+        if len(shape) != 5 or shape[1] is None or shape[1] < self.buffer or shape[-1] != 1:
+            expected = f"Expected `frames` to have shape (batch, {self.buffer} or more, height, width, 1)"
             raise ValueError(f"{expected}. Received: frames.shape={tuple(shape)}")
