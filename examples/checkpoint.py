@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The state of a training as one file, which is whole at any moment."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -64,6 +65,21 @@ def restore(variables, arrays, path):
         variable.assign(array)
 
 
+def read_settings(path):
+    """Reads the settings of a run, by name.
+
+    Raises:
+        SetupError: `path` does not hold settings.
+    """
+    try:
+        settings = json.loads(path.read_text())
+        if not isinstance(settings, dict):
+            raise ValueError(f"a {type(settings).__name__}")
+    except ValueError as error:
+        raise SetupError(f"Expected {path} to hold the settings of a run, as JSON. Received: {error}") from error
+    return settings
+
+
 def same_settings(earlier, settings, path):
     """Refuses to continue a run with other settings than it began with.
 
@@ -80,17 +96,30 @@ def same_settings(earlier, settings, path):
         expected, received = earlier.get(name), settings.get(name)
         if expected == received:
             continue
-        option = "--" + name.replace("_", "-")
         if name == "data":
-            option = "the same training data:"
             if isinstance(expected, dict) and isinstance(received, dict):  # only what differs, of many files perhaps
                 differ = {key for key in {*expected, *received} if expected.get(key) != received.get(key)}
                 expected, received = ({key: of[key] for key in sorted(differ & {*of})} for of in (expected, received))
-        raise SetupError(f"--resume: expected {option} {expected}, as in {path}. Received: {received}")
+            expected = f"the same training data: {expected}"
+        else:
+            option = "--" + name.replace("_", "-")
+            expected, received = (
+                _switched(option, expected, f"{option} {expected}"),
+                _switched(option, received, received),
+            )
+        raise SetupError(f"--resume: expected {expected}, as in {path}. Received: {received}")
+
+
+def _switched(option, value, otherwise):
+    """How an option without a value is typed on the command line, `otherwise` if it has one."""
+    if value is None or value is False:
+        return f"no {option}"
+    return option if value is True else otherwise
 
 
 def set_aside(path):
-    """Renames the file of an earlier run, and says so."""
-    kept = path.with_name(path.name + ".previous")
+    """Renames the file of an earlier run, and says so; what was set aside before is kept too."""
+    names = (f"{path.name}.previous{end}" for end in itertools.chain([""], (f".{i}" for i in itertools.count(2))))
+    kept = next(path.with_name(name) for name in names if not path.with_name(name).exists())
     path.replace(kept)
     print(f"{path}: of an earlier run, is now {kept.name}.")

@@ -159,6 +159,8 @@ def parse(parser, arguments, smoke, recipes=None):
             setattr(args, name, recipe.get(name, defaults[name]))
     if args.out.exists() and not args.out.is_dir():
         parser.error(f"argument --out: expected a folder, received the file {str(args.out)!r}")
+    if getattr(args, "data_dir", None) and pathlib.Path(args.data_dir).expanduser().is_file():
+        parser.error(f"argument --data-dir: expected a folder, received the file {args.data_dir!r}")
     for name in ("iterations", "checkpoint_every"):
         if (getattr(args, name, None) or 0) % getattr(args, "steps_per_execution", 1):
             option = "--" + name.replace("_", "-")
@@ -213,7 +215,7 @@ def check_settings(args, names, write=True, data=None):
     path = args.out / "settings.json"
     if args.resume and path.is_file():
         try:
-            checkpoint.same_settings(json.loads(path.read_text()), settings, path)
+            checkpoint.same_settings(checkpoint.read_settings(path), settings, path)
         except checkpoint.SetupError as error:
             sys.exit(f"{error}")
     if write:

@@ -177,6 +177,11 @@ def test_earlier_run_is_kept(tmp_path, capsys):
     train_toy(tmp_path, total=3)
     assert (tmp_path / "toy.checkpoint.previous").read_bytes() == before
     assert "of an earlier run, is now toy.checkpoint.previous" in capsys.readouterr().out
+    for content in (b"second", b"third"):
+        (tmp_path / "toy.checkpoint").write_bytes(content)
+        checkpoint.set_aside(tmp_path / "toy.checkpoint")
+    kept = [(tmp_path / f"toy.checkpoint.previous{end}").read_bytes() for end in ("", ".2", ".3")]
+    assert kept == [before, b"second", b"third"]
 
 
 def test_resume_never_mixes_two_runs(tmp_path, capsys):

@@ -20,6 +20,8 @@ from keras_dynfilter.export import formats
 def parser():
     made = argparse.ArgumentParser()
     made.add_argument("--recipe", choices=RECIPES, default="a")
+    made.add_argument("--data-dir")
+    made.add_argument("--pyramid", action="store_true")
     made.add_argument("--stages", nargs="+", default=[(4, 2), (5, 3)], help="of pairs")
     harness.add_options(made, "toy")
     harness.add_training_options(made)
@@ -95,6 +97,7 @@ def test_script_without_recipes(capsys):
         (["--steps-per-execution", "3"], "--iterations: expected a multiple of --steps-per-execution 3, received 100"),
         (["--time-limit", "1", "--strategy", "multi-worker"], "--time-limit: expected one worker"),
         (["--out", __file__], "--out: expected a folder, received the file"),
+        (["--data-dir", __file__], "--data-dir: expected a folder, received the file"),
         (["--strategy", "all"], "--strategy: invalid choice: 'all'"),
     ],
 )
@@ -115,6 +118,26 @@ def test_resume_needs_the_same_settings(tmp_path):
         begin("--resume", "--batch-size", "4")
     with pytest.raises(SystemExit, match=r"--resume: expected --steps-per-execution 1, as in .* Received: 2"):
         begin("--resume", "--steps-per-execution", "2")  # the time limit may have ended it at an odd step
+
+
+def test_switches_of_other_settings_are_named_as_they_are_typed(tmp_path):
+    for earlier, later, message in (
+        ([], ["--pyramid"], "expected no --pyramid, as in .* Received: --pyramid"),
+        (["--pyramid"], [], "expected --pyramid, as in .* Received: no --pyramid"),
+        (["--clip-norm", "2"], [], r"expected --clip-norm 2\.0, as in .* Received: no --clip-norm"),
+        (["--warmup", "0"], ["--warmup", "1"], r"expected --warmup 0\.0, as in .* Received: 1\.0"),
+    ):
+        begin = lambda *more: harness.begin(parsed("--no-deterministic", "--out", str(tmp_path), *more))  # noqa: E731
+        begin(*earlier)
+        with pytest.raises(SystemExit, match=f"--resume: {message}"):
+            begin("--resume", *later)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_damaged_settings_are_an_error(tmp_path, content):
+    (tmp_path / "settings.json").write_text(content)
+    with pytest.raises(SystemExit, match=r"Expected .*settings\.json to hold the settings of a run, as JSON"):
+        harness.begin(parsed("--no-deterministic", "--out", str(tmp_path), "--resume"))
 
 
 def test_resume_needs_the_same_data(tmp_path):
