@@ -28,15 +28,21 @@ def spread(last, count):
     return np.unique(np.linspace(0, last, count).round().astype(int)) if count > 1 else np.array([last // 2])
 
 
-def places(height, width, size):
+def places(height, width, size, name="images"):
     """Corners (row, column) of crops that cover an image with as little overlap as they can.
+
+    Args:
+        height: Rows of the image.
+        width: Columns of it.
+        size: Rows and columns of a crop.
+        name: What the image is called in the error.
 
     Raises:
         ValueError: The image is smaller than a crop.
     """
     if min(height, width) < size:
-        expected = f"Expected images that crops of {size} x {size} fit into"
-        raise ValueError(f"{expected}. Received: {height} rows and {width} columns to crop from")
+        expected = f"Expected {name} to be such that crops of {size} x {size} fit into"
+        raise ValueError(f"{expected}. Received: {height} rows and {max(0, width)} columns to crop from")
     rows, columns = (spread(extent - size, -(-extent // size)) for extent in (height, width))
     return [(row, column) for row in rows for column in columns]
 
@@ -92,7 +98,7 @@ def print_errors(test, networks, paper):
     """
     for group, figures in test.items():
         if group == "all" or len(test) > 2:
-            print(f"  {group} ({next(iter(figures.values()))['images']} images)")
+            print(f"  {group} ({next(iter(figures.values()))['images']} predicted crops)")
             for name, figure in figures.items():
                 frames = figure["per_frame"]
                 notes = ["by frame " + " ".join(f"{value:.1f}" for value in frames)] if len(frames) > 1 else []

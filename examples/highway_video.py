@@ -129,14 +129,14 @@ def in_time(clips, frames):
     return parts
 
 
-def segments(clip, frames, size):
-    """Segments of a clip at fixed moments and places, `[segments, frames, size, size, 1]`."""
+def segments(clip, frames, size, name="a clip"):
+    """Segments of a clip at fixed moments and places, `[segments, frames, size, size, 1]`; `name` is for errors."""
     starts = crops.spread(len(clip) - frames, MOMENTS)
     return np.stack(
         [
             clip[start : start + frames, row : row + size, column : column + size, None]
             for start in starts
-            for row, column in crops.places(*clip.shape[1:], size)
+            for row, column in crops.places(*clip.shape[1:], size, name)
         ]
     )
 
@@ -238,7 +238,7 @@ def main(arguments=None):
     with experiment.preparing(args):
         clips = load_clips(args)
         learned, tested = in_time(clips, frames)
-        tests = {name: segments(clip, frames, args.size) for name, clip in tested.items()}
+        tests = {name: segments(clip, frames, args.size, f"{name} (see --size)") for name, clip in tested.items()}
         if not clips:
             if not args.synthetic:
                 print("No clips found: moving textures take their place. See --video and --data-dir.")

@@ -110,6 +110,8 @@ def parse(arguments=None):
         parser.error("argument --stereo: expected two sequences or more, all different, without --synthetic")
     if args.size % 2 or args.size < 16:
         parser.error(f"argument --size: expected an even number of at least 16, received {args.size}")
+    if 2 * args.reach >= args.size:
+        parser.error(f"argument --reach: expected less than half of --size {args.size}, received {args.reach}")
     if min(args.rows, *args.training_rows) < args.size:
         parser.error(f"argument --rows, --training-rows: expected --size {args.size} at least")
     return args
@@ -124,7 +126,10 @@ def load_sequences(args):
     else:
         tested = args.test_sequence
         learned = {name: data.find_data(f"stereo/{name}", args.data_dir) for name in SEQUENCES}
-        if args.synthetic or not all(learned.values()):
+        missing = [f"stereo/{name}" for name, folder in learned.items() if folder is None]
+        if missing and not args.synthetic:
+            print(f"Not found: {', '.join(missing)}. Moved textures take their place; see --stereo and --data-dir.")
+        if missing or args.synthetic:
             return None
     test_folder = learned.pop(tested)
     load = functools.cache(data.load_stereo)
@@ -133,7 +138,7 @@ def load_sequences(args):
         for rows in args.training_rows:
             columns = load(at, rows)[0].shape[2]
             for stretch in args.training_stretch:
-                width = round(stretch * columns)
+                width = max(1, round(stretch * columns))
                 pairs[f"{name}, {rows} x {width}"] = load(at, rows if width == columns else (rows, width))
     return pairs, [load(at, args.rows) for at in learned.values()], tested, load(test_folder, args.rows)
 
@@ -300,14 +305,13 @@ def main(arguments=None):
         if args.flow_truth is None:
             args.flow_truth = loaded is None
         if loaded is None:
-            if not args.synthetic:
-                print("No stereo pairs found: moved textures take their place. See --stereo and --data-dir.")
             pairs = {"synthetic": synthetic(args, args.synthetic_pairs, args.seed, args.size * 5 // 4)[0]}
             same_size, tested, images = pairs.values(), "synthetic", synthetic_test(args)[0]
         else:
             pairs, same_size, tested, images = loaded
-        for left, _ in pairs.values():
-            crops.places(left.shape[1], left.shape[2] - args.reach, args.size)
+        for name, (left, _) in pairs.items():
+            name = f"{name} (see --training-rows, --training-stretch, --reach)"
+            crops.places(left.shape[1], left.shape[2] - args.reach, args.size, name)
         learned = [cut(*pair, args.size, args.reach) for pair in same_size]
         test = cut(*images, args.size, args.reach)
         teddy = load_teddy(args)

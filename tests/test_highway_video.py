@@ -126,7 +126,9 @@ def test_pyramid_of_odd_sizes():
 
 def test_images_smaller_than_crops(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "load_video", lambda *_, **__: np.zeros((40, 18, 12), np.float32))
-    with pytest.raises(SystemExit, match=r"crops of 16 x 16 fit into. Received: 18 rows and 12 columns"):
+    with pytest.raises(
+        SystemExit, match=r"Expected a \(see --size\) .* crops of 16 x 16 fit into. Received: 18 rows and 12 columns"
+    ):
         highway_video.main([*TINY, "--video", "a", "--rows", "18", "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 

@@ -167,12 +167,27 @@ def test_resume_needs_the_same_pairs(tmp_path, monkeypatch, no_training):
         run(tmp_path, *arguments, "--resume")
 
 
+def test_missing_sequences_are_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("KERAS_DYNFILTER_DATA", raising=False)
+    (tmp_path / "stereo" / "karlsruhe_drive0023").mkdir(parents=True)
+    assert stereo_prediction.load_sequences(stereo_prediction.parse([*TINY, "--data-dir", str(tmp_path)])) is None
+    assert "Not found: stereo/kitti_seq1. Moved textures" in capsys.readouterr().out
+
+
 def test_images_too_narrow_for_crops(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "load_stereo", lambda folder, rows: pair(1, columns=17 if folder == "b" else 44))
     for order in ("ab", "ba"):
         with pytest.raises(SystemExit, match=r"crops of 16 x 16 fit into. Received: 20 rows and 15 columns"):
             stereo_prediction.main([*TINY, "--stereo", *order, "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+def test_images_stretched_to_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "load_stereo", lambda folder, size: pair(1, columns=44 if size == 20 else size[1]))
+    with pytest.raises(
+        SystemExit, match=r"Expected a, 20 x 1 \(see .*--training-stretch.* 20 rows and 0 columns to crop"
+    ):
+        run(tmp_path, "--stereo", "a", "b", "--training-stretch", "0.01")
 
 
 @pytest.mark.parametrize(
@@ -182,6 +197,7 @@ def test_images_too_narrow_for_crops(tmp_path, monkeypatch):
         (["--stereo", "one", "two", "one"], "--stereo: expected two sequences or more, all different"),
         (["--stereo", "one", "two/../one/"], "--stereo: expected two sequences or more, all different"),
         (["--size", "31"], "--size: expected an even number of at least 16, received 31"),
+        (["--reach", "32"], "--reach: expected less than half of --size 64, received 32"),
         (["--rows", "50"], "--rows, --training-rows: expected --size 64 at least"),
         (["--test-sequence", "mine"], "--test-sequence: invalid choice: 'mine'"),
     ],
