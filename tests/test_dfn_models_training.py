@@ -130,6 +130,9 @@ EXPORTED = {
     "moving_mnist_baseline": NETWORKS["moving_mnist_baseline"],
     "highway, tied": lambda: models.dfn_highway((None, None, 1), 2, 2, 3, 0.125, untied_bias=False),
     "stereo, tied": lambda: models.dfn_stereo((None, None, 1), (1, 3), 0.125, untied_bias=False),
+    "moving_mnist_blended": lambda: models.dfn_moving_mnist_blended((8, 8, 1), 3, 1, 3, 0.125),
+    "highway_baseline": lambda: models.dfn_highway_baseline((8, 8, 1), 3, 1, 3, 0.125),
+    "stereo_baseline": NETWORKS["stereo_baseline"],
 }
 
 
@@ -143,7 +146,7 @@ def test_exported(name, tmp_path):
     report = export.export(model, tmp_path / "model.onnx", format="onnx", verbose=False)
     assert report.passed and not report.validation.skipped
     size = ("height", "width") if "tied" in name else (8, 8)
-    frames = {"highway, tied": [2], "stereo, tied": []}.get(name, [3])
+    frames = [] if "stereo" in name else [2] if name == "highway, tied" else [3]
     assert [shape for _, shape in report.inputs.values()] == [["batch", *frames, *size, 1]]
 
 
