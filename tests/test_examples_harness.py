@@ -156,11 +156,15 @@ def test_stopped_in_the_middle_of_an_epoch_and_resumed(tmp_path):
         np.testing.assert_array_equal(value, expected)
 
 
-def test_states_of_old_have_no_processor_time(tmp_path):
-    checkpoint.save(tmp_path / "state", [np.array(2.0)], {"position": 3, "seconds": 5.0, "history": []})
-    keeper = training.Keeper(tmp_path / "state", [tf.Variable(0.0)])
+def test_time_before_a_resumption_is_told_but_not_limited(tmp_path):
+    """Nor is a state refused that was written before the time of the processors was kept."""
+    checkpoint.save(tmp_path / "state", [np.array(2.0)], {"position": 3, "seconds": 5000.0, "history": []})
+    keeper = training.Keeper(tmp_path / "state", [tf.Variable(0.0)], limit=4000.0)
     keeper.load()
-    assert keeper.position == 3 and 0 <= keeper.processor_seconds < 5 <= keeper.seconds
+    assert keeper.position == 3 and 0 <= keeper.processor_seconds < 4000 < 5000 <= keeper.seconds
+    assert not keeper.over()
+    keeper.began -= 4000
+    assert keeper.over()
 
 
 def test_saved_model_needs_nothing_of_the_training(tmp_path):
