@@ -77,7 +77,7 @@ def candidates(shape, dtype="float32"):
         "DDF op": Candidate(ddf2d, (shape, (batch, 3, 3, channels), spatial), 2.1),
         "DDF module": Candidate(lambda x: module(x, training=False), (shape,), 2.2),
         "PAC": Candidate(pac, (shape, shape, (9 * channels, channels)), 28),
-        "full dynamic": Candidate(full_dynamic, (shape, (batch, height, width, 9 * channels)), 25),
+        "full dynamic": Candidate(full_dynamic, (shape, (batch, height, width, 9 * channels)), 32),
     }
 
 

@@ -35,16 +35,21 @@ def _expand(context, node, **kwargs):
     graph, prefix = model.graph, node.name + "/"
     types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
     names = dict(zip((value.name for value in graph.input), node.input))
-    for value in graph.initializer:
-        names[value.name] = context.make_const(prefix + value.name, onnx.numpy_helper.to_array(value)).output[0]
+    constants = {value.name: onnx.numpy_helper.to_array(value) for value in graph.initializer}
 
     (result,), dtype, shape = node.output, context.get_dtype(node.output[0]), context.get_shape(node.output[0])
     context.remove_node(node.name)
     for index, inner in enumerate(graph.node):
         outputs = [prefix + name for name in inner.output]
+        inputs = [names.get(name, "") for name in inner.input]
+        for position, name in enumerate(inner.input):
+            if name in constants:
+                # One for each use: tf2onnx changes axes in place, and would change what else has the same numbers.
+                constant = context.make_const(f"{prefix}{index}/{position}/{name}", constants[name])
+                inputs[position] = constant.output[0]
         context.make_node(
             inner.op_type,
-            [names[name] if name else "" for name in inner.input],
+            inputs,
             {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in inner.attribute},
             name=f"{prefix}{index}",
             outputs=outputs,
@@ -53,5 +58,5 @@ def _expand(context, node, **kwargs):
             infer_shape_dtype=False,
         )
         names.update(zip(inner.output, outputs))
-    inputs = [names[graph.output[0].name]]
-    context.make_node("Identity", inputs, outputs=[result], dtypes=[dtype], shapes=[shape])
+    last = names[graph.output[0].name]
+    context.make_node("Identity", [last], outputs=[result], dtypes=[dtype], shapes=[shape])

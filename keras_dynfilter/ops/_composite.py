@@ -238,6 +238,6 @@ def _all_channels(output, inputs, geometry):
 
 def _taps(channel, geometry):
     """Channel filters by tap: `[batch, 1, 1, channels]`, or `[batch, 1, 1, heads, channels / heads]`."""
-    batch, _, _, channels = sizes(channel)
-    channel = _per_head(tf.reshape(channel, [batch, 1, geometry.taps, channels]), geometry)
-    return [channel[:, :, tap : tap + 1] for tap in range(geometry.taps)]
+    channel = _per_head(channel, geometry)
+    rows, columns = (range(size) for size in geometry.kernel_size)
+    return [channel[:, row : row + 1, column : column + 1] for row in rows for column in columns]
