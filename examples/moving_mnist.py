@@ -7,8 +7,8 @@ From the frames it has seen, the network generates a filter for every pixel, and
 result is the next frame, and its own input for the one after. The twin (`--baseline`) makes the pixels itself, with as
 many parameters. Training sequences are drawn as they are needed, from MNIST if it can be had.
 
-`--recipe reduced` is what two CPU cores can do in less than an hour: a quarter of the width, five frames in and three
-out, and a curriculum that begins with one. `--recipe paper` is the setting of the paper, 20,000 iterations of 16
+`--recipe reduced` is for two CPU cores and about an hour of each: a quarter of the width, five frames in and three out,
+and a curriculum that begins with one. `--recipe paper` is the setting of the paper, 20,000 iterations of 16
 sequences of ten frames in and ten out, which needs a GPU. `--recipe better` trains the same network as long, with a
 curriculum and a learning rate that falls along a cosine; `--recipe blended` trains a network of our own like that,
 which has no more parameters. An interrupted run goes on with `--resume`, and ends with the same bits.
