@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_dynfilter.layers._jit import JitLayer
-from keras_dynfilter.ops import _family
+from keras_dynfilter.ops import _arguments, _family
 from keras_dynfilter.ops.geometry import Geometry, choice, layout
 from keras_dynfilter.ops.local_filter import NORMALIZATIONS
 
@@ -210,7 +210,7 @@ class PerSampleFilterLayer(DynamicFilterLayer):
             return bank
         shape = bank.shape.as_list()[1:]
         logits = tf.reshape(bank, [-1, math.prod(shape[: end - 1]), math.prod(shape[end - 1 :])])
-        accumulate = tf.float64 if bank.dtype == tf.float64 else tf.float32
+        accumulate = _arguments.accumulation(bank.dtype)
         weights = tf.cast(tf.nn.softmax(tf.cast(logits, accumulate), axis=1), bank.dtype)
         return tf.reshape(weights, [-1, *shape])
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_dynfilter.ops import _composite
+from keras_dynfilter.ops import _arguments, _composite
 from keras_dynfilter.ops.geometry import choice, layout, pair
 
 KINDS = ("spatial", "channel")
@@ -190,7 +190,7 @@ class FilterNorm(keras.layers.Layer):
 
     def _grouped(self, values):
         """`values` in float32 at least with an axis of taps, and that axis."""
-        values = tf.cast(values, tf.float64 if values.dtype == tf.float64 else tf.float32)
+        values = tf.cast(values, _arguments.accumulation(values.dtype))
         sizes = _composite.sizes(values)
         if self.kind == "channel":
             return tf.reshape(values, [sizes[0], self.taps, sizes[3]]), 1

@@ -31,6 +31,11 @@ def _tensor(name, value, dtype=None):
         raise TypeError(f"Expected `{name}` to be a tensor. Received: {type(value).__name__}: {error}") from error
 
 
+def accumulation(dtype):
+    """The dtype in which values of `dtype` are added up: float16 ends at 65,504, and counts to 2,048."""
+    return tf.float64 if dtype == tf.float64 else tf.float32
+
+
 def check_shape(name, value, **dims):
     """Raises unless the static shape of `value` agrees with `dims`, sizes by name in order (None: any size)."""
     shape = value.shape

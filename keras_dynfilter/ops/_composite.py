@@ -9,7 +9,7 @@ size, and none a tensor of more than five axes or an index of new axes, which Li
 import numpy as np
 import tensorflow as tf
 
-from keras_dynfilter.ops import _dispatch
+from keras_dynfilter.ops import _arguments, _dispatch
 
 
 def filter2d(inputs, spatial, channel, weight, geometry):
@@ -23,7 +23,7 @@ def filter2d(inputs, spatial, channel, weight, geometry):
         geometry: A `Geometry`.
     """
     dtype = inputs.dtype
-    accumulate = tf.float64 if dtype == tf.float64 else tf.float32
+    accumulate = _arguments.accumulation(dtype)
     inputs, spatial, channel = (
         None if value is None else tf.cast(value, accumulate) for value in (inputs, spatial, channel)
     )

@@ -9,7 +9,7 @@ there the second derivative is composed from the family.
 
 import tensorflow as tf
 
-from keras_dynfilter.ops import _composite, _native
+from keras_dynfilter.ops import _arguments, _composite, _native
 
 _ATTRIBUTES = ("kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "padding")
 
@@ -116,7 +116,7 @@ def _project_and_pool_gradients(op, by_projected, by_means):
     rows = tf.reshape(by_projected, [batch * pixels, outputs])
     by_kernel = tf.matmul(tf.reshape(inputs, [batch * pixels, channels]), rows, transpose_a=True)
     # One product makes the sum of both gradients by the inputs: that by a mean is the same at every position.
-    wide = tf.float64 if inputs.dtype == tf.float64 else tf.float32  # float16 ends at 65,504, and counts to 2,048
+    wide = _arguments.accumulation(inputs.dtype)
     by_means = tf.cast(tf.cast(by_means, wide) / tf.cast(pixels, wide), by_means.dtype)
     ones = tf.ones([batch, pixels, 1], by_projected.dtype)
     by_values = tf.concat([tf.reshape(by_projected, [batch, pixels, outputs]), ones], axis=-1)

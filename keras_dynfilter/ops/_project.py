@@ -10,7 +10,7 @@ takes longer than filtering the image, and reads it once more for the means.
 
 import tensorflow as tf
 
-from keras_dynfilter.ops import _dispatch
+from keras_dynfilter.ops import _arguments, _dispatch
 
 
 def project_and_pool(inputs, kernel, bias):
@@ -36,7 +36,7 @@ def project(inputs, kernel, bias):
     # Not tf.nn.conv2d, which is no faster and on CPUs gives a wrong shape for an empty batch.
     product = tf.tensordot(inputs, kernel, 1)
     # At least float32, in which the gradient by the bias is then added up.
-    wide = tf.float64 if inputs.dtype == tf.float64 else tf.float32
+    wide = _arguments.accumulation(inputs.dtype)
     return tf.cast(tf.nn.bias_add(tf.cast(product, wide), tf.cast(bias, wide)), inputs.dtype)
 
 
@@ -46,6 +46,6 @@ def pool(inputs):
     Row by row: over both axes at once, TensorFlow takes two to four times as long on a CPU. In float32 at least:
     there it adds up float16 in float16.
     """
-    accumulate = tf.float64 if inputs.dtype == tf.float64 else tf.float32
+    accumulate = _arguments.accumulation(inputs.dtype)
     rows = tf.reduce_mean(tf.cast(inputs, accumulate), axis=2)
     return tf.cast(tf.reduce_mean(rows, axis=1), inputs.dtype)

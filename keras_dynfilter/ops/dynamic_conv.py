@@ -128,15 +128,11 @@ def _window(filters, axis):
     return size
 
 
-def _accumulation(dtype):
-    return tf.float64 if dtype == tf.float64 else tf.float32
-
-
 def _depthwise(inputs, filters, geometry):
     """One input or one output channel: every pair of them is a channel of the depth-wise family."""
     dtype, channels, maps = inputs.dtype, filters.shape[3], filters.shape[4]
     if channels * maps > 1:  # sums over either, forward or backward, go on in the accumulation type: one rounding
-        inputs, filters = (tf.cast(value, _accumulation(dtype)) for value in (inputs, filters))
+        inputs, filters = (tf.cast(value, _arguments.accumulation(dtype)) for value in (inputs, filters))
     wide = tf.repeat(inputs, maps, axis=-1) if maps > 1 else inputs
     bank = tf.reshape(filters, [tf.shape(filters)[0], *geometry.kernel_size, channels * maps])
     output = _family.filter2d(wide, None, bank, "channel", geometry, "channels_last", (None, "filters"))
@@ -147,7 +143,7 @@ def _depthwise(inputs, filters, geometry):
 
 def _matmul(inputs, filters, geometry):
     """Every sample is one matrix product: `[positions, taps * channels] x [taps * channels, output_maps]`."""
-    dtype, accumulate = inputs.dtype, _accumulation(inputs.dtype)
+    dtype, accumulate = inputs.dtype, _arguments.accumulation(inputs.dtype)
     patches = _composite.windows(tf.cast(inputs, accumulate), geometry)
     batch, out_height, out_width, depth = _composite.sizes(patches)
     maps = _composite.sizes(filters)[4]
@@ -159,7 +155,7 @@ def _matmul(inputs, filters, geometry):
 
 def _per_position(inputs, filters, geometry):
     """Every position is one product of a vector, its window, and a matrix."""
-    dtype, accumulate = inputs.dtype, _accumulation(inputs.dtype)
+    dtype, accumulate = inputs.dtype, _arguments.accumulation(inputs.dtype)
     patches = _composite.windows(tf.cast(inputs, accumulate), geometry)
     *positions, depth = _composite.sizes(patches)
     maps = _composite.sizes(filters)[6]
