@@ -30,6 +30,7 @@ import numpy as np
 import tensorflow as tf
 
 import common
+import digit_flow
 import experiment
 import harness
 from keras_dynfilter import data, models, visualize
@@ -361,6 +362,11 @@ def main(arguments=None):
         "test": {name: evaluate(predictors, batches) for name, batches in tests.items()},
         "out_of_domain": {str(count): evaluate(predictors, batches) for count, batches in others.items()},
     }
+    if "dfn" in networks and args.network == "paper":  # all of its motion is in one filtering
+        pairs = digit_flow.moving_pairs(test_digits, 300, 1 + args.test_frames[0], args.size, TEST_SEED)
+        content["end_point_error"] = digit_flow.end_point_errors(
+            networks["dfn"], pairs, kernel_size(args.size), args.test_frames[0]
+        )
     print_errors(args, content, networks)
     experiment.conclude(run, trained, content, draw(networks, next(iter(tests.values())), others, args))
     return 0
@@ -376,6 +382,10 @@ def print_errors(args, content, networks):
         for name, error in errors.items():
             note = f"   {networks[name].count_params():,} parameters" if name in networks else ""
             print(f"    {name:<12} {error['mean']:8.1f}{note}")
+    if "end_point_error" in content:
+        print("Motion from the last frame given to the next one, end-point error in pixels, where one digit is alone:")
+        for name, error in content["end_point_error"].items():
+            print(f"    {name:<18} {error:8.2f}")
 
 
 if __name__ == "__main__":

@@ -328,6 +328,7 @@ def test_smoke_run(python, tmp_path):
     for file in ("predictions.png", "out_of_domain.png", "flow.png", "filters.png"):
         assert (tmp_path / file).read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "predictions.gif").read_bytes().startswith(b"GIF8")
+    assert 0 < results["end_point_error"]["dfn"] < 2 and "end-point error in pixels" in done.stdout
     for name in ("dfn", "baseline"):
         history = results["training"][name]["history"]
         assert [entry["step"] for entry in history] == [4, 8, 12]

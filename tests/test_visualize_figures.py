@@ -78,7 +78,7 @@ def test_out_of_domain():
 @pytest.mark.parametrize("past, steps, full, style", [(3, 3, False, "hsv"), (2, 3, True, "middlebury")])
 def test_highway(past, steps, full, style):
     if style == "middlebury":
-        pytest.importorskip("flow_vis")
+        pytest.importorskip("imgviz")
     inputs, targets, predictions, twin = (frames(2, n) for n in (past, steps, steps, steps))
     flow, true_flow = RANDOM.normal(size=(2, 2, steps, 8, 8, 2))
     true_flow[:, :, :2] = np.nan

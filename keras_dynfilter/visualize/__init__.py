@@ -5,7 +5,7 @@
     figure = highway_figure(inputs, targets, predictions, flow)
     figure.savefig("highway.png", dpi=150)
 
-matplotlib, Pillow and flow_vis (the extra `examples`) are imported on first use.
+matplotlib, Pillow and imgviz (the extra `examples`) are imported on first use.
 """
 
 from keras_dynfilter.visualize.filter_figures import filters_figure, stereo_figure

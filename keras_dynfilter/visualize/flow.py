@@ -61,7 +61,8 @@ def flow_to_color(flow, style="hsv", max_magnitude=None):
 
     Args:
         flow: Flow (x, y) in pixels, `[..., height, width, 2]`. Vectors that are not finite come out black.
-        style: `"hsv"`, as in the paper, or `"middlebury"`, the wheel of the Middlebury benchmark, which needs flow_vis.
+        style: `"hsv"`, as in the paper, or `"middlebury"`, the wheel of the Middlebury benchmark, which needs
+            imgviz; its colours lie one of the 55 hues beside those of the benchmark.
         max_magnitude: The magnitude in pixels of full colour; longer vectors are drawn like it. None: the longest
             vector of every field, so that colours of two fields cannot be compared.
 
@@ -69,7 +70,7 @@ def flow_to_color(flow, style="hsv", max_magnitude=None):
         uint8 colours, `[..., height, width, 3]`; white where nothing moves.
 
     Raises:
-        ImportError: matplotlib, or flow_vis for `"middlebury"`, is not installed.
+        ImportError: matplotlib, or imgviz for `"middlebury"`, is not installed.
         ValueError: An argument is not as above.
     """
     choice(style, "style", STYLES)
@@ -101,10 +102,10 @@ def _hsv(unit):
 
 
 def _middlebury(unit):
-    flow_vis = need("flow_vis", "flow_vis", 'flow_to_color(style="middlebury")')
-    # flow_vis darkens vectors longer than 1, which rounding must not make of those of length 1.
-    inside = unit.reshape(-1, unit.shape[-2], 2) * (1 - 1e-9)
-    return flow_vis.flow_uv_to_colors(inside[..., 0], inside[..., 1]).reshape(unit.shape[:-1] + (3,))
+    imgviz = need("imgviz", "imgviz", 'flow_to_color(style="middlebury")')
+    # imgviz darkens vectors longer than 1, which its rounding to float32 must not make of those of length 1.
+    inside = unit.reshape(-1, unit.shape[-2], 2) * (1 - 1e-6)
+    return imgviz.flow2rgb(inside, max_norm=1.0).reshape(unit.shape[:-1] + (3,))
 
 
 def end_point_error(flow, true_flow, mask=None):
