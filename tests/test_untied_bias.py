@@ -4,6 +4,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_dynfilter.layers import UntiedBias
 
@@ -54,3 +55,12 @@ def test_other_sizes_than_it_was_built_with(shape):
 def test_unknown_sizes(shape):
     with pytest.raises(ValueError, match=r"Expected `inputs` to have known sizes .*Received: inputs\.shape=\(None, "):
         UntiedBias()(keras.Input(shape))
+
+
+def test_sizes_that_only_a_run_knows_are_not_broadcast():
+    layer = UntiedBias()
+    layer(np.zeros((1, 3, 4, 2), np.float32))
+    call = tf.function(layer.call, input_signature=[tf.TensorSpec((None, None, None, 2))])
+    assert call(np.zeros((5, 3, 4, 2), np.float32)).shape == (5, 3, 4, 2)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[2,1,4,2\].*\[\?,3,4,2\]"):
+        call(np.zeros((2, 1, 4, 2), np.float32))

@@ -2,6 +2,7 @@
 """A bias that is not shared by the positions of an image."""
 
 import keras
+import tensorflow as tf
 
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
@@ -62,6 +63,8 @@ class UntiedBias(keras.layers.Layer):
             sizes = ", ".join(map(str, self.bias.shape))
             expected = f"Expected `inputs` to have shape (batch, {sizes}), as each position has a bias of its own"
             raise ValueError(f"{expected}. Received: inputs.shape={tuple(inputs.shape)}")
+        if not inputs.shape[1:].is_fully_defined():
+            inputs = tf.ensure_shape(inputs, (None, *self.bias.shape))
         return inputs + self.bias
 
     def compute_output_shape(self, input_shape):
