@@ -50,6 +50,11 @@ class DDF2D(DecoupledLayer):
         kernel_regularizer: Regularizer of the kernels.
         **kwargs: Arguments of `keras.layers.Layer`.
 
+    Arguments of what a layer does not have are without effect: `gain`, `spatial_scale`, `spatial_center`,
+    `channel_scale` and `channel_center` unless `normalization="filter"`; of these, those of the other kind with one
+    branch; `squeeze_ratio` with `branches="spatial"`; `heads`, which must still divide the channels, with
+    `branches="channel"`; `combine` with one branch.
+
     Input shape:
         - `(batch, height, width, channels)` if `data_format="channels_last"`.
         - `(batch, channels, height, width)` if `data_format="channels_first"`.

@@ -27,8 +27,9 @@ class FilterNorm(keras.layers.Layer):
     pixel and head for spatial filters, per sample and channel for channel filters. Nothing is averaged over a batch, so
     that training and inference are the same. A filter whose taps are all equal becomes 0, with a gradient of 0.
 
-    The paper prints a learnable `scale` and `center`, one number per filter; its code has a constant scale for spatial
-    filters, one learnable value per channel and tap for channel filters, and no `center`. The code's are the defaults.
+    The paper prints a learnable `scale` and `center`: one number of each for all spatial filters, one per channel for
+    channel filters (`"filter"`, with one head). Its code has a constant scale for spatial filters, one learnable value
+    per channel and tap for channel filters, and no `center`. The code's are the defaults.
 
     Args:
         kind: `"spatial"` or `"channel"`.
