@@ -184,20 +184,17 @@ def bars(rows):
             if ours is None or None in (ours["ms"], yardstick["ms"]):
                 continue
             ratio = ours["ms"] / yardstick["ms"]
-            lines.append(f"{text}: {name} / {YARDSTICK}: {ratio:.2f}, at most {most:.2f}: {_verdict(ratio <= most)}")
+            met = measure.verdict(ratio <= most)
+            lines.append(f"{text}: {name} / {YARDSTICK}: {ratio:.2f}, at most {most:.2f}: {met}")
             if None not in (ours["mib"], yardstick["mib"]):
                 filters = math.prod(shape[:3]) * 9 * ours["item_bytes"] / 2**20
                 most_mib = SLACK * (yardstick["mib"] + filters)
-                verdict = _verdict(ours["mib"] <= most_mib)
+                met = measure.verdict(ours["mib"] <= most_mib)
                 lines.append(
                     f"{text}: {name}, memory: {ours['mib']:.1f} MiB, at most {most_mib:.1f}"
-                    f" ({YARDSTICK} and the spatial filters): {verdict}"
+                    f" ({YARDSTICK} and the spatial filters): {met}"
                 )
     return lines
-
-
-def _verdict(met):
-    return "met" if met else "MISSED"
 
 
 def _print(row, yardstick, paper):

@@ -167,7 +167,7 @@ def no_training(monkeypatch):
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def python():
     """Runs Python code in a fresh process, which must not be killed by a signal; returns the completed process."""
     import subprocess

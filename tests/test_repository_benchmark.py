@@ -29,14 +29,14 @@ def test_candidates_compute_the_same(strides):
     np.testing.assert_allclose(found["ours, coefficients given"][0], found["ours"][0], rtol=1e-4, atol=1e-5)
 
 
-def rows(layer, ours, peak=30.0):
+def rows(layer, ours, peak=25.0):
     held = dict(activations_mb=5.0, coefficients_mb=2.0, weights_mb=3.0, filters_mb=100.0)
     ms = {"static": 10.0, "ours": ours, "ours, coefficients given": 11.0, "materialised": 150.0}
     return [dict(layer=layer, candidate=name, ms=value, peak_mb=peak, **held) for name, value in ms.items()]
 
 
 def test_bars():
-    lines = repository.bars(rows(1, 14.0) + rows(2, 20.0, peak=50.0))
+    lines = repository.bars(rows(1, 14.0) + rows(2, 20.0, peak=26.0))
     assert lines == [
         "layer 1: ours: 1.40 of static, at most 1.6: met",
         "layer 1: ours, coefficients given: 1.10 of static, at most 1.6: met",
@@ -47,8 +47,8 @@ def test_bars():
         "all: ours: 1.70 of static, at most 1.6: MISSED",
         "all: ours, coefficients given: 1.10 of static, at most 1.6: met",
         "all: 8.8 times faster than materialised, at least 10: MISSED",
-        "layer 1: 3.0 times the memory of activations, coefficients and weights, at most 4: met",
-        "layer 2: 5.0 times the memory of activations, coefficients and weights, at most 4: MISSED",
+        "layer 1: 2.5 times the memory of activations, coefficients and weights, at most 2.5: met",
+        "layer 2: 2.6 times the memory of activations, coefficients and weights, at most 2.5: MISSED",
     ]
     assert len(repository.bars(rows(1, 14.0, peak=None))) == 6
 
@@ -69,16 +69,25 @@ def tiny_networks(monkeypatch):
 
 
 def test_onnx_networks_are_timed_beside_both_parts(tiny_networks, tmp_path, monkeypatch, capsys):
-    calls, ms = [], iter([9.0, 2.0, 4.0, 30.0, 10.0, 10.0])
+    calls, ms = [], iter([9.0, 2.0, 4.0, 21.0, 10.0, 10.0])
     monkeypatch.setattr(repository_onnx.measure, "median_ms", lambda call: calls.append(call()) or next(ms))
-    monkeypatch.setattr("sys.argv", ["repository_onnx", "--batch-size", "1", "3", "--json", str(tmp_path / "found")])
+    arguments = ["--batch-size", "1", "3", "--threads", "1", "--json", str(tmp_path / "found")]
+    monkeypatch.setattr("sys.argv", ["repository_onnx", *arguments])
     repository_onnx.main()
     rows = [json.loads(line) for line in (tmp_path / "found").read_text().splitlines()]
-    assert rows == [
-        dict(network="mnist", batch=1, ms=dict(network=9.0, twin=2.0, generator=4.0), of_both=1.5),
-        dict(network="mnist", batch=3, ms=dict(network=30.0, twin=10.0, generator=10.0), of_both=1.5),
+    assert [(row["network"], row["batch"], row["of_both"]) for row in rows] == [("mnist", 1, 1.5), ("mnist", 3, 1.05)]
+    assert [row["ms"] for row in rows] == [
+        dict(network=9.0, twin=2.0, generator=4.0),
+        dict(network=21.0, twin=10.0, generator=10.0),
     ]
-    assert "1.50" in capsys.readouterr().out
+    for row in rows:
+        assert row["cpu"] and row["threads"] == 1 and {"keras", "tf2onnx", "onnxruntime"} <= set(row["versions"])
+        for kind in ("onnx", "saved_model"):
+            assert row[kind]["passed"] is True and 0.01 < row[kind]["megabytes"] < 1
+    out = capsys.readouterr().out
+    assert "mnist, batch 1: 1.50 of twin and autoencoder with features, at most 1.1: MISSED" in out
+    assert "mnist, batch 3: 1.05 of twin and autoencoder with features, at most 1.1: met" in out
+    assert f"mnist, validated: onnx {rows[0]['onnx']['megabytes']:.2f} MB, saved_model" in out
     shapes = [sorted(value.shape for value in found) for found in calls]  # what the files really return
     images, features = (28, 28, 1), (2,)
     for batch, (network, twin, generator) in zip((1, 3), (shapes[:3], shapes[3:])):
