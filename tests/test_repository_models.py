@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 
 from keras_dynfilter import models
+from keras_dynfilter.export import _load
 from keras_dynfilter.layers import RepositoryConv2D
-from keras_dynfilter.models.repository_parts import autoencoder, dimension_reduction
+from keras_dynfilter.models import autoencoder, dimension_reduction, feature_generator, generated_network
 
 pytestmark = pytest.mark.legacy
 LOSSES = {"classes": "sparse_categorical_crossentropy", "reconstruction": "binary_crossentropy"}
@@ -76,9 +77,11 @@ def test_parameters_of_cifar10():
     assert [layer.base_filters for layer in layers] == [64, 128, 256, 256]
 
 
-@pytest.mark.parametrize("filters", [32, 64])
-def test_parameters_of_mtfl(filters):
-    found = parts(models.repository_mtfl(filters))
+@pytest.mark.parametrize("filters, total", [(32, 2_249_352), (64, 3_865_160)])
+def test_parameters_of_mtfl(filters, total):
+    model = models.repository_mtfl(filters)
+    found = parts(model)
+    assert trainable(model) == total == sum(found.values())
     features, depths = (64, 64, 96, 96, 128), (27, *[9 * filters] * 4)
     convolutions, normalization = 4 * (9 * filters**2 + filters) + 45 * filters + 5, 9 * 2 * filters
     assert found["autoencoder"] == 577_155
@@ -108,8 +111,18 @@ def test_parameters_of_the_twins(model, parameters):
     assert trainable(model()) == parameters
 
 
-def sizes(model, layers, kinds=keras.layers.Layer):
+def sizes(model, layers):
     return [tuple(model.get_layer(name).output.shape)[1:] for name in layers]
+
+
+def reductions(generator):
+    """By feature: sizes after each convolution of its dimension reduction, and its own."""
+    found = {name: [] for name in generator.output if name != "reconstruction"}
+    for layer in generator.layers:
+        name = layer.name.rpartition("_")[0]
+        if name in found and isinstance(layer, keras.layers.Conv2D):
+            found[name] += sizes(generator, [layer.name])
+    return {name: [*convolutions, *sizes(generator, [name])] for name, convolutions in found.items()}
 
 
 def test_sizes_of_mnist():
@@ -140,8 +153,13 @@ def test_sizes_of_cifar10():
     names = [*(f"encoder_{index}" for index in range(1, 5)), *(f"decoder_{index}" for index in range(1, 4))]
     channels = [(32, 64), (16, 96), (8, 128), (4, 128), (8, 128), (16, 96), (32, 96)]
     assert sizes(generator, names) == [(size, size, count) for size, count in channels]
-    assert sizes(generator, ["features_1_1", "features_1_2", "features_1_3"]) == [(8, 8, 64), (2, 2, 64), (1, 1, 64)]
-    assert sizes(generator, ["features_2_1", "features_3_1", "features_4_1"]) == [(4, 4, 96), (2, 2, 128), (1, 1, 128)]
+    # Tables 17 to 20.
+    assert reductions(generator) == {
+        "features_1": [(8, 8, 64), (2, 2, 64), (1, 1, 64), (64,)],
+        "features_2": [(4, 4, 96), (1, 1, 96), (96,)],
+        "features_3": [(2, 2, 128), (1, 1, 128), (128,)],
+        "features_4": [(1, 1, 128), (128,)],
+    }
     assert not any(isinstance(generator.get_layer(f"encoder_{index}_relu"), keras.layers.LeakyReLU) for index in (1, 4))
 
 
@@ -156,7 +174,14 @@ def test_sizes_of_mtfl():
     assert sizes(generator, [*names, "reconstruction"]) == [(size, size, count) for size, count in channels] + [
         (64, 64, 3)
     ]
-    assert [name for name in generator.output if name != "reconstruction"] == [f"features_{i}" for i in range(1, 6)]
+    # Tables 10 to 14.
+    assert reductions(generator) == {
+        "features_1": [(16, 16, 64), (4, 4, 64), (1, 1, 64), (64,)],
+        "features_2": [(8, 8, 64), (2, 2, 64), (1, 1, 64), (64,)],
+        "features_3": [(4, 4, 96), (1, 1, 96), (96,)],
+        "features_4": [(2, 2, 96), (1, 1, 96), (96,)],
+        "features_5": [(1, 1, 128), (128,)],
+    }
     assert generator.get_layer("encoder_1_relu").__class__ is keras.layers.LeakyReLU
     assert generator.get_layer("decoder_1_relu").__class__ is keras.layers.ReLU
 
@@ -261,6 +286,35 @@ def test_mixed_precision_ends_in_float32():
     np.testing.assert_allclose(np.sum(outputs["classes"], axis=1), 1, rtol=1e-5)
 
 
+def test_a_network_of_the_parts():
+    """As a user puts one together: another task on another size, and with what takes such networks."""
+    generator = feature_generator((16, 16, 2), [(4, 1), (6, 2)], [5], [None, [(8, 1, 0)]], encoder_slope=0.1)
+    assert {name: tuple(value.shape) for name, value in generator.output.items()} == {
+        "features_2": (None, 6),
+        "reconstruction": (None, 16, 16, 2),
+    }
+
+    def build(images, features):
+        return RepositoryConv2D(3, 5, base_filters=4, name="conv")([images, features[2]])
+
+    model = generated_network(generator, build, "edges", "edges")
+    images = np.random.default_rng(0).uniform(size=(2, 16, 16, 2)).astype("float32")
+    outputs = model(images)
+    assert {name: tuple(value.shape) for name, value in outputs.items()} == {
+        "edges": (2, 16, 16, 3),
+        "reconstruction": (2, 16, 16, 2),
+    }
+    np.testing.assert_allclose(models.inspect_repository(model, images)["conv"]["maps"], outputs["edges"], atol=1e-5)
+    swapped = models.repository_swap(model)({"images": images, "filters_of": images[::-1]})
+    assert np.abs(swapped - outputs["edges"]).max() > 1e-3
+
+
+def test_parts_are_no_networks_for_the_command_line():
+    offered = set(_load.networks())
+    assert offered >= {"repository_mnist", "repository_mtfl", "repository_cifar10"}
+    assert not offered & {"autoencoder", "dimension_reduction", "feature_generator", "generated_network"}
+
+
 IMAGES = keras.Input((8, 8, 1))
 ERRORS = {
     "n_enc": (lambda: models.repository_mnist(0), "Expected `n_enc` to be a positive integer.* n_enc=0"),
@@ -268,6 +322,19 @@ ERRORS = {
     "tap": (lambda: models.repository_mnist(tap="relu"), "Expected `tap` to be one of 'normalized', 'convolution'"),
     "filters": (lambda: models.repository_mtfl_baseline(0), "Expected `filters` to be a positive integer"),
     "size": (lambda: models.vgg11((28, 28, 1)), r"Expected `input_shape` to have sizes that 32 divides.*\(28, 28, 1\)"),
+    "kernel_size": (lambda: autoencoder(IMAGES, [(2, 1)], [], 4), "Expected `kernel_size` to be odd.* kernel_size=4"),
+    "layers": (
+        lambda: feature_generator((8, 8, 1), [(2, 1), (2, 2)], [2], [None]),
+        r"Expected `windows` for each encoder layer, or None\. Received: windows=\[None\]",
+    ),
+    "generator": (
+        lambda: generated_network(feature_generator((8, 8, 1), [(2, 1)], [], [None]), None, "classes", "network"),
+        r"Expected `generator` to be a model of images to features.*\['reconstruction'\]",
+    ),
+    "one output": (
+        lambda: generated_network(models.repository_mnist_baseline(), None, "classes", "network"),
+        r"Expected `generator` to be a model of images to features.* with outputs \[\]",
+    ),
     "decoder": (
         lambda: autoencoder(IMAGES, [(2, 1), (2, 2)], []),
         r"Expected the decoder to end at the size of the images, \(8, 8\)\. Received: \(4, 4\)",

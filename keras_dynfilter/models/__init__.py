@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks of the papers, as functions that return Keras models."""
+"""The networks of the papers, as functions that return Keras models, and what they are made of."""
 
 from keras_dynfilter.models.blended_frame import BlendedFrame
 from keras_dynfilter.models.ddf_replace import Replacements, replace_convolutions
@@ -31,6 +31,12 @@ from keras_dynfilter.models.repository_analysis import inspect_repository, repos
 from keras_dynfilter.models.repository_cifar10 import repository_cifar10, repository_cifar10_baseline
 from keras_dynfilter.models.repository_mnist import repository_mnist, repository_mnist_baseline
 from keras_dynfilter.models.repository_mtfl import repository_mtfl, repository_mtfl_baseline
+from keras_dynfilter.models.repository_parts import (
+    autoencoder,
+    dimension_reduction,
+    feature_generator,
+    generated_network,
+)
 from keras_dynfilter.models.resnet import resnet
 from keras_dynfilter.models.vgg import vgg11
 
@@ -39,6 +45,7 @@ __all__ = [
     "FilterNetwork",
     "FramePredictor",
     "Replacements",
+    "autoencoder",
     "count_flops",
     "ddf_convolution",
     "ddf_resnet18",
@@ -59,7 +66,10 @@ __all__ = [
     "dfn_stereo",
     "dfn_stereo_baseline",
     "generated_filters",
+    "dimension_reduction",
+    "feature_generator",
     "inspect_repository",
+    "generated_network",
     "replace_convolutions",
     "repository_cifar10",
     "repository_cifar10_baseline",

@@ -47,13 +47,18 @@ def inspect_repository(model, images):
 
     Raises:
         ValueError: `model` is none of these.
+
+    Reference:
+        [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
+        (Shen and Liu, 2018), section 4.4.
     """
     generator, prediction = _parts(model)
     layers = [layer for layer in prediction.layers if isinstance(layer, RepositoryConv2D)]
     images = tf.cast(images, generator.inputs[0].dtype)
     features = {key: value for key, value in generator(images, training=False).items() if key != RECONSTRUCTION}
     # The second input of a layer is a feature input of the network, so features and maps come from one call.
-    probe = keras.Model(prediction.input, [(layer.input[1], layer.output) for layer in layers])
+    tensors = [tensor for layer in layers for tensor in (layer.input[1], layer.output)]
+    probe = keras.Model(prediction.input, tensors)
     found = probe({"images": images, **features}, training=False)
     return {
         layer.name: {
@@ -61,7 +66,7 @@ def inspect_repository(model, images):
             "filters": layer.generated_filters(vector).numpy(),
             "maps": maps.numpy(),
         }
-        for layer, (vector, maps) in zip(layers, found)
+        for layer, vector, maps in zip(layers, found[::2], found[1::2])
     }
 
 

@@ -92,6 +92,10 @@ def repository_cifar10_baseline(
 
     Returns:
         A model of `[batch, 32, 32, 3]` to `[batch, 10]`, of 964,874 trainable parameters; 964,170 without the bias.
+
+    Reference:
+        [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
+        (Shen and Liu, 2018), table 15.
     """
 
     def convolution(inputs, index, filters, strides):

@@ -87,6 +87,10 @@ def repository_mnist_baseline(use_bias=True, classifier_activation="softmax", na
 
     Returns:
         A model of `[batch, 28, 28, 1]` to `[batch, 10]`, of 1,570 parameters; 1,560 without the bias.
+
+    Reference:
+        [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
+        (Shen and Liu, 2018), table 4.
     """
 
     def convolution(inputs, index):

@@ -4,7 +4,7 @@
 import keras
 
 from keras_dynfilter.layers import RepositoryConv2D
-from keras_dynfilter.ops.geometry import choice
+from keras_dynfilter.ops.geometry import choice, positive
 
 TAPS = ("normalized", "convolution")
 RECONSTRUCTION = "reconstruction"
@@ -23,18 +23,25 @@ def autoencoder(images, encoder, decoder, kernel_size=3, encoder_slope=0.0, deco
         images: Tensor of a Keras model, `[batch, height, width, channels]`, in [0, 1].
         encoder: `(channels, strides)` of each layer.
         decoder: Channels of each layer; None: the size is doubled only.
-        kernel_size: Odd number of rows and columns of all windows.
+        kernel_size: Positive odd integer, rows and columns of all windows.
         encoder_slope: Slope of the leaky ReLUs of the encoder below zero; 0 for ReLU.
         decoder_slope: That of the decoder.
         tap: What is tapped of an encoder layer: `"normalized"`, its values before the ReLU; or `"convolution"`, those
             before batch normalisation.
 
     Returns:
-        A list of the tapped tensors, one per encoder layer, and the reconstruction, in the shape of `images`.
+        A list of the tapped tensors, `[batch, height, width, channels]`, one per encoder layer; and the reconstruction,
+        in the shape of `images`. Names of layers are fixed: a model has one autoencoder, others in models inside it.
 
     Raises:
-        ValueError: `tap` is none of these, or the decoder does not end at the size of `images`.
+        ValueError: `kernel_size` or `tap` is none of these, or the decoder does not end at the size of `images`.
+
+    Reference:
+        [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
+        (Shen and Liu, 2018), section 3 and tables 5, 9 and 16.
     """
+    if positive(kernel_size, "kernel_size") % 2 == 0:
+        raise ValueError(f"Expected `kernel_size` to be odd. Received: {kernel_size=}")
     choice(tap, "tap", TAPS)
     taps, outputs = [], images
     for index, (channels, strides) in enumerate(encoder, 1):
@@ -72,6 +79,10 @@ def dimension_reduction(inputs, windows, slope=0.01, name="features"):
 
     Raises:
         ValueError: The map has another size than one position after the convolutions.
+
+    Reference:
+        [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
+        (Shen and Liu, 2018), tables 6 and 7, 10 to 14 and 17 to 20.
     """
     outputs, channels = inputs, inputs.shape[-1]
     for index, (kernel_size, strides, padding) in enumerate(windows, 1):
@@ -87,19 +98,32 @@ def dimension_reduction(inputs, windows, slope=0.01, name="features"):
 def feature_generator(image_shape, encoder, decoder, windows, slope=0.01, name="generator", **arguments):
     """An `autoencoder` whose encoder layers are tapped for features, through a `dimension_reduction` each.
 
+        images -> autoencoder -> reconstruction
+        encoder layer i -> dimension reduction -> features i
+
     Args:
         image_shape: `(height, width, channels)`.
-        encoder: Of `autoencoder`, as is the next.
-        decoder: Channels of each decoder layer.
-        windows: Those of `dimension_reduction` for each encoder layer; None for a layer that is not tapped.
+        encoder: `(channels, strides)` of each encoder layer.
+        decoder: Channels of each decoder layer; None: the size is doubled only.
+        windows: For each encoder layer those of `dimension_reduction`, or None if it is not tapped.
         slope: Slope of the leaky ReLUs of the dimension reduction.
         name: Name of the model.
         **arguments: Further ones of `autoencoder`.
 
     Returns:
-        A model of images to a dict of `"features_1"`, `"features_2"`, ..., each `[batch, channels]`, and
-        `"reconstruction"`.
+        A model of `[batch, height, width, channels]`, in [0, 1], to a dict of `"features_1"`, `"features_2"`, ... of
+        the tapped layers, each `[batch, channels of the layer]`, and `"reconstruction"`, in the shape of the images.
+
+    Raises:
+        ValueError: There are not as many `windows` as encoder layers, or an argument is not as `autoencoder` and
+            `dimension_reduction` expect it.
+
+    Reference:
+        [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
+        (Shen and Liu, 2018), section 3.
     """
+    if len(windows) != len(encoder):
+        raise ValueError(f"Expected `windows` for each encoder layer, or None. Received: {windows=}, {encoder=}")
     images = keras.Input(image_shape, name="images")
     taps, reconstruction = autoencoder(images, encoder, decoder, **arguments)
     outputs = {
@@ -113,20 +137,36 @@ def feature_generator(image_shape, encoder, decoder, windows, slope=0.01, name="
 def generated_network(generator, build, output, name):
     """Joins a `feature_generator` and a network whose convolutions it generates.
 
+        images -> generator -> features, reconstruction
+        images, features -> prediction -> result
+
     Args:
-        generator: The `feature_generator`.
-        build: Function of the images and of the features, a dict by the number of the encoder layer, that returns the
-            result. All are tensors of a Keras model.
+        generator: What `feature_generator` returned.
+        build: Function of the images, `[batch, height, width, channels]`, and of the features, a dict of `[batch,
+            channels]` by the number of the encoder layer, that returns the result: all are tensors of a Keras model.
+            `layers.RepositoryConv2D` takes features.
         output: Name of the result.
         name: Name of the model.
 
     Returns:
         A model of images to a dict of the result, named `output`, and the `"reconstruction"`. Its layers are two
-        models: `"generator"`, and `"prediction"`, of a dict of `"images"`, `"features_1"`, ... to the result.
+        models: `generator`, and `"prediction"`, of a dict of `"images"`, `"features_1"`, ... to the result. If the
+        generator has its default name, `repository_swap` and `inspect_repository` take the model.
+
+    Raises:
+        ValueError: `generator` returns no features, or no reconstruction.
+
+    Reference:
+        [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
+        (Shen and Liu, 2018), section 3.
     """
+    found = dict(generator.output) if isinstance(generator.output, dict) else {}
+    if RECONSTRUCTION not in found or len(found) < 2:
+        expected = "Expected `generator` to be a model of images to features and their 'reconstruction'"
+        raise ValueError(f"{expected}. Received: {generator!r}, with outputs {list(found)}")
+    del found[RECONSTRUCTION]
     shape = generator.input_shape[1:]
     images = keras.Input(shape, name="images")
-    found = {each: value for each, value in generator.output.items() if each != RECONSTRUCTION}
     vectors = {each: keras.Input(value.shape[1:], name=each) for each, value in found.items()}
     result = build(images, {int(each.removeprefix(FEATURES)): vector for each, vector in vectors.items()})
     prediction = keras.Model({"images": images, **vectors}, result, name="prediction")
