@@ -132,7 +132,8 @@ def train_classifier(run, variant, seed, build, generated, train, test, *, augme
     figures = describe(trained)
     print(f"{name}: {figures['history'][-1]['test_accuracy']:.2f} % in {trained.seconds / 60:.1f} minutes", flush=True)
     swapped = swapped_accuracy(trained.network, *test) if generated else None
-    return {"variant": variant, "seed": seed, "swapped": swapped, **figures, "settings": run.settings}
+    cell = {"variant": variant, "seed": seed, "train_images": count, "swapped": swapped}
+    return {**cell, **figures, "settings": run.settings}
 
 
 def describe(trained):

@@ -8,11 +8,13 @@ Trains the network whose four convolutions are generated from the features of an
 VGG11, on CIFAR-10. Draws the accuracy on training and on test images by epoch, which the paper shows without numbers,
 and gives the accuracy when each test image is seen with the filters of another one: 15.24 % in the paper. Says which of
 the paper's claims hold here: the baseline underfits, generated filters fit more than 98 % of the training images and
-gain about a point on test images, as much as VGG11 has.
+gain about a point on test images, as much as VGG11 has. Which of two networks is better takes several seeds to say.
 
-The default is for two CPU cores: 5,000 training images, one seed. `--full` takes all images, 100 epochs and three
-seeds; that is for a GPU. The paper gives neither epochs, optimizer, batch size nor augmentation: Adam with a cosine and
-64 images a step here, and images as they are, since those that are moved at random are hard to fit (`--augment`).
+The default is for two CPU cores: 5,000 training images, one seed. That shows curves, and what the filters of other
+images do, but decides little: 5,000 images are easier to fit than all 50,000, so nothing is said of underfitting.
+`--full` takes all images, 100 epochs and three seeds; that is for a GPU. The paper gives neither epochs, optimizer,
+batch size nor augmentation: Adam with a cosine and 64 images a step here, and images as they are, since those that are
+moved at random are hard to fit (`--augment`).
 
 A variant and a seed make a cell of the grid. Finished cells are kept, and one that was interrupted continues where it
 was, so the same command goes on whenever it is given. Several processes share the grid if they have the same `--out`.
@@ -30,6 +32,7 @@ import common
 import grid
 import repository_cells
 import repository_curves
+import tables
 from keras_dynfilter import data, models
 
 RECIPES = {
@@ -78,17 +81,9 @@ def train_cell(run, variant, seed, train, test):
     return repository_cells.train_classifier(run, variant, seed, make, variant == "generated", train, test, **how)
 
 
-def report(finished, tested):
-    """What goes into the results, tables and figures, of finished cells."""
-    summary = repository_curves.summarize(finished)
-    claims = repository_curves.check_claims(summary)
-    content = {"variants": summary, "claims": claims}
-    figures = {"accuracy.png": repository_curves.figure(summary)}
-    return content, repository_curves.markdown(summary, claims), figures
-
-
 def main(arguments=None):
     """Returns the exit status."""
+    report = functools.partial(tables.report, repository_curves)
     return grid.run(parse(arguments), arguments, __file__, load, train_cell, report, free=["recipe"])
 
 

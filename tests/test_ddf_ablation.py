@@ -157,7 +157,7 @@ def test_files_of_a_grid(finished):
     assert cell["parameters"] == figures["parameters"] == trainable(network)
     test = tuple(array[:30] for array in data.load_cifar10("test", source="generated"))
     assert ddf_ablation.evaluate(network, *test) == pytest.approx(cell["test"], rel=1e-4)
-    assert figures["top1"] == [cell["test"]["top1"]] and figures["test_images"] == 30
+    assert figures["top1"]["runs"] == [cell["test"]["top1"]] and figures["test_images"] == 30
     assert (finished / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -233,13 +233,13 @@ def cells(**accuracies):
 def test_summary():
     summary = ddf_tables.summarize(cells(ddf=[80.0, 82.0, 81.0], base=[70.0]))
     assert list(summary) == ["base", "ddf"]  # in the order of the tables
-    assert summary["ddf"]["top1"] == [80.0, 82.0, 81.0] and summary["ddf"]["seeds"] == [0, 1, 2]
-    assert (summary["ddf"]["mean"], summary["ddf"]["deviation"], summary["ddf"]["minutes"]) == (81.0, 1.0, 2.0)
-    assert summary["base"]["deviation"] is None
+    assert summary["ddf"]["top1"] == {"mean": 81.0, "deviation": 1.0, "runs": [80.0, 82.0, 81.0]}
+    assert summary["ddf"]["seeds"] == [0, 1, 2] and summary["ddf"]["minutes"] == 2.0
+    assert summary["base"]["top1"]["deviation"] is None
 
 
 def test_claims():
-    noisy, exact = [70.0, 74.0, 78.0], [80.0, 80.1, 80.2]
+    noisy, exact = [71.0, 74.0, 77.0], [80.0, 80.1, 80.2]
     figures = {"ddf": exact, "base": noisy, "spatial": [81.0, 81.1, 81.2], "channel": [79.0]}
     figures |= {"squeeze_0.3": [80.05, 80.1, 80.15], "squeeze_0.4": [75.0, 75.1, 75.2]}
     summary = ddf_tables.summarize(cells(**figures, depthwise=exact, no_norm=exact))
@@ -252,13 +252,13 @@ def test_claims():
         ("channel", "base"): "undecided",  # one seed
         ("channel", "spatial"): "undecided",
         ("ddf", "channel"): "undecided",
-        ("ddf", "squeeze_0.3"): "holds",  # alike
+        ("ddf", "squeeze_0.3"): "holds",  # alike, within a point
         ("squeeze_0.4", "ddf"): "does not hold",
         ("squeeze_0.4", "squeeze_0.3"): "does not hold",
     }
     found = claims["ddf", "base"]
     assert found["difference"] == pytest.approx(6.1) and found["paper"] == 1.9
-    assert found["error"] == pytest.approx(np.sqrt((0.1**2 + 4**2) / 3))
+    assert found["error"] == pytest.approx(np.sqrt((0.1**2 + 3**2) / 3))
     assert claims["ddf", "squeeze_0.3"]["claim"] == "DDF like DDF, squeeze ratio 0.3"
     assert claims["channel", "base"]["error"] is None
 

@@ -9,17 +9,19 @@ import repository_cifar10
 
 import repository_cells
 import repository_curves
+import tables
 from keras_dynfilter import data
 from keras_dynfilter.models import repository_parts
 
 
-def cell(variant, seed, trained, tested, swapped=20.0):
+def cell(variant, seed, trained, tested, swapped=20.0, train_images=50_000):
     history = [{"train_accuracy": a, "test_accuracy": b} for a, b in zip(trained, tested)]
     swapped = swapped if variant == "generated" else None
     return {
         "variant": variant,
         "seed": seed,
         "parameters": 7,
+        "train_images": train_images,
         "history": history,
         "swapped": swapped,
         "training_seconds": 120,
@@ -33,22 +35,52 @@ CELLS = [
 ]
 
 
+# With another seed for all.
+PAIRS = [
+    *CELLS,
+    cell("baseline", 1, [30, 91], [50, 71.2]),
+    cell("vgg11", 0, [50, 100], [60, 70.6]),
+    cell("vgg11", 1, [50, 100], [60, 70.8]),
+]
+
+
 def test_tables_and_claims():
-    summary = repository_curves.summarize(CELLS)
-    assert list(summary) == ["baseline", "generated"] and summary["generated"]["seeds"] == [0, 1]
+    summary = repository_curves.summarize(PAIRS)
+    assert list(summary) == ["baseline", "generated", "vgg11"] and summary["generated"]["seeds"] == [0, 1]
     assert summary["generated"]["by_epoch"]["test_accuracy"] == [[58, 70], [60, 71]]
     claims = repository_curves.check_claims(summary)
-    assert [(each["found"], each["holds"]) for each in claims] == [
-        (99.0, True),
-        (25.0, True),
-        (9.0, True),
-        (-0.5, False),
+    assert [(tables.finding(each), each["verdict"]) for each in claims] == [
+        ("90.50", "holds"),  # the baseline underfits
+        ("99.00", "holds"),
+        ("25.00", "holds"),
+        ("+8.50 ± 0.71", "holds"),
+        ("-0.60 ± 0.51", "undecided"),
+        ("-0.20 ± 0.51", "undecided"),  # VGG11 may still be a point above
     ]
     text = repository_curves.markdown(summary, claims)
     assert "| generated filters | 7 | 2 | 2 | 99.00 ± 0.71 | 70.50 ± 0.71 | 25.00 ± 7.07 | 2 |" in text
-    assert "| baseline | 7 | 1 | 2 | 90.00 | 71.00 |  | 2 |" in text
-    assert "| generated filters are above the baseline on test images | -0.50 | DOES NOT HOLD |" in text
-    assert repository_curves.check_claims(repository_curves.summarize(CELLS[2:])) == []
+    assert "| baseline | 7 | 2 | 2 | 90.50 ± 0.71 | 71.10 ± 0.14 |  | 2 |" in text
+    assert "on test images, by about a point | -0.60 ± 0.51 | undecided |" in text
+    claims = repository_curves.check_claims(repository_curves.summarize(CELLS))
+    assert [each["verdict"] for each in claims] == ["holds"] * 3 + ["undecided"] * 2  # one seed of the baseline
+    (claim,) = repository_curves.check_claims(repository_curves.summarize(CELLS[2:]))
+    assert claim["claim"].startswith("the baseline underfits")
+
+
+def test_vgg11_and_a_point():
+    tested = {"generated": [70.0, 70.1], "vgg11": [70.4, 70.5]}
+    cells = [cell(name, seed, [99], [value]) for name, values in tested.items() for seed, value in enumerate(values)]
+    claim = repository_curves.check_claims(repository_curves.summarize(cells))[-1]
+    assert tables.finding(claim) == "-0.40 ± 0.07" and "as much as VGG11" in claim["claim"]
+    assert claim["verdict"] == "holds"
+
+
+def test_few_images_say_nothing_of_underfitting():
+    summary = repository_curves.summarize([{**each, "train_images": 5_000} for each in PAIRS])
+    claims = repository_curves.check_claims(summary)
+    assert [each["verdict"] for each in claims[:4]] == ["undecided", "undecided", "holds", "holds"]
+    text = repository_curves.markdown(summary, claims)
+    assert "(trained on 5,000 of 50,000, which are easier to fit) | 90.50 | undecided |" in text
 
 
 def test_curves():
@@ -83,7 +115,8 @@ def test_augmentation_and_watched_images(monkeypatch):
         args, settings = repository_cifar10.parse(["--augment"]), {}
 
     monkeypatch.setattr(repository_cifar10, "WATCHED", 3)
-    repository_cifar10.train_cell(Run, "baseline", 0, arrays, [each[:2] for each in arrays])
+    cell = repository_cifar10.train_cell(Run, "baseline", 0, arrays, [each[:2] for each in arrays])
+    assert cell["train_images"] == 5 and cell["swapped"] is None
     assert calls["how"]["pad"] == 4 and calls["how"]["flip"] is True and calls["cosine"] is True
     assert calls["watched"] == {"test_accuracy": 2.0, "train_accuracy": 3.0} and calls["images"] == 5
     Run.args = repository_cifar10.parse([])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The MNIST grid of the filter repository: data, cells, tables, targets; a small run that is continued."""
+"""The MNIST grid of the filter repository: data, cells, tables, claims; a small run that is continued."""
 
 import json
 import pathlib
@@ -11,6 +11,7 @@ import repository_mnist
 import grid
 import repository_cells
 import repository_tables
+import tables
 from keras_dynfilter import data
 
 
@@ -57,26 +58,48 @@ def cell(variant, seed, *accuracies, swapped=30.0):
     return {"variant": variant, "seed": seed, **figures}
 
 
-def test_tables_and_targets():
+def test_tables_and_claims():
+    def cell_of_21(variant, seed, first, late, **figures):
+        return cell(variant, seed, first, *[90.0] * 18, late, 50.0, **figures)  # the paper has one epoch less
+
     cells = [
-        cell("n20", 1, 97.2, 99.0, swapped=20.0),
-        cell("n20", 0, 98.0, 99.4),
-        cell("baseline", 0, 95.0, 98.8),
-        cell("n5", 0, 95.0, 98.9),
-        cell("n10", 0, 95.0, 98.85),
+        cell_of_21("n20", 1, 97.2, 99.1, swapped=20.0),
+        cell_of_21("n20", 0, 98.0, 99.3),
+        cell_of_21("baseline", 0, 95.0, 98.0),
+        cell_of_21("baseline", 1, 95.0, 98.1),
+        cell_of_21("n5", 0, 95.0, 98.4),
+        cell_of_21("n5", 1, 95.0, 98.6),
+        cell_of_21("n10", 0, 95.0, 98.3),
     ]
     summary = repository_tables.summarize(cells)
     assert list(summary) == ["baseline", "n5", "n10", "n20"]
-    assert summary["n20"]["seeds"] == [0, 1] and summary["n20"]["last"]["runs"] == [99.4, 99.0]
-    targets = repository_tables.check_targets(summary)
-    assert [each["met"] for each in targets] == [True, True, False, False]
-    assert [each["found"] for each in targets] == ["99.20 %", "97.60 %", "+0.40", "98.80 < 98.90 < 98.85 < 99.20"]
-    text = repository_tables.markdown(summary, targets)
-    row = "| n_enc 20, s 5 | 7 | 2 | 97.60 ± 0.57 | 97.53 | 99.20 ± 0.28 (2) | 99.10 | 25.00 ± 7.07 |"
+    assert summary["n20"]["seeds"] == [0, 1] and summary["n20"]["late"]["runs"] == [99.3, 99.1]
+    claims = repository_tables.check_claims(summary)
+    assert [(tables.finding(each), each["verdict"]) for each in claims] == [
+        ("99.20", "holds"),  # a number
+        ("+1.15 ± 0.11", "holds"),
+        ("+0.45 ± 0.11", "holds"),
+        ("-0.20", "undecided"),  # one seed
+        ("+0.90", "undecided"),
+        ("97.60", "holds"),
+    ]
+    text = repository_tables.markdown(summary, claims)
+    row = "| n_enc 20, s 5 | 7 | 2 | 97.60 ± 0.57 | 97.53 | 99.20 ± 0.14 | 99.10 | 25.00 ± 7.07 |"
     assert text.count(row) == 2  # it stands in both tables
-    assert "| baseline | 7 | 1 | 95.00 | 95.23 | 98.80 (2) | 98.25 |  |" in text
-    assert "| baseline at least 0.5 points below | +0.40 | MISSED |" in text
-    assert repository_tables.check_targets(repository_tables.summarize(cells[2:3])) == []
+    assert "| baseline | 7 | 2 | 95.00 ± 0.00 | 95.23 | 98.05 ± 0.07 | 98.25 |  |" in text
+    assert "| baseline at least 0.5 points below | +1.15 ± 0.11 | holds |" in text
+    assert repository_tables.check_claims(repository_tables.summarize(cells[2:4])) == []
+
+
+def test_epoch_20_is_judged_only_where_it_was_reached():
+    pairs = [("n20", 98.0, 99.9), ("baseline", 95.0, 98.0)]
+    cells = [cell(variant, seed, first, late + seed / 50) for variant, first, late in pairs for seed in (0, 1)]
+    summary = repository_tables.summarize(cells)
+    claims = repository_tables.check_claims(summary)
+    assert [each["verdict"] for each in claims] == ["undecided", "undecided", "holds"]  # the last is of epoch 1
+    text = repository_tables.markdown(summary, claims)
+    assert "at least 99.1 % after epoch 20 (epoch 2; 20 was not reached) | 99.91 | undecided |" in text
+    assert "| 99.91 ± 0.01 (epoch 2) | 99.10 |" in text
 
 
 def test_a_small_grid_is_trained_once(digits, tmp_path, monkeypatch, capsys):
