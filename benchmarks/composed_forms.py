@@ -18,11 +18,21 @@ class Case(NamedTuple):
     window: int
     heads: int = 1
     dilation: int = 1
+    stride: int = 1
     maps: int = 0  # of a bank
 
     @property
     def geometry(self):
-        return Geometry.make(self.window, 1, self.dilation, heads=self.heads)
+        return Geometry.make(self.window, self.stride, self.dilation, heads=self.heads)
+
+    def sizes(self, shrink=1):
+        """Batch, height and width of the images, and of what is filtered; `shrink` divides the images'."""
+        batch, height, width, _ = self.image
+        images = (batch, max(height // shrink, 1), max(width // shrink, 1))
+        return {"inputs": images, "channel": images, "filters": images, "spatial": self._filtered(images)}
+
+    def _filtered(self, images):
+        return images[0], *(-(-size // self.stride) for size in images[1:])
 
     def specs(self):
         """The operands by name; batch, height and width are open."""
@@ -53,10 +63,10 @@ class Case(NamedTuple):
         if self.weight == "local bank":
             return LOCAL_BANK
         if self.weight in ("spatial", "softmax"):
-            found = ONE_CHANNEL if self.image[-1] == 1 else CHANNELS
-            return {form: found[form] for form in list(found)[: 2 if self.heads > 1 else None]}
-        found = DILATED if self.dilation > 1 else FACTORED
-        return {**found, "depth-wise, folded": folded} if self.weight == "channel" and self.dilation == 1 else found
+            return ONE_CHANNEL if self.image[-1] == 1 else CHANNELS
+        if self.stride > 1:
+            return STRIDED
+        return {**FACTORED, "depth-wise, folded": folded} if self.weight == "channel" else FACTORED
 
 
 CASES = {
@@ -65,12 +75,15 @@ CASES = {
     "local 3x3, 256x256x1": Case("spatial", (1, 256, 256, 1), 3),
     "local 5x5, 64x64x8": Case("spatial", (1, 64, 64, 8), 5),
     "local 3x3, 56x56x64": Case("spatial", (1, 56, 56, 64), 3),
+    "local 3x3 softmax, 56x56x64": Case("softmax", (1, 56, 56, 64), 3),
     "local 3x3, 56x56x64, 4 heads": Case("spatial", (1, 56, 56, 64), 3, heads=4),
     "depth-wise 3x3, 56x56x64": Case("channel", (1, 56, 56, 64), 3),
     "ddf2d 3x3, 14x14x64": Case("mul", (1, 14, 14, 64), 3),
     "ddf2d 3x3, 56x56x64": Case("mul", (1, 56, 56, 64), 3),
     "ddf2d 5x5, 56x56x64": Case("mul", (1, 56, 56, 64), 5),
     "ddf2d 3x3, 200x300x256": Case("mul", (1, 200, 300, 256), 3),
+    "ddf2d 3x3, sum, 56x56x64": Case("add", (1, 56, 56, 64), 3),
+    "ddf2d 3x3, stride 2, 56x56x64": Case("mul", (1, 56, 56, 64), 3, stride=2),
     "ddf2d 3x3, dilation 2, 56x56x64": Case("mul", (1, 56, 56, 64), 3, dilation=2),
     "ddf2d 3x3, dilation 6, 56x56x64": Case("mul", (1, 56, 56, 64), 3, dilation=6),
     "dynamic 3x3, 28x28x32 to 32": Case("bank", (1, 28, 28, 32), 3, maps=32),
@@ -90,24 +103,43 @@ def masked(inputs, spatial, channel, weight, geometry):
 
 
 def windows(inputs, spatial, weight, geometry):
-    """Filters and windows `[batch, height, width, taps]` and `[batch, height, width, taps, channels]`."""
+    """Filters `[batch, height, width, heads, taps]` and windows `[batch, height, width, heads, taps, channels]`."""
     patches = _composite.windows(inputs, geometry)
-    shape = [*_composite.sizes(patches)[:3], geometry.taps, inputs.shape[-1]]
-    return _composite._skipping(spatial, weight, inputs, geometry), tf.reshape(patches, shape)
+    sizes = _composite.sizes(patches)[:3]
+    patches = tf.reshape(patches, [*sizes, geometry.taps, geometry.heads, inputs.shape[-1] // geometry.heads])
+    spatial = _composite._skipping(spatial, weight, inputs, geometry)
+    return tf.reshape(spatial, [*sizes, geometry.heads, geometry.taps]), tf.einsum("nhwtgc->nhwgtc", patches)
+
+
+def _joined(output):
+    """Heads and channels of `[batch, height, width, heads, channels]` as one axis."""
+    sizes = _composite.sizes(output)
+    return tf.reshape(output, [*sizes[:3], sizes[3] * sizes[4]])
 
 
 def product(inputs, spatial, channel, weight, geometry):
     spatial, patches = windows(inputs, spatial, weight, geometry)
-    return tf.reduce_sum(tf.expand_dims(spatial, -1) * patches, axis=-2)
+    return _joined(tf.reduce_sum(tf.expand_dims(spatial, -1) * patches, axis=-2))
 
 
 def matmul(inputs, spatial, channel, weight, geometry):
     spatial, patches = windows(inputs, spatial, weight, geometry)
-    return tf.squeeze(tf.matmul(tf.expand_dims(spatial, -2), patches), -2)
+    return _joined(tf.squeeze(tf.matmul(tf.expand_dims(spatial, -2), patches), -2))
 
 
 def einsum(inputs, spatial, channel, weight, geometry):
-    return tf.einsum("nhwt,nhwtc->nhwc", *windows(inputs, spatial, weight, geometry))
+    return _joined(tf.einsum("nhwgt,nhwgtc->nhwgc", *windows(inputs, spatial, weight, geometry)))
+
+
+def factored(inputs, spatial, channel, weight, geometry):
+    """Windows times the filters of every pixel and channel, which are made first."""
+    patches = _composite.windows(inputs, geometry)
+    sizes, channels = _composite.sizes(patches)[:3], inputs.shape[-1]
+    bank = tf.reshape(channel, [_composite.sizes(channel)[0], 1, 1, geometry.taps, channels])
+    if spatial is not None:
+        spatial = _composite._skipping(spatial, "spatial", inputs, geometry)[..., tf.newaxis]
+        bank = spatial * bank if weight == "mul" else spatial + bank
+    return tf.reduce_sum(tf.reshape(patches, [*sizes, geometry.taps, channels]) * bank, axis=-2)
 
 
 def one_hot(inputs, spatial, channel, weight, geometry):
@@ -168,7 +200,7 @@ CHANNELS = {
     MATMUL: matmul,
     "windows, einsum": einsum,
 }
-FACTORED = {SCATTERED: _composite.scattered, "slices, masked": masked}
-DILATED = FACTORED
+FACTORED = {SCATTERED: _composite.scattered, "slices, masked": masked, PATCHES: factored}
+STRIDED = {GATHERED: _composite.gathered, PATCHES: factored}
 BANK = {MATMUL: dynamic_conv._matmul, "slices, matmul": slice_products, "windows, einsum": bank_einsum}
 LOCAL_BANK = {MATMUL: dynamic_conv._per_position, PATCHES: bank_product, "windows, einsum": bank_einsum}

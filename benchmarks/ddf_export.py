@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import measure
+from benchmarks import exported, measure
 from keras_dynfilter import export, models
 
 DEPTHS = (18, 50, 101, 152)
@@ -58,36 +58,21 @@ def awake(network):
     return network
 
 
-def latency(kind, path, images, threads=0):
-    """Median milliseconds of a call of an exported file."""
-    if kind == "onnx":
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        inputs = {session.get_inputs()[0].name: images}
-        return measure.median_ms(lambda: session.run(None, inputs), budget=5.0)
-    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
-    (name,) = serve.structured_input_signature[1]
-    images = tf.constant(images)
-    return measure.median_ms(lambda: serve(**{name: images}), budget=5.0)
-
-
 def measured(name, network, args):
     """What is to be known of a network: its size, and of each file errors and milliseconds."""
     shape = (args.batch_size, args.size, args.size, 3)
     images = np.random.default_rng(0).standard_normal(shape).astype("float32")
     row = {
         "network": name,
-        "parameters": sum(int(np.prod(weight.shape)) for weight in network.trainable_weights),
+        "parameters": models.count_parameters(network),
         "flops": models.count_flops(network, shape[1:]),
         "shape": shape,
     }
     for kind in args.formats:
         path = args.out / f"{name}{SUFFIXES[kind]}"
         report = export.export(network, str(path), format=kind, input_size=shape[1:3])
-        row[kind] = {"ms": latency(kind, path, images, args.threads), "report": report.to_dict()}
+        call = exported.call_of(kind, path, images, args.threads)
+        row[kind] = {"ms": measure.median_ms(call, budget=5.0), "report": report.to_dict()}
     return row
 
 

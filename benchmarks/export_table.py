@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import measure
+from benchmarks import exported, measure
 from benchmarks.ddf_export import awake
 from keras_dynfilter import export, implementation, layers, models
 from keras_dynfilter.export.report import first_line
@@ -68,47 +68,11 @@ def samples(model, count):
     def draw(shape):
         return rng.uniform(size=(1, *shape[1:])).astype("float32")
 
-    if isinstance(model.input if model.inputs else None, dict):
+    if not getattr(model, "inputs", None):  # a subclassed one
+        return [draw(model.get_build_config()["input_shape"]) for _ in range(count)]
+    if isinstance(model.input, dict):
         return [{name: draw(value.shape) for name, value in model.input.items()} for _ in range(count)]
-    shape = model.inputs[0].shape if model.inputs else model.get_build_config()["input_shape"]
-    return [draw(shape) for _ in range(count)]
-
-
-def call_of(kind, path, sample, threads, library=None):
-    """A function without arguments that runs an exported file on a sample, and returns its outputs by name."""
-    return {"saved_model": _saved_model, "onnx": _onnx, "litert": _litert}[kind](path, sample, threads, library)
-
-
-def _named(sample, names):
-    return dict(sample) if isinstance(sample, dict) else dict.fromkeys(names, sample)
-
-
-def _saved_model(path, sample, threads, library):
-    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
-    given = {name: tf.constant(value) for name, value in _named(sample, serve.structured_input_signature[1]).items()}
-    return lambda: serve(**given)
-
-
-def _onnx(path, sample, threads, library):
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    if library is not None:
-        options.register_custom_ops_library(library)
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    names = [value.name for value in session.get_outputs()]
-    given = _named(sample, [value.name for value in session.get_inputs()])
-    return lambda: dict(zip(names, session.run(names, given)))
-
-
-def _litert(path, sample, threads, library):
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(str(path), num_threads=threads)
-    runner = interpreter.get_signature_runner("serving_default")
-    given = _named(sample, runner.get_input_details())
-    return lambda: runner(**given)
+    return [draw(model.inputs[0].shape) for _ in range(count)]
 
 
 def error(found, expected):
@@ -142,7 +106,7 @@ def measured(name, forms, out, threads, seconds):
             report = export.export(model, path, validate=False, verbose=False, **options)
             row["megabytes"] = sum(report.bytes.values()) / 1e6
             library = export.ort_library() if with_library else None
-            call = call_of(kind, path, sample, threads, library)
+            call = exported.call_of(kind, path, sample, threads, library)
             row["error"] = error(call(), named(expected, report.outputs))
             row["ms"] = measure.median_ms(call, budget=seconds)
         except (RuntimeError, ValueError) as problem:  # an ExportError, or what a runtime raises: the others go on

@@ -115,10 +115,10 @@ def measured(name, shrink, threads, budget):
 
 def verdicts(name, ms):
     """What is meant to be reached, and whether it is."""
-    of_tf, speedup = ms[KERNEL] / ms[TF], ms[PORTABLE] / ms[KERNEL]
+    of_tf, speedup = ms[KERNEL] / ms[TF], min(ms[PORTABLE], ms[BODY]) / ms[KERNEL]
     yield f"{name}: {of_tf:.2f} of the TF op, at most {MOST_OF_TF}: {'met' if of_tf <= MOST_OF_TF else 'MISSED'}"
     verdict = "met" if speedup >= LEAST_SPEEDUP else "MISSED"
-    yield f"{name}: {speedup:.1f} times faster than portable ops, at least {LEAST_SPEEDUP}: {verdict}"
+    yield f"{name}: {speedup:.1f} times faster than without the library, at least {LEAST_SPEEDUP}: {verdict}"
 
 
 def main(arguments=None):

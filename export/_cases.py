@@ -65,7 +65,7 @@ def cases(signature, sample_inputs, batch_sizes, image_sizes, seed, representati
     if sample_inputs is not None:
         samples = sample_inputs if isinstance(sample_inputs, (list, tuple)) else [sample_inputs]
         for sample in samples:
-            add(described, signature.sample(sample))
+            add(described, signature.sample(sample, "sample_inputs"))
     return described
 
 
@@ -81,7 +81,7 @@ def representative(signature, data):
     """The representative data as a list of arrays by name; None stays None."""
     if data is None:
         return None
-    samples = [signature.sample(sample) for sample in data]
+    samples = [signature.sample(sample, "representative_data") for sample in data]
     if not samples or any(array.size == 0 for sample in samples for array in sample.values()):
         raise ValueError("Expected `representative_data` to be inputs, at least one and none empty")
     return samples
@@ -96,7 +96,7 @@ def task(signature, data, metric):
         )
     if data is None:
         return None
-    pairs = [(signature.sample(inputs), targets) for inputs, targets in data]
+    pairs = [(signature.sample(inputs, "task_data"), targets) for inputs, targets in data]
     if not pairs:
         raise ValueError("Expected `task_data` to hold at least one pair (inputs, targets). Received: none")
     return pairs

@@ -28,13 +28,13 @@ def main(arguments=None):
         row, _ = formats.choose(args.format, args.ops, args.opset)
         formats.choose_precision(row, args.precision, args.representative_data)
         out = checked_path(args.out or _beside(args, row), row)
-        if args.report is not None and not args.report.absolute().parent.is_dir():
-            raise ValueError(f"Expected --report to lie in an existing folder. Received: {args.report}")
+        if args.report is not None and (args.report.is_dir() or not args.report.absolute().parent.is_dir()):
+            raise ValueError(f"Expected --report to be a file in an existing folder. Received: {args.report}")
         options = dict(opset=args.opset, precision=args.precision, input_size=args.input_size)
         arrays = _arrays(args.representative_data)
         model = _load(args)
         options["representative_data"] = _samples(arrays, model)
-        report = export(model, out, args.format, args.ops, args.validate, **options)
+        report = _export(model, out, args, options)
     except ValidationError as error:
         _store(error.report, args.report)
         return _fail(error, FAILED)
@@ -70,7 +70,8 @@ def _parser():
     modes = "; ".join(f"{name}: {meaning}" for name, meaning in formats.OPS.items())
     parser.add_argument("--ops", default="portable", help=f"{modes} (default: %(default)s)")
     parser.add_argument("--opset", type=int, metavar="N", help="ONNX opset (default: the newest in the table)")
-    parser.add_argument("--precision", help=f"of litert: {', '.join(formats.PRECISIONS)} (default: float32)")
+    precisions = "; ".join(f"{name}: {meaning}" for name, meaning in formats.PRECISIONS.items())
+    parser.add_argument("--precision", help=f"of litert; {precisions} (default: float32)")
     parser.add_argument(
         "--representative-data",
         type=pathlib.Path,
@@ -141,6 +142,13 @@ def _load(args):
     return _load.model_file(args.model, args.unsafe)
 
 
+def _export(model, out, args, options):
+    try:
+        return export(model, out, args.format, args.ops, args.validate, **options)
+    except OSError as error:  # a full disk, say: nothing that other arguments would mend
+        raise ExportError(f"{out} cannot be written: {error}") from error
+
+
 def _check(parser, args):
     """Leaves where the arguments do not name one model."""
     if (args.model is None) == (args.name is None):
@@ -149,6 +157,8 @@ def _check(parser, args):
         parser.error("--weights and --set are for a network that --model names")
     if args.name is not None and args.weights is None:
         parser.error("expected --weights FILE, what save_weights wrote, with --model")
+    if args.name is not None and args.unsafe:
+        parser.error("--unsafe is for MODEL: a network that --model names and its weights run no code of a file")
 
 
 def _beside(args, row):

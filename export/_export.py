@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 
+import keras_dynfilter
 from keras_dynfilter.export import _cases, _ort, _signature, _trace, _validate, formats
 from keras_dynfilter.export.report import Report, ValidationError
 
@@ -83,10 +84,9 @@ def export(
     signature = _signature.of(model, input_signature, _checked_size(input_size), row.identifiers)
     batch_sizes, image_sizes = _cases.checked(batch_sizes, image_sizes, tolerance, seed)
     representative_data = _cases.representative(signature, representative_data)
-    if task_data is not None and not validate:
-        raise ValueError(
-            "Expected `validate` to be True with `task_data`, which is for the validation. Received: False"
-        )
+    for name, given in (("task_data", task_data), ("sample_inputs", sample_inputs)):
+        if given is not None and not validate:
+            raise ValueError(f"Expected `validate` to be True with `{name}`, which is for the validation")
     task = _cases.task(signature, task_data, task_metric)
     if validate:
         cases = _cases.cases(signature, sample_inputs, batch_sizes, image_sizes, seed, representative_data)
@@ -113,7 +113,7 @@ def export(
         )
         if validate:
             with _timed(seconds, "validate"):
-                sessions, notes = _sessions(row, ops)
+                sessions, notes = _sessions(row, traced)
                 report.validation = _validate.validate(
                     model,
                     traced,
@@ -171,9 +171,15 @@ def _staged(path):
     try:
         staged = folder / path.name
         yield staged
-        if path.is_dir():
-            path.rename(folder / "replaced")
-        staged.replace(path)
+        replaced = folder / "replaced" if path.is_dir() else None
+        if replaced is not None:
+            path.rename(replaced)
+        try:
+            staged.replace(path)
+        except OSError:
+            if replaced is not None:
+                replaced.rename(path)
+            raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -194,12 +200,12 @@ def _sizes(path):
 def _versions(row):
     packages = ("keras", "tensorflow", "numpy", *(name for name in row.modules if name != row.runtime))
     versions = {name: importlib.import_module(name).__version__ for name in packages}
-    return {"python": platform.python_version(), **versions}
+    return {"keras_dynfilter": keras_dynfilter.__version__, "python": platform.python_version(), **versions}
 
 
-def _sessions(row, ops):
+def _sessions(row, traced):
     """The ways to run the file: op libraries that a fresh process loads, by what describes it; and notes."""
-    if ops == "portable":
+    if not any(node.op.startswith("KerasDynfilter>") for node in traced.graph_nodes()):
         return {"": []}, []
     if row.runtime == "tensorflow":
         from keras_dynfilter.ops import _library

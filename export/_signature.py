@@ -36,19 +36,21 @@ class Signature:
             outputs = model(*arguments, training=False)
         return _named_outputs(model, outputs, self.specs)
 
-    def sample(self, values):
-        """Arrays by name from `values`, a structure like the model's inputs or a dict by name."""
+    def sample(self, values, argument):
+        """Arrays by name from `values`, a structure like the model's inputs or a dict by name, of an `argument`."""
         if isinstance(values, dict) and set(values) == set(self.specs):
             return {name: _array(values[name], spec) for name, spec in self.specs.items()}
         found = {}
         names = {path: name for name, path in _leaves(self.structure)}
         for value, path in _leaves(values):
             if path not in names:
-                raise ValueError(f"Expected a sample of `sample_inputs` with the inputs {', '.join(self.specs)}")
+                expected = f"Expected samples of `{argument}` in the structure of the inputs, or by name"
+                received = ", ".join(map(repr, values)) if isinstance(values, dict) else type(values).__name__
+                raise ValueError(f"{expected}: {', '.join(self.specs)}. Received: {received}")
             found[names[path]] = _array(value, self.specs[names[path]])
         if set(found) != set(self.specs):
             missing = ", ".join(set(self.specs) - set(found))
-            raise ValueError(f"Expected a sample of `sample_inputs` to have every input. Received none for: {missing}")
+            raise ValueError(f"Expected samples of `{argument}` to have every input. Received none for: {missing}")
         return found
 
 
@@ -60,7 +62,8 @@ def of(model, input_signature=None, input_size=None, identifiers=False):
         input_signature: `tf.TensorSpec`s in the structure that the model takes; needed for a subclassed model whose
             `call` takes several arguments, or whose unknown sizes the model does not record.
         input_size: `(height, width)` to fix where the model leaves them open, or None.
-        identifiers: Whether names must be identifiers; other characters become `_`, as TensorFlow makes them.
+        identifiers: Whether names must be identifiers, as TensorFlow makes them: other characters become `_`, and what
+            does not begin with a letter is preceded by `arg_`.
     """
     if not isinstance(model, keras.Model):
         raise ValueError(f"Expected `model` to be a keras.Model. Received: {type(model).__name__}")
@@ -85,7 +88,7 @@ def of(model, input_signature=None, input_size=None, identifiers=False):
             key = arguments[path[0]]
         if not key or key.startswith("keras_tensor"):  # Keras's own counter, another one in every process
             key = first if not path else f"{first}_{'_'.join(map(str, path))}"
-        key = _unique(re.sub(r"\W", "_", key) if identifiers else key, specs)
+        key = _unique(_identifier(key) if identifiers else key, specs)
         specs[key] = _spec(leaf, key, input_size)
         return key
 
@@ -94,6 +97,12 @@ def of(model, input_signature=None, input_size=None, identifiers=False):
         shapes = ", ".join(f"{key} {spec.shape}" for key, spec in specs.items())
         raise ValueError(f"Expected `input_size` to suit the model's inputs, {shapes}. Received: {input_size}")
     return Signature(specs, structure, spread)
+
+
+def _identifier(name):
+    """The name that TensorFlow gives an argument of a signature."""
+    name = re.sub(r"\W", "_", name)
+    return name if name[0].isalpha() else f"arg_{name}"
 
 
 def axis_names(shape):

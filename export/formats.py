@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can be exported: the one table that drives the code, the help text and the documentation.
 
-A new format is a row here and a module with a function `write(traced, path, opset)`, which gets `precision` and
-`representative_data` too where the format has precisions.
+A new format is a row here, a module with a function `write(traced, path, opset)`, which gets `precision` and
+`representative_data` too where the format has precisions, and the runtime that the validation runs it on, in `_runner`.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ class Format:
         extra: The extra of the package that installs them, or None.
         runtime: What the validation runs the file on.
         writer: Module with the function `write`.
-        identifiers: Whether input names must be identifiers; other characters then become `_`.
+        identifiers: Whether input names must be identifiers, which they are then made.
         precisions: Those of `PRECISIONS` it can be written in, default first; empty if it keeps that of the model.
     """
 
@@ -127,7 +127,7 @@ def choose(format, ops, opset):
     if missing:
         raise ImportError(
             f"Export to {format} needs {', '.join(missing)}, not installed here: "
-            f"pip install keras_dynfilter[{row.extra}]"
+            f"pip install 'keras_dynfilter[{row.extra}]'"
         )
     return row, opset if opset is not None or not row.opsets else row.opsets[-1]
 

@@ -11,7 +11,16 @@ import tensorflow as tf
 import keras_dynfilter
 from keras_dynfilter.ops import _dispatch, _library
 
-PACKAGES = ("keras", "numpy", "tf2onnx", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorflow-addons")
+PACKAGES = (
+    "keras",
+    "numpy",
+    "tf2onnx",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "ai-edge-litert",
+    "tensorflow-addons",
+)
 FAMILY = ("local_filter2d", "dynamic_depthwise_conv2d", "ddf2d")
 
 

@@ -141,6 +141,8 @@ def every_op():
         ),
         "ddf_mul": apply("ddf_mul", "ddf2d", bank, heads=2),
         "ddf_add": apply("ddf_add", "ddf2d", bank, heads=2, combine="add"),
+        "ddf_strided": apply("ddf_strided", "ddf2d", [bank[0], spatial(image, 9, 2)], strides=2),
+        "ddf_dilated": apply("ddf_dilated", "ddf2d", [bank[0], spatial(image, 9)], dilation_rate=2),
         "conv": apply("conv", "dynamic_conv2d", [per_sample(image, 3, 3, 4, 2)], strides=2),
         "conv_to_one": apply("conv_to_one", "dynamic_conv2d", [per_sample(image, 3, 3, 4, 1)], padding="valid"),
         "local_conv": apply("local_conv", "local_conv2d", [Banks((3, 3, 4, 2))(spatial(image, 72))]),
@@ -149,6 +151,10 @@ def every_op():
         ),
         "ddf_layer": layers.DDF2D(3, squeeze_ratio=2.0, name="ddf_layer")(image),
         "ddf_up": layers.DDFUp2D(2, squeeze_ratio=2.0, name="ddf_up")(image),
+        "ddf_up_guided": layers.DDFUp2D(2, squeeze_ratio=2.0, guide_size="output", name="ddf_up_guided")(
+            [image, keras.layers.UpSampling2D(2)(image)]
+        ),
+        "ddf_biased": layers.BiasedDDF2D(3, strides=2, squeeze_ratio=2.0, activation="relu", name="ddf_biased")(image),
         "repository": layers.RepositoryConv2D(3, 3, base_filters=2, dynamic_bias=True, name="repository")(
             [image, keras.layers.GlobalAveragePooling2D()(image)]
         ),

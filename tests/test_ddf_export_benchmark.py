@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import ddf_export, measure
+from benchmarks import ddf_export, exported, measure
 from keras_dynfilter.models import ddf_resnet
 
 SMALL = ["--depth", "18", "--size", "12", "--width", "32"]
@@ -35,7 +35,8 @@ def test_table(monkeypatch, tmp_path, capsys, shallow):
     monkeypatch.setattr(
         ddf_export.export, "export", lambda model, path, **options: calls.append((path, options)) or report
     )
-    monkeypatch.setattr(ddf_export, "latency", lambda kind, path, images, threads: next(times))
+    monkeypatch.setattr(ddf_export.exported, "call_of", lambda kind, path, images, threads: None)
+    monkeypatch.setattr(measure, "median_ms", lambda call, budget: next(times))
     ddf_export.main([*SMALL, "--batch-size", "3", "--out", str(tmp_path)])
     names = ("ddf_resnet18", "ddf_resnet18_baseline")
     assert [call[0] for call in calls] == [
@@ -59,26 +60,22 @@ def test_trained_models(tmp_path):
     np.testing.assert_array_equal(found["mine"].get_weights()[0], model.get_weights()[0])
 
 
-def test_latency(monkeypatch, tmp_path):
+def test_calls_of_files(tmp_path):
     """What is timed are calls of the file, with the images."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    results = []
-    monkeypatch.setattr(measure, "median_ms", lambda call, budget: results.append(call()) or 4.0)
     images = np.arange(12, dtype=np.float32).reshape(1, 2, 2, 3)
 
     value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, images.shape) for name in ("x", "y")]
     graph = onnx.helper.make_graph([onnx.helper.make_node("Neg", ["x"], ["y"])], "g", value[:1], value[1:])
     opsets = [onnx.helper.make_opsetid("", 18)]
     onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "m.onnx")
-    assert ddf_export.latency("onnx", tmp_path / "m.onnx", images, threads=1) == 4.0
-    np.testing.assert_array_equal(results[0][0], -images)
+    np.testing.assert_array_equal(exported.call_of("onnx", tmp_path / "m.onnx", images, 1)()["y"], -images)
 
     module = tf.Module()
     module.serve = tf.function(lambda x: {"y": 2 * x}, input_signature=[tf.TensorSpec([None, 2, 2, 3], name="x")])
     tf.saved_model.save(module, str(tmp_path / "m"), signatures=module.serve)
-    assert ddf_export.latency("saved_model", tmp_path / "m", images) == 4.0
-    np.testing.assert_array_equal(results[1]["y"], 2 * images)
+    np.testing.assert_array_equal(exported.call_of("saved_model", tmp_path / "m", images, 0)()["y"], 2 * images)
 
 
 def test_bad_arguments(capsys):

@@ -45,11 +45,14 @@ def test_layers_in_onnx(layer, onnxruntime, tmp_path):
     assert export.export(model, tmp_path / "model.onnx", format="onnx", verbose=False).passed
 
 
-@pytest.mark.parametrize("opset", [15, 16, 17, 18])
-def test_opsets(opset, onnxruntime, tmp_path):
+@pytest.mark.parametrize("make, opset", [(models.every_op, 15), (models.depthwise, 16), (models.every_op, 17)])
+def test_opsets(make, opset, onnxruntime, tmp_path):
+    """In the newest one, which is the default, test_export_table.py writes every op."""
     import onnx
 
-    report = export.export(models.depthwise(), tmp_path / "m.onnx", format="onnx", opset=opset, verbose=False)
+    options = dict(format="onnx", batch_sizes=(2,), image_sizes=((7, 5),), verbose=False)
+    report = export.export(make(), tmp_path / "m.onnx", opset=opset, **options)
+    assert report.passed
     stored = onnx.load(report.path)
     assert report.opset == opset
     assert {entry.domain: entry.version for entry in stored.opset_import}[""] == opset
@@ -73,6 +76,20 @@ def test_names_and_axes_in_onnx(onnxruntime, tmp_path):
     outputs = {value.name: value.shape for value in loaded.get_outputs()}
     assert outputs == {"filtered": ["batch", "filtered_height", "filtered_width", 2], "mean": ["batch", 2]}
     assert {name: shape for name, (_, shape) in report.outputs.items()} == outputs
+
+
+@pytest.mark.parametrize(
+    "format, names", [("saved_model", ["left_image", "arg_2d"]), ("onnx", ["left-image", "2d"]), ("litert", None)]
+)
+def test_names_that_are_no_identifiers(format, names, tmp_path):
+    for module in export.FORMATS[format].modules:
+        pytest.importorskip(module)
+    inputs = [keras.Input((4, 4, 1), name="left-image"), keras.Input((4, 4, 1), name="2d")]
+    model = keras.Model(inputs, keras.layers.Add(name="2d_sum")(inputs))
+    path = tmp_path / f"m{export.FORMATS[format].suffix}"
+    report = export.export(model, path, format=format, batch_sizes=(1, 2), verbose=False)
+    assert report.passed and list(report.inputs) == (names or ["left_image", "arg_2d"])
+    assert list(report.outputs) == ["2d_sum"]
 
 
 def test_subclassed_model_with_two_arguments(onnxruntime, tmp_path):
@@ -200,7 +217,7 @@ def test_report(onnxruntime, tmp_path, capsys):
     stored = json.loads((tmp_path / "report.json").read_text())
     assert stored["passed"] is True and stored["opset"] == 18
     assert stored["bytes"] == {"m.onnx": (tmp_path / "m.onnx").stat().st_size}
-    assert {"python", "keras", "tensorflow", "numpy", "onnx", "tf2onnx"} == set(stored["versions"])
+    assert {"keras_dynfilter", "python", "keras", "tensorflow", "numpy", "onnx", "tf2onnx"} == set(stored["versions"])
     assert set(stored["seconds"]) == {"trace", "write", "validate"}
     (check,) = stored["validation"]["outputs"]
     assert (

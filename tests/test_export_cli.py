@@ -72,12 +72,22 @@ def test_saved_model_beside_the_model(saved, capsys):
         (["--input-size", "0x4"], "argument --input-size: expected HxW"),
         (["--opset", "9"], "saved_model has no opsets"),
         (["--out", "nowhere.onnx"], "for saved_model"),
-        (["--report", "/no/such/folder/report.json"], "--report"),
+        (["--report", "/no/such/folder/report.json"], "Expected --report to be a file in an existing folder"),
+        (["--report", "/"], "Expected --report to be a file in an existing folder. Received: /"),
     ],
 )
 def test_wrong_usage(arguments, message, saved, capsys):
     assert command(saved, *arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full(saved, monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_cli, "export", full)
+    assert command(saved) == 1  # no wrong usage
+    assert "cannot be written: [Errno 28] No space left on device" in capsys.readouterr().err
 
 
 def test_wrong_model_files(saved, tmp_path, capsys):

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import keras_dynfilter
 from keras_dynfilter import export
-from keras_dynfilter.export import _onnx
+from keras_dynfilter.export import _export, _onnx
 from keras_dynfilter.export.report import first_line
 
 
@@ -231,7 +231,17 @@ def test_float64_convolution_that_onnxruntime_lacks(onnx, tmp_path):
         ({"tolerance": float("nan")}, "Expected `tolerance` to be .* Received: tolerance=nan"),
         ({"tolerance": -1e-3}, "Expected `tolerance` to be"),
         ({"seed": -1}, "Expected `seed` to be an integer not below zero. Received: seed=-1"),
-        ({"sample_inputs": {"picture": np.zeros((1, 8, 8, 4))}}, "sample"),
+        (
+            {"sample_inputs": {"picture": np.zeros((1, 8, 8, 4))}},
+            "Expected samples of `sample_inputs` .* or by name: image. Received: 'picture'",
+        ),
+        ({"sample_inputs": [[np.zeros((1, 8, 8, 4))] * 2]}, "in the structure of the inputs.* Received: list"),
+        ({"sample_inputs": {}}, "Expected samples of `sample_inputs` to have every input. Received none for: image"),
+        (
+            {"task_data": [({"x": np.zeros((1, 8, 8, 4))}, 0)], "task_metric": np.subtract},
+            "Expected samples of `task_data` .* Received: 'x'",
+        ),
+        ({"sample_inputs": np.zeros((1, 8, 8, 4)), "validate": False}, "True with `sample_inputs`"),
         ({"sample_inputs": {"image": np.zeros((1, 8, 8, 3))}}, "Expected samples of image to have shape"),
     ],
 )
@@ -261,8 +271,21 @@ def test_bad_paths(onnx, model, tmp_path):
         export.export(model, tmp_path / "folder.onnx", format="onnx")
 
 
+def test_a_file_that_was_there_stays_where_the_new_one_cannot_take_its_place(monkeypatch, model, tmp_path):
+    export.export(model, tmp_path / "m", validate=False, verbose=False)
+    before = sorted(tmp_path.rglob("*"))
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_export.pathlib.Path, "replace", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        export.export(model, tmp_path / "m", validate=False, verbose=False)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_missing_extra(model, monkeypatch, tmp_path):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tf2onnx" else find(name))
-    with pytest.raises(ImportError, match=r"needs .*tf2onnx.*pip install keras_dynfilter\[export\]"):
+    with pytest.raises(ImportError, match=r"needs .*tf2onnx.*pip install 'keras_dynfilter\[export\]'"):
         export.export(model, tmp_path / "m.onnx", format="onnx")

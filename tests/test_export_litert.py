@@ -161,6 +161,19 @@ def test_bad_arguments(options, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_precisions_make_files_smaller_and_round(tmp_path):
+    values = keras.Input((64,), name="values")
+    model = keras.Model(values, keras.layers.Dense(256, name="scores")(values))
+    reports = {
+        precision: write(model, tmp_path / f"{precision}.tflite", precision=precision)
+        for precision in ("float32", "float16", "dynamic_int8")
+    }
+    (full,) = reports.pop("float32").bytes.values()
+    for (name, report), most in zip(reports.items(), (0.6, 0.4)):
+        (size,), (check,) = report.bytes.values(), report.validation.outputs
+        assert size < most * full and check.max_rel > 1e-5, name
+
+
 def test_other_formats_have_no_precision(tmp_path):
     with pytest.raises(ValueError, match="Expected `precision` to be None: saved_model keeps the model's dtypes"):
         export.export(small(), tmp_path / "m", precision="float16")
@@ -177,7 +190,7 @@ def test_bad_paths(tmp_path):
 def test_missing_extra(monkeypatch, tmp_path):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ai_edge_litert" else find(name))
-    with pytest.raises(ImportError, match=r"needs ai_edge_litert.*pip install keras_dynfilter\[litert\]"):
+    with pytest.raises(ImportError, match=r"needs ai_edge_litert.*pip install 'keras_dynfilter\[litert\]'"):
         write(small(), tmp_path / "m.tflite")
 
 

@@ -139,6 +139,7 @@ def test_saved_model_of_unknown_rank(tmp_path, capsys):
         (["m.keras", "--weights", "w.h5"], "are for a network that --model names"),
         (["m.keras", "--set", "kernel_size=3"], "are for a network that --model names"),
         (["--model", "dfn_steerable"], "expected --weights FILE"),
+        (["--model", "dfn_steerable", "--weights", "w.h5", "--unsafe"], "--unsafe is for MODEL"),
         (["--model", "dfn_moving_minst", "--weights", "w.h5"], "Did you mean 'dfn_moving_mnist'?"),
         (["--model", "repository_swap", "--weights", "w.h5"], "Expected --model to be one of"),
         (["--model", "dfn_steerable", "--weights", "missing.h5"], "No such file: missing.h5"),

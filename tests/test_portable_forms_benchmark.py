@@ -43,9 +43,8 @@ def test_the_first_form_is_the_one_in_use(name, monkeypatch):
     for module, form in places:
         monkeypatch.setattr(module, form, lambda inputs, *_, form=form: called.append(form) or inputs)
     case = composed.CASES[name]
-    sizes = (1, 3, 3)
     operands = {
-        key: tf.zeros([a or b for a, b in zip(spec.shape, (*sizes, *spec.shape[3:]))])
+        key: tf.zeros([a or b for a, b in zip(spec.shape, (*case.sizes(28)[key], *spec.shape[3:]))])
         for key, spec in case.specs().items()
     }
     if "filters" in operands:

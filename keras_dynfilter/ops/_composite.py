@@ -47,8 +47,13 @@ def gathered(inputs, spatial, channel, weight, geometry):
     masked = channel is not None  # otherwise the spatial filters are, all at once
     if masked:
         rows, columns = _inside(inputs, geometry)
-        spatial = None if spatial is None else _per_head(spatial, geometry)
         channel = _taps(channel, geometry)
+        if weight == "mul":
+            # In the gradient by one factor, the other meets a gradient of zero there: NaN if it is infinite. All taps at
+            # once: LiteRT's converter to 8 bits gives them the range of one of them if each is masked by itself.
+            spatial = _skipping(spatial, "spatial", inputs, geometry)
+        elif spatial is not None:
+            spatial = _per_head(spatial, geometry)
     else:
         spatial = _skipping(spatial, weight, inputs, geometry)
     padded = pad(_per_head(inputs, geometry), geometry)
@@ -59,9 +64,6 @@ def gathered(inputs, spatial, channel, weight, geometry):
         image = shifted(padded, (u, v), geometry)
         mask = _both(rows[u], columns[v], image) if masked else None
         spatial_tap = None if spatial is None else spatial[..., tap : tap + 1]
-        if mask is not None and weight == "mul":
-            # In the gradient by one factor, the other meets a gradient of zero there: NaN if it is infinite.
-            spatial_tap = tf.where(mask, spatial_tap, zero)
         if channel is None:
             product = spatial_tap * image
         elif spatial is None:
@@ -175,7 +177,9 @@ def _skipping(spatial, weight, inputs, geometry):
     """
     spatial = _per_head(spatial, geometry)
     if weight == "softmax":
-        return tf.nn.softmax(spatial, axis=-1)
+        # As a matrix: tf2onnx would otherwise let the taps lie apart, as the convolution before left them.
+        weights = tf.nn.softmax(tf.reshape(spatial, [-1, geometry.taps]))
+        return tf.reshape(weights, sizes(spatial))
     rows, columns = _inside(inputs, geometry)
     if all(mask is None for mask in (*rows, *columns)):
         return spatial

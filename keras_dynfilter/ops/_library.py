@@ -36,7 +36,9 @@ def load():
         if _loaded is None:
             _loaded = _load()
             if _loaded.ops is not None:
-                from keras_dynfilter.ops import _gradients  # noqa: F401  (registers them)
+                from keras_dynfilter.ops import _gradients, _hint  # noqa: F401  (registers the gradients)
+
+                _hint.register()
         return _loaded
 
 
