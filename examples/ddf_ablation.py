@@ -113,10 +113,9 @@ def train_cell(run, variant, seed, train, test):
     return {
         "variant": variant,
         "seed": seed,
-        "parameters": sum(int(np.prod(weight.shape)) for weight in network.trainable_weights),
         "flops": ddf_variants.flops(network),
         "test": figures,
-        **{name: value for name, value in harness.training_figures(trained).items() if name != "parameters"},
+        **harness.training_figures(trained),
         "settings": run.settings,
     }
 

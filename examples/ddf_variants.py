@@ -16,6 +16,7 @@ import tensorflow as tf
 from keras_dynfilter import models
 from keras_dynfilter.models.resnet import bottleneck_block, conv2d, plain_convolution
 from keras_dynfilter.ops import dynamic_conv2d, dynamic_depthwise_conv2d
+from keras_dynfilter.ops.geometry import Geometry, positive
 
 EXPERTS = 8
 
@@ -27,10 +28,10 @@ class CondConv2D(keras.layers.Layer):
         shares = sigmoid(Dense(mean over the positions)), filters = sum over the experts of share * kernel
 
     Args:
-        filters: Number of output channels; None: depth-wise, with as many as there are input channels.
-        kernel_size: Odd integer.
-        strides: Positive integer. Padding is symmetric, outputs have `ceil(size / strides)` positions.
-        experts: Number of kernels.
+        filters: Positive integer, number of output channels; None: depth-wise, with as many as input channels.
+        kernel_size: Odd integer or pair `(kernel_h, kernel_w)`.
+        strides: Positive integer or pair. Padding is symmetric, outputs have `ceil(size / strides)` positions.
+        experts: Positive integer, number of kernels.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape:
@@ -38,20 +39,30 @@ class CondConv2D(keras.layers.Layer):
 
     Output shape:
         `(batch, out_height, out_width, filters)`
+
+    Raises:
+        ValueError: An argument is not as described.
+
+    Reference:
+        [CondConv: Conditionally Parameterized Convolutions for Efficient Inference](https://arxiv.org/abs/1904.04971)
+        (Yang et al., NeurIPS 2019), section 3.
     """
 
     def __init__(self, filters, kernel_size=3, strides=1, experts=EXPERTS, **kwargs):
         super().__init__(**kwargs)
-        self.filters, self.kernel_size, self.strides, self.experts = filters, kernel_size, strides, experts
+        self.filters = None if filters is None else positive(filters, "filters")
+        self.geometry = Geometry.make(kernel_size, strides)
+        self.kernel_size, self.strides = self.geometry.kernel_size, self.geometry.strides
+        self.experts = positive(experts, "experts")
         self.routing = keras.layers.Dense(experts, "sigmoid", name="routing", dtype=self.dtype_policy)
 
     def build(self, input_shape):
         channels = input_shape[-1]
         self.routing.build((None, channels))
-        self.shape = (self.kernel_size, self.kernel_size, channels)
+        self.shape = (*self.kernel_size, channels)
         if self.filters is not None:
             self.shape += (self.filters,)
-        fan_out = self.kernel_size**2 * (self.filters or 1)
+        fan_out = math.prod(self.kernel_size) * (self.filters or 1)
         self.kernels = self.add_weight(
             name="kernels",
             shape=(self.experts, math.prod(self.shape)),
@@ -66,9 +77,7 @@ class CondConv2D(keras.layers.Layer):
         return op(inputs, filters, strides=self.strides)
 
     def compute_output_shape(self, input_shape):
-        batch, height, width, channels = input_shape
-        size = (None if extent is None else -(-extent // self.strides) for extent in (height, width))
-        return (batch, *size, self.filters or channels)
+        return (input_shape[0], *self.geometry.output_shape(input_shape), self.filters or input_shape[-1])
 
     def get_config(self):
         names = ("filters", "kernel_size", "strides", "experts")

@@ -18,6 +18,7 @@ import tensorflow as tf
 import checkpoint
 import common
 import training
+from keras_dynfilter import models
 from keras_dynfilter.export import formats
 
 PRECISIONS = {"none": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
@@ -262,16 +263,17 @@ def chosen_networks(args, networks):
     return {name: build for name, build in networks.items() if args.baseline or name != "baseline"}
 
 
-def train_networks(run, networks, loss, data, stages=((0, {}),), callbacks=()):
+def train_networks(run, networks, loss=None, data=None, stages=((0, {}),), callbacks=(), compile_model=None):
     """Trains the networks that `--baseline` asks for, one after the other.
 
     Args:
-        run: A `Run` whose arguments have those of `add_training_options`.
+        run: A `Run` whose arguments have those of `add_training_options`, or those of them that say how long to train.
         networks: Functions that return new networks, by name; that of the twin is `"baseline"`.
-        loss: Loss for Keras.
+        loss: Loss for Keras, of models that `compile_with` compiles.
         data: As for `training.train`.
         stages: As for `training.train`.
         callbacks: Keras callbacks.
+        compile_model: Function that compiles a model, in place of `compile_with` and `loss`.
 
     Returns:
         `training.Trained` by name.
@@ -285,7 +287,7 @@ def train_networks(run, networks, loss, data, stages=((0, {}),), callbacks=()):
             trained[name] = training.train(
                 name,
                 build,
-                compile_with(args, loss, name == "baseline"),
+                compile_model or compile_with(args, loss, name == "baseline"),
                 data,
                 total=args.iterations,
                 epoch=min(args.checkpoint_every, args.iterations),
@@ -306,7 +308,7 @@ def train_networks(run, networks, loss, data, stages=((0, {}),), callbacks=()):
 def training_figures(trained):
     """What is to be known of a training beside its errors."""
     return {
-        "parameters": trained.network.count_params(),
+        "parameters": models.count_parameters(trained.network),
         "iterations": trained.steps,
         "training_seconds": round(trained.seconds, 1),
         "processor_seconds": round(trained.processor_seconds, 1),

@@ -129,17 +129,11 @@ def train_classifier(run, variant, seed, build, generated, train, test, *, augme
 
     loss, count = "sparse_categorical_crossentropy", len(train[0])
     trained = train_network(run, name, build, generated, loss, batches, count, seed, evaluate, cosine=cosine)
-    figures = describe(trained)
+    figures = harness.training_figures(trained)
     print(f"{name}: {figures['history'][-1]['test_accuracy']:.2f} % in {trained.seconds / 60:.1f} minutes", flush=True)
     swapped = swapped_accuracy(trained.network, *test) if generated else None
     cell = {"variant": variant, "seed": seed, "train_images": count, "swapped": swapped}
     return {**cell, **figures, "settings": run.settings}
-
-
-def describe(trained):
-    """`harness.training_figures`, with the number of trained parameters only."""
-    weights = trained.network.trainable_weights
-    return {**harness.training_figures(trained), "parameters": sum(math.prod(weight.shape) for weight in weights)}
 
 
 def accuracy(network, images, labels, filters_of=None, batch_size=500):

@@ -35,6 +35,7 @@ import tensorflow as tf
 
 import common
 import grid
+import harness
 import landmark_tables
 import landmarks
 import repository_cells
@@ -152,7 +153,7 @@ def train_cell(run, variant, seed, train, test):
         "errors": landmarks.describe(values),
         "errors_of_the_mean": landmarks.describe(landmarks.errors(points.mean(axis=0), test_points)),
         "shown": {"faces": shown, "landmarks": found[shown].round(2).tolist()},  # the last one is the worst
-        **repository_cells.describe(trained),
+        **harness.training_figures(trained),
         "settings": run.settings,
     }
 

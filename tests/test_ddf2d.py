@@ -45,7 +45,7 @@ def weights(layer):
         branch = layer.channel_branch
         for name, dense in (("squeeze", branch.squeeze), ("expand", branch.expand)):
             found[name], found[f"{name}_bias"] = (weight.numpy() for weight in (dense.kernel, dense.bias))
-        if layer.normalization == "filter":
+        if layer.normalization == "filter" and branch.norm.scale_weight is not None:
             found["scale"] = branch.norm.scale_weight.numpy()
     return found
 
@@ -176,6 +176,67 @@ def test_no_statistics_in_place_of_filter_norm(normalization):
     hidden = np.maximum(images.mean(axis=(1, 2)) @ found["squeeze"] + found["squeeze_bias"], 0)
     channel = function(hidden @ found["expand"] + found["expand_bias"])
     np.testing.assert_allclose(output, images * spatial * channel[:, None, None], **TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    "spatial_scale, spatial_center, channel_scale, channel_center",
+    [("constant", None, "tap", None), ("filter", "tap", "constant", "filter"), ("tap", "filter", "filter", "tap")],
+)
+def test_scales_and_centers_reach_both_norms(spatial_scale, spatial_center, channel_scale, channel_center):
+    images = normal(2, 5, 6, 4)
+    given = dict(spatial_scale=spatial_scale, spatial_center=spatial_center)
+    given |= dict(channel_scale=channel_scale, channel_center=channel_center)
+    layer = DDF2D(heads=2, **given, dtype="float64")
+    layer.build(images.shape)
+    spatial, channel = layer.spatial_norm, layer.channel_branch.norm
+    per_head, per_channel = dict(filter=(2, 1), tap=(2, 9)), dict(filter=(1, 4), tap=(9, 4))
+    learned = {}
+    for name, weight, shapes in (
+        ("spatial_scale", spatial.scale_weight, per_head),
+        ("spatial_center", spatial.center_weight, per_head),
+        ("channel_scale", channel.scale_weight, per_channel),
+        ("channel_center", channel.center_weight, per_channel),
+    ):
+        assert (None if weight is None else tuple(weight.shape)) == shapes.get(given[name]), name
+        neutral = 0.0 if "center" in name else np.sqrt(2 / 9)
+        learned[name] = neutral if weight is None else normal(*weight.shape) + 2
+        if weight is not None:
+            weight.assign(learned[name])
+    assert len(layer.weights) == 6 + sum(weight in ("filter", "tap") for weight in given.values())
+
+    found = weights(layer)
+    values = images @ found["spatial"] + found["spatial_bias"]
+    filters = filter_norm(values.reshape(2, 5, 6, 2, 9), -1) / np.sqrt(2 / 9)
+    spatial_filters = (filters * learned["spatial_scale"] + learned["spatial_center"]).reshape(values.shape)
+    hidden = np.maximum(images.mean(axis=(1, 2)) @ found["squeeze"] + found["squeeze_bias"], 0)
+    values = (hidden @ found["expand"] + found["expand_bias"]).reshape(2, 9, 4)
+    filters = filter_norm(values, 1) / np.sqrt(2 / 9)
+    channel_filters = (filters * learned["channel_scale"] + learned["channel_center"]).reshape(2, 3, 3, 4)
+    expected = ddf2d(images, channel_filters, spatial_filters, heads=2)
+    np.testing.assert_allclose(layer(images), expected, **TOLERANCE)
+
+
+NORMS = dict(gain="linear", spatial_scale="tap", spatial_center="tap", channel_scale="filter", channel_center="tap")
+IGNORED = {
+    "batch": (dict(normalization="batch"), NORMS),
+    "sigmoid": (dict(normalization="sigmoid"), NORMS),
+    "none": (dict(normalization=None), NORMS),
+    "spatial": (
+        dict(branches="spatial"),
+        dict(squeeze_ratio=0.9, combine="add", channel_scale="filter", channel_center="tap"),
+    ),
+    "channel": (dict(branches="channel"), dict(heads=2, combine="add", spatial_scale="tap", spatial_center="tap")),
+}
+
+
+@pytest.mark.parametrize("used, ignored", IGNORED.values(), ids=IGNORED)
+def test_arguments_without_effect(used, ignored):
+    layers = DDF2D(**used), DDF2D(**used, **ignored)
+    images = normal(2, 5, 6, 4).astype("float32")
+    one, other = (layer(images) for layer in layers)
+    assert np.abs(one - other).max() > 0.01
+    layers[1].set_weights(layers[0].get_weights())
+    np.testing.assert_array_equal(layers[1](images), one)
 
 
 def test_batch_norm_in_place_of_filter_norm():

@@ -96,6 +96,20 @@ def test_condconv(filters):
     assert ddf_variants.CondConv2D.from_config(layer.get_config()).get_config() == layer.get_config()
 
 
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (dict(filters=0), "Expected `filters` to be a positive integer.* filters=0"),
+        (dict(filters=4, kernel_size=2), "Expected `kernel_size` to be odd"),
+        (dict(filters=4, strides=0), "Expected `strides` to be a positive integer"),
+        (dict(filters=None, experts=0.5), "Expected `experts` to be a positive integer.* experts=0.5"),
+    ],
+)
+def test_bad_condconv(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ddf_variants.CondConv2D(**arguments)
+
+
 def test_optimizer():
     args = ddf_ablation.parse(["--iterations", "100", "--warmup", "0.1", "--learning-rate", "0.4"])
     model = training.Trainer(ddf_variants.build("ddf", width=8, blocks=(1,)))

@@ -5,6 +5,7 @@ import json
 import math
 
 import ddf_classification
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -229,6 +230,27 @@ def test_recipes():
     assert (small.network, small.size, small.width) == ("ddf_resnet18", 32, 16)
 
 
+RESNET18, RESNET50 = {"baseline": "69.6"}, {"baseline": "77.2 / 93.5"}
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (["--network", "ddf_resnet18"], RESNET18),  # the paper has other numbers of parameters
+        (["--network", "ddf_resnet18", "--squeeze-ratio", "0.5"], {"ddf": "70.6", **RESNET18}),
+        ([], {"ddf": "79.1 / 94.5", **RESNET50}),
+        (["--squeeze-ratio", "0.4"], {"ddf": "79.2 / 94.5", **RESNET50}),
+        (["--squeeze-ratio", "0.1"], RESNET50),
+        (["--network", "ddf_resnet152"], {}),
+        (["--width", "32"], {}),
+    ],
+)
+def test_what_the_paper_prints_for_a_network(arguments, expected):
+    args = ddf_classification.parse(["--recipe", "paper", "--images", "x", *arguments])
+    assert ddf_classification.paper_figures(args) == expected
+    assert ddf_classification.paper_figures(ddf_classification.parse([])) == {}
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -287,22 +309,22 @@ def shallow(monkeypatch):
 
 
 def test_run_on_photographs(tmp_path, real_data, shallow):
-    """Real photographs, a folder each; a run that is resumed must find the same ones."""
+    """1,000 real photographs, a folder each; a run that is resumed must find the same ones."""
     path = real_data("imagenet_one_per_class") / "imagenet_one_per_class.npz"
     with np.load(path) as content:
         jpeg, offsets, names = content["jpeg"], content["offsets"], content["wnid"]
-    for index in range(8):
-        file = tmp_path / "images" / str(names[index]) / "1.jpg"
+    for name, begin, end in zip(names, offsets, offsets[1:]):
+        file = tmp_path / "images" / str(name) / "1.jpg"
         file.parent.mkdir(parents=True)
-        file.write_bytes(jpeg[offsets[index] : offsets[index + 1]].tobytes())
+        file.write_bytes(jpeg[begin:end].tobytes())
     out = tmp_path / "out"
     arguments = [*TINY, "--images", str(tmp_path / "images"), "--out", str(out), "--network", "ddf_resnet18"]
-    arguments += ["--rand-augment", "7", "--erasing", "0.5", "--label-smoothing", "0.1"]
+    arguments += ["--rand-augment", "7", "--erasing", "0.5", "--label-smoothing", "0.1", "--batch-size", "20"]
     assert ddf_classification.main(arguments) == 0
     results = json.loads((out / "results.json").read_text())
     figures = results["test"]["ddf"]
-    assert figures["images"] == 8 and 0 <= figures["top1"] <= figures["top5"] <= 100
-    built = models.ddf_resnet18((32, 32, 3), 8, width=4, stem="cifar")
+    assert figures["images"] == 1000 and 0 <= figures["top1"] <= figures["top5"] <= 100
+    built = models.ddf_resnet18((32, 32, 3), 1000, width=4, stem="cifar")
     assert figures["parameters"] == sum(math.prod(weight.shape) for weight in built.trainable_weights)
     assert results["training"]["ddf"]["iterations"] == 3 and results["tested"] == str(tmp_path / "images")
     (tmp_path / "images" / "other").mkdir()
@@ -321,3 +343,83 @@ def test_a_network_learns_generated_images(tmp_path, monkeypatch, shallow):
     figures = json.loads((tmp_path / "results.json").read_text())["test"]
     assert list(figures) == ["baseline"] and figures["baseline"]["images"] == 100
     assert figures["baseline"]["top5"] > 70
+
+
+SHORT = [*TINY, "--source", "generated", "--warmup-epochs", "0", "--most-test-images", "12"]
+
+
+def run(out, *arguments):
+    """A run of three steps on generated images; returns its results."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ddf_resnet.DEPTHS, 18, dict(blocks=(1,), block="basic"))
+        patch.setattr(data.cifar10, "SPLITS", {"train": 40, "test": 12})
+        assert ddf_classification.main([*SHORT, "--out", str(out), *arguments]) == 0
+    return json.loads((out / "results.json").read_text())
+
+
+def trained(out):
+    return keras.models.load_model(out / "ddf.keras", compile=False)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a run that is finished."""
+    out = tmp_path_factory.mktemp("run")
+    assert run(out)["training"]["ddf"]["iterations"] == 3
+    return out
+
+
+def test_a_run_under_way_is_continued(finished, tmp_path, monkeypatch, capsys):
+    """Interrupted after a checkpoint, and resumed: the weights are those of a run that was not interrupted."""
+    save = training.Keeper.on_epoch_end
+
+    def interrupt(self, epoch, logs=None):
+        save(self, epoch, logs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training.Keeper, "on_epoch_end", interrupt)
+        run(tmp_path)
+    results = run(tmp_path, "--resume")
+    assert "continues after step 2 of 3" in capsys.readouterr().out
+    assert [each["step"] for each in results["training"]["ddf"]["history"]] == [2, 3]
+    for value, expected in zip(trained(tmp_path).get_weights(), trained(finished).get_weights()):
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
+
+
+def losses(out):
+    history = json.loads((out / "results.json").read_text())["training"]["ddf"]["history"]
+    return [each["loss"] for each in history]
+
+
+def test_mixed_precision(finished, tmp_path):
+    """Computes in bfloat16, with losses near those of float32, and leaves a network in float32."""
+    try:
+        run(tmp_path, "--mixed-precision", "bfloat16")
+        assert keras.mixed_precision.global_policy().name == "mixed_bfloat16"
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert losses(tmp_path) != losses(finished)
+    np.testing.assert_allclose(losses(tmp_path), losses(finished), rtol=0.05)
+    network = trained(tmp_path)
+    assert {layer.compute_dtype for layer in network.layers} == {"float32"}
+    assert {weight.dtype for weight in network.weights} == {"float32"}
+
+
+TWO_DEVICES = """
+import sys
+import toy_experiment
+arguments = toy_experiment.with_devices(["--devices", "2", *sys.argv[1:]])
+import pathlib
+import test_ddf_classification
+test_ddf_classification.run(pathlib.Path(arguments[0]), *arguments[1:])
+"""
+
+
+@pytest.mark.slow
+def test_mirrored_on_two_devices(finished, tmp_path, python):
+    """Each normalises its half of a batch by itself, so the losses are only near those of one device."""
+    done = python("-c", TWO_DEVICES, str(tmp_path), "--strategy", "mirrored")
+    assert done.returncode == 0, done.stderr[-2000:]
+    np.testing.assert_allclose(losses(tmp_path), losses(finished), rtol=0.2)
+    assert all(np.all(np.isfinite(weight)) for weight in trained(tmp_path).get_weights())

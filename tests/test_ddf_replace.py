@@ -307,6 +307,11 @@ def test_resnet50v2_of_keras():
     compare_weights(model, copy, report.replaced)
 
 
+def test_docstring_example_of_the_biased_layer():
+    module = importlib.import_module(BiasedDDF2D.__module__)
+    assert doctest.testmod(module, extraglobs=dict(np=np), raise_on_error=True).attempted == 3
+
+
 @pytest.mark.slow
 def test_docstring_example():
     module = importlib.import_module(replace_convolutions.__module__)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_dynfilter import models
+from keras_dynfilter import export, models
 from keras_dynfilter.layers import DDF2D
+from keras_dynfilter.models import ddf_resnet
 from keras_dynfilter.models.resnet import resnet
 
 pytestmark = [pytest.mark.legacy, pytest.mark.slow]  # the networks are large: the short form has their layers
@@ -66,6 +67,8 @@ def test_structure():
     windows = [layer for layer in model.layers if isinstance(layer, DDF2D)]
     assert [layer.strides[0] for layer in windows] == [1, 1, 1] + [2, 1, 1, 1] + [2, 1, 1, 1, 1, 1] + [2, 1, 1]
     assert {layer.kernel_size for layer in windows} == {(3, 3)} and {layer.gain for layer in windows} == {"relu"}
+    learned = sum(layer.channel_branch.norm.count_params() for layer in windows)
+    assert (learned, trainable(model) - learned) == (33_984, 16_809_764)  # the paper's 16.8M with it, and without
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
     assert [layer.name for layer in convolutions if tuple(layer.kernel_size) != (1, 1)] == ["stem"]
     shortcuts = [layer for layer in convolutions if layer.name.endswith("shortcut")]
@@ -225,6 +228,20 @@ def test_saved_and_loaded(tmp_path):
     images = images_for(model)
     model.save(tmp_path / "model.keras")
     np.testing.assert_allclose(keras.models.load_model(tmp_path / "model.keras")(images), model(images), atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["saved_model", "onnx"])
+def test_exported(kind, tmp_path, monkeypatch):
+    """Validated in a fresh process, with a block that halves the images and adds to its shortcut."""
+    if kind == "onnx":
+        pytest.importorskip("tf2onnx")
+        pytest.importorskip("onnxruntime")
+    monkeypatch.setitem(ddf_resnet.DEPTHS, 18, dict(blocks=(1, 1), block="basic"))
+    model = awake(models.ddf_resnet18((32, 32, 3), 5, width=8, stem="cifar"))
+    path = tmp_path / ("model.onnx" if kind == "onnx" else "model")
+    report = export.export(model, path, format=kind, verbose=False)
+    assert report.passed and not report.validation.skipped
 
 
 def test_mixed_precision():

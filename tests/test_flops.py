@@ -3,14 +3,15 @@
 
 import doctest
 import importlib
+import math
 
 import keras
 import numpy as np
 import pytest
 
 from keras_dynfilter import models
-from keras_dynfilter.layers import DDF2D, FilterNorm
-from keras_dynfilter.models import count_flops
+from keras_dynfilter.layers import DDF2D, DDFUp2D, FilterNorm
+from keras_dynfilter.models import count_flops, count_parameters
 
 pytestmark = [pytest.mark.legacy, pytest.mark.slow]  # the networks are large: the short form has their layers
 
@@ -36,10 +37,31 @@ def test_the_digits_of_the_paper(network, squeeze_ratio, operations):
 
 
 @pytest.mark.slow
-def test_other_networks_as_rounded_in_the_paper():
+def test_other_networks():
+    """ResNet-50 as the paper rounds it; our DDF-ResNet18, of which the paper prints 0.4B, and does not say how."""
     assert round(count_flops(models.ddf_resnet50_baseline((None, None, 3)), (224, 224, 3)) / 1e9, 1) == 4.1
-    for ratio in (0.2, 0.5):
-        assert round(count_flops(models.ddf_resnet18(squeeze_ratio=ratio)) / 1e9, 1) == 0.4
+    rest = dict.fromkeys((keras.layers.BatchNormalization, keras.layers.Add), lambda layer, inputs, output: 0)
+    for ratio, billions, without in ((0.2, 0.369, 0.366), (0.5, 0.373, 0.370)):
+        network = models.ddf_resnet18(squeeze_ratio=ratio)
+        assert round(count_flops(network) / 1e9, 3) == billions
+        assert round(count_flops(network, rules=rest) / 1e9, 3) == without
+
+
+@pytest.mark.slow
+def test_convolutions_alone():
+    """With the 1x1 convolutions that generate filters, and the classifier, but without anything else."""
+
+    def nothing(layer, inputs, output):
+        return 0
+
+    def generators(layer, inputs, output):
+        channels, squeezed = output[-1], layer.channel_branch.squeeze.units
+        return 9 * math.prod(output) + squeezed * channels * (1 + 9)
+
+    others = (keras.layers.BatchNormalization, keras.layers.Add, keras.layers.GlobalAveragePooling2D)
+    rules = {DDF2D: generators, **dict.fromkeys(others, nothing)}
+    network = models.ddf_resnet50((None, None, 3))
+    assert round(count_flops(network, (224, 224, 3), rules) / 1e9, 3) == 2.254
 
 
 LAYERS = {
@@ -86,6 +108,38 @@ def test_ddf(shape, arguments, operations):
     data_format = "channels_last" if shape[-1] == 10 else "channels_first"
     layer = DDF2D(strides=2, heads=2, squeeze_ratio=0.5, data_format=data_format, **arguments)
     assert count_flops(model_of(layer, shape=shape)) == operations
+
+
+UP = {
+    "plain": (dict(), None, 4 * 12 * (9 * 10 + 10 * 9 + 10 * 9)),
+    "heads": (dict(heads=2), None, 4 * 12 * (9 * 10 + 10 * 2 * 9 + 10 * 9)),
+    "window": (dict(scale_factor=3, kernel_size=(3, 5)), None, 9 * 12 * (9 * 10 + 10 * 15 + 10 * 15)),
+    "guide": (dict(), 1, 4 * 12 * (5 * 9 + 10 * 9)),
+    "large_guide": (dict(), 2, 4 * 12 * (5 * 9 + 10 * 9)),
+}
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("arguments, times, operations", UP.values(), ids=UP)
+def test_ddf_up(arguments, times, operations, data_format):
+    shapes = [(3, 4, 10)] + ([] if times is None else [(3 * times, 4 * times, 5)])
+    if data_format == "channels_first":
+        shapes = [(shape[2], *shape[:2]) for shape in shapes]
+    inputs = [keras.Input(shape) for shape in shapes]
+    layer = DDFUp2D(**arguments, data_format=data_format)
+    assert count_flops(keras.Model(inputs, layer(inputs if times else inputs[0]))) == operations
+
+
+def test_upsampling_of_the_detector_in_the_paper():
+    """0.58B: three times to twice the size, of 256 channels, up from 1/32 of an image of 800 x 1280 pixels."""
+    model = model_of(DDFUp2D(), shape=(None, None, 256))
+    operations = [count_flops(model, (800 // stride, 1280 // stride, 256)) for stride in (32, 16, 8)]
+    assert operations[0] == 1000 * 27_648 and round(sum(operations) / 1e9, 4) == 0.5806
+
+
+def test_parameters_are_those_that_are_trained():
+    model = model_of(keras.layers.Conv2D(5, 1), keras.layers.BatchNormalization())
+    assert count_parameters(model) == 4 * 5 + 5 + 2 * 5 == model.count_params() - 2 * 5
 
 
 def test_sums_count_each_operand_after_the_first():

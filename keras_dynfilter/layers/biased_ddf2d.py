@@ -18,10 +18,30 @@ class BiasedDDF2D(DDF2D):
         bias_regularizer: Regularizer of this bias.
         **kwargs: Further arguments of `DDF2D`.
 
-    Shapes are those of `DDF2D`.
+    Input shape:
+        - `(batch, height, width, channels)` if `data_format="channels_last"`.
+        - `(batch, channels, height, width)` if `data_format="channels_first"`.
+
+    Output shape:
+        - `(batch, out_height, out_width, channels)` if `data_format="channels_last"`.
+        - `(batch, channels, out_height, out_width)` if `data_format="channels_first"`.
+
+        With strides, `ceil(size / strides)` positions along an axis, as for `DDF2D`.
 
     Raises:
         ValueError: An argument is not as described, or the inputs have another shape.
+
+    Example:
+
+    >>> layer = BiasedDDF2D(3, strides=2, activation="relu")
+    >>> layer(np.ones((2, 7, 8, 64))).shape
+    TensorShape([2, 4, 4, 64])
+    >>> layer.count_params()  # those of DDF2D, and 64
+    9493
+
+    Reference:
+        [Decoupled Dynamic Filter Networks](https://arxiv.org/abs/2104.14107) (Zhou et al., CVPR 2021), section 3; the
+        bias and the activation are not part of it.
     """
 
     own_arguments = (*DDF2D.own_arguments, "use_bias")

@@ -25,7 +25,7 @@ from keras_dynfilter.models.dfn_video import (
 )
 from keras_dynfilter.models.filter_network import FilterNetwork
 from keras_dynfilter.models.filters import generated_filters
-from keras_dynfilter.models.flops import count_flops
+from keras_dynfilter.models.flops import count_flops, count_parameters
 from keras_dynfilter.models.frame_predictor import FramePredictor
 from keras_dynfilter.models.repository_analysis import inspect_repository, repository_swap
 from keras_dynfilter.models.repository_cifar10 import repository_cifar10, repository_cifar10_baseline
@@ -47,6 +47,7 @@ __all__ = [
     "Replacements",
     "autoencoder",
     "count_flops",
+    "count_parameters",
     "ddf_convolution",
     "ddf_resnet18",
     "ddf_resnet18_baseline",

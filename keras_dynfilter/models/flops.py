@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operations of a model, counted as in "Decoupled Dynamic Filter Networks" (https://arxiv.org/abs/2104.14107)."""
+"""What a model costs, counted as in "Decoupled Dynamic Filter Networks" (https://arxiv.org/abs/2104.14107)."""
 
 import math
 
 import keras
 
-from keras_dynfilter.layers import DDF2D, FilterNorm, UntiedBias
+from keras_dynfilter.layers import DDF2D, DDFUp2D, FilterNorm, UntiedBias
 from keras_dynfilter.models._graph import Tensor, graph
 
 
@@ -17,7 +17,7 @@ def count_flops(model, input_shape=None, rules=None):
     | layer | operations |
     | --- | --- |
     | convolutions, `Dense` | one per weight and position that it is used at |
-    | `DDF2D` | see below |
+    | `DDF2D`, `DDFUp2D` | see below |
     | normalisation, `Rescaling` | one per value |
     | `Add` and the like | one per value and operand after the first |
     | average pooling | one per value that is averaged |
@@ -27,6 +27,10 @@ def count_flops(model, input_shape=None, rules=None):
     `n*c + c*m + m*c*t + c*t` for the channel filters, `n*c*g*t + n*g*t` for the spatial filters, and `2*n*c*t` to
     combine and apply them; or `n*c*t` where there is only one kind. (With strides, the mean takes all positions, but
     the paper counts those of the output.)
+
+    A branch of `DDFUp2D` has `9*n*c + n*c*g*t` for the spatial filters, or `n*d*g*t` with a guide of `d` channels, and
+    `n*c*t` to apply them, where `n` positions are those of the inputs. Normalisation, combination and channel filters
+    do not count there: so counted, the upsampling of the detector in the paper has the 0.58B that it prints.
 
     Args:
         model: Functional or sequential model, built. Models inside it are counted, layers as often as they are called.
@@ -59,6 +63,14 @@ def count_flops(model, input_shape=None, rules=None):
         )
     operations, _ = _count(model, [(1, *shape) for shape in shapes], {**RULES, **(rules or {})})
     return operations
+
+
+def count_parameters(model):
+    """The number of trained parameters of a built model, which is what papers print.
+
+    Keras's `count_params` adds what is not trained, such as the moving averages of batch normalisation.
+    """
+    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
 
 def _count(model, shapes, rules):
@@ -133,6 +145,17 @@ def _ddf(layer, inputs, output):
     return operations
 
 
+def _ddf_up(layer, inputs, output):
+    images, *guide = inputs
+    taps, values = math.prod(layer.kernel_size), layer.branches * math.prod(images)
+    positions = values // _channels(layer, images)
+    if guide:
+        depthwise, generating = 0, positions * _channels(layer, guide[0])
+    else:
+        depthwise, generating = 9 * values, values
+    return depthwise + generating * layer.heads * taps + values * taps
+
+
 def _per_value(layer, inputs, output):
     return math.prod(output)
 
@@ -160,6 +183,7 @@ RULES = {
     keras.layers.SeparableConv2D: _separable,
     keras.layers.Dense: _dense,
     DDF2D: _ddf,
+    DDFUp2D: _ddf_up,
     **dict.fromkeys(
         (
             FilterNorm,
