@@ -49,8 +49,8 @@ def gathered(inputs, spatial, channel, weight, geometry):
         rows, columns = _inside(inputs, geometry)
         channel = _taps(channel, geometry)
         if weight == "mul":
-            # In the gradient by one factor, the other meets a gradient of zero there: NaN if it is infinite. All taps at
-            # once: LiteRT's converter to 8 bits gives them the range of one of them if each is masked by itself.
+            # In the gradient by one factor, the other meets a gradient of zero there: NaN if it is infinite. All taps
+            # at once: LiteRT's converter to 8 bits gives them the range of one of them if each is masked by itself.
             spatial = _skipping(spatial, "spatial", inputs, geometry)
         elif spatial is not None:
             spatial = _per_head(spatial, geometry)
