@@ -100,7 +100,7 @@ def test_recipes():
 def test_augmentation_and_watched_images(monkeypatch):
     calls = {}
     trained = repository_cells.training.Trained(None, 4, 1.0, [{"test_accuracy": 50.0}], 2.0)
-    monkeypatch.setattr(repository_cells, "describe", lambda _: {"history": trained.history})
+    monkeypatch.setattr(repository_cells.harness, "training_figures", lambda _: {"history": trained.history})
     monkeypatch.setattr(repository_cells, "accuracy", lambda network, images, labels: float(len(images)))
     monkeypatch.setattr(data, "image_batches", lambda *_, **how: how)
 
