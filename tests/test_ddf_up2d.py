@@ -298,6 +298,30 @@ def test_xla_gives_the_same(guided, native_xla):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize(
+    "mode, guide", [("eager", None), ("eager", (4, 5)), ("eager", (8, 10)), ("function", None)], ids=str
+)
+def test_empty_batch(mode, guide, implementation):
+    given = [tf.zeros((0, 4, 5, 6))] + ([] if guide is None else [tf.zeros((0, *guide, 3))])
+    layer = DDFUp2D()
+
+    def gradients(*given):
+        with tf.GradientTape() as tape:
+            tape.watch(given)
+            output = called(layer, list(given))
+        return output, tape.gradient(output, [*given, *layer.trainable_weights])
+
+    if mode == "function":
+        layer.build([each.shape for each in given] if guide else given[0].shape)
+        signature = [tf.TensorSpec((None, *each.shape[1:])) for each in given]
+        gradients = tf.function(gradients, input_signature=signature)
+    with keras_dynfilter.implementation(implementation):
+        output, found = gradients(*given)
+    assert output.shape == (0, 8, 10, 6)
+    assert [each.shape for each in found] == [each.shape for each in [*given, *layer.trainable_weights]]
+    assert all(not np.any(each) for each in found)
+
+
 IMAGE = (2, 4, 5, 6)
 ERRORS = {
     "factor": (lambda: DDFUp2D(1), "Expected `scale_factor` to be at least 2.* scale_factor=1"),

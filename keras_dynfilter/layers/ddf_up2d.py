@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_dynfilter.layers._base import _shapes
 from keras_dynfilter.layers._ddf import DecoupledLayer
-from keras_dynfilter.ops import _family, _project, ddf2d
+from keras_dynfilter.ops import _composite, _dispatch, _family, _project, ddf2d, dynamic_depthwise_conv2d
 from keras_dynfilter.ops.geometry import choice, positive
 
 GUIDE_SIZES = ("auto", "input", "output")
@@ -71,8 +71,7 @@ class DDFUp2D(DecoupledLayer):
     convolution, and the channel filters come from the inputs in both forms. Ours: its padding is 1 on all sides
     whatever `kernel_size`; a guide may have another number of channels than the inputs; a guide of the output's size is
     split into its phases, one for each branch, at no more parameters (the paper encodes a large guide, and does not say
-    how it meets the small inputs); the initialisers are those of the DDF networks; and the two convolutions of the
-    inputs are computed as one, whose kernel is their product.
+    how it meets the small inputs); and the initialisers are those of the DDF networks.
 
     Reference:
         [Decoupled Dynamic Filter Networks](https://arxiv.org/abs/2104.14107) (Zhou et al., CVPR 2021), section 3.4.
@@ -169,25 +168,39 @@ class DDFUp2D(DecoupledLayer):
         """The values that become spatial filters, branch by branch, from the inputs."""
         channels = inputs.shape[-1]
         pointwise = tf.reshape(self.spatial_kernel, [channels, self.branches, -1])
-        kernel = self.depthwise_kernel[..., None] * pointwise
-        bias = tf.reshape(tf.reduce_sum(self.depthwise_bias[..., None] * pointwise, axis=0), [-1])
-        kernel = tf.reshape(kernel, [3, 3, channels, -1])
-        return self._convolved(inputs, kernel, self.spatial_bias + bias)
+        bias = tf.reshape(tf.reduce_sum(self.depthwise_bias[..., None] * pointwise, axis=0), [-1]) + self.spatial_bias
+        if _dispatch.use_native() and not tf.config.get_visible_devices("GPU"):
+            maps = [self._depthwise(inputs, branch) for branch in range(self.branches)]
+            return self._projected(maps, bias)
+        # One convolution, whose kernel is the product of the two, takes less of other ops.
+        kernel = tf.reshape(self.depthwise_kernel[..., None] * pointwise, [3, 3, channels, -1])
+        kernel, bias = self._centred(kernel, bias)
+        outputs = tf.nn.conv2d(inputs, tf.cast(kernel, inputs.dtype), 1, "SAME")
+        # On CPUs, an empty batch has another shape here, and the gradient of tf.nn.bias_add fails for it.
+        outputs = tf.reshape(outputs, [*_composite.sizes(inputs)[:3], bias.shape[0]])
+        return tf.cast(outputs, bias.dtype) + bias
+
+    def _depthwise(self, inputs, branch):
+        """The depth-wise convolution of a branch: by the op for filters per sample, which here are the same."""
+        kernel = tf.cast(self.depthwise_kernel[None, ..., branch], inputs.dtype)
+        filters = tf.broadcast_to(kernel, [_composite.sizes(inputs)[0], *kernel.shape[1:]])
+        return dynamic_depthwise_conv2d(inputs, filters)
 
     def _from_guide(self, inputs, guide):
         """The values that become spatial filters, branch by branch, from the guide."""
         scale = self._scale_of_guide(inputs.shape, guide.shape)
-        if scale == 1:
-            return self._convolved(guide, self.spatial_kernel, self.spatial_bias)
-        kernels = tf.split(self.spatial_kernel, self.branches, axis=-1)
-        biases = tf.split(self.spatial_bias, self.branches, axis=-1)
         phases = [guide[:, y::scale, x::scale] for y in range(scale) for x in range(scale)]
-        return tf.concat([self._convolved(*each) for each in zip(phases, kernels, biases)], axis=-1)
+        return self._projected(phases, self.spatial_bias)
 
-    def _convolved(self, images, kernel, bias):
-        """The convolution, minus the mean of each filter's taps: of a few weights, not of all positions."""
-        kernel, bias = (tf.cast(self.spatial_norm.centred(each), images.dtype) for each in (kernel, bias))
-        return tf.nn.bias_add(tf.nn.conv2d(images, kernel, 1, "SAME"), bias)
+    def _projected(self, maps, bias):
+        """The 1x1 convolutions of `maps`, one for each branch or one for all, side by side."""
+        weights = (tf.cast(each, maps[0].dtype) for each in self._centred(self.spatial_kernel[0, 0], bias))
+        parts = (tf.split(each, len(maps), axis=-1) for each in weights)
+        return tf.concat([_project.project(*each) for each in zip(maps, *parts)], axis=-1)
+
+    def _centred(self, *weights):
+        """Minus the mean of each filter's taps, which are these few values, and not those of all positions."""
+        return [self.spatial_norm.centred(each) for each in weights]
 
     def _check(self, input_shape):
         """The shapes of the inputs and of the guide (or None) in channels-last order."""
