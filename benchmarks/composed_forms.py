@@ -102,6 +102,21 @@ def masked(inputs, spatial, channel, weight, geometry):
     return _composite.gathered(inputs, spatial, ones, "mul", geometry)
 
 
+def sliced(inputs, spatial, channel, weight, geometry):
+    """Slices accumulated with as few masks as a forward pass needs: what XLA fuses into one loop."""
+    if channel is None or spatial is None:
+        return _composite.gathered(inputs, spatial, channel, weight, geometry)
+    rows, columns = _composite._inside(inputs, geometry)
+    padded, output = _composite.pad(inputs, geometry), 0.0
+    for tap, (u, v) in enumerate(np.ndindex(*geometry.kernel_size)):
+        image = _composite.shifted(padded, (u, v), geometry)
+        factors = spatial[..., tap : tap + 1], channel[:, u : u + 1, v : v + 1]
+        product = (factors[0] * factors[1] if weight == "mul" else factors[0] + factors[1]) * image
+        mask = _composite._both(rows[u], columns[v], image)
+        output += product if mask is None else tf.where(mask, product, 0.0)
+    return output
+
+
 def windows(inputs, spatial, weight, geometry):
     """Filters `[batch, height, width, heads, taps]` and windows `[batch, height, width, heads, taps, channels]`."""
     patches = _composite.windows(inputs, geometry)

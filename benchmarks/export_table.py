@@ -109,7 +109,7 @@ def measured(name, forms, out, threads, seconds):
             call = exported.call_of(kind, path, sample, threads, library)
             row["error"] = error(call(), named(expected, report.outputs))
             row["ms"] = measure.median_ms(call, budget=seconds)
-        except (RuntimeError, ValueError) as problem:  # an ExportError, or what a runtime raises: the others go on
+        except Exception as problem:  # an ExportError, or whatever a runtime raises: the others go on
             row["problem"] = first_line(problem)
         yield row
 

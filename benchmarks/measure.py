@@ -57,7 +57,7 @@ def peak_mb(call, device="CPU:0"):
         result = call()
         growth.append(tf.config.experimental.get_memory_info(device)["peak"] - before)
         del result
-    return min(growth) / 1e6  # what the call before has left may still be given back, which is not this one's
+    return statistics.median(growth) / 1e6  # what the call before has left may be given back meanwhile
 
 
 def verdict(met):

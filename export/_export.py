@@ -86,7 +86,7 @@ def export(
     representative_data = _cases.representative(signature, representative_data)
     for name, given in (("task_data", task_data), ("sample_inputs", sample_inputs)):
         if given is not None and not validate:
-            raise ValueError(f"Expected `validate` to be True with `{name}`, which is for the validation")
+            raise ValueError(f"Expected `validate` to be True with `{name}`, which is for it. Received: {validate!r}")
     task = _cases.task(signature, task_data, task_metric)
     if validate:
         cases = _cases.cases(signature, sample_inputs, batch_sizes, image_sizes, seed, representative_data)

@@ -6,9 +6,9 @@ import sys
 
 
 def _add(record):
-    text = record.getMessage()
-    if "KerasDynfilter>" in text and "keras_dynfilter.export" not in sys.modules:
-        record.msg, record.args = f"{text}: `from keras_dynfilter import export` first, then export the model again", ()
+    unknown = any("KerasDynfilter>" in str(argument) for argument in record.args or ())
+    if unknown and "keras_dynfilter.export" not in sys.modules:
+        record.msg += ": `from keras_dynfilter import export` first, then export the model again"
     return True
 
 
