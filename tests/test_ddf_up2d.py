@@ -302,6 +302,8 @@ def test_xla_gives_the_same(guided, native_xla):
     "mode, guide", [("eager", None), ("eager", (4, 5)), ("eager", (8, 10)), ("function", None)], ids=str
 )
 def test_empty_batch(mode, guide, implementation):
+    if (mode, implementation) == ("function", "composite") and keras.__version__.startswith("2."):
+        pytest.skip("in graphs of TensorFlow 2.15, the gradient of an empty convolution has a wrong shape")
     given = [tf.zeros((0, 4, 5, 6))] + ([] if guide is None else [tf.zeros((0, *guide, 3))])
     layer = DDFUp2D()
 
