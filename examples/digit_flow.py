@@ -24,7 +24,7 @@ def moving_pairs(digits, count, frames, size, seed):
     """
     steps, frames = -(-count // BATCH), max(frames, 3)
     single = [
-        data.moving_digits(digits, BATCH, steps, 0, seed + number, frames, digits_per_sequence=1, size=size)
+        data.moving_digits(digits, BATCH, steps, seed=seed + number, frames=frames, digits_per_sequence=1, size=size)
         for number in range(2)
     ]
     single = [np.concatenate(list(batches.as_numpy_iterator()))[:count] for batches in single]
