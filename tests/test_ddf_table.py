@@ -49,10 +49,18 @@ def test_candidates():
     np.testing.assert_allclose(outputs["full dynamic"], expected, atol=1e-4)
 
 
+def test_small_images_pass_several_times():
+    shapes = [(32, size, size, 256) for size in (224, 56, 28, 14, 7)]
+    assert [ddf_table.in_a_row(shape) for shape in shapes] == [1, 1, 6, 20, 20]
+    function = ddf_table.chained(lambda images, kernel: 2 * images + kernel, 3)
+    assert function(1, 10) == 78
+
+
 @pytest.mark.skipif(not measure._STATISTICS, reason="no statistics of the allocator")
 @pytest.mark.parametrize("name", ddf_table.NAMES)
-def test_estimates_of_memory_are_not_too_low(name):
+def test_estimates_of_memory_are_not_too_low(monkeypatch, name):
     """Else a candidate that does not fit would be tried."""
+    monkeypatch.setattr(measure, "median_ms", lambda call, **options: 1.0)
     shape = (2, 48, 48, 64)
     row = ddf_table.measured(name, shape, ddf_table.parse(["--json", "x"]), "CPU:0", limit=10)
     kernels = 9 * 64 * 64 * 4 / 2**20
@@ -61,7 +69,7 @@ def test_estimates_of_memory_are_not_too_low(name):
 
 
 def run(monkeypatch, tmp_path, *arguments, times=TIMES, growth=1.0):
-    queue = [times[name] for name in ddf_table.NAMES if name in times]
+    queue = [ddf_table.in_a_row(SHAPE) * times[name] for name in ddf_table.NAMES if name in times]
     monkeypatch.setattr(measure, "median_ms", lambda call, **options: queue.pop(0))
     monkeypatch.setattr(measure, "peak_mb", lambda call, device: growth)
     path = tmp_path / "new" / "table.jsonl"
@@ -71,7 +79,7 @@ def run(monkeypatch, tmp_path, *arguments, times=TIMES, growth=1.0):
 
 def test_table_and_bars(monkeypatch, tmp_path, capsys):
     rows = run(monkeypatch, tmp_path)
-    assert {name: row["ms"] for name, row in rows.items()} == TIMES
+    assert {name: row["ms"] for name, row in rows.items()} == TIMES and rows["conv"]["in_a_row"] == 20
     image, spatial = 4 * np.prod(SHAPE), 4 * 2 * 5 * 6 * 9
     assert rows["DDF module"]["mib"] == pytest.approx((1e6 + image) / 2**20)
     assert rows["DDF op"]["mib"] == pytest.approx((1e6 + image + spatial + 4 * 2 * 9 * 4) / 2**20)
