@@ -4,8 +4,8 @@
 3x3 filters in inference, at the size of the paper's table and at those that its authors' code times besides. Small
 images go through a candidate several times within one call, one time filtering what the time before returned, as the
 layers of a network do; times are those of one. Else it would be calls from Python that are timed, which take 0.2 ms,
-and more with every operand. Memory is what TensorFlow holds at most while a candidate runs once: operands, result and what lies
-between. What would not fit into the memory that is free is left out, with a line that says so.
+and more with every operand. Memory is what TensorFlow holds at most while a candidate runs once: operands, result and
+what lies between. What would not fit into the memory that is free is left out, with a line that says so.
 
 | candidate | is |
 | --- | --- |

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from benchmarks import measure
 from benchmarks.composed_forms import CASES, masked
-from keras_dynfilter.export import _litert, _onnx
+from keras_dynfilter.export import _litert, _tf2onnx
 from keras_dynfilter.export._trace import Traced
 from keras_dynfilter.export.report import first_line
 
@@ -43,7 +43,7 @@ def onnxruntime(graph):
     """A function of operands by name, and the number of nodes."""
     import onnxruntime as ort
 
-    model = _onnx.convert(graph.function, list(graph.function.input_signature), 18)
+    model = _tf2onnx.convert(graph.function, list(graph.function.input_signature), 18)
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -2,10 +2,8 @@
 """ONNX through tf2onnx: standard ops, or ops of our own with bodies of standard ops; checked, with named axes."""
 
 import collections
-import contextlib
-import logging
 
-from keras_dynfilter.export import _onnx_native
+from keras_dynfilter.export import _onnx_native, _tf2onnx
 from keras_dynfilter.export.report import ExportError
 
 STANDARD_DOMAINS = ("", "ai.onnx")
@@ -23,33 +21,13 @@ def write(traced, path, opset):
     if size > LARGEST_FILE:
         raise ExportError(f"One ONNX file holds 2 GB at most. The model has {size / 1e9:.1f} GB of weights")
     found = {}
-    model = convert(traced.function, traced.specs, opset, _onnx_native.handlers(found))
-    _onnx_native.attach(model, _nodes(model.graph), found, lambda function, specs: convert(function, specs, opset))
+    model = _tf2onnx.convert(traced.function, traced.specs, opset, _onnx_native.handlers(found))
+    _onnx_native.attach(model, _nodes(model.graph), found, opset)
     _refuse_unsupported(model, opset)
     _tidy(model.graph, traced)
     _check(model)
     path.write_bytes(model.SerializeToString())
     return dict(collections.Counter(node.op_type for node in _nodes(model.graph)))
-
-
-def convert(function, specs, opset, handlers=None):
-    import tf2onnx
-
-    handlers = {"SelectV2": (_select, []), **(handlers or {})}
-    with _quiet("tf2onnx"):
-        try:
-            model, _ = tf2onnx.convert.from_function(
-                function, input_signature=specs, opset=opset, custom_op_handlers=handlers
-            )
-        except Exception as error:  # tf2onnx raises whatever its handlers run into
-            raise ExportError(f"tf2onnx could not convert the model: {type(error).__name__}: {error}") from error
-    return model
-
-
-def _select(context, node, name, args):
-    """`tf.where` as Where. By itself tf2onnx makes products with 0 and 1 of it, in which the Inf or NaN that the
-    condition excludes becomes a NaN of the result."""
-    node.type = "Where"
 
 
 def _refuse_unsupported(model, opset):
@@ -106,15 +84,3 @@ def _nodes(graph):
         for attribute in node.attribute:
             for subgraph in (attribute.g, *attribute.graphs):
                 yield from _nodes(subgraph)
-
-
-@contextlib.contextmanager
-def _quiet(name):
-    """Silences a logger: what goes wrong is raised, not logged."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

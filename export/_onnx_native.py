@@ -13,8 +13,9 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from keras_dynfilter.export import _tf2onnx
 from keras_dynfilter.export.report import ExportError
-from keras_dynfilter.ops import _composite
+from keras_dynfilter.ops import _composite, _normalize
 from keras_dynfilter.ops.geometry import Geometry
 
 DOMAIN, VERSION = "keras_dynfilter", 1
@@ -30,7 +31,6 @@ OPS = {
         ("DDF2D", "mul", ("inputs", "channel", "spatial")),
     )
 }
-PROJECT = "KerasDynfilter>ProjectAndPool"
 _TEXT = "configuration"  # an attribute of the nodes, until they get their domains
 _ATTRIBUTES = ("kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "padding")
 
@@ -108,10 +108,10 @@ def handlers(found):
             node.set_attr(key, value)
         node.type, node.domain = op, DOMAIN
 
-    return {**{op: (convert, []) for op in OPS}, PROJECT: (project_and_pool, [])}
+    return {**{op: (convert, []) for op in OPS}, **{op: (handler, []) for op, handler in HANDLERS.items()}}
 
 
-def project_and_pool(context, node, *args, **kwargs):
+def _project_and_pool(context, node, *args, **kwargs):
     """A handler that puts standard ops in the place of the raw op: a product and a mean, which runtimes do well."""
     inputs, kernel, bias = node.input
     (projected, means), shapes, dtypes = node.output, node.output_shapes, node.output_dtypes
@@ -126,9 +126,22 @@ def project_and_pool(context, node, *args, **kwargs):
     context.make_node("ReduceMean", reduced, attr=attr, outputs=[means], shapes=shapes[1:], dtypes=dtypes[1:])
 
 
-def read(context, node):
-    import onnx
+def _normalize_filters(context, node, *args, **kwargs):
+    """A handler that puts the composed form in the place of the raw op."""
+    dtype = _dtype(context, node)
+    shapes = {"filters": (None, node.get_attr_int("taps"), None), "gain": (), "epsilon": ()}
+    specs = [tf.TensorSpec(shape, dtype, name) for name, shape in shapes.items()]
+    _tf2onnx.expand(context, node, tf.function(_normalize.composed, input_signature=specs, autograph=False), specs)
 
+
+# Of the raw ops that runtimes need no kernels for.
+HANDLERS = {
+    "KerasDynfilter>ProjectAndPool": _project_and_pool,
+    "KerasDynfilter>NormalizeFilters": _normalize_filters,
+}
+
+
+def read(context, node):
     def text(name):
         return tf.compat.as_str(node.get_attr_str(name))
 
@@ -136,22 +149,27 @@ def read(context, node):
     weight = text("combine") if weight == "mul" else weight
     heads = 1 if weight == "channel" else node.get_attr_int("heads")
     pairs = [tuple(node.get_attr_int(f"{name}_{axis}") for axis in "hw") for name in ("kernel", "stride", "dilation")]
-    dtype = tf.as_dtype(onnx.helper.tensor_dtype_to_np_dtype(context.get_dtype(node.input[0])))
     channels = None
     if heads > 1:
         channels = (context.get_shape(node.input[0]) or [-1])[-1]
         channels = None if channels < 0 else channels
-    return Configuration(node.type, weight, Geometry(*pairs, text("padding"), heads), dtype, channels)
+    return Configuration(node.type, weight, Geometry(*pairs, text("padding"), heads), _dtype(context, node), channels)
 
 
-def attach(model, nodes, found, convert):
+def _dtype(context, node):
+    import onnx
+
+    return tf.as_dtype(onnx.helper.tensor_dtype_to_np_dtype(context.get_dtype(node.input[0])))
+
+
+def attach(model, nodes, found, opset):
     """Gives the nodes their domains, and the model the bodies.
 
     Args:
         model: A `ModelProto`.
         nodes: All of its nodes.
         found: What the `handlers` found.
-        convert: Makes a `ModelProto` of a `tf.function` and its specs.
+        opset: Of the model.
     """
     import onnx
 
@@ -171,7 +189,7 @@ def attach(model, nodes, found, convert):
                 f"The model has {len(known)}"
             )
         for text, domain in known.items():
-            model.functions.append(_function(op, domain, text, convert(*found[op, text].portable())))
+            model.functions.append(_function(op, domain, text, _tf2onnx.convert(*found[op, text].portable(), opset)))
     used = {function.domain for function in model.functions}
     missing = used - {entry.domain for entry in model.opset_import}
     model.opset_import.extend(onnx.helper.make_opsetid(domain, VERSION) for domain in sorted(missing))

@@ -5,10 +5,9 @@ import math
 import numbers
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from keras_dynfilter.ops import _arguments, _composite
+from keras_dynfilter.ops import _arguments, _composite, _normalize
 from keras_dynfilter.ops.geometry import choice, layout, pair
 
 KINDS = ("spatial", "channel")
@@ -122,25 +121,19 @@ class FilterNorm(keras.layers.Layer):
         """`values` minus the mean of the taps of each filter, in float32 at least.
 
         The weights of a linear generator can be centred in place of what it generates. `values` may have any leading
-        axes, for spatial filters with the channels last.
+        axes, for spatial filters with the channels last. What is not of half precision stays as it is where `scaled`
+        uses the compiled op, which centres.
         """
         grouped, axis = self._grouped(values)
-        first = grouped[(slice(None),) * axis + (slice(1),)]
-        # The mean of equal numbers may be rounded, but their differences to the first are exactly 0. What comes out
-        # does not depend on what is subtracted here, which therefore has no gradient.
-        differences = grouped - tf.stop_gradient(first)
-        return _like(values, differences - tf.reduce_mean(differences, axis, keepdims=True))
+        if grouped.dtype == values.dtype and _normalize.native():
+            return values
+        return _like(values, _normalize.centred(grouped, axis))
 
     def scaled(self, centred):
-        """Divides filters of mean 0 by their deviation, and applies `scale` and `center`."""
+        """Divides what `centred` returned by the deviation of each filter, and applies `scale` and `center`."""
         values, axis = self._grouped(centred)
-        variance = tf.reduce_sum(tf.square(values), axis, keepdims=True) * (1 / (self.taps - 1))
-        # The derivative of a square root at 0 is infinite: no derivative of any order may pass there.
-        varies = variance > np.finfo(values.dtype.as_numpy_dtype).tiny
-        deviation = tf.sqrt(tf.where(varies, variance, tf.ones_like(variance)))
         constant = self.deviation if self.scale == "constant" else 1.0
-        factor = tf.where(varies, constant / (deviation + self.epsilon), tf.zeros_like(variance))
-        outputs = values * factor
+        outputs = _normalize.normalized(values, axis, constant, self.epsilon)
         if self.scale_weight is not None:
             outputs *= self._broadcast(self.scale_weight, values)
         if self.center_weight is not None:
