@@ -40,6 +40,18 @@ def median_ms(call, budget=0.8, least=5, most=60):
     return 1e3 * statistics.median(times)
 
 
+def in_turns(calls, budget=3.0, rounds=5):
+    """`median_ms` of each of the calls by name, in turns and then the median, with `budget` seconds for each.
+
+    On a shared machine, what changes between one call and the next is more than what they differ in.
+    """
+    found = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            found[name].append(median_ms(call, budget=budget / rounds))
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
 def peak_mb(call, device="CPU:0"):
     """Megabytes that TensorFlow allocates on a device at most during `call()`, its result included.
 

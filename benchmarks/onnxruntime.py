@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import pathlib
-import statistics
 import tempfile
 
 import keras
@@ -27,7 +26,6 @@ CASES = {
 }
 TF, PORTABLE, BODY, KERNEL = "TF op", "portable", "native, stock", "native, library"
 MOST_OF_TF, LEAST_SPEEDUP = 1.15, 5.0
-ROUNDS = 5
 
 
 class Apply(keras.layers.Layer):
@@ -105,12 +103,7 @@ def measured(name, shrink, threads, budget):
     expected = forms[TF]().numpy()
     for form, call in forms.items():
         np.testing.assert_allclose(call().numpy(), expected, rtol=0, atol=1e-4 * np.abs(expected).max(), err_msg=form)
-    # In turns: on a shared machine, what changes between one form and the next is more than what they differ in.
-    found = {form: [] for form in forms}
-    for _ in range(ROUNDS):
-        for form, call in forms.items():
-            found[form].append(measure.median_ms(call, budget=budget / ROUNDS))
-    return {form: statistics.median(values) for form, values in found.items()}
+    return measure.in_turns(forms, budget)
 
 
 def verdicts(name, ms):
