@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DDF2D: its gradients, precision and errors, and the contract of a Keras layer."""
+
+import doctest
+import importlib
+import inspect
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_dynfilter
+from keras_dynfilter.layers import DDF2D
+
+pytestmark = pytest.mark.legacy
+
+
+def normal(*shape):
+    return np.random.default_rng(9).standard_normal(shape)
+
+
+@pytest.mark.parametrize("arguments", [dict(), dict(combine="add", strides=2, heads=2)], ids=["default", "add"])
+def test_finite_differences_of_the_layer(arguments, implementation):
+    """By the inputs and by every weight, along random directions."""
+    layer = DDF2D(**arguments, squeeze_ratio=1, dtype="float64")
+    images = tf.constant(normal(2, 4, 5, 4))
+
+    def loss(images):
+        return tf.reduce_sum(tf.sin(layer(images)))
+
+    with keras_dynfilter.implementation(implementation):
+        loss(images)
+        for weight in layer.trainable_weights:  # away from where the bottleneck's ReLU has its kink
+            weight.assign(tf.where(tf.abs(weight) < 0.01, 0.01, tf.convert_to_tensor(weight)))
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            value = loss(images)
+        by_images, *by_weights = tape.gradient(value, [images, *layer.trainable_weights])
+        direction = np.random.default_rng(1).standard_normal(images.shape)
+        numeric = (loss(images + 1e-5 * direction) - loss(images - 1e-5 * direction)) / 2e-5
+        np.testing.assert_allclose(tf.reduce_sum(by_images * direction), numeric, rtol=1e-6)
+        assert len(by_weights) == 7
+        for weight, gradient in zip(layer.trainable_weights, by_weights):
+            before = weight.numpy()
+            direction = np.random.default_rng(2).standard_normal(before.shape)
+            ends = []
+            for step in (1e-5, -1e-5):
+                weight.assign(before + step * direction)
+                ends.append(loss(images))
+            weight.assign(before)
+            numeric = (ends[0] - ends[1]) / 2e-5
+            actual = tf.reduce_sum(gradient * direction)
+            np.testing.assert_allclose(actual, numeric, rtol=1e-5, atol=1e-8, err_msg=weight.name)
+
+
+def test_pixels_without_features_have_finite_gradients(implementation):
+    """With zero biases the filters there are constant: the deviation is 0, where a square root has no derivative."""
+    images = np.maximum(normal(2, 6, 6, 8), 0).astype("float32")
+    images[:, :3] = 0
+    images[1] = 0
+    layer = DDF2D(bias_initializer="zeros")
+    with keras_dynfilter.implementation(implementation), tf.GradientTape() as tape:
+        images = tf.constant(images)
+        tape.watch(images)
+        output = layer(images)
+        loss = tf.reduce_sum(tf.square(output - 1))
+    gradients = tape.gradient(loss, [images, *layer.trainable_weights])
+    assert len(gradients) == 8
+    assert all(np.all(np.isfinite(gradient)) for gradient in gradients)
+    assert all(np.abs(gradient).max() < 1e4 for gradient in gradients)
+    np.testing.assert_array_equal(output[1], np.zeros((6, 6, 8)))
+
+
+@pytest.mark.parametrize("policy, dtype", [("mixed_float16", "float16"), ("mixed_bfloat16", "bfloat16")])
+def test_mixed_precision(policy, dtype):
+    images = normal(2, 12, 11, 16).astype("float32")
+    layer, precise = DDF2D(dtype=policy), DDF2D()
+    output = layer(images)
+    assert output.dtype == dtype
+    precise.build(images.shape)
+    precise.set_weights(layer.get_weights())
+    expected = precise(images)
+    np.testing.assert_allclose(tf.cast(output, "float32"), expected, atol=0.1 * np.std(expected))
+
+    large = layer(np.full((1, 300, 300, 16), 300.0))  # the sum over a row is beyond float16
+    assert np.all(np.isfinite(tf.cast(large, "float32")))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        dict(),
+        dict(
+            kernel_size=(3, 5),
+            strides=(1, 2),
+            dilation_rate=2,
+            squeeze_ratio=0.5,
+            heads=2,
+            combine="add",
+            branches="spatial",
+            normalization="filter",
+            gain=0.7,
+            spatial_scale="filter",
+            spatial_center="tap",
+            channel_scale="constant",
+            channel_center="filter",
+            data_format="channels_first",
+            kernel_initializer="he_normal",
+            bias_initializer="zeros",
+            kernel_regularizer="l2",
+        ),
+    ],
+    ids=["default", "all"],
+)
+def test_config_round_trip(arguments):
+    layer = DDF2D(**arguments, name="given")
+    config = layer.get_config()
+    own = {name for name in inspect.signature(DDF2D.__init__).parameters if name not in ("self", "kwargs")}
+    assert own <= set(config)
+    for name, value in arguments.items():
+        if not name.endswith(("initializer", "regularizer")):
+            assert config[name] == value or config[name] == (value, value)
+    again = keras.saving.deserialize_keras_object(json.loads(json.dumps(keras.saving.serialize_keras_object(layer))))
+    assert json.dumps(again.get_config()) == json.dumps(config)
+
+
+def test_regularizer_sees_the_three_kernels():
+    layer = DDF2D(kernel_regularizer=keras.regularizers.L2(1.0))
+    layer(np.zeros((1, 4, 4, 8)))
+    kernels = [layer.spatial_kernel, layer.channel_branch.squeeze.kernel, layer.channel_branch.expand.kernel]
+    np.testing.assert_allclose(sum(layer.losses), sum(np.sum(np.square(kernel)) for kernel in kernels), rtol=1e-5)
+
+
+def test_empty_batch():
+    layer = DDF2D(strides=2)
+    images = tf.zeros((0, 5, 6, 8))
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        output = layer(images)
+    assert output.shape == (0, 3, 3, 8)
+    assert tape.gradient(output, images).shape == images.shape
+
+
+ERRORS = {
+    "even": (lambda: DDF2D(4), r"Expected `kernel_size` to be odd.*\(4, 4\)"),
+    "one tap": (lambda: DDF2D(1), "Expected `kernel_size` to have at least two taps"),
+    "squeeze": (lambda: DDF2D(squeeze_ratio=0), "Expected `squeeze_ratio` to be a positive number.*=0"),
+    "heads": (lambda: DDF2D(heads=0), "Expected `heads` to be a positive integer.* heads=0"),
+    "combine": (lambda: DDF2D(combine="max"), "Expected `combine` to be one of 'mul', 'add'.*'max'"),
+    "branches": (lambda: DDF2D(branches=None), "Expected `branches` to be one of 'both', .* branches=None"),
+    "normalization": (
+        lambda: DDF2D(normalization="softmax"),
+        "Expected `normalization` to be one of 'filter', .*'soft",
+    ),
+    "rank": (lambda: DDF2D().build((2, 5, 6)), r"Expected `inputs` to have rank 4 \(channels_last\).*\(2, 5, 6\)"),
+    "channels": (lambda: DDF2D().build((2, 5, 6, None)), "Expected `inputs` to have a known number of channels"),
+    "division": (
+        lambda: DDF2D(heads=3)(np.ones((2, 5, 6, 4))),
+        "Expected `heads` to divide the channels.* heads=3, channels=4",
+    ),
+}
+
+
+@pytest.mark.parametrize("call, message", ERRORS.values(), ids=ERRORS)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_built_layers_check_the_next_channels_too():
+    layer = DDF2D()
+    layer(np.ones((1, 4, 4, 8)))
+    with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 8"):
+        layer(np.ones((1, 4, 4, 9)))
+
+
+def test_docstring_example():
+    module = importlib.import_module(DDF2D.__module__)
+    assert doctest.testmod(module, extraglobs=dict(np=np), raise_on_error=True).attempted == 3
