@@ -18,7 +18,7 @@ from keras_dynfilter import models
 from keras_dynfilter.layers import DDF2D, FilterNorm
 from keras_dynfilter.ops import _normalize
 
-FORMS = ("none", "ours", "composed", "composed, XLA")
+FORMS = ("none", "ours", "composed", "ours, XLA", "composed, XLA")
 # Name: the layer or network for a normalisation, "filter" or None; the shape of its inputs.
 CASES = {
     "spatial filters": (lambda normalization: FilterNorm("spatial"), (2, 200, 300, 9)),
@@ -58,7 +58,7 @@ def calls(make, shape, backward):
             continue
         if not layer.built:
             layer.build(shape)
-        function = tf.function(_both(layer) if backward else _forward(layer), jit_compile=form == "composed, XLA")
+        function = tf.function(_both(layer) if backward else _forward(layer), jit_compile=form.endswith("XLA"))
         composed = form.startswith("composed")
         with mock.patch.object(_normalize, "native", (lambda: False) if composed else _normalize.native):
             function(inputs)  # traces
@@ -85,6 +85,8 @@ def _both(layer):
 
 def main(arguments=None):
     args = parse(arguments)
+    if not _normalize.native():
+        raise SystemExit("There is nothing to compare with: the compiled op is not used here (keras_dynfilter.info())")
     args.json.parent.mkdir(parents=True, exist_ok=True)
     copy = measure.copy_gb_per_s()
     print(f"{measure.cpu()}, TensorFlow {tf.version.VERSION}, float32; copy {copy:.1f} GB/s")

@@ -69,7 +69,9 @@ def test_estimates_of_memory_are_not_too_low(monkeypatch, name):
 
 
 def run(monkeypatch, tmp_path, *arguments, times=TIMES, growth=1.0):
-    queue = [ddf_table.in_a_row(SHAPE) * times[name] for name in ddf_table.NAMES if name in times]
+    found = ddf_table.candidates(SHAPE)
+    count = {name: 1 if candidate.once else ddf_table.in_a_row(SHAPE) for name, candidate in found.items()}
+    queue = [count[name] * times[name] for name in ddf_table.NAMES if name in times]
     monkeypatch.setattr(measure, "median_ms", lambda call, **options: queue.pop(0))
     monkeypatch.setattr(measure, "peak_mb", lambda call, device: growth)
     path = tmp_path / "new" / "table.jsonl"
@@ -79,7 +81,10 @@ def run(monkeypatch, tmp_path, *arguments, times=TIMES, growth=1.0):
 
 def test_table_and_bars(monkeypatch, tmp_path, capsys):
     rows = run(monkeypatch, tmp_path)
-    assert {name: row["ms"] for name, row in rows.items()} == TIMES and rows["conv"]["in_a_row"] == 20
+    assert {name: row["ms"] for name, row in rows.items()} == TIMES and (
+        rows["conv"]["in_a_row"],
+        rows["PAC"]["in_a_row"],
+    ) == (20, 1)
     image, spatial = 4 * np.prod(SHAPE), 4 * 2 * 5 * 6 * 9
     assert rows["DDF module"]["mib"] == pytest.approx((1e6 + image) / 2**20)
     assert rows["DDF op"]["mib"] == pytest.approx((1e6 + image + spatial + 4 * 2 * 9 * 4) / 2**20)

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import filter_norm, measure
 from keras_dynfilter.layers import DDF2D
+from keras_dynfilter.ops import _normalize
 
 
 @pytest.mark.parametrize("backward", [False, True])
@@ -20,17 +21,23 @@ def test_forms(native_xla, monkeypatch, backward):
             return DDF2D(3, normalization=None)
         return layer  # the same weights
 
+    composed, traced = _normalize._standardized, []
+    monkeypatch.setattr(_normalize, "_standardized", lambda *given: traced.append(1) or composed(*given))
+    with monkeypatch.context() as patch:
+        patch.setattr(filter_norm, "FORMS", ("none", "ours", "ours, XLA"))
+        filter_norm.calls(make, (2, 5, 6, 4), backward)
+    assert not traced
     calls = filter_norm.calls(make, (2, 5, 6, 4), backward)
-    assert tuple(calls) == filter_norm.FORMS
+    assert tuple(calls) == filter_norm.FORMS and len(traced) >= 2 * 2  # forms, kinds of filters
     found = {form: call() for form, call in calls.items()}
     found = {form: np.asarray(value[0] if backward else value) for form, value in found.items()}
-    for form in ("composed", "composed, XLA"):
+    for form in ("composed", "ours, XLA", "composed, XLA"):
         np.testing.assert_allclose(found[form], found["ours"], rtol=1e-3, atol=1e-4)
     assert np.abs(found["none"] - found["ours"]).max() > 1e-3
 
 
 def test_report(native_xla, monkeypatch, tmp_path, capsys):
-    ms = {"none": 1.0, "ours": 2.0, "composed": 4.0, "composed, XLA": 3.0}
+    ms = dict(zip(filter_norm.FORMS, (1.0, 2.0, 4.0, 3.0, 3.0)))
     monkeypatch.setattr(measure, "in_turns", lambda calls, budget: {name: ms[name] for name in calls})
     monkeypatch.setattr(measure, "copy_gb_per_s", lambda: 10.0)
     path = tmp_path / "new" / "times.jsonl"
@@ -42,7 +49,10 @@ def test_report(native_xla, monkeypatch, tmp_path, capsys):
     assert "channel filters (32x3x3x256), forward + backward" in out and "composed             4.000     0.50" in out
 
 
-def test_refuses(capsys):
+def test_refuses(monkeypatch, capsys):
+    monkeypatch.setattr(_normalize, "native", lambda: False)
+    with pytest.raises(SystemExit, match="the compiled op is not used here"):
+        filter_norm.main([])
     with pytest.raises(SystemExit):
         filter_norm.parse(["--seconds", "0"])
     assert "Expected --seconds to be above zero. Received: 0.0" in capsys.readouterr().err

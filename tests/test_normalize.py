@@ -49,22 +49,34 @@ def derivatives(filters, function):
     return [by_filters, *by_both, outermost.gradient(by_both[0], filters, third)]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def compiled(native_xla):
-    """Without XLA's part nothing runs on the compiled op."""
+    """What needs the compiled op to be used: not without XLA's part, and not on GPUs."""
+    if tf.config.get_visible_devices("GPU"):
+        pytest.skip("on GPUs, filters are normalised by composed ops")
+    with keras_dynfilter.implementation("native"):
+        assert _normalize.native()
+
+
+@pytest.fixture(params=["native", "composite"])
+def form(request):
+    """An implementation that is used here."""
+    if request.param == "native":
+        request.getfixturevalue("compiled")
+    return request.param
 
 
 @DTYPES
 @pytest.mark.parametrize("shape", SHAPES)
-def test_values(shape, dtype, implementation):
+def test_values(shape, dtype, form):
     filters = filters_of(shape, dtype)
-    outputs = run(filters, implementation)
+    outputs = run(filters, form)
     assert outputs.dtype == dtype
     np.testing.assert_allclose(outputs, truth(filters), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_derivatives(shape):
+def test_derivatives(shape, compiled):
     filters = filters_of(shape)
     found = derivatives(filters, lambda values: run(values, "native"))
     expected = derivatives(filters, lambda values: run(values, "composite"))
@@ -74,7 +86,7 @@ def test_derivatives(shape):
 
 @DTYPES
 @pytest.mark.parametrize("shape", SHAPES[1:3])
-def test_under_xla(shape, dtype):
+def test_under_xla(shape, dtype, compiled):
     filters = filters_of(shape, dtype)
 
     def compute(values):
@@ -87,7 +99,7 @@ def test_under_xla(shape, dtype):
 
 @DTYPES
 @pytest.mark.parametrize("size, epsilon", [(1e-12, 1e-10), (1e-17, 1e-10), (1e-17, 0.0), (1e17, 1e-10)])
-def test_very_small_and_large_filters(size, epsilon, dtype):
+def test_very_small_and_large_filters(size, epsilon, dtype, compiled):
     """Squares lie at the edge of the numbers, their products beyond it."""
     filters = tf.cast(size * filters_of((8, 9, 1)), dtype)
     with tf.GradientTape() as tape:
@@ -106,7 +118,7 @@ def test_very_small_and_large_filters(size, epsilon, dtype):
 
 @DTYPES
 @pytest.mark.parametrize("inner", [1, 20])
-def test_what_is_not_a_number_stays_with_its_filter(inner, dtype):
+def test_what_is_not_a_number_stays_with_its_filter(inner, dtype, compiled):
     filters = filters_of((6, 9, inner), dtype).numpy()
     filters[2, 4, -1], filters[3, :, 0] = np.nan, 0.1
     with tf.GradientTape() as tape:
@@ -122,10 +134,45 @@ def test_what_is_not_a_number_stays_with_its_filter(inner, dtype):
 
 
 @pytest.mark.parametrize("shape", [(0, 9, 4), (3, 9, 0)])
-def test_empty(shape, implementation):
-    assert run(tf.zeros(shape), implementation).shape == shape
+def test_empty(shape, form):
+    assert run(tf.zeros(shape), form).shape == shape
 
 
+@pytest.mark.legacy
+@DTYPES
+@pytest.mark.parametrize("shape", SHAPES[:3])
+def test_raw_ops(shape, dtype, native_ops):
+    filters, grad = filters_of(shape, dtype), filters_of(shape, dtype, seed=1)
+    constants = dict(gain=tf.constant(GAIN, dtype), epsilon=tf.constant(EPSILON, dtype), taps=shape[1])
+    outputs = native_ops.keras_dynfilter_normalize_filters(filters=filters, **constants)
+    np.testing.assert_allclose(outputs, truth(filters), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    gradient = native_ops.keras_dynfilter_normalize_filters_grad(filters=filters, grad=grad, **constants)
+    with tf.GradientTape() as tape:
+        tape.watch(filters)
+        composed = _normalize.composed(filters, GAIN, EPSILON)
+    expected = tape.gradient(composed, filters, grad)
+    np.testing.assert_allclose(
+        gradient, expected, rtol=1e-3, atol=50 * TOLERANCE[dtype] * max(1, np.abs(expected).max())
+    )
+
+
+@pytest.mark.legacy
+@pytest.mark.parametrize("shape", [(60_000, 9, 1), (64, 9, 1000)])
+def test_threads_change_nothing(shape, native_ops):
+    """Filters are independent; many are shared out to threads."""
+    filters = filters_of(shape, "float32")
+    constants = dict(gain=GAIN, epsilon=EPSILON, taps=9)
+    forward, gradient = native_ops.keras_dynfilter_normalize_filters, native_ops.keras_dynfilter_normalize_filters_grad
+    outputs = forward(filters=filters, **constants)
+    by_filters = gradient(filters=filters, grad=outputs + 1, **constants)
+    for first in range(0, shape[0], shape[0] // 4):
+        some = slice(first, first + 3)
+        np.testing.assert_array_equal(outputs[some], forward(filters=filters[some], **constants))
+        part = gradient(filters=filters[some], grad=outputs[some] + 1, **constants)
+        np.testing.assert_array_equal(by_filters[some], part)
+
+
+@pytest.mark.legacy
 @pytest.mark.parametrize(
     "shapes, message",
     [
@@ -147,6 +194,8 @@ def test_raw_ops_refuse(shapes, message, native_ops):
         tf.function(lambda: raw(*given, taps=9))()
     with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="taps"):
         forward(tf.zeros((3, 1, 2)), 1.0, 0.0, taps=1)
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="taps to be at most 65536"):
+        forward(tf.zeros((1, 65_537, 1)), 1.0, 0.0, taps=65_537)
 
 
 def ops_of(layer, shape):
@@ -162,7 +211,7 @@ def ops_of(layer, shape):
         ("channel", "channels_last", (None, 3, 3, 24)),
     ],
 )
-def test_layers_use_it_where_it_is(kind, data_format, shape):
+def test_layers_use_it_where_it_is(kind, data_format, shape, compiled):
     layer = FilterNorm(kind, data_format=data_format)
     filters = filters_of([size or 4 for size in shape], "float32")
     with keras_dynfilter.implementation("native"):
@@ -173,18 +222,8 @@ def test_layers_use_it_where_it_is(kind, data_format, shape):
         assert not any("KerasDynfilter" in op for op in ops_of(layer, shape))
 
 
-def test_module_normalises_both_kinds():
+def test_module_normalises_both_kinds(compiled):
     layer = DDF2D(3)
     layer.build((None, 8, 8, 16))
     with keras_dynfilter.implementation("native"):
         assert ops_of(layer, (2, 8, 8, 16)).count("KerasDynfilter>NormalizeFilters") == 2
-
-
-def test_weights_are_centred_for_half_precision():
-    """A large common part of the taps would leave few of the bits of what they differ by."""
-    layer = FilterNorm("spatial", dtype="mixed_float16")
-    layer.build((None, 4, 4, 9))
-    weights = filters_of((16, 9), "float32")
-    with keras_dynfilter.implementation("native"):
-        np.testing.assert_array_equal(layer.centred(weights), weights)
-        np.testing.assert_allclose(np.mean(layer.centred(tf.cast(weights, "float16")), axis=-1), 0.0, atol=1e-6)

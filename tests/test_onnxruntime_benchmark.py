@@ -17,7 +17,7 @@ def test_every_form_is_measured_and_must_compute_the_same(native_library, ort_li
     monkeypatch.setattr(benchmark.measure, "median_ms", lambda call, budget: called.append(call) or next(times))
     monkeypatch.setattr(benchmark, "calls", lambda *_: forms)
     assert list(benchmark.measured("ddf2d", 32, 1, 0.0).values()) == [8, 9, 10, 11]
-    assert called == [*forms.values()] * 5
+    assert called == [*forms.values()] * 5  # rounds
 
     expected = forms[benchmark.TF]()
     forms[benchmark.KERNEL] = lambda: expected + 1.0

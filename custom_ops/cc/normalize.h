@@ -3,7 +3,8 @@
 //
 //   outputs[o,t,i] = gain * (filters[o,t,i] - mean[o,i]) / (std[o,i] + epsilon)
 //
-// `std` is the unbiased one, with `taps - 1`. Where its square is no normal number, outputs and derivatives are 0.
+// `std` is the unbiased one, with `taps - 1`. Where its square is below the normal numbers, outputs and derivatives are
+// 0.
 #ifndef KERAS_DYNFILTER_NORMALIZE_H_
 #define KERAS_DYNFILTER_NORMALIZE_H_
 
@@ -11,7 +12,10 @@
 
 namespace keras_dynfilter {
 
-// Sizes in elements, none negative, at least two taps. `dtype` is float32 or float64.
+// Of a filter: threads keep a vector of filters apart, for which memory might be missing otherwise.
+constexpr int64_t kMostTaps = 1 << 16;
+
+// Sizes in elements, none negative, from two to kMostTaps taps. `dtype` is float32 or float64.
 struct Normalization {
   DType dtype;
   int64_t outer, taps, inner;

@@ -115,22 +115,22 @@ class FilterNorm(keras.layers.Layer):
 
     def call(self, inputs):
         self._filters(inputs.shape)
-        return self.scaled(self.centred(inputs))
+        return self.scaled(inputs if _normalize.native() else self.centred(inputs))
 
     def centred(self, values):
         """`values` minus the mean of the taps of each filter, in float32 at least.
 
         The weights of a linear generator can be centred in place of what it generates. `values` may have any leading
-        axes, for spatial filters with the channels last. What is not of half precision stays as it is where `scaled`
-        uses the compiled op, which centres.
+        axes, for spatial filters with the channels last.
         """
         grouped, axis = self._grouped(values)
-        if grouped.dtype == values.dtype and _normalize.native():
-            return values
         return _like(values, _normalize.centred(grouped, axis))
 
     def scaled(self, centred):
-        """Divides what `centred` returned by the deviation of each filter, and applies `scale` and `center`."""
+        """Divides filters of mean 0 by their deviation, and applies `scale` and `center`.
+
+        The compiled op, which runs where `_normalize.native()`, centres as well.
+        """
         values, axis = self._grouped(centred)
         constant = self.deviation if self.scale == "constant" else 1.0
         outputs = _normalize.normalized(values, axis, constant, self.epsilon)

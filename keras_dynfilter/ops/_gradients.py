@@ -135,6 +135,7 @@ def _normalize_filters_gradient(op, by_outputs):
 @tf.RegisterGradient("KerasDynfilter>NormalizeFiltersGrad")
 def _normalize_filters_grad_gradient(op, cotangent):
     filters, grad, gain, epsilon = op.inputs
+    filters = tf.ensure_shape(filters, [None, op.get_attr("taps"), None])
     with tf.GradientTape() as outer:
         outer.watch(filters)
         with tf.GradientTape() as inner:

@@ -16,12 +16,15 @@ from keras_dynfilter.ops import _composite, _dispatch
 
 
 def native():
-    """Whether the compiled op is used, which also centres."""
+    """Whether the compiled op is used, which also centres.
+
+    Not in exports: runtimes know no such op, and in their files the mean is part of the weights that generate filters.
+    """
     if not _dispatch.use_native() or _dispatch.exports() or tf.config.get_visible_devices("GPU"):
         return False
     from keras_dynfilter.ops import _library
 
-    return _library.load().xla  # else a function compiled by XLA would fail
+    return _library.load().xla  # else layers compiled by XLA would fail: composed, also under implementation("native")
 
 
 def centred(filters, axis):

@@ -37,7 +37,9 @@ class Lanes {
   void read(const A* from, A* to) const {
     if (beside_) {
       from += origin(0);
-      for (int64_t t = 0; t < taps_; ++t, from += inner_) store(to + t * L, load(from, count_));
+      for (int64_t t = 0; t < taps_; ++t, from += inner_) {
+        store(to + t * L, count_ == L ? load(from) : load(from, count_));
+      }
       return;
     }
     for (int64_t l = 0; l < L; ++l) {
@@ -49,7 +51,9 @@ class Lanes {
   void write(const A* from, A* to) const {
     if (beside_) {
       to += origin(0);
-      for (int64_t t = 0; t < taps_; ++t, to += inner_) store(to, load(from + t * L), count_);
+      for (int64_t t = 0; t < taps_; ++t, to += inner_) {
+        count_ == L ? store(to, load(from + t * L)) : store(to, load(from + t * L), count_);
+      }
       return;
     }
     for (int64_t l = 0; l < count_; ++l) {

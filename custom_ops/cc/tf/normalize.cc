@@ -19,6 +19,11 @@ using tensorflow::shape_inference::DimensionHandle;
 using tensorflow::shape_inference::InferenceContext;
 using tensorflow::shape_inference::ShapeHandle;
 
+absl::Status check(int taps) {
+  if (taps <= kMostTaps) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("Expected taps to be at most ", kMostTaps, ". Received: ", taps));
+}
+
 // Inputs: filters, grad if there is one, gain, epsilon.
 absl::Status infer(InferenceContext* c) {
   const int arrays = c->num_inputs() - 2;
@@ -26,6 +31,7 @@ absl::Status infer(InferenceContext* c) {
   ShapeHandle shape, scalar;
   DimensionHandle size;
   TF_RETURN_IF_ERROR(c->GetAttr("taps", &taps));
+  TF_RETURN_IF_ERROR(check(taps));
   TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 3, &shape));
   TF_RETURN_IF_ERROR(c->WithValue(c->Dim(shape, 1), taps, &size));
   if (arrays == 2) TF_RETURN_IF_ERROR(c->Merge(shape, c->input(1), &shape));
@@ -58,6 +64,7 @@ class NormalizeFilters : public tensorflow::OpKernel {
  public:
   explicit NormalizeFilters(tensorflow::OpKernelConstruction* c) : OpKernel(c) {
     OP_REQUIRES_OK(c, c->GetAttr("taps", &taps_));
+    OP_REQUIRES_OK(c, check(taps_));
   }
 
   void Compute(OpKernelContext* c) override {
@@ -65,12 +72,13 @@ class NormalizeFilters : public tensorflow::OpKernel {
     const Tensor &filters = c->input(0), &grad = c->input(arrays - 1), &gain = c->input(arrays),
                  &epsilon = c->input(arrays + 1);
     const auto received = [&] {
-      return absl::StrCat(". Received: filters ", filters.shape().DebugString(), ", grad ", grad.shape().DebugString(),
-                          ", gain ", gain.shape().DebugString(), ", epsilon ", epsilon.shape().DebugString());
+      return absl::StrCat(". Received: filters ", filters.shape().DebugString(),
+                          arrays == 2 ? absl::StrCat(", grad ", grad.shape().DebugString()) : "", ", gain ",
+                          gain.shape().DebugString(), ", epsilon ", epsilon.shape().DebugString());
     };
     OP_REQUIRES(c, filters.dims() == 3 && filters.dim_size(1) == taps_ && filters.shape() == grad.shape(),
-                absl::InvalidArgumentError(
-                    absl::StrCat("Expected filters [outer, ", taps_, ", inner], and grad of that shape", received())));
+                absl::InvalidArgumentError(absl::StrCat("Expected filters [outer, ", taps_, ", inner]",
+                                                        arrays == 2 ? ", and grad of that shape" : "", received())));
     OP_REQUIRES(c, gain.dims() == 0 && epsilon.dims() == 0,
                 absl::InvalidArgumentError(absl::StrCat("Expected gain and epsilon to be scalars", received())));
     Tensor* outputs = nullptr;
