@@ -129,7 +129,7 @@ def _build(compiler, cache, progress):
         return compiler.link(name, units, link, cache, log)
 
     def ops(cuda):
-        sources = ["tf/ops.cc", "tf/kernels.cc", "tf/normalize.cc", "tf/project.cc"]
+        sources = ["tf/ops.cc", "tf/kernels.cc", "tf/project.cc"]
         return library("ops", sources, cuda, ["-l:libtensorflow_framework.so.2"])
 
     cuda = compiler.nvcc is not None
@@ -148,7 +148,7 @@ def _build(compiler, cache, progress):
         return Libraries(path, None, tuple(notes))
     try:
         link = ["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"]
-        sources = ["xla/lowering.cc", "xla/handlers.cc", "xla/normalize.cc", "xla/project.cc"]
+        sources = ["xla/lowering.cc", "xla/handlers.cc", "xla/project.cc"]
         return Libraries(path, library("xla", sources, cuda, link), tuple(notes))
     except BuildError as error:
         return Libraries(path, None, (*notes, f"no XLA kernels: {error}"))

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from keras_dynfilter.export import _tf2onnx
 from keras_dynfilter.export.report import ExportError
-from keras_dynfilter.ops import _composite, _normalize
+from keras_dynfilter.ops import _composite
 from keras_dynfilter.ops.geometry import Geometry
 
 DOMAIN, VERSION = "keras_dynfilter", 1
@@ -126,22 +126,13 @@ def _project_and_pool(context, node, *args, **kwargs):
     context.make_node("ReduceMean", reduced, attr=attr, outputs=[means], shapes=shapes[1:], dtypes=dtypes[1:])
 
 
-def _normalize_filters(context, node, *args, **kwargs):
-    """A handler that puts the composed form in the place of the raw op."""
-    dtype = _dtype(context, node)
-    shapes = {"filters": (None, node.get_attr_int("taps"), None), "gain": (), "epsilon": ()}
-    specs = [tf.TensorSpec(shape, dtype, name) for name, shape in shapes.items()]
-    _tf2onnx.expand(context, node, tf.function(_normalize.composed, input_signature=specs, autograph=False), specs)
-
-
 # Of the raw ops that runtimes need no kernels for.
-HANDLERS = {
-    "KerasDynfilter>ProjectAndPool": _project_and_pool,
-    "KerasDynfilter>NormalizeFilters": _normalize_filters,
-}
+HANDLERS = {"KerasDynfilter>ProjectAndPool": _project_and_pool}
 
 
 def read(context, node):
+    import onnx
+
     def text(name):
         return tf.compat.as_str(node.get_attr_str(name))
 
@@ -149,17 +140,12 @@ def read(context, node):
     weight = text("combine") if weight == "mul" else weight
     heads = 1 if weight == "channel" else node.get_attr_int("heads")
     pairs = [tuple(node.get_attr_int(f"{name}_{axis}") for axis in "hw") for name in ("kernel", "stride", "dilation")]
+    dtype = tf.as_dtype(onnx.helper.tensor_dtype_to_np_dtype(context.get_dtype(node.input[0])))
     channels = None
     if heads > 1:
         channels = (context.get_shape(node.input[0]) or [-1])[-1]
         channels = None if channels < 0 else channels
-    return Configuration(node.type, weight, Geometry(*pairs, text("padding"), heads), _dtype(context, node), channels)
-
-
-def _dtype(context, node):
-    import onnx
-
-    return tf.as_dtype(onnx.helper.tensor_dtype_to_np_dtype(context.get_dtype(node.input[0])))
+    return Configuration(node.type, weight, Geometry(*pairs, text("padding"), heads), dtype, channels)
 
 
 def attach(model, nodes, found, opset):

@@ -5,9 +5,10 @@ import math
 import numbers
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from keras_dynfilter.ops import _arguments, _composite, _normalize
+from keras_dynfilter.ops import _arguments, _composite
 from keras_dynfilter.ops.geometry import choice, layout, pair
 
 KINDS = ("spatial", "channel")
@@ -115,7 +116,7 @@ class FilterNorm(keras.layers.Layer):
 
     def call(self, inputs):
         self._filters(inputs.shape)
-        return self.scaled(inputs if _normalize.native() else self.centred(inputs))
+        return self.scaled(self.centred(inputs))
 
     def centred(self, values):
         """`values` minus the mean of the taps of each filter, in float32 at least.
@@ -124,16 +125,22 @@ class FilterNorm(keras.layers.Layer):
         axes, for spatial filters with the channels last.
         """
         grouped, axis = self._grouped(values)
-        return _like(values, _normalize.centred(grouped, axis))
+        first = grouped[(slice(None),) * axis + (slice(1),)]
+        # The mean of equal numbers may be rounded, but their differences to the first are exactly 0. What comes out
+        # does not depend on what is subtracted here, which therefore has no gradient.
+        differences = grouped - tf.stop_gradient(first)
+        return _like(values, differences - tf.reduce_mean(differences, axis, keepdims=True))
 
     def scaled(self, centred):
-        """Divides filters of mean 0 by their deviation, and applies `scale` and `center`.
-
-        The compiled op, which runs where `_normalize.native()`, centres as well.
-        """
+        """Divides filters of mean 0 by their deviation, and applies `scale` and `center`."""
         values, axis = self._grouped(centred)
+        variance = tf.reduce_sum(tf.square(values), axis, keepdims=True) * (1 / (self.taps - 1))
+        # The derivative of a square root at 0 is infinite: no derivative of any order may pass there.
+        varies = variance > np.finfo(values.dtype.as_numpy_dtype).tiny
+        deviation = tf.sqrt(tf.where(varies, variance, tf.ones_like(variance)))
         constant = self.deviation if self.scale == "constant" else 1.0
-        outputs = _normalize.normalized(values, axis, constant, self.epsilon)
+        factor = tf.where(varies, constant / (deviation + self.epsilon), tf.zeros_like(variance))
+        outputs = values * factor
         if self.scale_weight is not None:
             outputs *= self._broadcast(self.scale_weight, values)
         if self.center_weight is not None:

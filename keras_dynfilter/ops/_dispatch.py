@@ -54,7 +54,7 @@ def custom_gradient(compute):
 
     @functools.wraps(compute)
     def call(*args):
-        return compute(*args)[0] if exports() else with_gradient(*args)
+        return compute(*args)[0] if getattr(_state, "inference_only", False) else with_gradient(*args)
 
     return call
 
@@ -68,11 +68,6 @@ def inference_only():
         yield
     finally:
         _state.inference_only = previous
-
-
-def exports():
-    """Whether this is a trace under `inference_only`."""
-    return getattr(_state, "inference_only", False)
 
 
 def requested():

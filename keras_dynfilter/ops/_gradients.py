@@ -9,7 +9,7 @@ there the second derivative is composed from the family.
 
 import tensorflow as tf
 
-from keras_dynfilter.ops import _arguments, _composite, _library, _native, _normalize
+from keras_dynfilter.ops import _arguments, _composite, _native
 
 _ATTRIBUTES = ("kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "padding")
 
@@ -124,30 +124,3 @@ def _project_and_pool_gradients(op, by_projected, by_means):
     by_inputs = tf.matmul(by_values, tf.concat([columns, by_means[:, None]], axis=1))
     by_bias = tf.cast(tf.reduce_sum(tf.cast(rows, wide), axis=0), rows.dtype)
     return tf.reshape(by_inputs, tf.shape(inputs)), by_kernel, by_bias
-
-
-@tf.RegisterGradient("KerasDynfilter>NormalizeFilters")
-def _normalize_filters_gradient(op, by_outputs):
-    """By the filters; gain and epsilon are constants."""
-    return _derivative_of_normalized(op, op.inputs[0], by_outputs), None, None
-
-
-@tf.RegisterGradient("KerasDynfilter>NormalizeFiltersGrad")
-def _normalize_filters_grad_gradient(op, cotangent):
-    filters, grad, gain, epsilon = op.inputs
-    filters = tf.ensure_shape(filters, [None, op.get_attr("taps"), None])
-    with tf.GradientTape() as outer:
-        outer.watch(filters)
-        with tf.GradientTape() as inner:
-            inner.watch(filters)
-            outputs = _normalize.composed(filters, gain, epsilon)
-        by_filters = inner.gradient(outputs, filters, grad)
-    by_filters = outer.gradient(by_filters, filters, cotangent)
-    # The matrix of derivatives is symmetric, so the op that multiplies by it is its own transpose.
-    return by_filters, _derivative_of_normalized(op, filters, cotangent), None, None
-
-
-def _derivative_of_normalized(op, filters, grad):
-    gain, epsilon = op.inputs[-2:]
-    raw = _library.load().ops.keras_dynfilter_normalize_filters_grad
-    return raw(filters=filters, grad=grad, gain=gain, epsilon=epsilon, taps=op.get_attr("taps"))

@@ -5,16 +5,14 @@
 #include <cstring>
 
 #include "filter.h"
-#include "normalize.h"
 #include "project.h"
 
-#define DECLARE(level)                                                             \
-  namespace level {                                                                \
-  size_t workspace_bytes(const Problem&);                                          \
-  size_t workspace_bytes(const Projection&);                                       \
-  void run(const Problem&, const Buffers&, const ParallelFor&);                    \
-  void run(const Projection&, const ProjectionBuffers&, const ParallelFor&);       \
-  void run(const Normalization&, const NormalizationBuffers&, const ParallelFor&); \
+#define DECLARE(level)                                                       \
+  namespace level {                                                          \
+  size_t workspace_bytes(const Problem&);                                    \
+  size_t workspace_bytes(const Projection&);                                 \
+  void run(const Problem&, const Buffers&, const ParallelFor&);              \
+  void run(const Projection&, const ProjectionBuffers&, const ParallelFor&); \
   }
 
 namespace keras_dynfilter::cpu {
@@ -84,10 +82,6 @@ void run(const Problem& problem, const Buffers& buffers, const ParallelFor& para
 
 void run(const Projection& projection, const ProjectionBuffers& buffers, const ParallelFor& parallel_for) {
   run_best(projection, buffers, parallel_for);
-}
-
-void run(const Normalization& normalization, const NormalizationBuffers& buffers, const ParallelFor& parallel_for) {
-  run_best(normalization, buffers, parallel_for);
 }
 
 }  // namespace keras_dynfilter::cpu
