@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m benchmarks.filter_norm`: what normalising generated filters costs.
 
-The module `DDF2D` and whole networks with `FilterNorm` and without any normalisation, forward, and forward and backward.
-What is between the two is the most that a faster normalisation could save.
+The module `DDF2D` and whole networks with `FilterNorm` and without any normalisation, forward, and forward and
+backward. What is between the two is the most that a faster normalisation could save.
 """
 
 import argparse
@@ -15,7 +15,13 @@ from benchmarks import measure
 from keras_dynfilter import models
 from keras_dynfilter.layers import DDF2D
 
-FORMS = {"without": (None, False), "with": ("filter", False), "without, XLA": (None, True), "with, XLA": ("filter", True)}
+# Name: the normalisation, and whether all is compiled by XLA.
+FORMS = {
+    "without": (None, False),
+    "with": ("filter", False),
+    "without, XLA": (None, True),
+    "with, XLA": ("filter", True),
+}
 # Name: the layer or network for a normalisation, the shape of its inputs.
 CASES = {
     "DDF2D, 200x300": (lambda normalization: DDF2D(3, normalization=normalization), (2, 200, 300, 256)),

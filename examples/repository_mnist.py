@@ -16,6 +16,8 @@ was, so the same command goes on whenever it is given. Several processes share t
 
 The paper gives 20 epochs and neither optimizer nor batch size: Adam and 128 here.
 
+Where there is no MNIST and it cannot be downloaded, digits are drawn with fonts: docs/data.md.
+
 Paper: https://arxiv.org/abs/1812.01894 (Shen and Liu, 2018), section 4.1.
 """
 
@@ -28,7 +30,15 @@ import repository_tables
 import tables
 from keras_dynfilter import data, models
 
-SMOKE = {"only": ["baseline", "n5"], "seeds": [0], "epochs": 2, "batch_size": 32, "train_images": 64, "test_images": 64}
+SMOKE = {
+    "only": ["baseline", "n5"],
+    "seeds": [0],
+    "epochs": 2,
+    "batch_size": 32,
+    "train_images": 64,
+    "test_images": 64,
+    "source": "rendered",
+}
 
 
 def parse(arguments=None):
@@ -37,13 +47,14 @@ def parse(arguments=None):
     repository_cells.add_options(parser, epochs=20, batch_size=128)
     add = parser.add_argument
     add("--use-bias", action="store_true", help="generated convolutions have a trained bias, too, as the baseline has")
+    add("--source", choices=("auto", "mnist", "rendered"), default="auto", help="of the digits")
     add("--data-dir", metavar="DIR", help="folder with mnist/")
     return grid.parse(parser, arguments, SMOKE)
 
 
 def load(args):
     """`(train, test)`, each images `[count, 28, 28, 1]`, uint8, and labels `[count]`."""
-    return repository_cells.load_parts(args, lambda split: data.load_mnist(split, args.data_dir))
+    return repository_cells.load_parts(args, lambda split: data.load_mnist(split, args.data_dir, args.source))
 
 
 def build(variant, use_bias):

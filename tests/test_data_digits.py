@@ -14,6 +14,7 @@ from keras_dynfilter.data import digits, rendered_digits
 
 pytestmark = pytest.mark.legacy
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 28, 28)).astype(np.uint8)
+LABELS = np.array([7, 2, 1, 0, 4], np.uint8)
 
 
 @pytest.fixture(autouse=True)
@@ -23,9 +24,10 @@ def no_environment(monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A data folder with MNIST in it: three training and two test digits."""
+    """A data folder with MNIST in it: three training and two test digits, labels of the training digits only."""
     (tmp_path / "data" / "mnist").mkdir(parents=True)
-    np.savez(tmp_path / "data" / "mnist" / "mnist.npz", x_train=IMAGES[:3], x_test=IMAGES[3:])
+    arrays = dict(x_train=IMAGES[:3], x_test=IMAGES[3:], y_train=LABELS[:3])
+    np.savez(tmp_path / "data" / "mnist" / "mnist.npz", **arrays)
     return tmp_path / "data"
 
 
@@ -37,7 +39,7 @@ def keras_download(monkeypatch):
     def load_data():
         if answer["error"] is not None:
             raise answer["error"]
-        return (IMAGES[:4], None), (IMAGES[4:], None)
+        return (IMAGES[:4], LABELS[:4]), (IMAGES[4:], LABELS[4:])
 
     monkeypatch.setattr(keras.datasets.mnist, "load_data", load_data)
     return answer
@@ -95,7 +97,7 @@ def test_digits_of_keras(source, keras_download, capsys):
 
 def test_digits_without_network(keras_download, monkeypatch, capsys):
     keras_download["error"] = Exception("URL fetch failure: no route to host")  # as plain as Keras raises it
-    monkeypatch.setattr(digits, "_rendered", lambda split: f"rendered {split}")
+    monkeypatch.setattr(digits, "_rendered", lambda split: (f"rendered {split}", None))
     assert data.load_digits("test", return_source=True) == ("rendered test", "rendered")
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1 and "no route to host" in printed and "drawn with fonts" in printed
@@ -103,6 +105,30 @@ def test_digits_without_network(keras_download, monkeypatch, capsys):
         data.load_digits(source="mnist")
     assert data.load_digits(source="rendered") == "rendered train"
     assert data.load_digits(source="rendered", return_source=True)[1] == "rendered"
+
+
+def test_labels(folder, keras_download, monkeypatch, capsys):
+    images, labels = data.load_mnist("train", folder)
+    np.testing.assert_array_equal(images, IMAGES[:3, ..., None])
+    np.testing.assert_array_equal(labels, LABELS[:3])
+    with pytest.raises(ValueError, match=r"mnist\.npz to hold 'x_test', .* 'y_test', their labels. Received: .*y_t"):
+        data.load_mnist("test", folder)
+    np.savez(folder / "mnist" / "mnist.npz", x_train=IMAGES, y_train=LABELS[:4])
+    with pytest.raises(ValueError, match=r"Received: 5 digits, and labels of shape \(4,\)"):
+        data.load_mnist("train", folder)
+    images, labels = data.load_mnist("test")
+    np.testing.assert_array_equal(images, IMAGES[4:, ..., None])
+    np.testing.assert_array_equal(labels, LABELS[4:])
+
+    # Drawn digits have labels too.
+    keras_download["error"] = Exception("no route to host")
+    drawn = IMAGES.repeat(5, axis=0)
+    monkeypatch.setattr(rendered_digits, "render_digits", lambda count, seed: drawn)
+    images, labels = data.load_mnist()
+    assert images.shape == (25, 28, 28, 1) and "drawn with fonts" in capsys.readouterr().out
+    np.testing.assert_array_equal(labels, [*range(10), *range(10), *range(5)])
+    with pytest.raises(OSError, match="no route to host"):
+        data.load_mnist(source="mnist")
 
 
 def test_downloads_do_not_wait_for_ever(monkeypatch):

@@ -12,7 +12,6 @@ import grid
 import repository_cells
 import repository_tables
 import tables
-from keras_dynfilter import data
 
 
 @pytest.fixture
@@ -25,18 +24,6 @@ def digits(tmp_path):
     (tmp_path / "data" / "mnist").mkdir(parents=True)
     np.savez(tmp_path / "data" / "mnist" / "mnist.npz", **arrays)
     return tmp_path / "data"
-
-
-def test_load_mnist(digits):
-    images, labels = data.load_mnist("test", digits)
-    assert images.shape == (20, 28, 28, 1) and images.dtype == np.uint8
-    np.testing.assert_array_equal(images[:, 3, 4, 0], 25 * labels)
-    np.savez(digits / "mnist" / "mnist.npz", x_train=images, y_train=labels, x_test=images[..., 0], y_test=labels[1:])
-    for split in ("train", "test"):
-        with pytest.raises(ValueError, match=f"Expected .*mnist.npz to hold 'x_{split}', digits of shape"):
-            data.load_mnist(split, digits)
-    with pytest.raises(ValueError, match=r"Expected `split` to be one of 'train', 'test'\. Received: split='all'"):
-        data.load_mnist("all", digits)
 
 
 def test_others_are_others():

@@ -3,12 +3,11 @@
 
 from keras_dynfilter.data.cifar10 import generated_images, load_cifar10
 from keras_dynfilter.data.clips import stereo_crops, video_clips
-from keras_dynfilter.data.digits import load_digits
+from keras_dynfilter.data.digits import load_digits, load_mnist
 from keras_dynfilter.data.faces import align_faces, generated_faces, load_mtfl
 from keras_dynfilter.data.find import find_data
 from keras_dynfilter.data.image_batches import image_batches, normalized
 from keras_dynfilter.data.image_folder import list_images, photograph_batches, photograph_tests
-from keras_dynfilter.data.mnist import load_mnist
 from keras_dynfilter.data.moving_mnist import moving_digits, split_frames
 from keras_dynfilter.data.photographs import load_folder, load_photographs, noise_patches, sample_patches
 from keras_dynfilter.data.rand_augment import rand_augment
