@@ -148,7 +148,7 @@ def _build(compiler, cache, progress):
         return Libraries(path, None, tuple(notes))
     try:
         link = ["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"]
-        sources = ["xla/lowering.cc", "xla/handlers.cc", "xla/project.cc"]
+        sources = ["xla/lowering.cc", "xla/handlers.cc", "xla/project.cc", "xla/project_handler.cc"]
         return Libraries(path, library("xla", sources, cuda, link), tuple(notes))
     except BuildError as error:
         return Libraries(path, None, (*notes, f"no XLA kernels: {error}"))

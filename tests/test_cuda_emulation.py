@@ -11,6 +11,7 @@ import tensorflow as tf
 from cases import Case
 from cuda_emulation import harness
 from cuda_emulation.harness import Device, Job
+from test_ddf_vectors import CHECKED
 
 # Few blocks, so that kernels walk on over the grid; blocks and threads backwards; no room for whole filters.
 FEW_BLOCKS = Device(max_blocks=2)
@@ -71,6 +72,17 @@ def test_members_match_the_oracle(op, case, dtype):
         assert_close(result, *truth)
         assert_same_bits(harness.run(job, BACKWARDS), result)
         assert_close(harness.run(job, NO_SHARED), *truth)
+
+
+@pytest.mark.parametrize("name", ["ddf2d_mul", "ddf2d_add"])
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("dilation_rate", [1, 2])
+@pytest.mark.parametrize("batch, channels, size, kernel", CHECKED)
+def test_gradient_checks_of_ddf(batch, channels, size, kernel, dilation_rate, strides, name):
+    """The configurations of test_ddf_vectors.py, in float64."""
+    case = Case("", (batch, size, size, channels), (kernel,) * 2, (strides,) * 2, (dilation_rate,) * 2)
+    for job, *truth in jobs_of(cases.OPS[name], case, "float64"):
+        assert_close(harness.run(job, FEW_BLOCKS), *truth)
 
 
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.weight)

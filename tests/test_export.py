@@ -45,7 +45,7 @@ def test_layers_in_onnx(layer, onnxruntime, tmp_path):
     assert export.export(model, tmp_path / "model.onnx", format="onnx", verbose=False).passed
 
 
-@pytest.mark.parametrize("make, opset", [(models.every_op, 15), (models.depthwise, 16), (models.every_op, 17)])
+@pytest.mark.parametrize("make, opset", [(models.every_op, 15), (models.depthwise, 16), (models.ddf_module, 17)])
 def test_opsets(make, opset, onnxruntime, tmp_path):
     """In the newest one, which is the default, test_export_table.py writes every op."""
     import onnx

@@ -67,6 +67,44 @@ def test_gradients_of_both_orders(shape, columns, native_library):
         np.testing.assert_allclose(actual, wanted, rtol=1e-12, atol=1e-12)
 
 
+def test_under_xla_on_cpus_by_the_same_kernel(native_xla):
+    given = operands((2, 16, 21, 33), 36, "float32")
+    with keras_dynfilter.implementation("native"):
+        compiled = tf.function(_project.project_and_pool, jit_compile=True)
+        for one, other in zip(compiled(*given), _project.project_and_pool(*given)):
+            np.testing.assert_array_equal(one, other)
+        assert "keras_dynfilter_project_and_pool" in compiled.experimental_get_compiler_ir(*given)(stage="hlo")
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_images_of_which_xla_knows_a_bound_only(axis, native_xla):
+    images, kernel, bias = operands((3, 3, 4, 20), 9, "float32")
+    live = tf.constant([True, False, True])
+
+    def function(images):
+        return _project.project_and_pool(tf.boolean_mask(images, live, axis=axis), kernel, bias)
+
+    with keras_dynfilter.implementation("native"):
+        found = tf.function(function, jit_compile=True)(images)
+    compare(found, expected(np.compress(live, images, axis=axis), kernel, bias), "float32")
+
+
+@pytest.mark.parametrize("shape, columns", [((0, 4, 4, 8), 9), ((2, 0, 4, 8), 9), ((2, 4, 4, 0), 9), ((2, 4, 4, 8), 0)])
+def test_empty_under_xla(shape, columns, native_xla):
+    given = operands(shape, columns, "float32")
+    with keras_dynfilter.implementation("native"):
+        compiled = tf.function(_project.project_and_pool, jit_compile=True)(*given)
+        for one, other in zip(compiled, _project.project_and_pool(*given)):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_result_beyond_memory_is_refused_under_xla(native_xla):
+    """Of images without channels, which take no memory."""
+    given = tf.zeros((1, 2**20, 2**20, 0)), tf.zeros((0, 2**20)), tf.zeros([2**20])
+    with keras_dynfilter.implementation("native"), pytest.raises(tf.errors.InvalidArgumentError, match="too large"):
+        tf.function(_project.project_and_pool, jit_compile=True)(*given)
+
+
 @pytest.mark.legacy
 def test_the_mean_of_many_pixels(native_library):
     """Of equal ones, whose sums round in one direction: a single sum of them is wrong by more than 1e-3."""

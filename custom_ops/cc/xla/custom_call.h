@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the lowering and the handlers agree on: the name of the custom call and its attribute.
+// What the lowerings and the handlers agree on: the names of the custom calls, and their attribute.
 #ifndef KERAS_DYNFILTER_XLA_CUSTOM_CALL_H_
 #define KERAS_DYNFILTER_XLA_CUSTOM_CALL_H_
 
@@ -9,6 +9,9 @@ namespace keras_dynfilter {
 inline constexpr char kCustomCall[] = "keras_dynfilter_filter";
 // The fields of Problem, in order, as 64-bit integers.
 inline constexpr char kProblem[] = "problem";
+
+// On CPUs. Operands: inputs, kernel, bias. Results: projected, means, workspace. Their shapes say all.
+inline constexpr char kProjectCall[] = "keras_dynfilter_project_and_pool";
 
 }  // namespace keras_dynfilter
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Lowers the ops to XLA, for tf.function(jit_compile=True) and Keras's jit_compile.
+#include "xla/lowering.h"
+
 #include <algorithm>
 #include <optional>
 
@@ -12,7 +14,6 @@
 #include "xla/hlo/builder/xla_builder.h"
 #include "xla/layout_util.h"
 #include "xla/register_late.h"
-#include "xla/shape_util.h"
 
 namespace keras_dynfilter {
 namespace {
@@ -66,13 +67,7 @@ class FilterXla : public XlaOpKernel {
     Problem problem;
     Shape result;
     OP_REQUIRES_OK(c, make_problem(*spec_, attributes_, to_dtype(type), shapes, input_size, &problem, &result));
-    int64_t elements = 1;
-    for (const int64_t size : result) {
-      OP_REQUIRES(
-          c, size == 0 || elements <= (int64_t{1} << 48) / size,
-          absl::InvalidArgumentError(absl::StrCat("The result is too large: [", absl::StrJoin(result, ","), "]")));
-      elements *= std::max<int64_t>(size, 1);
-    }
+    OP_REQUIRES_OK(c, check_size(result));
 
     xla::Shape shape = row_major(type, result);
     const int64_t bytes = workspace_bytes(problem);
@@ -90,10 +85,6 @@ class FilterXla : public XlaOpKernel {
   }
 
  private:
-  static xla::Shape row_major(xla::PrimitiveType type, const Shape& sizes) {
-    return xla::ShapeUtil::MakeShapeWithDescendingLayout(type, sizes);
-  }
-
   static DType to_dtype(xla::PrimitiveType type) {
     switch (type) {
       case xla::F64: return DType::kFloat64;

@@ -1,9 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// ProjectAndPool under XLA: operations of its own, which it compiles for any device.
+// ProjectAndPool under XLA: the same kernel on CPUs by a custom call, else operations of XLA's own.
+#include "project.h"
+
+#include <algorithm>
+
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
 #include "tensorflow/compiler/tf2xla/xla_op_registry.h"
+#include "tf/problem.h"
+#include "xla/custom_call.h"
 #include "xla/hlo/builder/lib/constants.h"
 #include "xla/hlo/builder/xla_builder.h"
+#include "xla/lowering.h"
 #include "xla/register_late.h"
 
 namespace keras_dynfilter {
@@ -13,10 +20,42 @@ using tensorflow::XlaOpKernelContext;
 
 class ProjectAndPoolXla : public tensorflow::XlaOpKernel {
  public:
-  using XlaOpKernel::XlaOpKernel;
+  explicit ProjectAndPoolXla(tensorflow::OpKernelConstruction* c)
+      : XlaOpKernel(c), on_cpu_(c->device_type() == tensorflow::DeviceType(tensorflow::DEVICE_CPU_XLA_JIT)) {}
 
   // Ranks and shapes were checked by the shape function, which XLA runs with shapes that are known.
   void Compile(XlaOpKernelContext* c) override {
+    std::vector<xla::Shape> shapes;
+    bool call = on_cpu_;
+    for (int i = 0; i < c->num_inputs(); ++i) {
+      auto shape = c->InputXlaShape(i);
+      OP_REQUIRES_OK(c, shape.status());
+      shapes.push_back(row_major(shape->element_type(), shape->dimensions()));
+      call = call && shape->is_static();  // the kernel needs sizes, where XLA may know bounds only
+    }
+    const auto image = shapes[0].dimensions();
+    OP_REQUIRES_OK(c, check_size({image[0], image[1], image[2], shapes[1].dimensions(1)}));
+    call ? by_custom_call(c, shapes) : by_operations(c);
+  }
+
+ private:
+  static void by_custom_call(XlaOpKernelContext* c, const std::vector<xla::Shape>& shapes) {
+    const xla::PrimitiveType type = shapes[0].element_type();
+    const auto image = shapes[0].dimensions();
+    const Projection p{to_dtype(c->input_type(0)), image[0], image[1] * image[2], image[3], shapes[1].dimensions(1)};
+    const int64_t bytes = std::max<int64_t>(cpu::workspace_bytes(p), 1);
+    const xla::Shape results =
+        xla::ShapeUtil::MakeTupleShape({row_major(type, {image[0], image[1], image[2], p.outputs}),
+                                        row_major(type, {p.batch, p.channels}), row_major(xla::U8, {bytes})});
+    const xla::XlaOp call = xla::CustomCallWithLayout(
+        c->builder(), kProjectCall, {c->Input(0), c->Input(1), c->Input(2)}, results, shapes, /*opaque=*/"",
+        /*has_side_effect=*/false, /*output_operand_aliasing=*/{}, /*literal=*/nullptr,
+        xla::CustomCallSchedule::SCHEDULE_NONE, xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
+    c->SetOutput(0, xla::GetTupleElement(call, 0));
+    c->SetOutput(1, xla::GetTupleElement(call, 1));
+  }
+
+  static void by_operations(XlaOpKernelContext* c) {
     const auto type = c->InputXlaType("inputs");
     const bool wide = type == xla::F64;
     const xla::PrimitiveType sums = wide ? xla::F64 : xla::F32;
@@ -32,13 +71,14 @@ class ProjectAndPoolXla : public tensorflow::XlaOpKernel {
     c->SetOutput(1, xla::ConvertElementType(xla::Div(total, xla::ConvertElementType(pixels, sums)), type));
   }
 
- private:
   static xla::DotDimensionNumbers contraction() {
     xla::DotDimensionNumbers numbers;
     numbers.add_lhs_contracting_dimensions(3);
     numbers.add_rhs_contracting_dimensions(0);
     return numbers;
   }
+
+  const bool on_cpu_;
 };
 
 constexpr char kName[] = "KerasDynfilter>ProjectAndPool";
