@@ -11,7 +11,7 @@ import tensorflow as tf
 from cases import Case
 from cuda_emulation import harness
 from cuda_emulation.harness import Device, Job
-from test_ddf_vectors import CHECKED
+from test_ddf_vectors import CHECKED, WORKED, rows, worked_operands
 
 # Few blocks, so that kernels walk on over the grid; blocks and threads backwards; no room for whole filters.
 FEW_BLOCKS = Device(max_blocks=2)
@@ -72,6 +72,14 @@ def test_members_match_the_oracle(op, case, dtype):
         assert_close(result, *truth)
         assert_same_bits(harness.run(job, BACKWARDS), result)
         assert_close(harness.run(job, NO_SHARED), *truth)
+
+
+@pytest.mark.parametrize("filters, combine, strides, dilation_rate, expected", WORKED, ids=str)
+def test_worked_vectors_of_ddf(filters, combine, strides, dilation_rate, expected):
+    case = Case("", (1, 4, 4, 1), strides=(strides,) * 2, dilation_rate=(dilation_rate,) * 2)
+    operands = dict(zip(("inputs", "channel", "spatial"), worked_operands(filters, strides)))
+    result = harness.run(Job(case, combine, "output", "float64", operands), FEW_BLOCKS)
+    np.testing.assert_array_equal(result[0, ..., 0], rows(expected))
 
 
 @pytest.mark.parametrize("name", ["ddf2d_mul", "ddf2d_add"])

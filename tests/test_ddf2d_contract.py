@@ -73,6 +73,15 @@ def test_pixels_without_features_have_finite_gradients(implementation):
     np.testing.assert_array_equal(output[1], np.zeros((6, 6, 8)))
 
 
+@pytest.mark.parametrize("channels", [7, 64])
+def test_equal_weights_make_no_filters(channels, implementation):
+    """Exactly: what is left of sums that cancel would be normalised to filters of size 1."""
+    layer = DDF2D(branches="spatial", kernel_initializer="ones", bias_initializer="ones")
+    with keras_dynfilter.implementation(implementation):
+        output = layer(normal(2, 9, 8, channels).astype("float32"))
+    np.testing.assert_array_equal(output, np.zeros_like(output))
+
+
 @pytest.mark.parametrize("policy, dtype", [("mixed_float16", "float16"), ("mixed_bfloat16", "bfloat16")])
 def test_mixed_precision(policy, dtype):
     images = normal(2, 12, 11, 16).astype("float32")

@@ -36,23 +36,26 @@ WORKED = [
 ]
 
 
+def worked_operands(filters, strides):
+    """The image, channel and spatial filters."""
+    image = np.arange(1.0, 17.0).reshape(1, 4, 4, 1)
+    size = 4 // strides
+    if filters == "ones":
+        return image, np.ones((1, 3, 3, 1)), np.ones((1, size, size, 9))
+    y, x, tap = np.meshgrid(np.arange(size), np.arange(size), np.arange(9.0), indexing="ij")
+    return image, np.arange(1.0, 10.0).reshape(1, 3, 3, 1), (tap + 10.0 * y - x)[None]
+
+
 @pytest.mark.parametrize("mode", cases.MODES)
 @pytest.mark.parametrize("filters, combine, strides, dilation_rate, expected", WORKED, ids=str)
 def test_worked_vectors(filters, combine, strides, dilation_rate, expected, mode, implementation, request):
     if mode == "xla" and implementation == "native":
         request.getfixturevalue("native_xla")
-    image = np.arange(1.0, 17.0).reshape(1, 4, 4, 1)
-    size = 4 // strides
-    if filters == "ones":
-        channel, spatial = np.ones((1, 3, 3, 1)), np.ones((1, size, size, 9))
-    else:
-        y, x, tap = np.meshgrid(np.arange(size), np.arange(size), np.arange(9.0), indexing="ij")
-        channel, spatial = np.arange(1.0, 10.0).reshape(1, 3, 3, 1), (tap + 10.0 * y - x)[None]
 
     def function(*operands):
         return ddf2d(*operands, strides=strides, dilation_rate=dilation_rate, combine=combine)
 
-    operands = cases.tensors([image, channel, spatial], "float64")
+    operands = cases.tensors(worked_operands(filters, strides), "float64")
     np.testing.assert_array_equal(cases.run(function, operands, mode, implementation)[0, ..., 0], rows(expected))
 
 

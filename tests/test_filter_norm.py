@@ -116,6 +116,31 @@ def test_epsilon_is_added_to_the_deviation():
     np.testing.assert_allclose(np.ravel(layer(taps.reshape(1, 1, 1, 9))), taps * 1e10 / 4, rtol=1e-9, atol=1e-15)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size, epsilon", [(1e-12, 1e-10), (1e-17, 1e-10), (1e-17, 0.0), (1e17, 1e-10)])
+def test_very_small_and_large_filters(size, epsilon, dtype):
+    """Squares lie at the edge of the numbers of float32."""
+    filters = size * normal(2, 3, 4, 9)
+    output = FilterNorm("spatial", gain=3, epsilon=epsilon, dtype=dtype)(filters)
+    centred = filters - filters.mean(axis=-1, keepdims=True)
+    expected = centred / (filters.std(axis=-1, ddof=1, keepdims=True) + epsilon)
+    np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind, shape", [("spatial", (2, 3, 4, 9)), ("channel", (2, 3, 3, 20))])
+def test_what_is_not_a_number_stays_with_its_filter(kind, shape):
+    filters, expected = normal(*shape), np.zeros(shape, bool)
+    filters[1, 2, 2, 4] = np.nan
+    expected[(1, 2, 2) if kind == "spatial" else (1, ..., 4)] = True
+    with tf.GradientTape() as tape:
+        filters = tf.constant(filters)
+        tape.watch(filters)
+        output = FilterNorm(kind, dtype="float64")(filters)
+        total = tf.reduce_sum(tf.square(output) * normal(*shape))
+    np.testing.assert_array_equal(np.isnan(output), expected)
+    np.testing.assert_array_equal(np.isnan(tape.gradient(total, filters)), expected)
+
+
 @MODES
 @pytest.mark.parametrize("value", [0.0, 0.1, -1e30])  # the mean of nine times 0.1 is not 0.1 in float32
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
