@@ -66,8 +66,9 @@ def parse(arguments=None):
 
 def load(args):
     """`(train, test)`, each images `[count, 32, 32, 3]`, uint8, and labels `[count]`."""
-    train, test = (data.load_cifar10(split, args.data_dir, args.source) for split in ("train", "test"))
-    return train, tuple(array[: args.test_images] for array in test)
+    *train, args.source = data.load_cifar10("train", args.data_dir, args.source, return_source=True)
+    test = data.load_cifar10("test", args.data_dir, args.source)
+    return tuple(train), tuple(array[: args.test_images] for array in test)
 
 
 def compile_model(model, args):

@@ -24,6 +24,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import filelock
 import keras
@@ -34,7 +35,9 @@ import experiment
 import harness
 
 NAMES = ("train_images", "train_labels", "test_images", "test_labels")
-FREE = ("only", "seeds", "processes")  # beside those of the harness: what a grid may be continued with
+# What a grid may be continued with, beside those of the harness. Of the source, the checksums of the data tell more.
+FREE = ("only", "seeds", "processes", "source")
+MADE_UP = ("generated", "rendered")  # sources of data that take the place of real ones
 run_script = functools.partial(experiment.run_script, again="The same command")
 
 
@@ -75,7 +78,8 @@ def run(args, arguments, script, load, train, report, free=()):
         args: The arguments, with `out` and `processes`.
         arguments: What they were parsed from: a list of strings, or None for those of the process.
         script: Path of the script.
-        load: Function of `args` that returns `(train, test)`, each images and labels.
+        load: Function of `args` that returns `(train, test)`, each images and labels, and writes into `args.source`
+            what they are.
         train: Function of a `harness.Run`, of the variant and the seed of a cell, and of the images and labels to train
             and to test on; trains the cell, or what is left of it, and returns what is to be known of it.
         report: Function of what is known of the finished cells, and of the images and labels to test on, that returns
@@ -111,14 +115,25 @@ def write_report(begun, names, report):
     missing = [name for name in names if name not in found]
     if found:
         content, text, figures = report(found.values())
+        text = f"{data_line(args.source, begun.settings['data'])}\n\n{text}"
         (args.out / "tables.md").write_text(text)
         for name, figure in figures.items():
             figure.savefig(args.out / name, dpi=110)
         exports = finished_cells(args, names, ".exports.json")
-        harness.write_results(begun, {**content, "missing": missing, "exports": exports})
+        content = {"source": args.source, **content, "missing": missing, "exports": exports}
+        harness.write_results(begun, content)
         print(f"\n{text}\nFiles in {args.out}: tables.md, {', '.join(figures)}, results.json, cells/")
     if missing:
         print(f"Not finished: {', '.join(missing)}. The same command goes on with them.")
+
+
+def data_line(source, described):
+    """What was trained and tested on, of the description in the settings."""
+    sizes = (described[f"{part}_images"].split(", ")[0] for part in ("train", "test"))
+    text = "Data: {}; trained on {}, tested on {}.".format(source, *sizes)
+    if source in MADE_UP:
+        text += " They are made up: what the paper reports, and what is said of it below, is of others."
+    return text
 
 
 def cell_path(args, name, suffix=".json"):
@@ -175,6 +190,18 @@ def finished_cells(args, names, suffix=".json"):
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 
+def announce(args, children):
+    """Prints which cells are finished, as they are, while processes train them."""
+    names = cells(args)
+    told, working = set(finished_cells(args, names)), True
+    while working:
+        time.sleep(1)
+        working = any(child.poll() is None for child in children)  # asked first: the last cell is told, too
+        for name in set(finished_cells(args, names)) - told:
+            told.add(name)
+            print(f"{name} is finished: {len(told)} of {len(names)} cells", flush=True)
+
+
 def start_processes(args, script, arguments=None):
     """Runs a script several times at once, with an equal share of the cores each.
 
@@ -197,6 +224,7 @@ def start_processes(args, script, arguments=None):
         for path in paths:
             with open(path, "w") as file:
                 children.append(subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT))
+        announce(args, children)
         statuses = [child.wait() for child in children]
     finally:
         for child in children:

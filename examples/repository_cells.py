@@ -29,9 +29,17 @@ def add_options(parser, batch_size, epochs=None):
 
 
 def load_parts(args, load):
-    """`(train, test)`, tuples of the arrays that `load` returns for a split, as many of each as is asked for."""
-    limits = {"train": args.train_images, "test": args.test_images}
-    return tuple(tuple(array[:limit] for array in load(split)) for split, limit in limits.items())
+    """`(train, test)`, the arrays of each, as many as is asked for; `args.source` says then what was found.
+
+    Args:
+        args: The arguments.
+        load: A loader of `keras_dynfilter.data`.
+    """
+    limits, parts = {"train": args.train_images, "test": args.test_images}, []
+    for split, limit in limits.items():
+        *arrays, args.source = load(split, args.data_dir, args.source, return_source=True)
+        parts.append(tuple(array[:limit] for array in arrays))
+    return tuple(parts)
 
 
 class Evaluation(keras.callbacks.Callback):

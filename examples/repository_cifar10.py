@@ -48,7 +48,6 @@ SMOKE = {
     "test_images": 20,
     "base_filters": 2,
 }
-WATCHED = 1_000  # training images whose accuracy is measured after every epoch
 
 
 def parse(arguments=None):
@@ -65,7 +64,7 @@ def parse(arguments=None):
 
 def load(args):
     """`(train, test)`, each images `[count, 32, 32, 3]`, uint8, and labels `[count]`."""
-    return repository_cells.load_parts(args, lambda split: data.load_cifar10(split, args.data_dir, args.source))
+    return repository_cells.load_parts(args, data.load_cifar10)
 
 
 def build(variant, base_filters):
@@ -77,7 +76,7 @@ def build(variant, base_filters):
 def train_cell(run, variant, seed, train, test):
     """Trains a variant from a seed, or what is left of it; returns what is to be known of it."""
     make = functools.partial(build, variant, run.args.base_filters)
-    how = dict(augment=run.args.augment, watched=WATCHED, cosine=True)
+    how = dict(augment=run.args.augment, watched=repository_curves.WATCHED, cosine=True)
     return repository_cells.train_classifier(run, variant, seed, make, variant == "generated", train, test, **how)
 
 

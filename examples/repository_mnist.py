@@ -54,7 +54,7 @@ def parse(arguments=None):
 
 def load(args):
     """`(train, test)`, each images `[count, 28, 28, 1]`, uint8, and labels `[count]`."""
-    return repository_cells.load_parts(args, lambda split: data.load_mnist(split, args.data_dir, args.source))
+    return repository_cells.load_parts(args, data.load_mnist)
 
 
 def build(variant, use_bias):

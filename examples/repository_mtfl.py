@@ -79,7 +79,7 @@ def angle(text):
 
 def load(args):
     """`(train, test)`, each images `[2, count, 64, 64, 3]`, and landmarks `[2, count, 5, 2]`: aligned; turned."""
-    images, points = data.load_mtfl("train", args.data_dir, args.source)
+    images, points, args.source = data.load_mtfl("train", args.data_dir, args.source, return_source=True)
     if len(images) < TESTED:
         raise ValueError(f"Expected {TESTED} faces or more: one of {TESTED} is tested on. Received: {len(images)}")
     landmarks.eye_distances(points)  # errors are measured by them

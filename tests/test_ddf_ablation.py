@@ -172,6 +172,12 @@ def test_files_of_a_grid(finished):
     test = tuple(array[:30] for array in data.load_cifar10("test", source="generated"))
     assert ddf_ablation.evaluate(network, *test) == pytest.approx(cell["test"], rel=1e-4)
     assert figures["top1"]["runs"] == [cell["test"]["top1"]] and figures["test_images"] == 30
+    assert results["source"] == "generated"
+    assert (
+        (finished / "tables.md")
+        .read_text()
+        .startswith("Data: generated; trained on 4000 x 32 x 32 x 3, tested on 30 x")
+    )
     assert (finished / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -188,6 +194,42 @@ def test_finished_cells_and_those_of_other_processes_are_left_alone(finished, tm
     assert (out / "cells" / "ddf_seed3.json").read_bytes() == before
     with pytest.raises(SystemExit, match=r"expected --iterations 4, as in .* Received: 5"):
         ddf_ablation.main([*TINY, "--iterations", "5", "--out", str(out)])
+
+
+def test_processes_side_by_side_tell_what_is_finished(tmp_path, capfd):
+    """A script in the place of a grid's: whichever process comes first makes a cell, and the second one fails once."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import os, pathlib, sys
+assert sys.argv[1:] == ["--seeds", "0", "--processes", "1"] and os.environ["TF_NUM_INTRAOP_THREADS"]
+cells = pathlib.Path(__file__).parent / "out" / "cells"
+for name in ("base_seed0", "ddf_seed0"):
+    try:
+        with open(cells / f"{name}.json", "x") as file:
+            file.write("{}")
+    except FileExistsError:
+        sys.exit("too late")
+"""
+    )
+    args = ddf_ablation.parse(
+        ["--only", "base", "ddf", "--seeds", "0", "--processes", "2", "--out", str(tmp_path / "out")]
+    )
+    (args.out / "cells").mkdir(parents=True)
+    (args.out / "cells" / "base_seed0.json").write_text("{}")
+    assert grid.start_processes(args, str(script), ["--seeds", "0"]) == 1
+    out, error = capfd.readouterr()
+    assert "ddf_seed0 is finished" not in out and error.count("too late") == 2
+    (args.out / "cells" / "base_seed0.json").unlink()
+    assert grid.start_processes(args, str(script), ["--seeds", "0"]) in (0, 1)
+    assert "ddf_seed0 is finished" in capfd.readouterr().out
+
+
+def test_data_are_named():
+    described = {"train_images": "9 x 32 x 32 x 3, uint8, CRC-32 1", "test_images": "4 x 32 x 32 x 3, uint8, CRC-32 2"}
+    line = grid.data_line("cifar10", described)
+    assert line == "Data: cifar10; trained on 9 x 32 x 32 x 3, tested on 4 x 32 x 32 x 3."
+    assert grid.data_line("generated", described).endswith("is of others.")
 
 
 def test_a_cell_is_free_after_it(tmp_path, monkeypatch, capsys):

@@ -35,6 +35,17 @@ def test_vectors_of_the_layers(network, monkeypatch):
     np.testing.assert_allclose(distances[0], distances[1], rtol=0.25)
 
 
+def test_gain_of_the_last_layer():
+    layers = {"conv_1": {"maps": 50.0}, "conv_2": {"maps": 20.0}, "conv_3": {"maps": 80.0}}
+    assert repository_analysis.gained(layers) == {"maps": 30.0}
+    assert repository_analysis.gained({"conv_1": {"maps": 50.0}}) == {}
+
+
+def test_files_of_networks_do_not_mix():
+    found = [repository_analysis.parse(given).out.name for given in (["a/n20_seed0.keras"], ["b/x.keras"], ["--smoke"])]
+    assert found == ["n20_seed0", "x", "smoke"]
+
+
 def test_separation():
     labels = np.repeat(np.arange(3), 20)
     rng = np.random.default_rng(0)

@@ -69,6 +69,7 @@ def test_tables_and_claims():
         ("-0.20", "undecided"),  # one seed
         ("+0.90", "undecided"),
         ("97.60", "holds"),
+        ("+2.60 ± 0.40", "holds"),  # ahead of the baseline from the first epoch
     ]
     text = repository_tables.markdown(summary, claims)
     row = "| n_enc 20, s 5 | 7 | 2 | 97.60 ± 0.57 | 97.53 | 99.20 ± 0.14 | 99.10 | 25.00 ± 7.07 |"
@@ -78,12 +79,20 @@ def test_tables_and_claims():
     assert repository_tables.check_claims(repository_tables.summarize(cells[2:4])) == []
 
 
+def test_features_beside_base_filters():
+    lates = {"n5": 98.4, "n20": 99.1, "s2": 98.6, "s10": 98.9}
+    cells = [cell(name, seed, *[90.0] * 19, late + seed / 50) for name, late in lates.items() for seed in (0, 1)]
+    claims = repository_tables.check_claims(repository_tables.summarize(cells))
+    (claim,) = (each for each in claims if each["claim"].startswith("n_enc matters more than s"))
+    assert tables.finding(claim) == "+0.40 ± 0.02" and claim["verdict"] == "holds"
+
+
 def test_epoch_20_is_judged_only_where_it_was_reached():
     pairs = [("n20", 98.0, 99.9), ("baseline", 95.0, 98.0)]
     cells = [cell(variant, seed, first, late + seed / 50) for variant, first, late in pairs for seed in (0, 1)]
     summary = repository_tables.summarize(cells)
     claims = repository_tables.check_claims(summary)
-    assert [each["verdict"] for each in claims] == ["undecided", "undecided", "holds"]  # the last is of epoch 1
+    assert [each["verdict"] for each in claims] == ["undecided", "undecided", "holds", "holds"]  # two of epoch 1
     text = repository_tables.markdown(summary, claims)
     assert "at least 99.1 % after epoch 20 (epoch 2; 20 was not reached) | 99.91 | undecided |" in text
     assert "| 99.91 ± 0.01 (epoch 2) | 99.10 |" in text

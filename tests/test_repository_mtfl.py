@@ -90,7 +90,7 @@ def test_faces_that_cannot_be_tested_on(monkeypatch, tmp_path):
         repository_mtfl.main(arguments)
     images, points = faces.generated_faces(10)
     points[3, 1] = points[3, 0]
-    monkeypatch.setattr(repository_mtfl.data, "load_mtfl", lambda *_: (list(images), points))
+    monkeypatch.setattr(repository_mtfl.data, "load_mtfl", lambda *_, **__: (list(images), points, "mtfl"))
     with pytest.raises(SystemExit, match=r"Expected the eyes of every face to be apart\. .* in faces \[3\]"):
         repository_mtfl.main(arguments)
     points[3, 1] += 1

@@ -15,7 +15,7 @@ SPLITS = {"train": 4_000, "test": 1_000}  # with the number of images that are g
 SOURCES = ("auto", "cifar10", "generated")
 
 
-def load_cifar10(split="train", data_dir=None, source="auto"):
+def load_cifar10(split="train", data_dir=None, source="auto", return_source=False):
     """Loads CIFAR-10.
 
     Args:
@@ -26,9 +26,11 @@ def load_cifar10(split="train", data_dir=None, source="auto"):
         source: `"cifar10"`: from `data_dir` or `$KERAS_DYNFILTER_DATA`, else from Keras, which downloads it once.
             `"generated"`: patterns, nothing is downloaded; see `generated_images`. `"auto"`: CIFAR-10 if it can be had,
             else patterns; a line is printed then.
+        return_source: Whether to return too which images these are, which `"auto"` leaves open.
 
     Returns:
-        `(images, labels)`: `[count, 32, 32, 3]`, uint8, and `[count]`, int32, 0 to 9 in the order of `CLASSES`.
+        `(images, labels)`: `[count, 32, 32, 3]`, uint8, and `[count]`, int32, 0 to 9 in the order of `CLASSES`; with
+        `return_source=True` also `"cifar10"` or `"generated"`.
 
     Raises:
         ValueError: `split` or `source` is none of the above, or the files are not as described.
@@ -36,17 +38,22 @@ def load_cifar10(split="train", data_dir=None, source="auto"):
     """
     choice(split, "split", SPLITS)
     choice(source, "source", SOURCES)
+    *loaded, source = _load(split, data_dir, source)
+    return (*loaded, source) if return_source else tuple(loaded)
+
+
+def _load(split, data_dir, source):
     if source != "generated":
         folder = find_data("cifar10", data_dir)
         if folder is not None:
-            return _read(folder, split)
+            return *_read(folder, split), "cifar10"
         try:
-            return _from_keras(split)
+            return *_from_keras(split), "cifar10"
         except OSError as error:
             if source == "cifar10":
                 raise
             print(f"{error} Patterns are generated instead.", flush=True)
-    return generated_images(SPLITS[split], seed=list(SPLITS).index(split))
+    return *generated_images(SPLITS[split], seed=list(SPLITS).index(split)), "generated"
 
 
 def generated_images(count, classes=10, size=SIZE, seed=0):

@@ -38,23 +38,25 @@ def load_digits(split="train", data_dir=None, source="auto", return_source=False
     return (digits, source) if return_source else digits
 
 
-def load_mnist(split="train", data_dir=None, source="auto"):
+def load_mnist(split="train", data_dir=None, source="auto", return_source=False):
     """Loads images of digits, and which digit each is.
 
     Args:
         split: As for `load_digits`, as are the others.
         data_dir: See there.
         source: See there.
+        return_source: See there.
 
     Returns:
-        Images `[count, 28, 28, 1]`, uint8, white on black, and labels `[count]`, 0 to 9.
+        Images `[count, 28, 28, 1]`, uint8, white on black, and labels `[count]`, 0 to 9; with `return_source=True` also
+        `"mnist"` or `"rendered"`.
 
     Raises:
         ValueError: As for `load_digits`, or a file holds no labels for its images.
         OSError: `source` is `"mnist"` and Keras cannot download it.
     """
-    digits, labels, _ = _load(split, data_dir, source, labelled=True)
-    return digits[..., None], labels
+    digits, labels, source = _load(split, data_dir, source, labelled=True)
+    return (digits[..., None], labels, source) if return_source else (digits[..., None], labels)
 
 
 def _load(split, data_dir, source, labelled=False):

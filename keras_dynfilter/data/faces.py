@@ -20,7 +20,7 @@ SOURCES = ("auto", "mtfl", "generated")
 SIZE = 96
 
 
-def load_mtfl(split="train", data_dir=None, source="auto", longest=SIZE):
+def load_mtfl(split="train", data_dir=None, source="auto", longest=SIZE, return_source=False):
     """Loads the faces of the Multi-Task Facial Landmark data set.
 
     Args:
@@ -32,10 +32,12 @@ def load_mtfl(split="train", data_dir=None, source="auto", longest=SIZE):
         source: `"mtfl"`: from `data_dir` or `$KERAS_DYNFILTER_DATA`; nothing is downloaded. `"generated"`: drawn faces,
             see `generated_faces`. `"auto"`: MTFL if it is there, else drawn faces; a line is printed then.
         longest: Positive integer: an image with a longer side is shrunk to it.
+        return_source: Whether to return too which faces these are, which `"auto"` leaves open.
 
     Returns:
         `(images, landmarks)`: a list of `[height, width, 3]`, uint8, and `[count, 5, 2]`, float32: x and y in pixels
-        of left eye, right eye, nose, left and right corner of the mouth; left in the image.
+        of left eye, right eye, nose, left and right corner of the mouth; left in the image. With `return_source=True`
+        also `"mtfl"` or `"generated"`.
 
     Raises:
         ValueError: An argument is not as described, or the files are not.
@@ -43,16 +45,20 @@ def load_mtfl(split="train", data_dir=None, source="auto", longest=SIZE):
     """
     choice(split, "split", SPLITS)
     choice(source, "source", SOURCES)
-    longest = positive(longest, "longest")
+    *loaded, source = _load(split, data_dir, source, positive(longest, "longest"))
+    return (*loaded, source) if return_source else tuple(loaded)
+
+
+def _load(split, data_dir, source, longest):
     folder = None if source == "generated" else find_data("mtfl_faces", data_dir)
     if folder is not None:
-        return _read(folder, split, longest)
+        return *_read(folder, split, longest), "mtfl"
     if source == "mtfl":
         raise FileNotFoundError("Expected mtfl_faces/ in `data_dir` or $KERAS_DYNFILTER_DATA. Received: no such folder")
     if source == "auto":
         print("No MTFL found: faces are drawn instead. See --data-dir.", flush=True)
     images, landmarks = generated_faces(SPLITS[split], seed=list(SPLITS).index(split))
-    return list(images), landmarks
+    return list(images), landmarks, "generated"
 
 
 def align_faces(images, landmarks, size=64, eyes=20.0, angles=None):
