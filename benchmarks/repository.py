@@ -9,11 +9,13 @@ generated filters by the features too. Candidates:
   many multiply-adds as the convolution. So ours with the coefficients given stands beside it;
 * materialised: the filters of all samples are made, and one grouped convolution, of a group per sample, applies them.
 
-Memory is what TensorFlow allocates at most. Activations are inputs and outputs of the layer, coefficients and filters
-those of all samples: memory that is linear in activations, coefficients and weights holds no filters.
+Memory is what TensorFlow allocates at most, for the batch and for half of it. Activations are inputs and outputs of the
+layer, coefficients and filters those of all samples: memory that is linear in activations, coefficients and weights
+holds no filters.
 """
 
 import argparse
+import functools
 import json
 import math
 import pathlib
@@ -81,15 +83,23 @@ def measured(number, args):
         f"\nLayer {number}, {'x'.join(map(str, shapes[0]))} to {filters} channels, stride {strides}; path {path}; "
         + ", ".join(f"{name.removesuffix('_mb')} {value:.0f} MB" for name, value in megabytes.items())
     )
+    whole, half = (
+        calls(layer, images[:count], vectors[:count]) for count in (args.batch_size, max(1, args.batch_size // 2))
+    )
     rows = []
-    for name, (function, operands) in candidates(layer, images, vectors).items():
-        ms = measure.median_ms(lambda: function(*operands), budget=args.seconds, least=3)  # noqa: B023
-        peak = measure.peak_mb(lambda: function(*operands))  # noqa: B023
+    for name, ms in measure.in_turns(whole, args.seconds).items():
+        peak, peak_of_half = measure.peak_mb(whole[name]), measure.peak_mb(half[name])
         row = dict(layer=number, batch=args.batch_size, candidate=name, path=path, ms=ms, peak_mb=peak, **megabytes)
-        rows.append(row)
-        memory = "" if peak is None else f"{peak:>9.0f} MB"
+        rows.append({**row, "peak_mb_of_half": peak_of_half})
+        memory = "" if peak is None else f"{peak:>9.0f} MB, of half the batch {peak_of_half:.0f}"
         print(f"  {name:<26}{ms:>10.1f} ms{ms / rows[0]['ms']:>8.2f} of static{memory}", flush=True)
     return rows
+
+
+def calls(layer, images, features):
+    """The candidates as functions of nothing."""
+    found = candidates(layer, images, features)
+    return {name: functools.partial(function, *operands) for name, (function, operands) in found.items()}
 
 
 def candidates(layer, images, features):

@@ -43,7 +43,7 @@ def main():
     for name in args.only:
         sessions, known = exported(name, threads)
         for batch in args.batch_size:
-            ms = {part: milliseconds(session, batch) for part, session in sessions.items()}
+            ms = measure.in_turns({part: call(session, batch) for part, session in sessions.items()})
             ratio = ms["network"] / (ms["twin"] + ms["generator"])
             rows.append({"network": name, "batch": batch, "ms": ms, "of_both": ratio, **known})
             numbers = f"{ms['network']:>13.2f}{ms['twin']:>9.2f}{ms['generator']:>13.2f}{ratio:>16.2f}"
@@ -82,10 +82,11 @@ def exported(name, threads):
     return sessions, {**found, "cpu": measure.cpu(), "threads": threads, "versions": versions}
 
 
-def milliseconds(session, batch):
+def call(session, batch):
+    """A function of nothing that runs a file."""
     (value,) = session.get_inputs()
     images = np.random.default_rng(0).uniform(size=(batch, *value.shape[1:])).astype("float32")
-    return measure.median_ms(lambda: session.run(None, {value.name: images}))
+    return lambda: session.run(None, {value.name: images})
 
 
 def verdicts(rows):

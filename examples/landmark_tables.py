@@ -47,7 +47,7 @@ SETS = ("D-Align", "D-Rot", "D-Rot-FG")
 
 
 def summarize(cells):
-    """By variant: errors in percent of the distance of the eyes, and those of the mean landmarks of all faces.
+    """By variant: errors in percent of the distance of the eyes, and those of the mean landmarks of the training faces.
 
     Args:
         cells: What is known of the finished cells, as dicts.

@@ -7,17 +7,17 @@
 Trains networks of 32 and of 64 channels that find five landmarks, on faces that are aligned (D-Align), on the same
 faces turned by a random angle within 45 degrees (D-Rot), and on these with filters generated from the features of an
 autoencoder (D-Rot-FG). Writes the mean and the largest error in percent of the distance of the eyes, beside what the
-mean landmarks of all faces would give, and says which of the paper's claims hold: turned faces are harder, generated
-filters make up for it, and the smaller network gains more; with one seed, all of them are undecided. Draws the errors,
-and faces with the landmarks found.
+mean landmarks of the training faces would give, and says which of the paper's claims hold: turned faces are harder,
+generated filters make up for it, and the smaller network gains more; with one seed, all of them are undecided. Draws
+the errors, and faces with the landmarks found.
 
 The faces are those of MTFL's training part, a tenth of them to test on, the same in all sets. They are brought to one
 place, size and direction by the similarity transform that fits the five landmarks best, and cropped to 64 x 64.
 
-The default is one seed, an hour of two CPU cores; `--full` takes three, and a night for each. The paper gives neither
-loss, optimizer, batch size nor epochs: softmax cross-entropy over the positions of a map, with a Gaussian around the
-landmark for the target, plus the reconstruction; Adam with a cosine. A landmark is read off its map near the highest
-score.
+The default is one seed, an hour of two CPU cores; `--full` takes three and 40 epochs: give it a night for each seed,
+`--full --seeds 0` first. The paper gives neither loss, optimizer, batch size nor epochs: softmax cross-entropy over the
+positions of a map, with a Gaussian around the landmark for the target, plus the reconstruction; Adam with a cosine. A
+landmark is read off its map near the highest score.
 
 A variant and a seed make a cell of the grid. Finished cells are kept, and one that was interrupted continues where it
 was, so the same command goes on whenever it is given. Several processes share the grid if they have the same `--out`.

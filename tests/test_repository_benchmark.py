@@ -53,6 +53,21 @@ def test_bars():
     assert len(repository.bars(rows(1, 14.0, peak=None))) == 6
 
 
+def test_layers_are_measured(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(repository, "LAYERS", ((6, 3, 4, 1, 5),) * 4)
+    path = tmp_path / "new" / "rows.jsonl"
+    arguments = ["--batch-size", "4", "--layer", "2", "--seconds", "0.01", "--json", str(path)]
+    monkeypatch.setattr("sys.argv", ["repository", *arguments])
+    repository.main()
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["candidate"] for row in rows] == ["static", *repository.OURS, "materialised"]
+    for row in rows:
+        assert row["layer"] == 2 and row["ms"] > 0
+        if row["peak_mb"]:  # nothing is counted unless counting began before all other tests
+            assert 0 < row["peak_mb_of_half"] < row["peak_mb"]
+    assert "layer 2: ours: " in capsys.readouterr().out
+
+
 def test_refuses(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["repository", "--batch-size", "0"])
     with pytest.raises(SystemExit):
@@ -70,7 +85,12 @@ def tiny_networks(monkeypatch):
 
 def test_onnx_networks_are_timed_beside_both_parts(tiny_networks, tmp_path, monkeypatch, capsys):
     calls, ms = [], iter([9.0, 2.0, 4.0, 21.0, 10.0, 10.0])
-    monkeypatch.setattr(repository_onnx.measure, "median_ms", lambda call: calls.append(call()) or next(ms))
+
+    def in_turns(given):
+        calls.extend(call() for call in given.values())
+        return {name: next(ms) for name in given}
+
+    monkeypatch.setattr(repository_onnx.measure, "in_turns", in_turns)
     arguments = ["--batch-size", "1", "3", "--threads", "1", "--json", str(tmp_path / "found")]
     monkeypatch.setattr("sys.argv", ["repository_onnx", *arguments])
     repository_onnx.main()

@@ -210,6 +210,18 @@ def test_nothing_to_filter(path, images):
     assert 0 in outputs.shape and by_images.shape == images and by_features.shape == (images[0], 7)
 
 
+@pytest.mark.parametrize("path", ["auto", "shared", "direct"])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_an_empty_batch_whose_size_was_open(path, jit_compile, request):
+    if jit_compile:
+        request.getfixturevalue("native_xla")
+    layer = make(path, kernel_size=3, strides=2)
+    specs = tf.TensorSpec((None, 7, 6, 3), "float64"), tf.TensorSpec((None, 7), "float64")
+    compute = tf.function(lambda *given: results(layer, *given), specs, autograph=False, jit_compile=jit_compile)
+    outputs, by_images, by_features, *_ = compute(tf.zeros((0, 7, 6, 3), "float64"), tf.zeros((0, 7), "float64"))
+    assert outputs.shape[0] == 0 and by_images.shape == (0, 7, 6, 3) and by_features.shape == (0, 7)
+
+
 @pytest.mark.parametrize("path", ["shared", "direct"])
 @pytest.mark.parametrize("policy, roundings", [("mixed_float16", 2**-10), ("mixed_bfloat16", 2**-7)])
 def test_mixed_precision(policy, roundings, path):
@@ -222,8 +234,9 @@ def test_mixed_precision(policy, roundings, path):
     np.testing.assert_allclose(tf.cast(outputs, "float32"), expected, atol=8 * roundings * np.abs(expected).max())
 
 
-def test_under_xla():
-    layer = make("shared", kernel_size=3, dilation_rate=2, base_filters=30)
+@pytest.mark.parametrize("geometry", [dict(dilation_rate=2), dict(strides=2)])
+def test_under_xla(geometry):
+    layer = make("shared", kernel_size=3, base_filters=30, **geometry)
     given = normal(2, 7, 6, 3), normal(2, 7)
     compiled = tf.function(lambda *given: results(layer, *given), jit_compile=True, autograph=False)
     for found, expected in zip(compiled(*given), results(layer, *given)):
@@ -329,7 +342,7 @@ ERRORS = {
     "features": (lambda: convolution().build([IMAGE, (2, 5, 1)]), r"Expected the features to have shape.*\(2, 5, 1\)"),
     "batch": (
         lambda: convolution()([np.ones(IMAGE), np.ones((3, 5))]),
-        "Expected as many features as images. Received: 2 and 3",
+        "Expected as many features as images. Received: 3 features, 2 images",
     ),
     "repository channels": (lambda: FilterRepository(4, 3, 0), "Expected `channels` to be a positive integer.*=0"),
     "coefficients": (

@@ -25,7 +25,8 @@ class RepositoryConv2D(JitLayer):
     A convolution is linear in its filters. So the layer may as well convolve all samples with the base filters, which
     is one ordinary convolution, and mix the maps of each sample with its coefficients: `path="shared"`. Outputs and
     gradients are the same up to rounding. That path knows no filters per sample, takes memory for `base_filters` maps,
-    and in most cases little more time than a convolution.
+    and the time of a convolution and of the mixing. What makes the coefficients may take as long again: it has
+    `base_filters * filters` outputs.
 
     Features need not come from the image that is filtered: those of another one filter it with that one's filters.
 
@@ -248,5 +249,7 @@ class RepositoryConv2D(JitLayer):
             expected = "Expected the features to have shape (batch, features), with a known number of features"
             raise ValueError(f"{expected}. Received: features.shape={features}")
         if None not in (image[0], features[0]) and image[0] != features[0]:
-            raise ValueError(f"Expected as many features as images. Received: {image[0]} and {features[0]}")
+            raise ValueError(
+                f"Expected as many features as images. Received: {features[0]} features, {image[0]} images"
+            )
         return image, features
