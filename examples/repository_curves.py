@@ -72,7 +72,7 @@ def _fits(claim, figures, holds):
 
 def markdown(summary, claims):
     """Accuracies and claims as Markdown."""
-    head = ["accuracy in percent", "parameters", "seeds", "epochs", "training", "test", "others' filters", "minutes"]
+    head = ["accuracy in percent", "parameters", "seeds", "epochs", *SETS.values(), "others' filters", "minutes"]
     rows = [
         [
             figures["title"],
