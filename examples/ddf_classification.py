@@ -169,8 +169,9 @@ class SmallImages:
     """CIFAR-10, or what is generated in its place."""
 
     def __init__(self, args):
-        self.args, self.tested = args, f"CIFAR-10 or its stand-in, --source {args.source}"
-        self.train, self.test = (data.load_cifar10(split, args.data_dir, args.source) for split in ("train", "test"))
+        *train, found = data.load_cifar10("train", args.data_dir, args.source, return_source=True)
+        self.args, self.tested = args, found
+        self.train, self.test = tuple(train), data.load_cifar10("test", args.data_dir, found)
         self.count, self.classes = len(self.train[0]), range(10)
 
     def fingerprint(self):

@@ -37,6 +37,7 @@ import harness
 NAMES = ("train_images", "train_labels", "test_images", "test_labels")
 # What a grid may be continued with, beside those of the harness. Of the source, the checksums of the data tell more.
 FREE = ("only", "seeds", "processes", "source")
+PATIENCE = 30  # seconds for processes that were interrupted
 MADE_UP = ("generated", "rendered")  # sources of data that take the place of real ones
 run_script = functools.partial(experiment.run_script, again="The same command")
 
@@ -192,14 +193,15 @@ def finished_cells(args, names, suffix=".json"):
 
 def announce(args, children):
     """Prints which cells are finished, as they are, while processes train them."""
-    names = cells(args)
-    told, working = set(finished_cells(args, names)), True
+    names, working = cells(args), True
+    told = [name for name in names if cell_path(args, name).exists()]
     while working:
         time.sleep(1)
         working = any(child.poll() is None for child in children)  # asked first: the last cell is told, too
-        for name in set(finished_cells(args, names)) - told:
-            told.add(name)
-            print(f"{name} is finished: {len(told)} of {len(names)} cells", flush=True)
+        for name in names:
+            if name not in told and cell_path(args, name).exists():
+                told.append(name)
+                print(f"{name} is finished: {len(told)} of {len(names)} cells", flush=True)
 
 
 def start_processes(args, script, arguments=None):
@@ -226,9 +228,15 @@ def start_processes(args, script, arguments=None):
                 children.append(subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT))
         announce(args, children)
         statuses = [child.wait() for child in children]
+    except KeyboardInterrupt:  # they are interrupted, too, and write what they know
+        for child in children:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(PATIENCE)
+        raise
     finally:
         for child in children:
             child.terminate()  # nothing happens to one that has ended
+            child.wait()  # else it might still hold a cell when the same command is given again
     for path, status in zip(paths, statuses):
         if status:
             print(f"{path}: ended with status {status}:\n{path.read_text()[-2000:]}", file=sys.stderr)

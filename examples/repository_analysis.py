@@ -46,7 +46,8 @@ def parse(arguments=None):
     add("--images", type=common.positive_int, default=1_000, help="test images for t-SNE")
     add("--perplexity", type=common.positive_float, default=30.0, help="of t-SNE")
     add("--seed", type=common.seed, default=0, help="of t-SNE")
-    add("--source", choices=("auto", "cifar10", "generated"), default="auto", help="of images of 32 x 32")
+    sources = ("auto", "mnist", "rendered", "cifar10", "generated")
+    add("--source", choices=sources, default="auto", help="of the images, those that the network was trained on")
     add("--data-dir", metavar="DIR", help="folder with mnist/ and cifar10/")
     add("--out", type=pathlib.Path, default=OUT, help="for all files written; by default in a folder named as the file")
     add("--smoke", action="store_true", help="a few images, to see in seconds that everything works")
@@ -61,17 +62,20 @@ def parse(arguments=None):
 
 
 def load(args):
-    """The network, and test images and labels."""
+    """The network, and test images and labels; `args.source` says then what was found."""
     if args.smoke:
+        args.source = "rendered"
         return models.repository_mnist(5), render_digits(args.images)[..., None], np.arange(args.images) % 10
     if not args.file.is_file():
         raise FileNotFoundError(f"Expected FILE.keras to be a file. Received: {args.file}")
     network = keras.models.load_model(args.file, compile=False)
     shape = network.input_shape[1:]
     if shape == (28, 28, 1):
-        return network, *data.load_mnist("test", args.data_dir)
+        *images, args.source = data.load_mnist("test", args.data_dir, args.source, return_source=True)
+        return network, *images
     if shape == (32, 32, 3):
-        return network, *data.load_cifar10("test", args.data_dir, args.source)
+        *images, args.source = data.load_cifar10("test", args.data_dir, args.source, return_source=True)
+        return network, *images
     raise ValueError(f"Expected a network of repository_mnist.py or repository_cifar10.py. Received: inputs of {shape}")
 
 
@@ -152,7 +156,10 @@ def main(arguments=None):
         args.out.mkdir(parents=True, exist_ok=True)
         swapped = [repository_cells.swapped_accuracy(network, images, labels, seed) for seed in range(PAIRINGS)]
     own, swapped = repository_cells.accuracy(network, images, labels), tables.spread(swapped)
-    print(f"{len(images)} test images: {own:.2f} %, with the filters of others {tables.text(swapped)} %", flush=True)
+    print(
+        f"{len(images)} test images, {args.source}: {own:.2f} %, with the filters of others {tables.text(swapped)} %",
+        flush=True,
+    )
 
     separations, embedded = {}, {}
     for layer, kinds in inside(network, images[: args.images], args.seed).items():

@@ -74,6 +74,9 @@ def check_claims(summary):
         if {less, more} <= set(late):
             text = f"{VARIANTS[more].title} above {VARIANTS[less].title}"
             claims.append(tables.above(text, [late[more]], [late[less]]))
+    if {"n10", "s2"} <= set(late):
+        text = "n_enc matters more than s: n_enc 20 gains more on 10 than s 5 on 2"  # both gain up to the same network
+        claims.append(tables.above(text, [late["s2"]], [late["n10"]]))
     if {"n5", "n20", "s2", "s10"} <= set(late):
         text = "n_enc matters more than s: n_enc 20 gains more on 5 than s 10 on 2"
         claims.append(tables.above(text, [late["n20"], late["s2"]], [late["n5"], late["s10"]]))

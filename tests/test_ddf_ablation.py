@@ -221,8 +221,21 @@ for name in ("base_seed0", "ddf_seed0"):
     out, error = capfd.readouterr()
     assert "ddf_seed0 is finished" not in out and error.count("too late") == 2
     (args.out / "cells" / "base_seed0.json").unlink()
-    assert grid.start_processes(args, str(script), ["--seeds", "0"]) in (0, 1)
-    assert "ddf_seed0 is finished" in capfd.readouterr().out
+    assert grid.start_processes(args, str(script), ["--seeds", "0"]) == 1
+    assert "ddf_seed0 is finished: 2 of 2 cells" in capfd.readouterr().out
+
+
+def test_interrupted_processes_end_their_work(tmp_path, monkeypatch):
+    script = tmp_path / "script.py"
+    script.write_text("import pathlib, time\ntime.sleep(2)\npathlib.Path(__file__).with_name('report').touch()\n")
+
+    def interrupted(args, children):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(grid, "announce", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        grid.start_processes(ddf_ablation.parse(["--processes", "1", "--out", str(tmp_path)]), str(script), [])
+    assert (tmp_path / "report").exists()
 
 
 def test_data_are_named():

@@ -98,11 +98,21 @@ def test_empty_under_xla(shape, columns, native_xla):
             np.testing.assert_array_equal(one, other)
 
 
-def test_a_result_beyond_memory_is_refused_under_xla(native_xla):
-    """Of images without channels, which take no memory."""
-    given = tf.zeros((1, 2**20, 2**20, 0)), tf.zeros((0, 2**20)), tf.zeros([2**20])
+@pytest.mark.parametrize(
+    "image, columns", [((1, 2**20, 2**20, 0), 2**20), ((2**24, 0, 1, 2**40), 0)], ids=["values", "means"]
+)
+def test_results_beyond_memory_are_refused_under_xla(image, columns, native_xla):
+    """Of images that take no memory."""
+    given = tf.zeros(image), tf.zeros((image[-1], columns)), tf.zeros(columns)
     with keras_dynfilter.implementation("native"), pytest.raises(tf.errors.InvalidArgumentError, match="too large"):
         tf.function(_project.project_and_pool, jit_compile=True)(*given)
+
+
+def test_no_images_of_any_size_under_xla(native_xla):
+    given = tf.zeros((0, 2**22, 2**22, 2**16)), tf.zeros((2**16, 9)), tf.zeros(9)
+    with keras_dynfilter.implementation("native"):
+        projected, means = tf.function(_project.project_and_pool, jit_compile=True)(*given)
+    assert projected.shape == (0, 2**22, 2**22, 9) and means.shape == (0, 2**16)
 
 
 @pytest.mark.legacy
@@ -137,8 +147,7 @@ def test_empty(shape, columns, native_library):
     assert np.isnan(means).all() == (0 in shape[1:3] or 0 in means.shape)
 
 
-@pytest.mark.legacy
-@pytest.mark.parametrize(
+REFUSED = pytest.mark.parametrize(
     "shapes, message",
     [
         (((4, 4, 8), (8, 9), (9,)), "Expected inputs"),
@@ -148,6 +157,10 @@ def test_empty(shape, columns, native_library):
         (((1, 4, 4, 8), (8, 9), ()), "Expected inputs"),
     ],
 )
+
+
+@pytest.mark.legacy
+@REFUSED
 def test_raw_op_refuses(shapes, message, native_ops):
     raw = native_ops.keras_dynfilter_project_and_pool
     given = [tf.zeros(shape) for shape in shapes]
@@ -155,6 +168,15 @@ def test_raw_op_refuses(shapes, message, native_ops):
         raw(*given)
     with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
         tf.function(lambda: raw(*given))()
+
+
+@REFUSED
+def test_raw_op_refuses_under_xla(shapes, message, native_xla, native_ops):
+    """Of shapes that were not known when it was traced."""
+    raw = native_ops.keras_dynfilter_project_and_pool
+    compiled = tf.function(lambda *given: raw(*given), [tf.TensorSpec(None)] * 3, jit_compile=True)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        compiled(*(tf.zeros(shape) for shape in shapes))
 
 
 @pytest.mark.legacy

@@ -64,7 +64,7 @@ def test_layers_are_measured(monkeypatch, tmp_path, capsys):
     for row in rows:
         assert row["layer"] == 2 and row["ms"] > 0
         if row["peak_mb"]:  # nothing is counted unless counting began before all other tests
-            assert 0 < row["peak_mb_of_half"] < row["peak_mb"]
+            assert 0 <= row["peak_mb_of_half"] <= row["peak_mb"]
     assert "layer 2: ours: " in capsys.readouterr().out
 
 

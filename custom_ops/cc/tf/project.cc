@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The op ProjectAndPool, for CPUs: its signature, its shapes, its kernel. XLA lowers it to its own operations, and
-// Python asks for it only where no GPU is used.
+// The op ProjectAndPool, for CPUs: its signature, its shapes, its kernel. Under XLA it is a custom call on CPUs, and
+// XLA's own operations elsewhere. Python asks for it only where no GPU is used.
 #include "project.h"
 
-#include "absl/strings/str_cat.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/shape_inference.h"
 #include "tensorflow/core/util/work_sharder.h"
 #include "tf/problem.h"
+#include "tf/project_shapes.h"
 
 namespace keras_dynfilter {
 namespace {
@@ -49,18 +49,8 @@ class ProjectAndPool : public tensorflow::OpKernel {
 
   void Compute(OpKernelContext* c) override {
     const Tensor &inputs = c->input(0), &kernel = c->input(1), &bias = c->input(2);
-    const auto received = [&] {
-      return absl::StrCat(". Received: inputs ", inputs.shape().DebugString(), ", kernel ",
-                          kernel.shape().DebugString(), ", bias ", bias.shape().DebugString());
-    };
-    OP_REQUIRES(c, inputs.dims() == 4 && kernel.dims() == 2 && bias.dims() == 1,
-                absl::InvalidArgumentError(absl::StrCat("Expected inputs [batch, height, width, channels], kernel "
-                                                        "[channels, outputs], bias [outputs]",
-                                                        received())));
-    OP_REQUIRES(c, kernel.dim_size(0) == inputs.dim_size(3) && kernel.dim_size(1) == bias.dim_size(0),
-                absl::InvalidArgumentError(absl::StrCat("Expected kernel to have shape [channels, outputs], with the "
-                                                        "channels of inputs and the outputs of bias",
-                                                        received())));
+    OP_REQUIRES_OK(c,
+                   check_projection(inputs.shape().dim_sizes(), kernel.shape().dim_sizes(), bias.shape().dim_sizes()));
     Projection p{to_dtype(inputs.dtype()), inputs.dim_size(0), 0, inputs.dim_size(3), kernel.dim_size(1)};
     TensorShape projected_shape, means_shape;
     OP_REQUIRES_OK(c, TensorShape::BuildTensorShape({p.batch, inputs.dim_size(1), inputs.dim_size(2), p.outputs},

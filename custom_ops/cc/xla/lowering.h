@@ -4,6 +4,7 @@
 #define KERAS_DYNFILTER_XLA_LOWERING_H_
 
 #include <algorithm>
+#include <cstdint>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"

@@ -3,10 +3,12 @@
 #include "project.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
 #include "tensorflow/compiler/tf2xla/xla_op_registry.h"
 #include "tf/problem.h"
+#include "tf/project_shapes.h"
 #include "xla/custom_call.h"
 #include "xla/hlo/builder/lib/constants.h"
 #include "xla/hlo/builder/xla_builder.h"
@@ -23,7 +25,6 @@ class ProjectAndPoolXla : public tensorflow::XlaOpKernel {
   explicit ProjectAndPoolXla(tensorflow::OpKernelConstruction* c)
       : XlaOpKernel(c), on_cpu_(c->device_type() == tensorflow::DeviceType(tensorflow::DEVICE_CPU_XLA_JIT)) {}
 
-  // Ranks and shapes were checked by the shape function, which XLA runs with shapes that are known.
   void Compile(XlaOpKernelContext* c) override {
     std::vector<xla::Shape> shapes;
     bool call = on_cpu_;
@@ -33,8 +34,10 @@ class ProjectAndPoolXla : public tensorflow::XlaOpKernel {
       shapes.push_back(row_major(shape->element_type(), shape->dimensions()));
       call = call && shape->is_static();  // the kernel needs sizes, where XLA may know bounds only
     }
-    const auto image = shapes[0].dimensions();
-    OP_REQUIRES_OK(c, check_size({image[0], image[1], image[2], shapes[1].dimensions(1)}));
+    const auto image = shapes[0].dimensions(), kernel = shapes[1].dimensions();
+    OP_REQUIRES_OK(c, check_projection(image, kernel, shapes[2].dimensions()));
+    OP_REQUIRES_OK(c, check_size({image[0], image[1], image[2], kernel[1]}));
+    OP_REQUIRES_OK(c, check_size({image[0], image[3]}));
     call ? by_custom_call(c, shapes) : by_operations(c);
   }
 
@@ -43,7 +46,8 @@ class ProjectAndPoolXla : public tensorflow::XlaOpKernel {
     const xla::PrimitiveType type = shapes[0].element_type();
     const auto image = shapes[0].dimensions();
     const Projection p{to_dtype(c->input_type(0)), image[0], image[1] * image[2], image[3], shapes[1].dimensions(1)};
-    const int64_t bytes = std::max<int64_t>(cpu::workspace_bytes(p), 1);
+    // Nothing is computed of no images, whose other sizes may be any.
+    const int64_t bytes = p.batch == 0 ? 1 : std::max<int64_t>(cpu::workspace_bytes(p), 1);
     const xla::Shape results =
         xla::ShapeUtil::MakeTupleShape({row_major(type, {image[0], image[1], image[2], p.outputs}),
                                         row_major(type, {p.batch, p.channels}), row_major(xla::U8, {bytes})});

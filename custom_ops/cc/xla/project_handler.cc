@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The custom call by which XLA runs ProjectAndPool on CPUs: the same kernel as TensorFlow's op.
+#include <string>
+
 #include "project.h"
 #include "xla/custom_call.h"
 #include "xla/handler.h"
@@ -26,19 +28,21 @@ ffi::Error project_on_host(ffi::ThreadPool pool, ffi::AnyBuffer inputs, ffi::Any
   };
   const auto image = inputs.dimensions(), columns = kernel.dimensions();
   if (image.size() != 4 || columns.size() != 2) return wrong("expected an image and a matrix");
-  Projection p{DType::kFloat32, image[0], image[1] * image[2], image[3], columns[1]};
+  Projection p{DType::kFloat32, image[0], 0, image[3], columns[1]};
+  if (p.batch == 0 || p.channels + p.outputs == 0) return ffi::Error::Success();  // the results are empty
+  if (image[1] > 0 && image[2] > (int64_t{1} << 48) / image[1]) return wrong("the image is too large");
+  p.pixels = image[1] * image[2];
   const auto type = inputs.element_type();
   if (!find_dtype(type, &p.dtype) || kernel.element_type() != type || bias.element_type() != type ||
       projected->element_type() != type || means->element_type() != type) {
     return wrong("expected one floating-point type");
   }
-  // All are sizes of buffers that exist, so that no product overflows.
   const auto size = [](const ffi::AnyBuffer& buffer) { return static_cast<int64_t>(buffer.element_count()); };
-  if (columns[0] != p.channels || size(bias) != p.outputs || size(*projected) != p.batch * p.pixels * p.outputs ||
-      size(*means) != p.batch * p.channels) {
+  // In the order in which no product overflows, as the operands and results exist.
+  if (columns[0] != p.channels || size(bias) != p.outputs || size(*means) != p.batch * p.channels ||
+      size(*projected) != p.batch * p.pixels * p.outputs) {
     return wrong("the shapes contradict each other");
   }
-  if (p.batch == 0 || p.channels + p.outputs == 0) return ffi::Error::Success();
   if (workspace->size_bytes() < cpu::workspace_bytes(p)) return wrong("the workspace is too small");
   const ProjectionBuffers b{inputs.untyped_data(),     kernel.untyped_data(), bias.untyped_data(),
                             projected->untyped_data(), means->untyped_data(), workspace->untyped_data()};
