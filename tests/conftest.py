@@ -53,8 +53,8 @@ def pytest_collection_modifyitems(items):
         if item.path.name.startswith(LEGACY_MODULES):
             item.add_marker("legacy")
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        if parameters.get("implementation") == "composite" and parameters.get("dtype") in ("float16", "bfloat16"):
-            item.add_marker("slow")  # many, and the same ops as in float32 between two casts
+        if {"implementation", "dtype"} <= parameters.keys() and parameters["dtype"] in ("float16", "bfloat16"):
+            item.add_marker("slow")  # many, on the same kernels and ops as with newer TensorFlow
 
 
 def pytest_configure(config):
