@@ -48,6 +48,7 @@ def test_huge_is_refused(op, change, native_ops):
         op(native_ops, bad_call(op, change))
 
 
+@pytest.mark.slow
 @table({**raw_ops.SHAPES, **raw_ops.ATTRIBUTES})
 def test_refused_when_traced(op, change, native_ops):
     """Shapes that contradict each other, or an attribute, are found before anything runs."""
@@ -63,6 +64,7 @@ def test_refused_when_traced(op, change, native_ops):
         traced.get_concrete_function(call.inputs)
 
 
+@pytest.mark.slow
 @table({**raw_ops.SHAPES, **raw_ops.VALUES})
 def test_refused_in_a_graph_of_unknown_shapes(op, change, native_ops):
     call = bad_call(op, change)
