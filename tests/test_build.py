@@ -94,6 +94,7 @@ print(build.build(tensorflow, folder / "cache", lambda text: None).ops)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_that_build_at_once_compile_everything_once(python, tmp_path):
     compiler, log = tmp_path / "slow", tmp_path / "calls"
     compiler.write_text(SLOW_COMPILER.format(log=log))
