@@ -57,8 +57,8 @@ def pytest_collection_modifyitems(items):
 
 
 def _left_out(parameters):
-    """Whether the short form of the legacy lane does without a test of thousands: there, it is TensorFlow that differs,
-    and neither our kernels nor how a composed form depends on types and layouts."""
+    """Whether the short form of the legacy lane does without a test, one of thousands, for the time they take. The full
+    form has it."""
     if not {"implementation", "dtype"} <= parameters.keys():
         return False
     other = parameters["dtype"] != "float32" or parameters.get("data_format") == "channels_first"
