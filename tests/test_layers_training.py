@@ -85,6 +85,7 @@ import numpy as np
 import tensorflow as tf
 import test_layers_training as training
 
+keras.utils.set_random_seed(0)
 cpu, = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 alone = training.make_model()
