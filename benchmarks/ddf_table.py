@@ -13,6 +13,7 @@ the memory that is free is left out, with a line that says so.
 | conv | a convolution of as many channels |
 | depth-wise | a depth-wise convolution, the yardstick |
 | DDF op | `ops.ddf2d` on given filters |
+| with projection | the same on spatial filters that a 1x1 convolution makes of the images, not normalised |
 | DDF module | `layers.DDF2D`, which generates and normalises the filters of both branches |
 | PAC | pixel-adaptive convolution: windows weighted by the likeness of a guide, then a dense kernel; composed |
 | full dynamic | a filter for every pixel and channel; composed |
@@ -33,7 +34,7 @@ import tensorflow as tf
 import keras_dynfilter as kdf
 from benchmarks import measure
 from keras_dynfilter.layers import DDF2D
-from keras_dynfilter.ops import ddf2d, local_filter2d
+from keras_dynfilter.ops import _project, ddf2d, local_filter2d
 
 SHAPES = ((2, 200, 300, 256), *((32, size, size, 256) for size in (224, 112, 56, 28, 14, 7)))
 YARDSTICK = "depth-wise"
@@ -41,6 +42,7 @@ NAMES = (
     YARDSTICK,
     "conv",
     "DDF op",
+    "with projection",
     "DDF module",
     "PAC",
     "full dynamic",
@@ -81,10 +83,18 @@ def candidates(shape, dtype="float32"):
             lambda x, k: tf.nn.depthwise_conv2d(x, k, [1, 1, 1, 1], "SAME"), (shape, (3, 3, channels, 1)), 3
         ),
         "DDF op": Candidate(ddf2d, (shape, (batch, 3, 3, channels), spatial), 2.1),
+        "with projection": Candidate(with_projection, (shape, (channels, 9), (9,), (batch, 3, 3, channels)), 2.1),
         "DDF module": Candidate(lambda x: module(x, training=False), (shape,), 2.2),
         "PAC": Candidate(pac, (shape, shape, (9 * channels, channels)), 28, True),
         "full dynamic": Candidate(full_dynamic, (shape, (batch, height, width, 9 * channels)), 32, True),
     }
+
+
+def with_projection(inputs, kernel, bias, channel):
+    """What the module does with the images themselves: the rest of it works on their means, and on filters."""
+    # Hardly anything but the bias is left of the filters: what passes several times would leave the range of numbers.
+    spatial, _ = _project.project_and_pool(inputs, 1e-20 * kernel, bias)
+    return ddf2d(inputs, channel, spatial)
 
 
 def pac(inputs, guide, kernel):

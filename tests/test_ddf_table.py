@@ -10,7 +10,15 @@ import tensorflow as tf
 from benchmarks import ddf_table, measure
 
 SHAPE = (2, 5, 6, 4)
-TIMES = {"depth-wise": 1.0, "conv": 9.0, "DDF op": 0.5, "DDF module": 2.0, "PAC": 50.0, "full dynamic": 40.0}
+TIMES = {
+    "depth-wise": 1.0,
+    "conv": 9.0,
+    "DDF op": 0.5,
+    "with projection": 1.25,
+    "DDF module": 2.0,
+    "PAC": 50.0,
+    "full dynamic": 40.0,
+}
 
 
 def windows(images):
@@ -40,6 +48,9 @@ def test_candidates():
     image, channel, spatial = operands["DDF op"]
     expected = np.einsum("nijtc,ntc,nijt->nijc", windows(image), channel.reshape(2, 9, 4), spatial)
     np.testing.assert_allclose(outputs["DDF op"], expected, atol=1e-4)
+    image, _, bias, channel = operands["with projection"]
+    expected = np.einsum("nijtc,ntc,t->nijc", windows(image), channel.reshape(2, 9, 4), bias)
+    np.testing.assert_allclose(outputs["with projection"], expected, atol=1e-4)
     image, guide, kernel = operands["PAC"]
     likeness = np.exp(-0.5 * np.square(windows(guide) - guide[..., None, :]).sum(axis=-1))
     expected = np.einsum("nijtc,nijt,tcf->nijf", windows(image), likeness, kernel.reshape(9, 4, 4))
