@@ -14,7 +14,8 @@ the memory that is free is left out, with a line that says so.
 | depth-wise | a depth-wise convolution, the yardstick |
 | DDF op | `ops.ddf2d` on given filters |
 | with projection | the same on spatial filters that a 1x1 convolution makes of the images, not normalised |
-| DDF module | `layers.DDF2D`, which generates and normalises the filters of both branches |
+| not normalised | `layers.DDF2D`, which generates the filters of both branches, without `FilterNorm` |
+| DDF module | the same with it |
 | PAC | pixel-adaptive convolution: windows weighted by the likeness of a guide, then a dense kernel; composed |
 | full dynamic | a filter for every pixel and channel; composed |
 
@@ -43,6 +44,7 @@ NAMES = (
     "conv",
     "DDF op",
     "with projection",
+    "not normalised",
     "DDF module",
     "PAC",
     "full dynamic",
@@ -74,8 +76,12 @@ class Candidate:
 def candidates(shape, dtype="float32"):
     """`Candidate` by name."""
     batch, height, width, channels = shape
-    module = DDF2D(3, data_format="channels_last", dtype=dtype)
+    module, plain = (
+        DDF2D(3, normalization=normalization, data_format="channels_last", dtype=dtype)
+        for normalization in ("filter", None)
+    )
     module.build(shape)
+    plain.build(shape)
     spatial = (batch, height, width, 9)
     return {
         "conv": Candidate(lambda x, k: tf.nn.conv2d(x, k, 1, "SAME"), (shape, (3, 3, channels, channels)), 3),
@@ -84,6 +90,7 @@ def candidates(shape, dtype="float32"):
         ),
         "DDF op": Candidate(ddf2d, (shape, (batch, 3, 3, channels), spatial), 2.1),
         "with projection": Candidate(with_projection, (shape, (channels, 9), (9,), (batch, 3, 3, channels)), 2.1),
+        "not normalised": Candidate(lambda x: plain(x, training=False), (shape,), 2.2),
         "DDF module": Candidate(lambda x: module(x, training=False), (shape,), 2.2),
         "PAC": Candidate(pac, (shape, shape, (9 * channels, channels)), 28, True),
         "full dynamic": Candidate(full_dynamic, (shape, (batch, height, width, 9 * channels)), 32, True),

@@ -15,6 +15,7 @@ TIMES = {
     "conv": 9.0,
     "DDF op": 0.5,
     "with projection": 1.25,
+    "not normalised": 1.75,
     "DDF module": 2.0,
     "PAC": 50.0,
     "full dynamic": 40.0,
