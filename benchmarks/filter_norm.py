@@ -14,7 +14,6 @@ import tensorflow as tf
 
 from benchmarks import ddf_table, measure
 from keras_dynfilter import models
-from keras_dynfilter.layers import DDF2D
 
 # Name: the normalisation, and whether all is compiled by XLA.
 FORMS = {
@@ -26,7 +25,7 @@ FORMS = {
 # Name: the layer or network for a normalisation, and the shape of its inputs.
 CASES = {
     **{
-        f"DDF2D, {'x'.join(map(str, shape))}": (lambda normalization: DDF2D(3, normalization=normalization), shape)
+        f"DDF2D, {'x'.join(map(str, shape))}": (ddf_table.ddf_module, shape)
         for shape in ((2, 200, 300, 256), *((32, size, size, 256) for size in (56, 28, 14, 7)))
     },
     "ddf_resnet50, 1x224x224x3": (

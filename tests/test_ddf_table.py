@@ -29,7 +29,8 @@ def windows(images):
     return np.stack([padded[:, t // 3 : t // 3 + height, t % 3 : t % 3 + width] for t in range(9)], axis=3)
 
 
-def test_candidates():
+def test_candidates(monkeypatch):
+    monkeypatch.setattr(ddf_table, "DAMPED", 0.5)
     rng = np.random.default_rng(0)
     found = ddf_table.candidates(SHAPE)
     assert set(found) == set(ddf_table.NAMES) == set(TIMES) and ddf_table.NAMES[0] == ddf_table.YARDSTICK
@@ -49,9 +50,12 @@ def test_candidates():
     image, channel, spatial = operands["DDF op"]
     expected = np.einsum("nijtc,ntc,nijt->nijc", windows(image), channel.reshape(2, 9, 4), spatial)
     np.testing.assert_allclose(outputs["DDF op"], expected, atol=1e-4)
-    image, _, bias, channel = operands["with projection"]
-    expected = np.einsum("nijtc,ntc,t->nijc", windows(image), channel.reshape(2, 9, 4), bias)
+    image, kernel, bias, channel = operands["with projection"]
+    channel = channel.reshape(2, 9, 4) + 0.5 * image.mean(axis=(1, 2))[:, None]
+    expected = np.einsum("nijtc,ntc,nijt->nijc", windows(image), channel, image @ (0.5 * kernel) + bias)
     np.testing.assert_allclose(outputs["with projection"], expected, atol=1e-4)
+    (image,) = operands["not normalised"]
+    np.testing.assert_allclose(outputs["not normalised"], windows(image).mean(axis=3), atol=1e-4)
     image, guide, kernel = operands["PAC"]
     likeness = np.exp(-0.5 * np.square(windows(guide) - guide[..., None, :]).sum(axis=-1))
     expected = np.einsum("nijtc,nijt,tcf->nijf", windows(image), likeness, kernel.reshape(9, 4, 4))
@@ -105,6 +109,12 @@ def test_table_and_bars(monkeypatch, tmp_path, capsys):
     assert "2x5x6x4: DDF module / depth-wise: 2.00, at most 1.50: MISSED" in out
     assert out.count("(depth-wise and the spatial filters): met") == 2
     assert "PAC               50.000" in out and "50.00x" in out
+
+
+def test_no_bars_under_xla(monkeypatch, tmp_path, capsys):
+    run(monkeypatch, tmp_path, "--jit-compile")
+    out = capsys.readouterr().out
+    assert "No bars" in out and "at most" not in out
 
 
 def test_memory_bar():
