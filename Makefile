@@ -13,8 +13,9 @@ PYTHON ?= $(call find-python,python3.11 python3.12 python3.10)
 PYTHON_LEGACY ?= $(call find-python,python3.11 python3.10)
 BIN := .venv/bin
 LEGACY := .venv-legacy/bin
-# Two processes: most tests keep one core busy. Files stay together, for the sake of what they build once.
-WORKERS := -n 2 --dist loadfile
+# Two processes: most tests keep one core busy. Files stay together, for the sake of what they build once, and come in the
+# order of their names: in that of their numbers of tests, the last ones are those of few and long ones.
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: demo test lint format bench ops ort deploy test-legacy test-legacy-short clean

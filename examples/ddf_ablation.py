@@ -74,7 +74,7 @@ def load(args):
 def compile_model(model, args):
     optimizer = sgd.make(args.learning_rate, args.iterations, args.warmup * args.iterations, args.weight_decay)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer, loss, jit_compile=False)
+    model.compile(optimizer, loss)
 
 
 def evaluate(network, images, labels, batch_size=250):

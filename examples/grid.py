@@ -130,7 +130,8 @@ def write_report(begun, names, report):
 
 def data_line(source, described):
     """What was trained and tested on, of the description in the settings."""
-    sizes = (described[f"{part}_images"].split(", ")[0] for part in ("train", "test"))
+    shapes = (described[f"{part}_images"].split(", ")[0].split(" x ") for part in ("train", "test"))
+    sizes = ("{:,} images of {}".format(int(shape[-4]), " x ".join(shape[-3:])) for shape in shapes)
     text = "Data: {}; trained on {}, tested on {}.".format(source, *sizes)
     if source in MADE_UP:
         text += " They are made up: what the paper reports, and what is said of it below, is of others."

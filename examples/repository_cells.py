@@ -84,7 +84,7 @@ def train_network(
     def compile_model(trainer):
         rate = keras.optimizers.schedules.CosineDecay(args.learning_rate, total) if cosine else args.learning_rate
         losses = {output: loss, "reconstruction": "binary_crossentropy"} if generated else loss
-        trainer.compile(keras.optimizers.Adam(rate), losses, jit_compile=False)
+        trainer.compile(keras.optimizers.Adam(rate), losses)
 
     def steps(first, end):
         made = batches(first, end)

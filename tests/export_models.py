@@ -155,7 +155,7 @@ def every_op():
             [image, keras.layers.UpSampling2D(2)(image)]
         ),
         "ddf_biased": layers.BiasedDDF2D(3, strides=2, squeeze_ratio=2.0, activation="relu", name="ddf_biased")(image),
-        "repository": layers.RepositoryConv2D(3, 3, base_filters=2, dynamic_bias=True, name="repository")(
+        "repository": layers.RepositoryConv2D(3, 3, base_filters=2, dynamic_bias="after", name="repository")(
             [image, keras.layers.GlobalAveragePooling2D()(image)]
         ),
     }

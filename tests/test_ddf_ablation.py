@@ -176,7 +176,7 @@ def test_files_of_a_grid(finished):
     assert (
         (finished / "tables.md")
         .read_text()
-        .startswith("Data: generated; trained on 4000 x 32 x 32 x 3, tested on 30 x")
+        .startswith("Data: generated; trained on 4,000 images of 32 x 32 x 3, tested on 30 images")
     )
     assert (finished / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
@@ -241,7 +241,9 @@ def test_interrupted_processes_end_their_work(tmp_path, monkeypatch):
 def test_data_are_named():
     described = {"train_images": "9 x 32 x 32 x 3, uint8, CRC-32 1", "test_images": "4 x 32 x 32 x 3, uint8, CRC-32 2"}
     line = grid.data_line("cifar10", described)
-    assert line == "Data: cifar10; trained on 9 x 32 x 32 x 3, tested on 4 x 32 x 32 x 3."
+    assert line == "Data: cifar10; trained on 9 images of 32 x 32 x 3, tested on 4 images of 32 x 32 x 3."
+    twice = {"train_images": "2 x 9000 x 64 x 64 x 3, uint8, CRC-32 1", "test_images": "2 x 9 x 64 x 64 x 3, uint8"}
+    assert "trained on 9,000 images of 64 x 64 x 3, tested on 9 images" in grid.data_line("mtfl", twice)
     assert grid.data_line("generated", described).endswith("is of others.")
 
 

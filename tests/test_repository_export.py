@@ -74,7 +74,7 @@ def test_the_direct_path_in_onnx(onnx, tmp_path):
 
 def test_many_base_filters_and_open_sizes_in_onnx(onnx, tmp_path):
     image, features = keras.Input((None, None, 2), name="image"), keras.Input((3,), name="features")
-    outputs = RepositoryConv2D(4, 3, 20, strides=2, use_bias=True, dynamic_bias=True)([image, features])
+    outputs = RepositoryConv2D(4, 3, 20, strides=2, use_bias=True, dynamic_bias="after")([image, features])
     model = keras.Model({"image": image, "features": features}, outputs)
     report = export.export(model, tmp_path / "model.onnx", format="onnx", verbose=False)
     found = nodes(onnx, report.path)

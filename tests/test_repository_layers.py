@@ -13,6 +13,7 @@ import reference
 import tensorflow as tf
 
 from keras_dynfilter.layers import FilterRepository, RepositoryConv2D
+from keras_dynfilter.ops import _library
 
 pytestmark = pytest.mark.legacy
 EXACT = dict(rtol=1e-10, atol=1e-10)
@@ -40,7 +41,7 @@ def normal(*shape, seed=5):
 
 def make(path="auto", filters=4, features=7, channels=3, **arguments):
     """A built layer with biases that are not zero."""
-    options = dict(use_bias=True, dynamic_bias=True, bias_initializer="ones", dtype="float64")
+    options = dict(use_bias=True, dynamic_bias="after", bias_initializer="ones", dtype="float64")
     layer = RepositoryConv2D(filters, path=path, **{**options, **arguments})
     image = (2, channels, 9, 9) if layer.data_format == "channels_first" else (2, 9, 9, channels)
     layer.build([image, (2, features)])
@@ -124,7 +125,7 @@ def test_the_identity_gives_a_convolution_with_the_base_filters(path):
         coefficients_initializer="zeros",
         coefficients_bias_initializer=identity,
         use_bias=False,
-        dynamic_bias=False,
+        dynamic_bias=None,
     )
     images = normal(3, 6, 5, 3)
     bank = np.broadcast_to(layer.repository.repository.numpy(), (3, 3, 3, 3, 4))
@@ -243,9 +244,36 @@ def test_under_xla(geometry):
         np.testing.assert_allclose(found, expected, **EXACT)
 
 
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("path", ["shared", "direct"])
+def test_activation(path, data_format):
+    layer = make(path, kernel_size=3, data_format=data_format)
+    images = normal(2, 3, 6, 5) if data_format == "channels_first" else normal(2, 6, 5, 3)
+    outputs = layer([images, normal(2, 7)])
+    layer.activation = keras.activations.softmax  # of the channels
+    axis = 1 if data_format == "channels_first" else -1
+    np.testing.assert_allclose(layer([images, normal(2, 7)]), tf.nn.softmax(outputs, axis=axis), **EXACT)
+
+
+def test_regularizer_of_the_bias_and_constraint_of_the_base_filters():
+    layer = make("shared", kernel_size=3, bias_regularizer=keras.regularizers.L2(0.5), repository_constraint="non_neg")
+    assert float(layer.losses[0]) == pytest.approx(0.5 * 4)  # four ones
+    bank = layer.repository.repository
+    assert np.min(bank) < 0 and np.min(bank.constraint(bank)) == 0
+
+
+def test_xla_is_asked_for_only_where_compiled_ops_run(monkeypatch):
+    asked = []
+    monkeypatch.setattr(_library, "supports_jit", lambda: asked.append(True) or False)
+    assert make("shared", kernel_size=3).supports_jit and make("direct", kernel_size=3).supports_jit
+    assert make("shared", kernel_size=3, channels=1).supports_jit and not asked
+    assert not make("direct", kernel_size=3, channels=1).supports_jit
+    assert not make("direct", kernel_size=3, filters=1).supports_jit and len(asked) == 2
+
+
 def test_models_are_saved_loaded_and_trained(tmp_path):
     image, features = keras.Input((6, 5, 3), name="image"), keras.Input((7,), name="features")
-    outputs = RepositoryConv2D(4, 3, 2, use_bias=True, dynamic_bias=True, repository_regularizer="l2")(
+    outputs = RepositoryConv2D(4, 3, 2, use_bias=True, dynamic_bias="after", repository_regularizer="l2")(
         [image, features]
     )
     filters = FilterRepository(2, 3, 4, name="filters")(keras.layers.Dense(4)(features))
@@ -289,14 +317,17 @@ CONFIGS = {
             data_format="channels_first",
             dilation_rate=2,
             path="direct",
+            activation="relu",
             use_bias=True,
-            dynamic_bias=True,
+            dynamic_bias="after",
             repository_initializer="he_normal",
             coefficients_initializer="he_normal",
             coefficients_bias_initializer="ones",
             bias_initializer="ones",
             repository_regularizer="l2",
             coefficients_regularizer="l1",
+            bias_regularizer="l2",
+            repository_constraint="unit_norm",
         ),
     ),
 }

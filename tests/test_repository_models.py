@@ -228,6 +228,15 @@ def test_trains_saves_and_loads(tmp_path):
         np.testing.assert_allclose(loaded(images)[name], expected, rtol=1e-6, atol=1e-6)
 
 
+def test_trains_under_xla():
+    model = small()
+    images = digits(16)
+    model.compile("adam", loss=LOSSES, jit_compile=True)
+    history = model.fit(images, {"classes": np.arange(16) % 10, "reconstruction": images}, epochs=3, verbose=0)
+    losses = history.history["loss"]
+    assert model.jit_compile and np.all(np.isfinite(losses)) and losses[-1] < losses[0]
+
+
 def test_filters_of_other_images():
     model = small()
     images, others = digits(5), digits(5, seed=4)

@@ -42,8 +42,10 @@ class RepositoryConv2D(JitLayer):
         path: `"shared"`: convolve with the base filters, then mix; `"direct"`: mix the filters, then convolve each
             sample with its own; or `"auto"`: what costs less by the number of operations and of values in memory, and
             `"shared"` if in doubt. `used_path` tells.
+        activation: Of the outputs; None: none.
         use_bias: Whether to add a trained bias per output channel, the same for all samples.
-        dynamic_bias: Whether to add a bias per sample and output channel, generated from the features as well.
+        dynamic_bias: None, or `"after"`: a bias per sample and output channel, generated from the features as well, is
+            added to the outputs.
         repository_initializer: Initializer of the base filters, as in `FilterRepository`.
         coefficients_initializer: Initializer of the kernel that makes coefficients of features. None: normal, with
             variance `1 / (features * min(base_filters, kernel_h * kernel_w * channels))`.
@@ -54,6 +56,8 @@ class RepositoryConv2D(JitLayer):
         bias_initializer: Initializer of the trained bias.
         repository_regularizer: Regularizer of the base filters.
         coefficients_regularizer: Regularizer of the kernel that makes coefficients of features.
+        bias_regularizer: Regularizer of the trained bias.
+        repository_constraint: Constraint of the base filters.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape:
@@ -94,14 +98,17 @@ class RepositoryConv2D(JitLayer):
         data_format=None,
         dilation_rate=(1, 1),
         path="auto",
+        activation=None,
         use_bias=False,
-        dynamic_bias=False,
+        dynamic_bias=None,
         repository_initializer="orthogonal",
         coefficients_initializer=None,
         coefficients_bias_initializer=None,
         bias_initializer="zeros",
         repository_regularizer=None,
         coefficients_regularizer=None,
+        bias_regularizer=None,
+        repository_constraint=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -114,17 +121,23 @@ class RepositoryConv2D(JitLayer):
         self.data_format = layout(data_format)
         self.dilation_rate = self.geometry.dilation_rate
         self.convolution_path = choice(path, "path", _repository.PATHS)  # `path` is a property of Keras layers
+        self.activation = keras.activations.get(activation)
         self.use_bias = bool(choice(use_bias, "use_bias", (False, True)))
-        self.dynamic_bias = bool(choice(dynamic_bias, "dynamic_bias", (False, True)))
+        self.dynamic_bias = choice(dynamic_bias, "dynamic_bias", (None, "after"))
         self.repository_initializer = keras.initializers.get(repository_initializer)
         self.coefficients_initializer = keras.initializers.get(coefficients_initializer)
         self.coefficients_bias_initializer = keras.initializers.get(coefficients_bias_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.repository_regularizer = keras.regularizers.get(repository_regularizer)
         self.coefficients_regularizer = keras.regularizers.get(coefficients_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.repository_constraint = keras.constraints.get(repository_constraint)
+        self._filters_of_one_channel = False
 
     def build(self, input_shape):
-        (*_, channels), (_, features) = self._check_shapes(input_shape)
+        images_shape, (_, features) = self._check_shapes(input_shape)
+        channels = images_shape[-1]
+        self._filters_of_one_channel = self.used_path(images_shape) == "direct" and 1 in (channels, self.filters)
         depth = self.geometry.taps * channels
         norm = min(self.base_filters, depth)  # the sum of the squares of orthonormal base filters
         self.repository = FilterRepository(
@@ -134,6 +147,7 @@ class RepositoryConv2D(JitLayer):
             self.base_filters,
             self.repository_initializer,
             self.repository_regularizer,
+            self.repository_constraint,
             name="repository",
             dtype=self.dtype_policy,
         )
@@ -150,7 +164,12 @@ class RepositoryConv2D(JitLayer):
         if self.dynamic_bias:  # starts as no bias
             self.bias_generator = self._dense("dynamic_bias", self.filters, features, "zeros", "zeros")
         if self.use_bias:
-            self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer=self.bias_initializer)
+            self.bias = self.add_weight(
+                name="bias",
+                shape=(self.filters,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+            )
         axis = 1 if self.data_format == "channels_first" else -1
         image, vector = (
             keras.layers.InputSpec(ndim=4, axes={axis: channels}),
@@ -172,6 +191,7 @@ class RepositoryConv2D(JitLayer):
             outputs = outputs + tf.reshape(bias, [-1, 1, 1, self.filters])
         if self.bias is not None:
             outputs = tf.nn.bias_add(outputs, tf.cast(self.bias, outputs.dtype))
+        outputs = self.activation(outputs)
         return _family.to_channels_first(outputs) if self.data_format == "channels_first" else outputs
 
     def coefficients(self, features):
@@ -210,6 +230,7 @@ class RepositoryConv2D(JitLayer):
                 "data_format": self.data_format,
                 "dilation_rate": self.dilation_rate,
                 "path": self.convolution_path,
+                "activation": keras.activations.serialize(self.activation),
                 "use_bias": self.use_bias,
                 "dynamic_bias": self.dynamic_bias,
                 "repository_initializer": keras.initializers.serialize(self.repository_initializer),
@@ -218,9 +239,16 @@ class RepositoryConv2D(JitLayer):
                 "bias_initializer": keras.initializers.serialize(self.bias_initializer),
                 "repository_regularizer": keras.regularizers.serialize(self.repository_regularizer),
                 "coefficients_regularizer": keras.regularizers.serialize(self.coefficients_regularizer),
+                "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+                "repository_constraint": keras.constraints.serialize(self.repository_constraint),
             }
         )
         return config
+
+    def runs_on_ops(self):
+        """On the direct path `dynamic_conv2d` does, with filters of a single channel in or out. The rest is
+        TensorFlow's."""
+        return self._filters_of_one_channel
 
     def _dense(self, name, units, features, kernel_initializer, bias_initializer, kernel_regularizer=None):
         dense = WideDense(
