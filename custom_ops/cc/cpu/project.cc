@@ -134,6 +134,7 @@ void run_type(const Projection& p, const ProjectionBuffers& b, const ParallelFor
   }
   const Task<T> task{p, static_cast<const T*>(b.inputs), static_cast<const T*>(b.bias), static_cast<T*>(b.projected),
                      weights};
+  // In cycles, as measured with AVX-512: eight products take one, with what is added up across the lanes.
   const int64_t cost = std::max<int64_t>(1, p.pixels / count * stride * rows / 8);
   parallel_for(p.batch * count, cost, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
