@@ -79,7 +79,7 @@ def pytest_configure(config):
 @pytest.fixture(scope="module", autouse=True)
 def _what_stays():
     """TensorFlow and Keras keep two million objects by the end of a run. Here they are looked through once, and not in
-    every collection from then on, which took up to a quarter of the time of tests that make many objects."""
+    every collection from then on, which took a tenth of the time of a run."""
     yield
     gc.collect()
     gc.freeze()

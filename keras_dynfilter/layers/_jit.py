@@ -18,12 +18,12 @@ class JitLayer(keras.layers.Layer):
     @property
     def supports_jit(self):
         """Whether XLA can compile the layer. Asked for when a model is compiled, as it may load the native library."""
-        return self._supports_jit and (not self.runs_on_ops() or _library.supports_jit())
+        return self._supports_jit and (not self._runs_on_ops() or _library.supports_jit())
 
     @supports_jit.setter
     def supports_jit(self, value):
         self._supports_jit = value
 
-    def runs_on_ops(self):
+    def _runs_on_ops(self):
         """Whether calls may run on the compiled ops; if not, the library is not asked."""
         return True

@@ -245,7 +245,7 @@ class RepositoryConv2D(JitLayer):
         )
         return config
 
-    def runs_on_ops(self):
+    def _runs_on_ops(self):
         """On the direct path `dynamic_conv2d` does, with filters of a single channel in or out. The rest is
         TensorFlow's."""
         return self._filters_of_one_channel
