@@ -4,6 +4,7 @@
 import keras
 
 from keras_dynfilter.layers import RepositoryConv2D
+from keras_dynfilter.layers._up_conv2d import UpConv2D
 from keras_dynfilter.ops.geometry import choice, positive
 
 TAPS = ("normalized", "convolution")
@@ -50,17 +51,21 @@ def autoencoder(images, encoder, decoder, kernel_size=3, encoder_slope=0.0, deco
         normalized = normalize(convolved, f"{name}_bn")
         taps.append(normalized if tap == "normalized" else convolved)
         outputs = activate(normalized, encoder_slope, f"{name}_relu")
-    for index, channels in enumerate(decoder, 1):
+    enlarging = bool(decoder) and decoder[-1] is None  # the last convolution doubles the size, too
+    for index, channels in enumerate(decoder[:-1] if enlarging else decoder, 1):
         name = f"decoder_{index}"
         outputs = keras.layers.UpSampling2D(2, data_format="channels_last", name=f"{name}_up")(outputs)
         if channels is not None:
             outputs = conv_block(outputs, channels, kernel_size, 1, kernel_size // 2, decoder_slope, name)
+    if enlarging:
+        outputs = UpConv2D(images.shape[-1], kernel_size, name="decoder_out")(outputs)
+    else:
+        outputs = conv2d(outputs, images.shape[-1], kernel_size, 1, kernel_size // 2, "decoder_out")
     if tuple(outputs.shape[1:3]) != tuple(images.shape[1:3]):
         expected = f"Expected the decoder to end at the size of the images, {tuple(images.shape[1:3])}"
         raise ValueError(
             f"{expected}. Received: {tuple(outputs.shape[1:3])}, with encoder={encoder}, decoder={decoder}"
         )
-    outputs = conv2d(outputs, images.shape[-1], kernel_size, 1, kernel_size // 2, "decoder_out")
     # In float32 also under mixed precision: the cross-entropy takes logarithms.
     return taps, keras.layers.Activation("sigmoid", dtype="float32", name=RECONSTRUCTION)(outputs)
 
