@@ -8,8 +8,7 @@ Of a network that repository_mnist.py or repository_cifar10.py has trained: t-SN
 filters and of the maps of each generated convolution, for test images, coloured by class. The paper sees filters of the
 first layer that classes share, and clusters of classes in the second. How far classes are apart, before t-SNE, is also
 given as a number: the accuracy of the five nearest neighbours, in five folds, and what the last layer has more of it
-than the first. Then the accuracy on all test images with
-their own filters and with those of other images.
+than the first. Then the accuracy on all test images with their own filters and with those of other images.
 
 Vectors of more than 1,000 values are projected at random to 500 before, which changes distances by some percent.
 

@@ -357,46 +357,6 @@ def test_repository_takes_flat_coefficients():
     assert layer.compute_output_shape((None, 15)) == (None, 2, 3, 4, 3)
 
 
-def convolution(**arguments):
-    return RepositoryConv2D(**{"filters": 4, "kernel_size": 3, **arguments})
-
-
-IMAGE, FEATURES = (2, 6, 7, 3), (2, 5)
-ERRORS = {
-    "filters": (lambda: convolution(filters=0), "Expected `filters` to be a positive integer.* filters=0"),
-    "base filters": (lambda: convolution(base_filters=2.5), "Expected `base_filters` to be a positive integer.*=2.5"),
-    "window": (lambda: convolution(kernel_size=0), "Expected `kernel_size` to be a positive integer or a pair"),
-    "path": (lambda: convolution(path="fast"), "Expected `path` to be one of 'auto', 'shared', 'direct'.*'fast'"),
-    "bias": (lambda: convolution(use_bias="yes"), "Expected `use_bias` to be one of False, True.*'yes'"),
-    "no features": (lambda: convolution().build(IMAGE), r"Expected `inputs` to be a list \[image, features\].*\(2, 6"),
-    "rank": (lambda: convolution().build([(2, 6, 3), FEATURES]), r"Expected the image to have rank 4.*\(2, 6, 3\)"),
-    "channels": (lambda: convolution().build([(2, 6, 7, None), FEATURES]), "Expected the image to have a known number"),
-    "features": (lambda: convolution().build([IMAGE, (2, 5, 1)]), r"Expected the features to have shape.*\(2, 5, 1\)"),
-    "batch": (
-        lambda: convolution()([np.ones(IMAGE), np.ones((3, 5))]),
-        "Expected as many features as images. Received: 3 features, 2 images",
-    ),
-    "repository channels": (lambda: FilterRepository(4, 3, 0), "Expected `channels` to be a positive integer.*=0"),
-    "coefficients": (
-        lambda: FilterRepository(4, 3, 2)(np.ones((2, 15))),
-        r"Expected `inputs` to have shape \(None, 4, 4\) or \(None, 16\)\. Received: inputs.shape=\(2, 15\)",
-    ),
-}
-
-
-@pytest.mark.parametrize("call, message", ERRORS.values(), ids=ERRORS)
-def test_errors(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
-def test_built_layers_check_the_next_inputs_too():
-    layer = make(kernel_size=3)
-    for images, features in [((2, 6, 6, 4), (2, 7)), ((2, 6, 6, 3), (2, 8)), ((2, 6, 6, 3), (3, 7))]:
-        with pytest.raises(ValueError, match=r"expected axis -1 of input|Expected as many features"):
-            layer([np.ones(images), np.ones(features)])
-
-
 @pytest.mark.parametrize("cls", [FilterRepository, RepositoryConv2D])
 def test_docstring_example(cls):
     module = importlib.import_module(cls.__module__)

@@ -14,8 +14,8 @@ class UpConv2D(keras.layers.Layer):
 
     Each pixel stands for four equal ones in the enlarged map. So many taps of the window see the same pixel, and their
     weights can be added before: one convolution of the small map, with a smaller window, makes the four outputs of each
-    pixel as channels. For a 5x5 window these are 9 multiply-adds for 25. TensorFlow's convolution of 20 channels to one,
-    which decoders of grey images end with, takes five times as long on a CPU, as it is slow with one channel of output.
+    pixel as channels. For a 5x5 window these are 9 multiply-adds for 25. The two layers take five times as long on CPUs
+    for 20 channels and one of output, which decoders of grey images end with: TensorFlow is slow at a single one.
 
     Args:
         filters: Positive integer, the number of output channels.

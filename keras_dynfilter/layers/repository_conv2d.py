@@ -195,7 +195,15 @@ class RepositoryConv2D(JitLayer):
         return _family.to_channels_first(outputs) if self.data_format == "channels_first" else outputs
 
     def coefficients(self, features):
-        """Coefficients of the samples with these `features` `[batch, features]`: `[batch, base_filters, filters]`."""
+        """Coefficients of the samples with these `features` `[batch, features]`: `[batch, base_filters, filters]`.
+
+        Raises:
+            ValueError: The layer is not built: it has neither been called nor been told shapes by `build`.
+        """
+        if not self.built:
+            raise ValueError(
+                f"Expected a layer that was called or built before. Received: {self.name!r}, which was not"
+            )
         return tf.reshape(self.generator(features), [-1, self.base_filters, self.filters])
 
     def generated_filters(self, features):
