@@ -49,3 +49,8 @@ def test_built_layers_check_the_next_inputs_too():
     for images, features in [((2, 6, 6, 4), (2, 7)), ((2, 6, 6, 3), (2, 8)), ((2, 6, 6, 3), (3, 7))]:
         with pytest.raises(ValueError, match=r"expected axis -1 of input|Expected as many features"):
             layer([np.ones(images), np.ones(features)])
+    repository = FilterRepository(5, 3, 2, base_filters=3)
+    assert repository(np.ones((2, 3, 5))).shape == (2, 3, 3, 2, 5)
+    for coefficients in [(2, 5, 3), (6, 5)]:  # as many values
+        with pytest.raises(ValueError, match=r"Expected `inputs` to have shape \(None, 3, 5\) or \(None, 15\)"):
+            repository(np.ones(coefficients))

@@ -9,6 +9,7 @@ import pytest
 
 from keras_dynfilter import export, models
 from keras_dynfilter.layers import RepositoryConv2D
+from keras_dynfilter.layers._up_conv2d import UpConv2D
 
 pytestmark = pytest.mark.legacy
 
@@ -45,7 +46,7 @@ def nodes(onnx, path):
 def convolutions(model):
     """All layers of a model, and of the models in it, that are convolutions."""
     inner = [convolutions(layer) for layer in model.layers if isinstance(layer, keras.Model)]
-    kinds = keras.layers.Conv2D, RepositoryConv2D
+    kinds = keras.layers.Conv2D, UpConv2D, RepositoryConv2D
     return sum(inner, [layer for layer in model.layers if isinstance(layer, kinds)])
 
 

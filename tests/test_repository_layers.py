@@ -212,11 +212,14 @@ def test_nothing_to_filter(path, images):
 
 
 @pytest.mark.parametrize("path", ["auto", "shared", "direct"])
+@pytest.mark.parametrize(
+    "arguments", [dict(), dict(strides=2), dict(dilation_rate=2), dict(strides=2, dilation_rate=2)]
+)
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_an_empty_batch_whose_size_was_open(path, jit_compile, request):
+def test_an_empty_batch_whose_size_was_open(path, arguments, jit_compile, request):
     if jit_compile:
         request.getfixturevalue("native_xla")
-    layer = make(path, kernel_size=3, strides=2)
+    layer = make(path, kernel_size=3, **arguments)
     specs = tf.TensorSpec((None, 7, 6, 3), "float64"), tf.TensorSpec((None, 7), "float64")
     compute = tf.function(lambda *given: results(layer, *given), specs, autograph=False, jit_compile=jit_compile)
     outputs, by_images, by_features, *_ = compute(tf.zeros((0, 7, 6, 3), "float64"), tf.zeros((0, 7), "float64"))

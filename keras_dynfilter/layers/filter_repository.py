@@ -81,15 +81,16 @@ class FilterRepository(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs):
+        self.compute_output_shape(inputs.shape)  # a built layer, too, would take other shapes of as many values
         coefficients = tf.reshape(inputs, [-1, self.base_filters, self.filters])
         return _repository.mixed(tf.cast(self.repository, inputs.dtype), coefficients)
 
     def compute_output_shape(self, input_shape):
-        shape = tuple(input_shape)
+        shape = tf.TensorShape(input_shape)
         allowed = (self.base_filters, self.filters), (self.base_filters * self.filters,)
-        if shape[1:] not in allowed:
+        if not any(shape[1:].is_compatible_with(each) for each in allowed):
             expected = " or ".join(str((None, *each)) for each in allowed)
-            raise ValueError(f"Expected `inputs` to have shape {expected}. Received: inputs.shape={shape}")
+            raise ValueError(f"Expected `inputs` to have shape {expected}. Received: inputs.shape={tuple(shape)}")
         return shape[0], *self.kernel_size, self.channels, self.filters
 
     def get_config(self):
