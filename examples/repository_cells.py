@@ -53,12 +53,11 @@ class Evaluation(keras.callbacks.Callback):
         logs.update(self.evaluate(self.model.network))
 
 
-def train_network(
-    run, name, build, generated, loss, batches, images, seed, evaluate, *, output="classes", cosine=False
-):
+def train_network(run, name, build, generated, loss, batches, images, seed, evaluate, *, output="classes"):
     """Trains a network with generated filters, or its twin, from a seed, or what is left of it.
 
-    The loss is that of the paper: of the output, and of the reconstruction; the twin reconstructs nothing.
+    By Adam, with a rate that falls to zero along a cosine. The loss is that of the paper: of the output, and of the
+    reconstruction; the twin reconstructs nothing.
 
     Args:
         run: A `harness.Run`.
@@ -72,7 +71,6 @@ def train_network(
         seed: Seed of the weights.
         evaluate: Function of a network that returns numbers by name; called after every epoch.
         output: Name of the output, if there is a reconstruction beside it.
-        cosine: Whether the learning rate falls to zero along a cosine, and does not stay as it is.
 
     Returns:
         A `training.Trained`.
@@ -82,7 +80,7 @@ def train_network(
     print(f"\n{name}: {args.epochs} epochs of {epoch} steps of {args.batch_size}", flush=True)
 
     def compile_model(trainer):
-        rate = keras.optimizers.schedules.CosineDecay(args.learning_rate, total) if cosine else args.learning_rate
+        rate = keras.optimizers.schedules.CosineDecay(args.learning_rate, total)
         losses = {output: loss, "reconstruction": "binary_crossentropy"} if generated else loss
         trainer.compile(keras.optimizers.Adam(rate), losses)
 
@@ -107,20 +105,19 @@ def train_network(
     )
 
 
-def train_classifier(run, variant, seed, build, generated, train, test, *, augment=False, watched=0, cosine=False):
+def train_classifier(run, variant, seed, build, generated, train, test, *, augment=False, watched=0):
     """Trains a cell of a classifier, or what is left of it.
 
     Args:
         run: A `harness.Run`.
         variant: Name of the variant.
         seed: Seed of weights and order.
-        build: As for `train_network`, as are `generated` and `cosine`.
+        build: As for `train_network`, as is `generated`.
         generated: See there.
         train: Images and labels.
         test: Images and labels, for the accuracy after every epoch.
         augment: Whether training images are moved and mirrored at random.
         watched: Number of training images whose accuracy is measured after every epoch too.
-        cosine: See there.
 
     Returns:
         What is to be known of the cell; `"swapped"` is the accuracy of images with the filters of others.
@@ -136,7 +133,7 @@ def train_classifier(run, variant, seed, build, generated, train, test, *, augme
         return {name: accuracy(network, *part) for name, part in sets.items()}
 
     loss, count = "sparse_categorical_crossentropy", len(train[0])
-    trained = train_network(run, name, build, generated, loss, batches, count, seed, evaluate, cosine=cosine)
+    trained = train_network(run, name, build, generated, loss, batches, count, seed, evaluate)
     figures = harness.training_figures(trained)
     print(f"{name}: {figures['history'][-1]['test_accuracy']:.2f} % in {trained.seconds / 60:.1f} minutes", flush=True)
     swapped = swapped_accuracy(trained.network, *test) if generated else None

@@ -76,7 +76,7 @@ def build(variant, base_filters):
 def train_cell(run, variant, seed, train, test):
     """Trains a variant from a seed, or what is left of it; returns what is to be known of it."""
     make = functools.partial(build, variant, run.args.base_filters)
-    how = dict(augment=run.args.augment, watched=repository_curves.WATCHED, cosine=True)
+    how = dict(augment=run.args.augment, watched=repository_curves.WATCHED)
     return repository_cells.train_classifier(run, variant, seed, make, variant == "generated", train, test, **how)
 
 

@@ -21,6 +21,10 @@ ERRORS = {
     "path": (lambda: convolution(path="fast"), "Expected `path` to be one of 'auto', 'shared', 'direct'.*'fast'"),
     "bias": (lambda: convolution(use_bias="yes"), "Expected `use_bias` to be one of False, True.*'yes'"),
     "no features": (lambda: convolution().build(IMAGE), r"Expected `inputs` to be a list \[image, features\].*\(2, 6"),
+    "one vector": (
+        lambda: convolution().build((2, 5)),
+        r"Expected `inputs` to be a list \[image, features\].*\(2, 5\)",
+    ),
     "rank": (lambda: convolution().build([(2, 6, 3), FEATURES]), r"Expected the image to have rank 4.*\(2, 6, 3\)"),
     "channels": (lambda: convolution().build([(2, 6, 7, None), FEATURES]), "Expected the image to have a known number"),
     "features": (lambda: convolution().build([IMAGE, (2, 5, 1)]), r"Expected the features to have shape.*\(2, 5, 1\)"),

@@ -41,7 +41,7 @@ class RepositoryConv2D(JitLayer):
         dilation_rate: Positive integer or pair, the distance of neighbouring taps in pixels.
         path: `"shared"`: convolve with the base filters, then mix; `"direct"`: mix the filters, then convolve each
             sample with its own; or `"auto"`: what costs less by the number of operations and of values in memory, and
-            `"shared"` if in doubt. `used_path` tells.
+            `"shared"` if in doubt. `used_path` tells. Empty batches and outputs always take the direct path.
         activation: Of the outputs; None: none.
         use_bias: Whether to add a trained bias per output channel, the same for all samples.
         dynamic_bias: None, or `"after"`: a bias per sample and output channel, generated from the features as well, is
@@ -207,7 +207,11 @@ class RepositoryConv2D(JitLayer):
         return tf.reshape(self.generator(features), [-1, self.base_filters, self.filters])
 
     def generated_filters(self, features):
-        """Filters of the samples with these `features`: `[batch, kernel_h, kernel_w, channels, filters]`."""
+        """Filters of the samples with these `features`: `[batch, kernel_h, kernel_w, channels, filters]`.
+
+        Raises:
+            ValueError: The layer is not built.
+        """
         return self.repository(self.coefficients(features))
 
     def used_path(self, images_shape):
@@ -215,7 +219,7 @@ class RepositoryConv2D(JitLayer):
         batch, *_, channels = images_shape
         size = self.geometry.output_shape(images_shape)
         if batch == 0 or 0 in size:
-            return "direct"  # TensorFlow's convolution of nothing, or to nothing, fails on CPUs
+            return "direct"  # TensorFlow's convolution to nothing fails on CPUs, and a dilated one of nothing
         if self.convolution_path != "auto":
             return self.convolution_path
         positions = None if None in size else math.prod(size)
@@ -272,7 +276,7 @@ class RepositoryConv2D(JitLayer):
 
     def _check_shapes(self, input_shape):
         """Shapes of the image, in channels-last order, and of the features, unless they are not as described."""
-        if len(input_shape) != 2:
+        if len(input_shape) != 2 or not all(hasattr(shape, "__len__") for shape in input_shape):
             raise ValueError(f"Expected `inputs` to be a list [image, features]. Received: shape={tuple(input_shape)}")
         image, features = (tuple(shape) for shape in input_shape)
         if len(image) != 4:
