@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from keras_dynfilter import models
-from keras_dynfilter.layers import DDF2D, DDFUp2D, FilterNorm
+from keras_dynfilter.layers import DDF2D, DDFUp2D, FilterNorm, RepositoryConv2D
+from keras_dynfilter.layers._up_conv2d import UpConv2D
 from keras_dynfilter.models import count_flops, count_parameters
 
 pytestmark = [pytest.mark.legacy, pytest.mark.slow]  # the networks are large: the short form has their layers
@@ -80,6 +81,10 @@ LAYERS = {
     "means": (keras.layers.AveragePooling2D(2), 4 * 48),
     "maximum": (keras.layers.MaxPooling2D(2), 0),
     "activation": (keras.layers.ReLU(), 0),
+    "upsampling": (keras.layers.UpSampling2D(), 0),
+    "enlarging, 1x1": (UpConv2D(3, 1), 4 * 3 * 4 * 48),
+    "enlarging, 5x5": (UpConv2D(3, 5), 9 * 4 * 3 * 4 * 48),
+    "enlarging, 7x7": (UpConv2D(3, 7), 25 * 4 * 3 * 4 * 48),
 }
 
 
@@ -128,6 +133,38 @@ def test_ddf_up(arguments, times, operations, data_format):
     inputs = [keras.Input(shape) for shape in shapes]
     layer = DDFUp2D(**arguments, data_format=data_format)
     assert count_flops(keras.Model(inputs, layer(inputs if times else inputs[0]))) == operations
+
+
+REPOSITORY = {  # 12 positions, windows of 27 values, 4 filters, 5 features
+    "shared": (dict(base_filters=2), 5 * 2 * 4 + 12 * 2 * (27 + 4)),
+    "many": (dict(base_filters=30, path="shared"), 5 * 30 * 4 + 12 * 27 * (27 + 4) + 27 * 30 * 4),
+    "direct": (dict(base_filters=2, path="direct"), 5 * 2 * 4 + 27 * 2 * 4 + 12 * 27 * 4),
+    "bias": (dict(base_filters=2, dynamic_bias="after", use_bias=True), 5 * 2 * 4 + 5 * 4 + 12 * 2 * (27 + 4)),
+}
+
+
+@pytest.mark.parametrize("shape", [(6, 8, 3), (3, 6, 8)])
+@pytest.mark.parametrize("arguments, operations", REPOSITORY.values(), ids=REPOSITORY)
+def test_repository(arguments, operations, shape):
+    data_format = "channels_last" if shape[-1] == 3 else "channels_first"
+    inputs = [keras.Input(shape), keras.Input((5,))]
+    layer = RepositoryConv2D(4, 3, strides=2, data_format=data_format, **arguments)
+    assert count_flops(keras.Model(inputs, layer(inputs))) == operations
+
+
+@pytest.mark.parametrize(
+    "network, millions",
+    [
+        # The four layers as docs/design.md has them: base filters, mixing, dense layers; the head; normalisation.
+        (models.repository_cifar10, 47.94 + 11.31 + 18.61 + 0.01 + 0.12),
+        (models.repository_cifar10_baseline, 48.96 + 0.01 + 0.12),
+    ],
+)
+def test_networks_of_the_repository(network, millions):
+    network = network()
+    inner = {layer.name: layer for layer in network.layers}
+    assert count_flops(inner.get("prediction", network)) == pytest.approx(millions * 1e6, abs=2e4)
+    assert count_flops(network) >= count_flops(inner.get("prediction", network))
 
 
 def test_upsampling_of_the_detector_in_the_paper():

@@ -5,7 +5,8 @@ import math
 
 import keras
 
-from keras_dynfilter.layers import DDF2D, DDFUp2D, FilterNorm, UntiedBias
+from keras_dynfilter.layers import DDF2D, DDFUp2D, FilterNorm, RepositoryConv2D, UntiedBias
+from keras_dynfilter.layers._up_conv2d import UpConv2D
 from keras_dynfilter.models._graph import Tensor, graph
 
 
@@ -17,11 +18,11 @@ def count_flops(model, input_shape=None, rules=None):
     | layer | operations |
     | --- | --- |
     | convolutions, `Dense` | one per weight and position that it is used at |
-    | `DDF2D`, `DDFUp2D` | see below |
+    | `DDF2D`, `DDFUp2D`, `RepositoryConv2D` | see below |
     | normalisation, `Rescaling` | one per value |
     | `Add` and the like | one per value and operand after the first |
     | average pooling | one per value that is averaged |
-    | biases, activations, maximum pooling, padding, reshaping, dropout | none |
+    | biases, activations, maximum pooling, padding, upsampling, reshaping, dropout | none |
 
     With `n` output positions, `c` channels, `t` taps, `g` heads and a bottleneck of `m`, `DDF2D` has
     `n*c + c*m + m*c*t + c*t` for the channel filters, `n*c*g*t + n*g*t` for the spatial filters, and `2*n*c*t` to
@@ -31,6 +32,10 @@ def count_flops(model, input_shape=None, rules=None):
     A branch of `DDFUp2D` has `9*n*c + n*c*g*t` for the spatial filters, or `n*d*g*t` with a guide of `d` channels, and
     `n*c*t` to apply them, where `n` positions are those of the inputs. Normalisation, combination and channel filters
     do not count there: so counted, the upsampling of the detector in the paper has the 0.58B that it prints.
+
+    `RepositoryConv2D` of `l` features, `b` base filters and `f` filters of `d` values has `l*b*f` for the coefficients;
+    then `n*m*(d + f)` on its shared path, with `m` the lesser of `b` and `d`, and `b*d*f` more if `b` is above `d`; or
+    `d*f*(b + n)` on the direct one.
 
     Args:
         model: Functional or sequential model, built. Models inside it are counted, layers as often as they are called.
@@ -156,6 +161,25 @@ def _ddf_up(layer, inputs, output):
     return depthwise + generating * layer.heads * taps + values * taps
 
 
+def _repository(layer, inputs, output):
+    (_, *image), (_, features) = inputs
+    channels, positions = _channels(layer, inputs[0]), math.prod(output) // layer.filters
+    depth, base_filters, filters = layer.geometry.taps * channels, layer.base_filters, layer.filters
+    operations = features * filters * (base_filters + bool(layer.dynamic_bias))
+    mixing = depth * base_filters * filters
+    if layer.data_format == "channels_first":
+        image = [*image[1:], channels]
+    if layer.used_path((1, *image)) == "direct":
+        return operations + mixing + positions * depth * filters
+    maps = min(base_filters, depth)
+    return operations + positions * maps * (depth + filters) + (mixing if maps < base_filters else 0)
+
+
+def _up(layer, inputs, output):
+    window = (layer.kernel_size // 2 + 1) // 2 * 2 + 1  # on the small map
+    return window**2 * inputs[0][-1] * math.prod(output)
+
+
 def _per_value(layer, inputs, output):
     return math.prod(output)
 
@@ -184,6 +208,8 @@ RULES = {
     keras.layers.Dense: _dense,
     DDF2D: _ddf,
     DDFUp2D: _ddf_up,
+    RepositoryConv2D: _repository,
+    UpConv2D: _up,
     **dict.fromkeys(
         (
             FilterNorm,
@@ -227,6 +253,7 @@ RULES = {
             keras.layers.Reshape,
             keras.layers.Softmax,
             keras.layers.SpatialDropout2D,
+            keras.layers.UpSampling2D,
             keras.layers.ZeroPadding2D,
         ),
         _none,
