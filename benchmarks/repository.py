@@ -11,7 +11,7 @@ generated filters by the features too. Candidates:
 
 Memory is what TensorFlow allocates at most, for the batch and for half of it. Activations are inputs and outputs of the
 layer, coefficients and filters those of all samples: memory that is linear in activations, coefficients and weights
-holds no filters.
+holds no filters. In the first layer, whose filters are smaller than its activations, that bar can tell nothing.
 """
 
 import argparse
@@ -37,7 +37,7 @@ LAYERS = (
 OURS = ("ours", "ours, coefficients given")
 MOST_OF_STATIC = 1.6
 LEAST_OF_MATERIALISED = 10
-MOST_OF_HELD = 2.5  # megabytes, over those of activations, coefficients and weights: filters of all samples take more
+MOST_OF_HELD = 2.5  # megabytes, over those of activations, coefficients and weights
 
 
 def main():
@@ -153,8 +153,8 @@ def bars(rows):
         met = measure.verdict(faster >= LEAST_OF_MATERIALISED)
         lines.append(f"{label}: {faster:.1f} times faster than materialised, at least {LEAST_OF_MATERIALISED}: {met}")
     for row in rows:
-        if row["candidate"] == "ours" and row["peak_mb"] is not None:
-            held = row["activations_mb"] + row["coefficients_mb"] + row["weights_mb"]
+        held = row["activations_mb"] + row["coefficients_mb"] + row["weights_mb"]
+        if row["candidate"] == "ours" and row["peak_mb"] is not None and row["filters_mb"] > held:
             met = measure.verdict(row["peak_mb"] <= MOST_OF_HELD * held)
             lines.append(
                 f"layer {row['layer']}: {row['peak_mb'] / held:.1f} times the memory of activations, coefficients and "

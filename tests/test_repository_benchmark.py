@@ -29,8 +29,8 @@ def test_candidates_compute_the_same(strides):
     np.testing.assert_allclose(found["ours, coefficients given"][0], found["ours"][0], rtol=1e-4, atol=1e-5)
 
 
-def rows(layer, ours, peak=25.0):
-    held = dict(activations_mb=5.0, coefficients_mb=2.0, weights_mb=3.0, filters_mb=100.0)
+def rows(layer, ours, peak=25.0, filters=100.0):
+    held = dict(activations_mb=5.0, coefficients_mb=2.0, weights_mb=3.0, filters_mb=filters)
     ms = {"static": 10.0, "ours": ours, "ours, coefficients given": 11.0, "materialised": 150.0}
     return [dict(layer=layer, candidate=name, ms=value, peak_mb=peak, **held) for name, value in ms.items()]
 
@@ -51,6 +51,7 @@ def test_bars():
         "layer 2: 2.6 times the memory of activations, coefficients and weights, at most 2.5: MISSED",
     ]
     assert len(repository.bars(rows(1, 14.0, peak=None))) == 6
+    assert len(repository.bars(rows(1, 14.0, filters=9.0))) == 6  # memory that holds them would not show it
 
 
 def test_layers_are_measured(monkeypatch, tmp_path, capsys):
@@ -84,7 +85,7 @@ def tiny_networks(monkeypatch):
 
 
 def test_onnx_networks_are_timed_beside_both_parts(tiny_networks, tmp_path, monkeypatch, capsys):
-    calls, ms = [], iter([9.0, 2.0, 4.0, 21.0, 10.0, 10.0])
+    calls, ms = [], iter([9.0, 2.0, 4.0, 3.0, 21.0, 10.0, 10.0, 1.0])
 
     def in_turns(given):
         calls.extend(call() for call in given.values())
@@ -96,9 +97,10 @@ def test_onnx_networks_are_timed_beside_both_parts(tiny_networks, tmp_path, monk
     repository_onnx.main()
     rows = [json.loads(line) for line in (tmp_path / "found").read_text().splitlines()]
     assert [(row["network"], row["batch"], row["of_both"]) for row in rows] == [("mnist", 1, 1.5), ("mnist", 3, 1.05)]
+    assert [row["of_all"] for row in rows] == [1.0, 1.0]
     assert [row["ms"] for row in rows] == [
-        dict(network=9.0, twin=2.0, generator=4.0),
-        dict(network=21.0, twin=10.0, generator=10.0),
+        dict(network=9.0, twin=2.0, generator=4.0, coefficients=3.0),
+        dict(network=21.0, twin=10.0, generator=10.0, coefficients=1.0),
     ]
     for row in rows:
         assert row["cpu"] and row["threads"] == 1 and {"keras", "tf2onnx", "onnxruntime"} <= set(row["versions"])
@@ -110,9 +112,10 @@ def test_onnx_networks_are_timed_beside_both_parts(tiny_networks, tmp_path, monk
     assert f"mnist, validated: onnx {rows[0]['onnx']['megabytes']:.2f} MB, saved_model" in out
     shapes = [sorted(value.shape for value in found) for found in calls]  # what the files really return
     images, features = (28, 28, 1), (2,)
-    for batch, (network, twin, generator) in zip((1, 3), (shapes[:3], shapes[3:])):
+    for batch, (network, twin, generator, coefficients) in zip((1, 3), (shapes[:4], shapes[4:])):
         assert network == sorted([(batch, 10), (batch, *images)]) and twin == [(batch, 10)]
         assert generator == sorted([(batch, *features), (batch, *features), (batch, *images)])
+        assert coefficients == [(batch, 5 * 2)] * 2  # filters, base filters
 
 
 def test_onnx_refuses(monkeypatch, capsys):

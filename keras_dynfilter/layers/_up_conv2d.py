@@ -8,14 +8,17 @@ import tensorflow as tf
 from keras_dynfilter.ops.geometry import positive
 
 
-@keras.saving.register_keras_serializable("keras_dynfilter")
+@keras.saving.register_keras_serializable("keras_dynfilter")  # files of networks name it
 class UpConv2D(keras.layers.Layer):
     """`Conv2D(filters, kernel_size, padding="same")(UpSampling2D(2)(inputs))`, with the same weights.
 
-    Each pixel stands for four equal ones in the enlarged map. So many taps of the window see the same pixel, and their
-    weights can be added before: one convolution of the small map, with a smaller window, makes the four outputs of each
-    pixel as channels. For a 5x5 window these are 9 multiply-adds for 25. The two layers take five times as long on CPUs
-    for 20 channels and one of output, which decoders of grey images end with: TensorFlow is slow at a single one.
+    Each pixel stands for four equal ones in the enlarged map, so several taps of a window see the same pixel. Their
+    weights are added first. Then one convolution of the small map, with a smaller window, makes four outputs of each
+    pixel as channels: 9 multiply-adds for 25 with a 5x5 window, but as many as otherwise with 3x3. Outputs are the same
+    up to rounding.
+
+    Above all this is for a last convolution to one channel, at which TensorFlow is slow on CPUs: `python -m
+    benchmarks.up_conv2d`.
 
     Args:
         filters: Positive integer, the number of output channels.
@@ -37,6 +40,11 @@ class UpConv2D(keras.layers.Layer):
             raise ValueError(f"Expected `kernel_size` to be odd. Received: {kernel_size=}")
 
     def build(self, input_shape):
+        if len(input_shape) != 4 or input_shape[-1] is None:
+            expected = (
+                "Expected `inputs` to have shape (batch, height, width, channels), with a known number of channels"
+            )
+            raise ValueError(f"{expected}. Received: inputs.shape={tuple(input_shape)}")
         window = (self.kernel_size, self.kernel_size)
         self.kernel = self.add_weight(
             name="kernel", shape=(*window, input_shape[-1], self.filters), initializer="glorot_uniform"
