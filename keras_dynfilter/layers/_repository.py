@@ -24,6 +24,9 @@ def cheaper_path(positions, geometry, channels, base_filters, filters):
         shared      positions * maps * (depth + filters)               positions * maps
         direct      depth * filters * (positions + base_filters)       positions * depth in patches, depth * filters
 
+    With more base filters than depth, `shared` has the mixing of `direct`, too, to express filters in the values
+    themselves; strided and dilated, its convolution is at all positions, of which those in between are dropped.
+
     `shared` is the rule: its extra is a mixing that is small beside the convolution. `direct` wins for 1x1 windows,
     which need no patches, and for many times more base filters than filters.
 

@@ -12,7 +12,7 @@ def repository_swap(model, name="repository_swap"):
     """The network of `model`, with the filters of other images than those that it is to look at.
 
     Args:
-        model: `repository_mnist`, `repository_mtfl` or `repository_cifar10`.
+        model: What `repository_mnist`, `repository_mtfl`, `repository_cifar10` or `generated_network` returned.
         name: Name of the new model.
 
     Returns:
@@ -37,7 +37,7 @@ def inspect_repository(model, images):
     """Coefficients, filters and maps of the generated convolutions, for `images`.
 
     Args:
-        model: `repository_mnist`, `repository_mtfl` or `repository_cifar10`.
+        model: What `repository_mnist`, `repository_mtfl`, `repository_cifar10` or `generated_network` returned.
         images: `[batch, height, width, channels]`. All samples are held at once.
 
     Returns:
