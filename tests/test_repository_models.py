@@ -232,7 +232,6 @@ def test_trains_saves_and_loads(tmp_path):
         np.testing.assert_allclose(loaded(images)[name], expected, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.skipif(keras.__version__.startswith("2."), reason="XLA has no gradient of Keras 2's upsampling")
 def test_trains_under_xla():
     model = small()
     images = digits(16)

@@ -53,7 +53,7 @@ def test_sizes_may_be_open():
     assert networks(3, sizes=(6, None))[0].output_shape == (None, 12, None, 3)
 
 
-def test_under_xla(native_xla):
+def test_under_xla():
     up, plain = networks(5)
     images = normal(2, 6, 5, 4)
     compiled = tf.function(up, jit_compile=True)
