@@ -117,7 +117,7 @@ def test_augmentation_and_watched_images(monkeypatch):
     monkeypatch.setattr(repository_curves, "WATCHED", 3)
     cell = repository_cifar10.train_cell(Run, "baseline", 0, arrays, [each[:2] for each in arrays])
     assert cell["train_images"] == 5 and cell["swapped"] is None
-    assert calls["how"]["pad"] == 4 and calls["how"]["flip"] is True and calls["cosine"] is True
+    assert calls["how"]["pad"] == 4 and calls["how"]["flip"] is True
     assert calls["watched"] == {"test_accuracy": 2.0, "train_accuracy": 3.0} and calls["images"] == 5
     Run.args = repository_cifar10.parse([])
     repository_cifar10.train_cell(Run, "baseline", 0, arrays, arrays)

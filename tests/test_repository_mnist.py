@@ -38,6 +38,29 @@ def test_cells_are_ordered_by_seed():
     assert list(grid.cells(args)) == ["n20_seed2", "baseline_seed2", "n20_seed0", "baseline_seed0"]
 
 
+def test_the_rate_falls_to_zero(monkeypatch):
+    class Run:
+        args, settings = repository_mnist.parse(["--epochs", "4", "--batch-size", "5", "--learning-rate", "0.2"]), {}
+
+    class Trainer:
+        def compile(self, optimizer, losses):
+            self.optimizer, self.losses = optimizer, losses
+
+    def train(name, build, compile_model, steps, total, epoch, **_):
+        trainer = Trainer()
+        compile_model(trainer)
+        return trainer, total, epoch
+
+    monkeypatch.setattr(repository_cells.training, "train", train)
+    trainer, total, epoch = repository_cells.train_network(Run, "n5", None, True, "mse", None, 11, 0, None)
+    assert (total, epoch) == (12, 3) and trainer.losses == {"classes": "mse", "reconstruction": "binary_crossentropy"}
+    rates = []
+    for step in (0, 6, 12):
+        trainer.optimizer.iterations.assign(step)
+        rates.append(float(trainer.optimizer.learning_rate))
+    assert rates == pytest.approx([0.2, 0.1, 0.0], abs=1e-6)
+
+
 def cell(variant, seed, *accuracies, swapped=30.0):
     history = [{"test_accuracy": value} for value in accuracies]
     swapped = None if variant == "baseline" else swapped
