@@ -5,8 +5,8 @@ The four layers of the CIFAR-10 network, forward and backward: the gradients by 
 generated filters by the features too. Candidates:
 
 * static: a convolution with trained filters;
-* ours: `RepositoryConv2D`, with the dense layer that makes the coefficients: in the last layers that one alone has as
-  many multiply-adds as the convolution. So ours with the coefficients given stands beside it;
+* ours: `RepositoryConv2D`, with the dense layer that makes the coefficients: in the last two layers that one alone has
+  0.4 and 0.9 of the multiply-adds of the convolution. So ours with the coefficients given stands beside it;
 * materialised: the filters of all samples are made, and one grouped convolution, of a group per sample, applies them.
 
 Memory is what TensorFlow allocates at most, for the batch and for half of it. Activations are inputs and outputs of the

@@ -36,6 +36,8 @@ def main():
     args = parser.parse_args()
     if min(args.batch_size) < 1:
         parser.error(f"Expected --batch-size to be above zero. Received: {min(args.batch_size)}")
+    if args.threads is not None and args.threads < 1:
+        parser.error(f"Expected --threads to be above zero. Received: {args.threads}")
     args.json.parent.mkdir(parents=True, exist_ok=True)
     threads = args.threads or int(os.environ.get("TF_NUM_INTRAOP_THREADS") or len(os.sched_getaffinity(0)))
 

@@ -107,7 +107,7 @@ def same_settings(earlier, settings, path):
                 _switched(option, expected, f"{option} {expected}"),
                 _switched(option, received, received),
             )
-        raise SetupError(f"--resume: expected {expected}, as in {path}. Received: {received}")
+        raise SetupError(f"Expected {expected}, as in {path}. Received: {received}. Another --out begins a new run")
 
 
 def _switched(option, value, otherwise):

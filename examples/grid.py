@@ -50,7 +50,8 @@ def add_options(parser, variants, out):
     harness.add_deterministic(add)
     add("--processes", type=common.positive_int, default=1, help="trainings side by side, which share the cores")
     add("--export", nargs="+", default=[], choices=harness.EXPORTS, help="export what was trained, and validate it")
-    add("--out", type=pathlib.Path, default=pathlib.Path(out), help="folder of all files written")
+    text = "folder of all files written; by default, --smoke and --full have one in it"
+    add("--out", type=pathlib.Path, default=pathlib.Path(out), help=text)
     add("--smoke", action="store_true", help="a few steps, to see in seconds that everything works")
 
 
@@ -58,6 +59,8 @@ def parse(parser, arguments, smoke, recipes=None):
     """As `harness.parse`; variants and seeds that were given twice are trained once."""
     parser.set_defaults(resume=True, seed=0)  # as the harness wants them
     args = harness.parse(parser, arguments, smoke, recipes)
+    if args.out == parser.get_default("out"):  # these would be other runs, which cannot continue one another
+        args.out /= "smoke" if args.smoke else "full" if getattr(args, "recipe", None) == "full" else ""
     for name in ("only", "seeds"):
         setattr(args, name, list(dict.fromkeys(getattr(args, name))))
     return args

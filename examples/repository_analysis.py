@@ -44,7 +44,7 @@ def parse(arguments=None):
     add("file", nargs="?", type=pathlib.Path, metavar="FILE.keras", help="the network; --smoke takes an untrained one")
     add("--images", type=common.positive_int, default=1_000, help="test images for t-SNE")
     add("--perplexity", type=common.positive_float, default=30.0, help="of t-SNE")
-    add("--seed", type=common.seed, default=0, help="of t-SNE")
+    add("--seed", type=common.seed, default=0, help="of t-SNE, and of the projection before it")
     sources = ("auto", "mnist", "rendered", "cifar10", "generated")
     add("--source", choices=sources, default="auto", help="of the images, those that the network was trained on")
     add("--data-dir", metavar="DIR", help="folder with mnist/ and cifar10/")
@@ -96,7 +96,7 @@ def inside(network, images, seed=0):
 
     parts, projections = {}, {}
     for first in range(0, len(images), BATCH):
-        batch = data.normalized(images[first : first + BATCH], repository_cells.PIXELS)
+        batch = data.normalized(images[first : first + BATCH], repository_cells.UNCHANGED)
         for layer, found in models.inspect_repository(network, batch).items():
             for kind, values in found.items():
                 values = values.reshape(len(values), -1)

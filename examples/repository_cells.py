@@ -12,7 +12,7 @@ import harness
 import training
 from keras_dynfilter import data, models
 
-PIXELS = ((0.0,), (1.0,))  # means and deviations: pixels stay in [0, 1], which the reconstruction is compared with
+UNCHANGED = ((0.0,), (1.0,))  # means and deviations: pixels stay in [0, 1], which the reconstruction is compared with
 
 
 def add_options(parser, batch_size, epochs=None):
@@ -53,7 +53,7 @@ class Evaluation(keras.callbacks.Callback):
         logs.update(self.evaluate(self.model.network))
 
 
-def train_network(run, name, build, generated, loss, batches, images, seed, evaluate, *, output="classes"):
+def train_network(run, name, build, generated, loss, batches, count, seed, evaluate, *, output="classes"):
     """Trains a network with generated filters, or its twin, from a seed, or what is left of it.
 
     By Adam, with a rate that falls to zero along a cosine. The loss is that of the paper: of the output, and of the
@@ -67,7 +67,7 @@ def train_network(run, name, build, generated, loss, batches, images, seed, eval
         loss: Loss of the output for Keras.
         batches: Function of the step to start with and of the step to end before that returns a `tf.data.Dataset` of
             images, in [0, 1], and targets.
-        images: Number of training images, which make an epoch.
+        count: Number of training images, which make an epoch.
         seed: Seed of the weights.
         evaluate: Function of a network that returns numbers by name; called after every epoch.
         output: Name of the output, if there is a reconstruction beside it.
@@ -75,7 +75,7 @@ def train_network(run, name, build, generated, loss, batches, images, seed, eval
     Returns:
         A `training.Trained`.
     """
-    args, epoch = run.args, math.ceil(images / run.args.batch_size)
+    args, epoch = run.args, math.ceil(count / run.args.batch_size)
     total = args.epochs * epoch
     print(f"\n{name}: {args.epochs} epochs of {epoch} steps of {args.batch_size}", flush=True)
 
@@ -126,7 +126,7 @@ def train_classifier(run, variant, seed, build, generated, train, test, *, augme
     sets = {"test_accuracy": test} | ({"train_accuracy": [each[:watched] for each in train]} if watched else {})
 
     def batches(first, end):
-        how = dict(pad=4 if augment else 0, flip=augment, statistics=PIXELS)
+        how = dict(pad=4 if augment else 0, flip=augment, statistics=UNCHANGED)
         return data.image_batches(*train, args.batch_size, end, first, seed, **how)
 
     def evaluate(network):
@@ -146,9 +146,9 @@ def accuracy(network, images, labels, filters_of=None, batch_size=500):
     right = 0
     for first in range(0, len(images), batch_size):
         part = slice(first, first + batch_size)
-        inputs = data.normalized(images[part], PIXELS)
+        inputs = data.normalized(images[part], UNCHANGED)
         if filters_of is not None:
-            inputs = {"images": inputs, "filters_of": data.normalized(filters_of[part], PIXELS)}
+            inputs = {"images": inputs, "filters_of": data.normalized(filters_of[part], UNCHANGED)}
         outputs = network(inputs, training=False)
         classes = outputs["classes"] if isinstance(outputs, dict) else outputs
         right += int(np.sum(np.argmax(classes, axis=-1) == labels[part]))
@@ -161,7 +161,7 @@ def swapped_accuracy(network, images, labels, seed=0):
 
 
 def others(images, seed=0):
-    """`images` in another order, a random one in which none is where it was."""
+    """`images` in another order, a random one in which none is where it was, if there are several."""
     order = np.random.default_rng(seed).permutation(len(images))
     moved = np.empty_like(order)
     moved[order] = np.roll(order, 1)  # along one circle

@@ -8,7 +8,8 @@ Trains the network whose four convolutions are generated from the features of an
 VGG11, on CIFAR-10. Draws the accuracy on training and on test images by epoch, which the paper shows without numbers,
 and gives the accuracy when each test image is seen with the filters of another one: 15.24 % in the paper. Says which of
 the paper's claims hold here: the baseline underfits, generated filters fit more than 98 % of the training images and
-gain about a point on test images, as much as VGG11 has. Which of two networks is better takes several seeds to say.
+gain on test images (about a point in the paper's figure), as much as VGG11 has. Which of two networks is better takes
+several seeds to say.
 
 The default is for two CPU cores: 5,000 training images, one seed. That shows curves, and what the filters of other
 images do, but decides little: 5,000 images are easier to fit than all 50,000, so nothing is said of underfitting.

@@ -104,7 +104,7 @@ def find(network, images, batch_size=50):
     """The landmarks that a network finds in images, `[count, 5, 2]`, in pixels."""
     found = []
     for first in range(0, len(images), batch_size):
-        maps = network(data.normalized(images[first : first + batch_size], repository_cells.PIXELS), training=False)
+        maps = network(data.normalized(images[first : first + batch_size], repository_cells.UNCHANGED), training=False)
         found.append(landmarks.read_maps(maps["maps"] if isinstance(maps, dict) else maps))
     return np.concatenate(found)
 
@@ -118,7 +118,7 @@ def train_cell(run, variant, seed, train, test):
     numbers = np.arange(len(images))
 
     def batches(first, end):
-        how = dict(pad=0, flip=False, statistics=repository_cells.PIXELS)
+        how = dict(pad=0, flip=False, statistics=repository_cells.UNCHANGED)
         made = data.image_batches(images, numbers, args.batch_size, end, first, seed, **how)
         known = tf.constant(points)
         return made.map(lambda faces, which: (faces, landmarks.make_maps(tf.gather(known, which), SIZE, args.sigma)))

@@ -206,7 +206,7 @@ def test_resume_never_mixes_two_runs(tmp_path, capsys):
         assert_same_state(state, tmp_path / "whole" / state.name, 4)
 
     states[0].write_bytes(first[0])
-    with pytest.raises(SystemExit, match=r"--resume: expected --seed 1, as in .*baseline\.checkpoint\. Received: 2"):
+    with pytest.raises(SystemExit, match=r"Expected --seed 1, as in .*baseline\.checkpoint\. Received: 2"):
         run_toy(tmp_path, "--seed", "2", "--resume", "--baseline")
 
 

@@ -164,7 +164,17 @@ def test_networks_of_the_repository(network, millions):
     network = network()
     inner = {layer.name: layer for layer in network.layers}
     assert count_flops(inner.get("prediction", network)) == pytest.approx(millions * 1e6, abs=2e4)
-    assert count_flops(network) >= count_flops(inner.get("prediction", network))
+
+
+def test_the_generator_of_the_repository():
+    network = models.repository_mnist(n_enc=3, s=2)
+    encoder = 28 * 28 * 3 * (25 * 1 + 1) + 14 * 14 * 3 * (25 * 3 + 1)  # normalisation is one for each value
+    decoder = 28 * 28 * 9 * 3
+    shrinking = 7 * 7 * 3 * (16 * 3 + 1) + 7 * 7 * 3 * (4 * 3 + 1)  # of the two layers
+    features = 2 * (3 * 3 * 3 * (9 * 3 + 1) + 3 * (9 * 3 + 1) + 3 * 3)
+    generator = count_flops(network.get_layer("generator"))
+    assert generator == encoder + decoder + shrinking + features
+    assert count_flops(network) == generator + count_flops(network.get_layer("prediction"))
 
 
 def test_upsampling_of_the_detector_in_the_paper():

@@ -177,7 +177,7 @@ def test_resume_needs_the_same_clips(tmp_path, monkeypatch, no_training):
     clips["b"][32:] = 0  # which test only
     no_training(run, tmp_path, *arguments, "--resume")
     clips["b"][31] = 0
-    message = r"--resume: expected the same training data: \{'b': '32 x 18 x 30, float32, CRC-32 .{8}'\}, as in"
+    message = r"Expected the same training data: \{'b': '32 x 18 x 30, float32, CRC-32 .{8}'\}, as in"
     with pytest.raises(SystemExit, match=message):
         run(tmp_path, *arguments, "--resume")
 

@@ -275,7 +275,7 @@ def test_resume_needs_the_same_digits(tmp_path, digits, monkeypatch, no_training
     no_training(run, tmp_path)
     no_training(run, tmp_path, "--resume", "--digits", "mnist")  # the same ones, however they were asked for
     replace_digits(monkeypatch, {"train": DIGITS[10:], "test": DIGITS[20:]})
-    message = r"--resume: expected the same training data: \{'digits': '20 x 28 x 28, uint8, CRC-32 .{8}'\}, as in "
+    message = r"Expected the same training data: \{'digits': '20 x 28 x 28, uint8, CRC-32 .{8}'\}, as in "
     with pytest.raises(SystemExit, match=message):
         run(tmp_path, "--resume")
 

@@ -56,6 +56,7 @@ def test_bars():
 
 def test_layers_are_measured(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(repository, "LAYERS", ((6, 3, 4, 1, 5),) * 4)
+    monkeypatch.setattr(repository.measure, "peak_mb", lambda call: float(len(call.args[0])))  # images of the call
     path = tmp_path / "new" / "rows.jsonl"
     arguments = ["--batch-size", "4", "--layer", "2", "--seconds", "0.01", "--json", str(path)]
     monkeypatch.setattr("sys.argv", ["repository", *arguments])
@@ -64,8 +65,7 @@ def test_layers_are_measured(monkeypatch, tmp_path, capsys):
     assert [row["candidate"] for row in rows] == ["static", *repository.OURS, "materialised"]
     for row in rows:
         assert row["layer"] == 2 and row["ms"] > 0
-        if row["peak_mb"]:  # nothing is counted unless counting began before all other tests
-            assert 0 <= row["peak_mb_of_half"] <= row["peak_mb"]
+        assert (row["peak_mb"], row["peak_mb_of_half"]) == (4, 2)
     assert "layer 2: ours: " in capsys.readouterr().out
 
 
@@ -119,7 +119,8 @@ def test_onnx_networks_are_timed_beside_both_parts(tiny_networks, tmp_path, monk
 
 
 def test_onnx_refuses(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["repository_onnx", "--batch-size", "0"])
-    with pytest.raises(SystemExit):
-        repository_onnx.main()
-    assert "Expected --batch-size to be above zero. Received: 0" in capsys.readouterr().err
+    for option in ("--batch-size", "--threads"):
+        monkeypatch.setattr("sys.argv", ["repository_onnx", option, "0"])
+        with pytest.raises(SystemExit):
+            repository_onnx.main()
+        assert f"Expected {option} to be above zero. Received: 0" in capsys.readouterr().err

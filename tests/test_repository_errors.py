@@ -27,11 +27,15 @@ ERRORS = {
     ),
     "rank": (lambda: convolution().build([(2, 6, 3), FEATURES]), r"Expected the image to have rank 4.*\(2, 6, 3\)"),
     "channels": (lambda: convolution().build([(2, 6, 7, None), FEATURES]), "Expected the image to have a known number"),
+    "channels first": (
+        lambda: convolution(data_format="channels_first").build([(2, None, 6, 7), FEATURES]),
+        r"Expected the image to have a known number of channels. Received: image.shape=\(2, None, 6, 7\)",
+    ),
     "features": (lambda: convolution().build([IMAGE, (2, 5, 1)]), r"Expected the features to have shape.*\(2, 5, 1\)"),
     "not built": (lambda: convolution(name="conv").coefficients(np.ones(FEATURES)), "called or built.*'conv', which"),
     "batch": (
         lambda: convolution()([np.ones(IMAGE), np.ones((3, 5))]),
-        "Expected as many features as images. Received: 3 features, 2 images",
+        "Expected as many feature vectors as images. Received: 3 feature vectors, 2 images",
     ),
     "repository channels": (lambda: FilterRepository(4, 3, 0), "Expected `channels` to be a positive integer.*=0"),
     "coefficients": (
@@ -51,7 +55,7 @@ def test_built_layers_check_the_next_inputs_too():
     layer = convolution()
     layer.build([(None, 6, 6, 3), (None, 7)])
     for images, features in [((2, 6, 6, 4), (2, 7)), ((2, 6, 6, 3), (2, 8)), ((2, 6, 6, 3), (3, 7))]:
-        with pytest.raises(ValueError, match=r"expected axis -1 of input|Expected as many features"):
+        with pytest.raises(ValueError, match=r"expected axis -1 of input|Expected as many feature vectors"):
             layer([np.ones(images), np.ones(features)])
     repository = FilterRepository(5, 3, 2, base_filters=3)
     assert repository(np.ones((2, 3, 5))).shape == (2, 3, 3, 2, 5)

@@ -17,6 +17,9 @@ NETWORKS = {
     "digits": lambda: models.repository_mnist(n_enc=4, s=3),
     "faces": lambda: models.repository_mtfl(4, s=2, generated={1: 1, 5: 5}),
     "photographs": lambda: models.repository_cifar10(s=2),
+    "digits_twin": models.repository_mnist_baseline,
+    "faces_twin": lambda: models.repository_mtfl_baseline(4),
+    "photographs_twin": models.repository_cifar10_baseline,
 }
 
 
@@ -26,7 +29,8 @@ def all_networks():
     for name, make in NETWORKS.items():
         network = make()
         inputs[name] = keras.Input(network.input_shape[1:], name=name)
-        for key, value in network(inputs[name]).items():
+        found = network(inputs[name])
+        for key, value in found.items() if isinstance(found, dict) else [("result", found)]:
             label = f"{name}_{key}"
             outputs[label] = keras.layers.Activation("linear", name=label)(value)
     return keras.Model(inputs, outputs)

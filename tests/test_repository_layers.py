@@ -182,6 +182,8 @@ def test_the_cheaper_path(image, arguments, path):
     assert RepositoryConv2D(**arguments).used_path((None, *image)) == path
     for forced in ("shared", "direct"):
         assert RepositoryConv2D(**arguments, path=forced).used_path((None, *image)) == forced
+    first = (None, image[2], *image[:2])
+    assert RepositoryConv2D(**arguments, data_format="channels_first").used_path(first) == path
 
 
 @pytest.mark.parametrize("path", ["shared", "direct"])
@@ -266,12 +268,29 @@ def test_regularizer_of_the_bias_and_constraint_of_the_base_filters():
     assert np.min(bank) < 0 and np.min(bank.constraint(bank)) == 0
 
 
+def test_regularizer_of_the_coefficients():
+    layer = make("shared", kernel_size=3, dtype="float32", coefficients_regularizer=keras.regularizers.L1(0.5))
+    assert float(sum(layer.losses)) == pytest.approx(0.5 * np.abs(layer.generator.kernel).sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("path", ["shared", "direct"])
+def test_integers(path):
+    layer = make(path, kernel_size=3, dtype="float32")
+    images, features = np.arange(2 * 5 * 6 * 3).reshape(2, 5, 6, 3) % 256, np.arange(14).reshape(2, 7)
+    expected = layer([images.astype("float32"), features.astype("float32")])
+    for kind in ("uint8", "int64"):
+        np.testing.assert_array_equal(layer([images.astype(kind), features.astype(kind)]), expected)
+    ones = FilterRepository(4, 3, 2)(np.eye(4, dtype="int32")[None])
+    assert np.count_nonzero(ones) == 3 * 3 * 2 * 4
+
+
 def test_xla_is_asked_for_only_where_compiled_ops_run(monkeypatch):
     asked = []
     monkeypatch.setattr(_library, "supports_jit", lambda: asked.append(True) or False)
     assert make("shared", kernel_size=3).supports_jit and make("direct", kernel_size=3).supports_jit
     assert make("shared", kernel_size=3, channels=1).supports_jit and not asked
     assert not make("direct", kernel_size=3, channels=1).supports_jit
+    assert not RepositoryConv2D(4, 3, path="direct").supports_jit  # not yet built: it may be of one channel
     assert not make("direct", kernel_size=3, filters=1).supports_jit and len(asked) == 2
 
 

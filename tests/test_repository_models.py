@@ -192,7 +192,7 @@ def test_which_convolutions_of_mtfl_are_generated():
     generated = {layer.name: layer.generator.kernel.shape[0] for layer in layers if isinstance(layer, RepositoryConv2D)}
     assert generated == {"conv_2": 64, "conv_5": 96, "conv_9": 64}
     assert set(model.get_layer("generator").output) == {"features_1", "features_4", "reconstruction"}
-    for wrong in ({}, {10: 1}, {1: 6}):
+    for wrong in ({}, {10: 1}, {1: 6}, [1, 2], 5):
         with pytest.raises(ValueError, match="Expected `generated` to be a dict of numbers"):
             models.repository_mtfl(4, generated=wrong)
 
@@ -333,7 +333,11 @@ def test_parts_are_no_networks_for_the_command_line():
 IMAGES = keras.Input((8, 8, 1))
 ERRORS = {
     "n_enc": (lambda: models.repository_mnist(0), "Expected `n_enc` to be a positive integer.* n_enc=0"),
-    "s": (lambda: models.repository_mnist(s=0), "Expected `base_filters` to be a positive integer"),
+    "s": (lambda: models.repository_mnist(s=0), "Expected `s` to be a positive integer.* s=0"),
+    "format": (
+        lambda: models.repository_mnist(data_format="channels_first"),
+        "Expected `data_format` to be 'channels_last'.*'channels_first'",
+    ),
     "tap": (lambda: models.repository_mnist(tap="relu"), "Expected `tap` to be one of 'normalized', 'convolution'"),
     "filters": (lambda: models.repository_mtfl_baseline(0), "Expected `filters` to be a positive integer"),
     "size": (lambda: models.vgg11((28, 28, 1)), r"Expected `input_shape` to have sizes that 32 divides.*\(28, 28, 1\)"),
@@ -344,11 +348,22 @@ ERRORS = {
     ),
     "generator": (
         lambda: generated_network(feature_generator((8, 8, 1), [(2, 1)], [], [None]), None, "classes", "network"),
-        r"Expected `generator` to be a model of images to features.*\['reconstruction'\]",
+        r"Expected `generator` to be a model of images to 'features_1', .*\['reconstruction'\]",
+    ),
+    "features": (
+        lambda: generated_network(
+            keras.Model(
+                IMAGES, {"reconstruction": keras.layers.ReLU()(IMAGES), "code": keras.layers.Flatten()(IMAGES)}
+            ),
+            None,
+            "classes",
+            "network",
+        ),
+        r"Expected `generator` to be a model of images to 'features_1', .*\['reconstruction', 'code'\]",
     ),
     "one output": (
         lambda: generated_network(models.repository_mnist_baseline(), None, "classes", "network"),
-        r"Expected `generator` to be a model of images to features.* with outputs \[\]",
+        r"Expected `generator` to be a model of images to 'features_1', .* with outputs \[\]",
     ),
     "decoder": (
         lambda: autoencoder(IMAGES, [(2, 1), (2, 2)], []),

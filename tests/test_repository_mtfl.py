@@ -83,6 +83,13 @@ def test_the_same_faces_in_both_sets(few_faces):
     np.testing.assert_array_equal(again[0][0], images)
 
 
+def test_each_kind_of_run_has_a_folder_of_its_own(tmp_path):
+    out = repository_mtfl.parse([]).out
+    assert repository_mtfl.parse(["--full"]).out == out / "full"
+    assert repository_mtfl.parse(["--smoke"]).out == out / "smoke"
+    assert repository_mtfl.parse(["--smoke", "--out", str(tmp_path)]).out == tmp_path
+
+
 def test_faces_that_cannot_be_tested_on(monkeypatch, tmp_path):
     arguments = ["--source", "generated", "--out", str(tmp_path)]
     monkeypatch.setitem(faces.SPLITS, "train", 9)

@@ -287,7 +287,7 @@ def test_resume_needs_the_same_settings_and_images(example, monkeypatch, tmp_pat
         with pytest.raises(Stop):
             run(*arguments)
     assert settings[0] == settings[1] == json.loads((tmp_path / "settings.json").read_text())  # kept in the state
-    with pytest.raises(SystemExit, match=r"--resume: expected no --raw-angles, as in .* Received: --raw-angles"):
+    with pytest.raises(SystemExit, match=r"Expected no --raw-angles, as in .* Received: --raw-angles"):
         run("--resume", "--raw-angles")
     photographs[0] *= 0
     with pytest.raises(

@@ -160,9 +160,7 @@ def test_resume_needs_the_same_pairs(tmp_path, monkeypatch, no_training):
     sequences["c"] = pair(2)  # which tests only
     no_training(run, tmp_path, *arguments, "--resume")
     sequences["b"] = sequences["b"][0], sequences["b"][1][::-1]
-    message = (
-        r"--resume: expected the same training data: \{'b, 20 x 44, right': '2 x 20 x 44, float32, CRC-32 .{8}'\}, as"
-    )
+    message = r"Expected the same training data: \{'b, 20 x 44, right': '2 x 20 x 44, float32, CRC-32 .{8}'\}, as"
     with pytest.raises(SystemExit, match=message):
         run(tmp_path, *arguments, "--resume")
 

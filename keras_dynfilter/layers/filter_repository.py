@@ -82,6 +82,7 @@ class FilterRepository(keras.layers.Layer):
 
     def call(self, inputs):
         self.compute_output_shape(inputs.shape)  # a built layer, too, would take other shapes of as many values
+        inputs = tf.cast(inputs, self.compute_dtype)  # integers too, which Keras leaves as they are
         coefficients = tf.reshape(inputs, [-1, self.base_filters, self.filters])
         return _repository.mixed(tf.cast(self.repository, inputs.dtype), coefficients)
 

@@ -28,7 +28,7 @@ class RepositoryConv2D(JitLayer):
     and the time of a convolution and of the mixing. What makes the coefficients may take as long again: it has
     `base_filters * filters` outputs.
 
-    Features need not come from the image that is filtered: those of another one filter it with that one's filters.
+    Features need not come from the image that is filtered: with those of another image, it gets that one's filters.
 
     Args:
         filters: Positive integer, the number of output channels.
@@ -41,7 +41,8 @@ class RepositoryConv2D(JitLayer):
         dilation_rate: Positive integer or pair, the distance of neighbouring taps in pixels.
         path: `"shared"`: convolve with the base filters, then mix; `"direct"`: mix the filters, then convolve each
             sample with its own; or `"auto"`: what costs less by the number of operations and of values in memory, and
-            `"shared"` if in doubt. `used_path` tells. Empty batches and outputs always take the direct path.
+            `"shared"` if in doubt. `used_path` tells. Batches and outputs take the direct path, too, if they are known
+            to be empty when the layer is called or traced.
         activation: Of the outputs; None: none.
         use_bias: Whether to add a trained bias per output channel, the same for all samples.
         dynamic_bias: None, or `"after"`: a bias per sample and output channel, generated from the features as well, is
@@ -132,12 +133,12 @@ class RepositoryConv2D(JitLayer):
         self.coefficients_regularizer = keras.regularizers.get(coefficients_regularizer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.repository_constraint = keras.constraints.get(repository_constraint)
-        self._filters_of_one_channel = False
+        self._filters_of_one_channel = self.convolution_path == "direct"  # until it is built, it may be so
 
     def build(self, input_shape):
         images_shape, (_, features) = self._check_shapes(input_shape)
         channels = images_shape[-1]
-        self._filters_of_one_channel = self.used_path(images_shape) == "direct" and 1 in (channels, self.filters)
+        self._filters_of_one_channel = self.used_path(input_shape[0]) == "direct" and 1 in (channels, self.filters)
         depth = self.geometry.taps * channels
         norm = min(self.base_filters, depth)  # the sum of the squares of orthonormal base filters
         self.repository = FilterRepository(
@@ -179,16 +180,16 @@ class RepositoryConv2D(JitLayer):
         super().build(input_shape)
 
     def call(self, inputs):
-        images, features = inputs
+        images, features = (tf.cast(each, self.compute_dtype) for each in inputs)  # integers too, which Keras leaves
         self._check_shapes([images.shape, features.shape])
+        path = self.used_path(images.shape)
         if self.data_format == "channels_first":
             images = _family.to_channels_last(images)
-        convolve = _repository.shared if self.used_path(images.shape) == "shared" else _repository.direct
+        convolve = _repository.shared if path == "shared" else _repository.direct
         bank = tf.cast(self.repository.repository, images.dtype)
-        outputs = convolve(images, bank, tf.cast(self.coefficients(features), images.dtype), self.geometry)
+        outputs = convolve(images, bank, self.coefficients(features), self.geometry)
         if self.bias_generator is not None:
-            bias = tf.cast(self.bias_generator(features), outputs.dtype)
-            outputs = outputs + tf.reshape(bias, [-1, 1, 1, self.filters])
+            outputs = outputs + tf.reshape(self.bias_generator(features), [-1, 1, 1, self.filters])
         if self.bias is not None:
             outputs = tf.nn.bias_add(outputs, tf.cast(self.bias, outputs.dtype))
         outputs = self.activation(outputs)
@@ -215,8 +216,8 @@ class RepositoryConv2D(JitLayer):
         return self.repository(self.coefficients(features))
 
     def used_path(self, images_shape):
-        """The path that images of this channels-last shape take, `"shared"` or `"direct"`. Sizes may be None."""
-        batch, *_, channels = images_shape
+        """The path that images of this shape take, `"shared"` or `"direct"`. Sizes may be None."""
+        batch, *_, channels = images_shape = self._channels_last(images_shape)
         size = self.geometry.output_shape(images_shape)
         if batch == 0 or 0 in size:
             return "direct"  # TensorFlow's convolution to nothing fails on CPUs, and a dilated one of nothing
@@ -281,15 +282,18 @@ class RepositoryConv2D(JitLayer):
         image, features = (tuple(shape) for shape in input_shape)
         if len(image) != 4:
             raise ValueError(f"Expected the image to have rank 4 ({self.data_format}). Received: image.shape={image}")
-        if self.data_format == "channels_first":
-            image = (image[0], *image[2:], image[1])
-        if image[-1] is None:
+        if self._channels_last(image)[-1] is None:
             raise ValueError(f"Expected the image to have a known number of channels. Received: image.shape={image}")
         if len(features) != 2 or features[-1] is None:
             expected = "Expected the features to have shape (batch, features), with a known number of features"
             raise ValueError(f"{expected}. Received: features.shape={features}")
         if None not in (image[0], features[0]) and image[0] != features[0]:
-            raise ValueError(
-                f"Expected as many features as images. Received: {features[0]} features, {image[0]} images"
-            )
-        return image, features
+            received = f"{features[0]} feature vectors, {image[0]} images"
+            raise ValueError(f"Expected as many feature vectors as images. Received: {received}")
+        return self._channels_last(image), features
+
+    def _channels_last(self, image_shape):
+        if self.data_format == "channels_last":
+            return tuple(image_shape)
+        batch, channels, *size = image_shape
+        return batch, *size, channels

@@ -13,12 +13,12 @@ from keras_dynfilter.models._graph import Tensor, graph
 def count_flops(model, input_shape=None, rules=None):
     """The number of operations for one sample, where a multiplication and an addition together are one.
 
-    The rule gives every digit that the paper prints for its networks:
+    The rules give every digit that the paper prints for its networks; for layers that it does not have, they are alike:
 
     | layer | operations |
     | --- | --- |
     | convolutions, `Dense` | one per weight and position that it is used at |
-    | `DDF2D`, `DDFUp2D`, `RepositoryConv2D` | see below |
+    | `DDF2D`, `DDFUp2D`, `RepositoryConv2D`, the enlarging convolution of `repository_mnist` | see below |
     | normalisation, `Rescaling` | one per value |
     | `Add` and the like | one per value and operand after the first |
     | average pooling | one per value that is averaged |
@@ -33,9 +33,10 @@ def count_flops(model, input_shape=None, rules=None):
     `n*c*t` to apply them, where `n` positions are those of the inputs. Normalisation, combination and channel filters
     do not count there: so counted, the upsampling of the detector in the paper has the 0.58B that it prints.
 
-    `RepositoryConv2D` of `l` features, `b` base filters and `f` filters of `d` values has `l*b*f` for the coefficients;
-    then `n*m*(d + f)` on its shared path, with `m` the lesser of `b` and `d`, and `b*d*f` more if `b` is above `d`; or
-    `d*f*(b + n)` on the direct one.
+    `RepositoryConv2D` of `l` features, `b` base filters and `f` filters of `d` values has `l*b*f` for the coefficients,
+    and `l*f` for a dynamic bias; then `n*m*(d + f)` on its shared path, with `m` the lesser of `b` and `d`, and `b*d*f`
+    more if `b` is above `d`; or `d*f*(b + n)` on the direct one. (With strides and dilation at once, the shared path
+    convolves at all positions; those of the output are counted.) The enlarging convolution of 5x5 has `9*c` per value.
 
     Args:
         model: Functional or sequential model, built. Models inside it are counted, layers as often as they are called.
@@ -162,14 +163,12 @@ def _ddf_up(layer, inputs, output):
 
 
 def _repository(layer, inputs, output):
-    (_, *image), (_, features) = inputs
+    _, features = inputs[1]
     channels, positions = _channels(layer, inputs[0]), math.prod(output) // layer.filters
     depth, base_filters, filters = layer.geometry.taps * channels, layer.base_filters, layer.filters
     operations = features * filters * (base_filters + bool(layer.dynamic_bias))
     mixing = depth * base_filters * filters
-    if layer.data_format == "channels_first":
-        image = [*image[1:], channels]
-    if layer.used_path((1, *image)) == "direct":
+    if layer.used_path(inputs[0]) == "direct":
         return operations + mixing + positions * depth * filters
     maps = min(base_filters, depth)
     return operations + positions * maps * (depth + filters) + (mixing if maps < base_filters else 0)

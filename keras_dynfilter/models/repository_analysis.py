@@ -38,7 +38,7 @@ def inspect_repository(model, images):
 
     Args:
         model: What `repository_mnist`, `repository_mtfl`, `repository_cifar10` or `generated_network` returned.
-        images: `[batch, height, width, channels]`. All samples are held at once.
+        images: `[batch, height, width, channels]`, in [0, 1]. All samples are held at once.
 
     Returns:
         A dict by the name of the layer, `"conv_1"`, ..., of dicts of NumPy arrays: `"coefficients"`, `[batch,

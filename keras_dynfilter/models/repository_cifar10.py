@@ -52,8 +52,8 @@ def repository_cifar10(
             `coefficients_bias_initializer`.
 
     Returns:
-        A model of `[batch, 32, 32, 3]`, in [0, 1], to `{"classes": [batch, 10], "reconstruction": [batch, 32, 32, 3]}`,
-        of 21,469,805 trainable parameters. Its layers `"generator"` and `"prediction"` are models, of images to
+        A model of `[batch, 32, 32, 3]`, in [0, 1], to `{"classes": [batch, classes], "reconstruction": [batch, 32, 32,
+        3]}`, of 21,469,805 trainable parameters. Its layers `"generator"` and `"prediction"` are models, of images to
         features and of images and features to classes; see `repository_swap`. Trained as `repository_mnist`.
 
     Raises:
@@ -91,7 +91,8 @@ def repository_cifar10_baseline(
         name: Name of the model.
 
     Returns:
-        A model of `[batch, 32, 32, 3]` to `[batch, 10]`, of 964,874 trainable parameters; 964,170 without the bias.
+        A model of `[batch, 32, 32, 3]` to `[batch, classes]`, of 964,874 trainable parameters; 964,170 without the
+        bias.
 
     Reference:
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)

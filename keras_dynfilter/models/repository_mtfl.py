@@ -74,8 +74,9 @@ def repository_mtfl(
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
         (Shen and Liu, 2018), tables 8 to 14.
     """
-    generated = {number: number for number in range(1, 6)} if generated is None else dict(generated)
-    if not generated or not set(generated) <= set(range(1, 10)) or not set(generated.values()) <= set(range(1, 6)):
+    generated = {number: number for number in range(1, 6)} if generated is None else generated
+    known = isinstance(generated, dict) and bool(generated)
+    if not known or not set(generated) <= set(range(1, 10)) or not set(generated.values()) <= set(range(1, 6)):
         expected = "Expected `generated` to be a dict of numbers of convolutions, 1 to 9, to encoder layers, 1 to 5"
         raise ValueError(f"{expected}. Received: {generated=}")
     windows = [each if number in generated.values() else None for number, each in enumerate(WINDOWS, 1)]

@@ -23,8 +23,8 @@ def autoencoder(images, encoder, decoder, kernel_size=3, encoder_slope=0.0, deco
     Args:
         images: Tensor of a Keras model, `[batch, height, width, channels]`, in [0, 1].
         encoder: `(channels, strides)` of each layer.
-        decoder: Channels of each layer; None: the size is doubled only. As the last layer, by the convolution that
-            follows.
+        decoder: Channels of each layer. None: the size is doubled only; as the last one, by the convolution that makes
+            the reconstruction, in one step.
         kernel_size: Positive odd integer, rows and columns of all windows.
         encoder_slope: Slope of the leaky ReLUs of the encoder below zero; 0 for ReLU.
         decoder_slope: That of the decoder.
@@ -33,7 +33,8 @@ def autoencoder(images, encoder, decoder, kernel_size=3, encoder_slope=0.0, deco
 
     Returns:
         A list of the tapped tensors, `[batch, height, width, channels]`, one per encoder layer; and the reconstruction,
-        in the shape of `images`. Names of layers are fixed: a model has one autoencoder, others in models inside it.
+        in the shape of `images`. Names of layers are fixed, so a model can have one autoencoder; a second one goes
+        into a model inside it.
 
     Raises:
         ValueError: `kernel_size` or `tap` is none of these, or the decoder does not end at the size of `images`.
@@ -110,7 +111,7 @@ def feature_generator(image_shape, encoder, decoder, windows, slope=0.01, name="
     Args:
         image_shape: `(height, width, channels)`.
         encoder: `(channels, strides)` of each encoder layer.
-        decoder: Channels of each decoder layer; None: the size is doubled only.
+        decoder: Channels of each decoder layer, or None, as in `autoencoder`.
         windows: For each encoder layer those of `dimension_reduction`, or None if it is not tapped.
         slope: Slope of the leaky ReLUs of the dimension reduction.
         name: Name of the model.
@@ -167,14 +168,15 @@ def generated_network(generator, build, output, name):
         (Shen and Liu, 2018), section 3.
     """
     found = dict(generator.output) if isinstance(generator.output, dict) else {}
-    if RECONSTRUCTION not in found or len(found) < 2:
-        expected = "Expected `generator` to be a model of images to features and their 'reconstruction'"
+    numbers = {each: each.removeprefix(FEATURES) for each in found if each != RECONSTRUCTION}
+    if RECONSTRUCTION not in found or not numbers or not all(number.isdecimal() for number in numbers.values()):
+        expected = "Expected `generator` to be a model of images to 'features_1', ... and their 'reconstruction'"
         raise ValueError(f"{expected}. Received: {generator!r}, with outputs {list(found)}")
     del found[RECONSTRUCTION]
     shape = generator.input_shape[1:]
     images = keras.Input(shape, name="images")
     vectors = {each: keras.Input(value.shape[1:], name=each) for each, value in found.items()}
-    result = build(images, {int(each.removeprefix(FEATURES)): vector for each, vector in vectors.items()})
+    result = build(images, {int(numbers[each]): vector for each, vector in vectors.items()})
     prediction = keras.Model({"images": images, **vectors}, result, name="prediction")
 
     images = keras.Input(shape, name="images")
@@ -216,7 +218,12 @@ def conv2d(inputs, channels, kernel_size, strides, padding, name, use_bias=True)
 
 def generated_conv2d(inputs, features, filters, kernel_size, s, strides, name, **arguments):
     """A convolution whose filters are mixed from `s` base filters, by what is made of `features`."""
-    arguments = {"data_format": "channels_last", "name": name, **arguments}
+    if s is not None:
+        positive(s, "s")
+    if arguments.get("data_format", "channels_last") != "channels_last":
+        expected = "Expected `data_format` to be 'channels_last', which these networks are throughout"
+        raise ValueError(f"{expected}. Received: data_format={arguments['data_format']!r}")
+    arguments = {"name": name, **arguments, "data_format": "channels_last"}
     return RepositoryConv2D(filters, kernel_size, s, strides, **arguments)([inputs, features])
 
 
