@@ -145,3 +145,4 @@ def draw_curves(axis, curves, title, color=None):
     epochs = np.arange(1, curves.shape[1] + 1)
     (line,) = axis.plot(epochs, curves.mean(axis=0), label=title, color=color)
     axis.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=line.get_color(), alpha=0.2)
+    axis.locator_params(axis="x", integer=True)

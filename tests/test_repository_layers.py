@@ -66,7 +66,7 @@ def test_both_paths_are_the_oracle(arguments, size, data_format):
     given = np.moveaxis(images, 3, 1) if data_format == "channels_first" else images
     layers = [make(path, data_format=data_format, **arguments) for path in ("shared", "direct")]
     layers[1].set_weights(layers[0].get_weights())
-    assert [layer.used_path(images.shape) for layer in layers] == ["shared", "direct"]
+    assert [layer.used_path(given.shape) for layer in layers] == ["shared", "direct"]
 
     coefficients = layers[0].coefficients(features).numpy()
     dense = layers[0].generator
@@ -290,8 +290,8 @@ def test_xla_is_asked_for_only_where_compiled_ops_run(monkeypatch):
     assert make("shared", kernel_size=3).supports_jit and make("direct", kernel_size=3).supports_jit
     assert make("shared", kernel_size=3, channels=1).supports_jit and not asked
     assert not make("direct", kernel_size=3, channels=1).supports_jit
-    assert not RepositoryConv2D(4, 3, path="direct").supports_jit  # not yet built: it may be of one channel
     assert not make("direct", kernel_size=3, filters=1).supports_jit and len(asked) == 2
+    assert not RepositoryConv2D(4, 3, path="direct").supports_jit  # not yet built: it may be of one channel
 
 
 def test_models_are_saved_loaded_and_trained(tmp_path):
