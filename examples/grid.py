@@ -50,7 +50,7 @@ def add_options(parser, variants, out):
     harness.add_deterministic(add)
     add("--processes", type=common.positive_int, default=1, help="trainings side by side, which share the cores")
     add("--export", nargs="+", default=[], choices=harness.EXPORTS, help="export what was trained, and validate it")
-    text = "folder of all files written; by default, --smoke and --full have one in it"
+    text = "folder of all files written; in the default one, --smoke, and --full where there is one, have their own"
     add("--out", type=pathlib.Path, default=pathlib.Path(out), help=text)
     add("--smoke", action="store_true", help="a few steps, to see in seconds that everything works")
 

@@ -280,6 +280,8 @@ def test_integers(path):
     expected = layer([images.astype("float32"), features.astype("float32")])
     for kind in ("uint8", "int64"):
         np.testing.assert_array_equal(layer([images.astype(kind), features.astype(kind)]), expected)
+    features = features.astype("int64")
+    np.testing.assert_array_equal(layer.coefficients(features), layer.coefficients(features.astype("float32")))
     ones = FilterRepository(4, 3, 2)(np.eye(4, dtype="int32")[None])
     assert np.count_nonzero(ones) == 3 * 3 * 2 * 4
 

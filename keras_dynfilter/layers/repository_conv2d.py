@@ -133,7 +133,7 @@ class RepositoryConv2D(JitLayer):
         self.coefficients_regularizer = keras.regularizers.get(coefficients_regularizer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.repository_constraint = keras.constraints.get(repository_constraint)
-        self._filters_of_one_channel = self.convolution_path == "direct"  # until it is built, it may be so
+        self._filters_of_one_channel = self.convolution_path == "direct"  # it may be, until it is built
 
     def build(self, input_shape):
         images_shape, (_, features) = self._check_shapes(input_shape)
@@ -205,6 +205,7 @@ class RepositoryConv2D(JitLayer):
             raise ValueError(
                 f"Expected a layer that was called or built before. Received: {self.name!r}, which was not"
             )
+        features = tf.cast(features, self.compute_dtype)
         return tf.reshape(self.generator(features), [-1, self.base_filters, self.filters])
 
     def generated_filters(self, features):
@@ -216,7 +217,7 @@ class RepositoryConv2D(JitLayer):
         return self.repository(self.coefficients(features))
 
     def used_path(self, images_shape):
-        """The path that images of this shape take, `"shared"` or `"direct"`. Sizes may be None."""
+        """The path, `"shared"` or `"direct"`, of images of this shape, in the order of `data_format`. Sizes may be None."""
         batch, *_, channels = images_shape = self._channels_last(images_shape)
         size = self.geometry.output_shape(images_shape)
         if batch == 0 or 0 in size:

@@ -13,7 +13,7 @@ from keras_dynfilter.models._graph import Tensor, graph
 def count_flops(model, input_shape=None, rules=None):
     """The number of operations for one sample, where a multiplication and an addition together are one.
 
-    The rules give every digit that the paper prints for its networks; for layers that it does not have, they are alike:
+    The rules give every digit that the paper prints for its networks. Other layers are counted by the same principle:
 
     | layer | operations |
     | --- | --- |

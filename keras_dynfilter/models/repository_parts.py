@@ -23,8 +23,8 @@ def autoencoder(images, encoder, decoder, kernel_size=3, encoder_slope=0.0, deco
     Args:
         images: Tensor of a Keras model, `[batch, height, width, channels]`, in [0, 1].
         encoder: `(channels, strides)` of each layer.
-        decoder: Channels of each layer. None: the size is doubled only; as the last one, by the convolution that makes
-            the reconstruction, in one step.
+        decoder: Channels of each layer. None: the size is doubled without a convolution; if it is the last one, the
+            convolution that makes the reconstruction doubles it.
         kernel_size: Positive odd integer, rows and columns of all windows.
         encoder_slope: Slope of the leaky ReLUs of the encoder below zero; 0 for ReLU.
         decoder_slope: That of the decoder.
