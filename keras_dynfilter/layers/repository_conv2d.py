@@ -217,7 +217,7 @@ class RepositoryConv2D(JitLayer):
         return self.repository(self.coefficients(features))
 
     def used_path(self, images_shape):
-        """The path, `"shared"` or `"direct"`, of images of this shape, in the order of `data_format`. Sizes may be None."""
+        """The path of images of this shape (in the order of `data_format`; None: open), `"shared"` or `"direct"`."""
         batch, *_, channels = images_shape = self._channels_last(images_shape)
         size = self.geometry.output_shape(images_shape)
         if batch == 0 or 0 in size:
