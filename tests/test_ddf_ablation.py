@@ -192,7 +192,7 @@ def test_finished_cells_and_those_of_other_processes_are_left_alone(finished, tm
     assert "Not finished: base_seed3. The same command goes on" in output
     assert results["missing"] == ["base_seed3"] and list(results["variants"]) == ["ddf"]
     assert (out / "cells" / "ddf_seed3.json").read_bytes() == before
-    with pytest.raises(SystemExit, match=r"expected --iterations 4, as in .* Received: 5"):
+    with pytest.raises(SystemExit, match=r"Expected --iterations 4, as in .* Received: 5"):
         ddf_ablation.main([*TINY, "--iterations", "5", "--out", str(out)])
 
 

@@ -136,7 +136,7 @@ def test_run_on_photographs(tmp_path, real_data, shallow):
     assert results["training"]["ddf"]["iterations"] == 3 and results["tested"] == str(tmp_path / "images")
     (tmp_path / "images" / "other").mkdir()
     write_jpeg(tmp_path / "images" / "other" / "1.jpg", np.zeros((40, 40, 3), np.uint8))
-    with pytest.raises(SystemExit, match="expected the same training data"):
+    with pytest.raises(SystemExit, match="Expected the same training data"):
         ddf_classification.main([*arguments, "--resume"])
 
 

@@ -174,5 +174,5 @@ def test_a_small_grid_is_trained_once(digits, tmp_path, monkeypatch, capsys):
     assert len(exported) == 2 + 4 and exported[-1] == ("n5_seed0_saved_model", "saved_model")
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["exports"]["n5_seed0"] == {"onnx": {"passed": True}, "saved_model": {"passed": True}}
-    with pytest.raises(SystemExit, match=r"expected --learning-rate 0\.001, as in"):
+    with pytest.raises(SystemExit, match=r"Expected --learning-rate 0\.001, as in"):
         repository_mnist.main([*arguments, "--learning-rate", "0.5"])
