@@ -94,6 +94,7 @@ def test_spatial_taps_outside_are_skipped(name, case, value, runner):
         cases.assert_close(actual, expected, scale, truth.terms, "float32")
 
 
+@pytest.mark.slow  # hundreds of them
 @FAMILY
 @RUNS
 @pytest.mark.parametrize("value", [np.inf, np.nan])
