@@ -23,7 +23,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 demo: ops
 	@echo "== Steerable filters: train, draw, export, check"
-	$(BIN)/python examples/steerable_filters.py --out outputs/steerable --export saved_model onnx
+	$(BIN)/python -m examples.experiments.dfn.steerable_filters --out outputs/steerable --export saved_model onnx
 
 test: ops
 	KERAS_DYNFILTER_REQUIRE_NATIVE=1 $(BIN)/python -m pytest -q $(WORKERS) --durations=15 tests

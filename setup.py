@@ -16,6 +16,8 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = pathlib.Path(__file__).resolve().parent
+# Packages whose folder lies at the top of the checkout. The links in `keras_dynfilter/` are for editors.
+FOLDERS = {"keras_dynfilter.export": "export", "keras_dynfilter.custom_ops": "custom_ops"}
 
 
 class BuildOps(build_ext):
@@ -47,16 +49,20 @@ class BuildOps(build_ext):
         return []
 
 
+def subpackages(folder):
+    """Returns the packages of `folder` as suffixes of its name: `""` for the folder, `".writers"` for a folder in it."""
+    return ["", *(f".{package}" for package in find_packages(folder))]
+
+
 has_tensorflow = importlib.util.find_spec("tensorflow") is not None
 
 setup(
     packages=[
-        *find_packages(include=["keras_dynfilter", "keras_dynfilter.*"]),
-        "keras_dynfilter.export",
-        "keras_dynfilter.custom_ops",
+        *find_packages(include=["keras_dynfilter", "keras_dynfilter.*"], exclude=[f"{name}*" for name in FOLDERS]),
+        *(f"{name}{package}" for name, folder in FOLDERS.items() for package in subpackages(folder)),
     ],
-    package_dir={"keras_dynfilter.export": "export", "keras_dynfilter.custom_ops": "custom_ops"},
-    package_data={"keras_dynfilter.custom_ops": ["cc/*.h", "cc/*/*"]},
+    package_dir=FOLDERS,
+    package_data={"keras_dynfilter.custom_ops": ["cc/**/*"]},
     ext_modules=[Extension("keras_dynfilter.custom_ops.lib", [])] if has_tensorflow else [],
     cmdclass={"build_ext": BuildOps},
 )

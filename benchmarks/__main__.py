@@ -13,7 +13,8 @@ import pathlib
 
 import tensorflow as tf
 
-from benchmarks import bars, cases, measure
+from benchmarks import targets, timing
+from benchmarks.ops import cases
 
 
 def main():
@@ -45,14 +46,14 @@ def main():
         measured = _run(chosen, file)
     if not (arguments.quick or arguments.op):
         print("\nBars:")
-        print("\n".join(f"  {line}" for line in bars.lines(measured)))
+        print("\n".join(f"  {line}" for line in targets.lines(measured)))
     print(f"\nJSON lines: {arguments.json}")
 
 
 def _run(chosen, file):
     """Measures, prints and writes the cases; returns all rows."""
-    copy = measure.copy_gb_per_s()
-    machine = {"cpu": measure.cpu(), "cores": len(os.sched_getaffinity(0)), "tensorflow": tf.version.VERSION}
+    copy = timing.copy_gb_per_s()
+    machine = {"cpu": timing.cpu(), "cores": len(os.sched_getaffinity(0)), "tensorflow": tf.version.VERSION}
     print(
         f"{machine['cpu']}, {machine['cores']} cores, TensorFlow {machine['tensorflow']}, float32; copy {copy:.1f} GB/s"
     )
@@ -77,9 +78,9 @@ def _rows(case, backward, copy):
         def call(function=function, operands=operands):
             return function(*operands)
 
-        ms = measure.median_ms(call)
+        ms = timing.median_ms(call)
         rate = least / ms / 1e6
-        peak = measure.peak_mb(call)
+        peak = timing.peak_mb(call)
         yield {
             "op": case.op,
             "note": case.note,

@@ -10,11 +10,11 @@ On the command line: `python -m keras_dynfilter.export MODEL.keras --format onnx
 Importing this also makes Keras's own `model.export(path, format="onnx")` work for models that run on the compiled ops.
 """
 
-from keras_dynfilter.export import _onnx_keras
-from keras_dynfilter.export._export import export
-from keras_dynfilter.export._ort import ort_library
+from keras_dynfilter.export.api import export
 from keras_dynfilter.export.formats import FORMATS, Format
+from keras_dynfilter.export.ort_library import ort_library
 from keras_dynfilter.export.report import ExportError, OutputCheck, Report, Validation, ValidationError
+from keras_dynfilter.export.writers import keras_onnx
 
 __all__ = [
     "FORMATS",
@@ -28,4 +28,4 @@ __all__ = [
     "ort_library",
 ]
 
-_onnx_keras.register()
+keras_onnx.register()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import sys
 
-from keras_dynfilter.export._cli import main
+from keras_dynfilter.export.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -70,7 +70,7 @@ FORMATS = {
             modules=(),
             extra=None,
             runtime="tensorflow",
-            writer="keras_dynfilter.export._saved_model",
+            writer="keras_dynfilter.export.writers.saved_model",
             identifiers=True,
         ),
         Format(
@@ -81,7 +81,7 @@ FORMATS = {
             modules=("onnx", "onnxruntime", "tf2onnx"),
             extra="export",
             runtime="onnxruntime",
-            writer="keras_dynfilter.export._onnx",
+            writer="keras_dynfilter.export.writers.onnx",
         ),
         Format(
             name="litert",
@@ -91,7 +91,7 @@ FORMATS = {
             modules=("ai_edge_litert",),
             extra="litert",
             runtime="ai_edge_litert",
-            writer="keras_dynfilter.export._litert",
+            writer="keras_dynfilter.export.writers.litert",
             identifiers=True,
             precisions=("float32", "float16", "dynamic_int8", "int8"),
         ),

@@ -9,7 +9,8 @@ import sys
 import tensorflow as tf
 
 import keras_dynfilter
-from keras_dynfilter.ops import _dispatch, _library
+from keras_dynfilter.ops.backends import library as library_module
+from keras_dynfilter.ops.backends import scope
 
 PACKAGES = (
     "keras",
@@ -29,7 +30,7 @@ def main(arguments=None):
     argparse.ArgumentParser(
         prog="python -m keras_dynfilter.info",
         description="Prints versions, which implementation each op runs on here, and why. "
-        f"Builds the compiled ops if they are not there yet, unless {_dispatch.VARIABLE}=composite.",
+        f"Builds the compiled ops if they are not there yet, unless {scope.VARIABLE}=composite.",
     ).parse_args(arguments)
     print("\n".join(_versions()))
     try:
@@ -63,16 +64,16 @@ def _versions():
 
 def _implementation():
     """Lines on what the ops run on, and whether they cannot run at all."""
-    name, source = _dispatch.requested()
+    name, source = scope.requested()
     lines = [f"implementation   {name!r} is asked for by {source}"]
     if name == "composite":
         return lines + _ops("composite", f"{source} asks for it") + [_row("jit_compile", "yes")], False
-    library = _library.load()
+    library = library_module.load()
     missing = library.ops is None
     if missing:
         kernel = "no implementation" if name == "native" else "composite"
         why = f"the compiled ops are not available: {library.reason}"
-    elif name != "native" and _library.lacks_gpu_kernels():
+    elif name != "native" and library_module.lacks_gpu_kernels():
         kernel, why = "composite", "there is a GPU, and the library has no CUDA kernels"
     else:
         kernel, why = "native", "its kernels are loaded"

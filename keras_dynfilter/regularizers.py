@@ -7,7 +7,8 @@ import numbers
 import keras
 import tensorflow as tf
 
-from keras_dynfilter.ops.geometry import choice, layout
+from keras_dynfilter.ops.checks import choice
+from keras_dynfilter.ops.layout import standardize_data_format
 
 NORMS = ("l2", "l1")
 
@@ -50,7 +51,7 @@ class Smoothness(keras.regularizers.Regularizer):
             raise ValueError(f"Expected `weight` to be a non-negative number. Received: weight={weight!r}")
         self.weight = float(weight)
         self.norm = choice(norm, "norm", NORMS)
-        self.data_format = layout(data_format)
+        self.data_format = standardize_data_format(data_format)
 
     def __call__(self, x):
         x = tf.convert_to_tensor(x)

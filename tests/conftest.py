@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_dynfilter.ops import _library
+from keras_dynfilter.ops.backends import library as library_module
+from tests.support.paths import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 REQUIRE_NATIVE = os.environ.get("KERAS_DYNFILTER_REQUIRE_NATIVE", "0") not in ("", "0")
 # The XLA glue is built for TensorFlow of the Keras 3 era only.
 REQUIRE_XLA = REQUIRE_NATIVE and not keras.__version__.startswith("2.")
@@ -34,25 +34,8 @@ THIRD_PARTY_WARNINGS = (
 )
 
 
-# What also has to pass on TensorFlow 2.15 and Keras 2.15: `make test-legacy`.
-LEGACY_MODULES = (
-    "test_addons",
-    "test_build",
-    "test_dfn_models",
-    "test_dispatch",
-    "test_export",
-    "test_layers",
-    "test_ops",
-    "test_raw_ops",
-    "test_regularizers",
-    "test_untied_bias",
-)
-
-
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path.name.startswith(LEGACY_MODULES):
-            item.add_marker("legacy")
         if _left_out(getattr(getattr(item, "callspec", None), "params", {})):
             item.add_marker("slow")
 
@@ -103,7 +86,7 @@ def _unavailable(what, reason, required):
 @pytest.fixture(scope="session")
 def native_library():
     """The loaded library of compiled ops."""
-    library = _library.load()
+    library = library_module.load()
     if library.ops is None:
         _unavailable("native ops", library.reason, REQUIRE_NATIVE)
     return library
@@ -176,7 +159,7 @@ def real_data():
 @pytest.fixture
 def no_training(monkeypatch):
     """Runs an example up to its training, which it must reach."""
-    import harness
+    from examples.experiments.core import harness
 
     def train(*_, **__):
         raise InterruptedError
@@ -196,7 +179,7 @@ def python():
     import sys
 
     def run(*arguments, **environment):
-        paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
         variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **environment}
         done = subprocess.run(
             [sys.executable, *arguments], env=variables, cwd=ROOT, capture_output=True, text=True, timeout=300

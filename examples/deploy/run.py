@@ -24,7 +24,8 @@ import numpy as np
 import tensorflow as tf
 
 import keras_dynfilter
-from keras_dynfilter import data, export, models
+from examples.experiments import data
+from keras_dynfilter import export, models
 from keras_dynfilter.custom_ops import build, ort_headers
 from keras_dynfilter.export import formats
 

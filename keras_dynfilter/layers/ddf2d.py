@@ -4,10 +4,11 @@
 import keras
 import tensorflow as tf
 
-from keras_dynfilter.layers._ddf import NORMALIZATIONS, DecoupledLayer, apply_norm
+from keras_dynfilter.layers.decoupled import NORMALIZATIONS, DecoupledLayer, apply_norm
 from keras_dynfilter.layers.filter_norm import FilterNorm
-from keras_dynfilter.ops import _family, _project, ddf2d, dynamic_depthwise_conv2d, local_filter2d
-from keras_dynfilter.ops.geometry import choice
+from keras_dynfilter.ops import ddf2d, dynamic_depthwise_conv2d, local_filter2d, pixel_projection
+from keras_dynfilter.ops.checks import choice
+from keras_dynfilter.ops.layout import to_channels_first, to_channels_last
 
 BRANCHES = ("both", "spatial", "channel")
 
@@ -155,7 +156,7 @@ class DDF2D(DecoupledLayer):
 
     def call(self, inputs, training=None):
         if self.data_format == "channels_first":
-            inputs = _family.to_channels_last(inputs)
+            inputs = to_channels_last(inputs)
         spatial, channel = self._filters(inputs, training)
         window = dict(strides=self.strides, dilation_rate=self.dilation_rate)
         if spatial is None:
@@ -164,7 +165,7 @@ class DDF2D(DecoupledLayer):
             outputs = local_filter2d(inputs, spatial, self.kernel_size, heads=self.heads, **window)
         else:
             outputs = ddf2d(inputs, channel, spatial, heads=self.heads, combine=self.combine, **window)
-        return _family.to_channels_first(outputs) if self.data_format == "channels_first" else outputs
+        return to_channels_first(outputs) if self.data_format == "channels_first" else outputs
 
     def compute_output_shape(self, input_shape):
         batch, height, width, channels = self.check_inputs(input_shape)
@@ -175,7 +176,7 @@ class DDF2D(DecoupledLayer):
         """The spatial and the channel filters, or None for the kind that the layer does not have."""
         spatial = channel = None
         if self.spatial_norm is None:
-            means = _project.pool(inputs)
+            means = pixel_projection.pool(inputs)
         else:
             kernel, bias = self.spatial_kernel, self.spatial_bias
             centred = isinstance(self.spatial_norm, FilterNorm)
@@ -191,9 +192,9 @@ class DDF2D(DecoupledLayer):
     def _values_and_means(self, inputs, kernel, bias):
         """The values that become spatial filters and, where there are channel filters, the means of the channels."""
         if self.channel_branch is not None and self.strides == (1, 1):
-            return _project.project_and_pool(inputs, kernel, bias)
-        means = None if self.channel_branch is None else _project.pool(inputs)
-        return _project.project(inputs[:, :: self.strides[0], :: self.strides[1]], kernel, bias), means
+            return pixel_projection.project_and_pool(inputs, kernel, bias)
+        means = None if self.channel_branch is None else pixel_projection.pool(inputs)
+        return pixel_projection.project(inputs[:, :: self.strides[0], :: self.strides[1]], kernel, bias), means
 
     def _norm(self, kind, **options):
         if self.normalization == "filter":

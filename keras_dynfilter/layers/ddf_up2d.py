@@ -4,10 +4,12 @@
 import keras
 import tensorflow as tf
 
-from keras_dynfilter.layers._base import _shapes
-from keras_dynfilter.layers._ddf import DecoupledLayer
-from keras_dynfilter.ops import _composite, _dispatch, _family, _project, ddf2d, dynamic_depthwise_conv2d
-from keras_dynfilter.ops.geometry import choice, positive
+from keras_dynfilter.layers.decoupled import DecoupledLayer
+from keras_dynfilter.layers.dynamic_filter import _shapes
+from keras_dynfilter.ops import ddf2d, dynamic_depthwise_conv2d, pixel_projection
+from keras_dynfilter.ops.backends import composite, dispatch
+from keras_dynfilter.ops.checks import choice, positive
+from keras_dynfilter.ops.layout import to_channels_first, to_channels_last
 
 GUIDE_SIZES = ("auto", "input", "output")
 
@@ -146,18 +148,18 @@ class DDFUp2D(DecoupledLayer):
     def call(self, inputs):
         inputs, guide = inputs if isinstance(inputs, (list, tuple)) else (inputs, None)
         if self.data_format == "channels_first":
-            inputs = _family.to_channels_last(inputs)
-            guide = None if guide is None else _family.to_channels_last(guide)
+            inputs = to_channels_last(inputs)
+            guide = None if guide is None else to_channels_last(guide)
         values = self._from_inputs(inputs) if guide is None else self._from_guide(inputs, guide)
         spatial = tf.split(self.spatial_norm.scaled(values), self.branches, axis=-1)
-        means = _project.pool(inputs)
+        means = pixel_projection.pool(inputs)
         phases = [
             ddf2d(inputs, channel(means), filters, heads=self.heads, combine=self.combine)
             for channel, filters in zip(self.channel_branches, spatial)
         ]
         # The channels of a phase stay together: TensorFlow's order, not that of PyTorch's pixel shuffle.
         outputs = tf.nn.depth_to_space(tf.concat(phases, axis=-1), self.scale_factor)
-        return _family.to_channels_first(outputs) if self.data_format == "channels_first" else outputs
+        return to_channels_first(outputs) if self.data_format == "channels_first" else outputs
 
     def compute_output_shape(self, input_shape):
         (batch, height, width, channels), _ = self._check(input_shape)
@@ -169,7 +171,7 @@ class DDFUp2D(DecoupledLayer):
         channels = inputs.shape[-1]
         pointwise = tf.reshape(self.spatial_kernel, [channels, self.branches, -1])
         bias = tf.reshape(tf.reduce_sum(self.depthwise_bias[..., None] * pointwise, axis=0), [-1]) + self.spatial_bias
-        if _dispatch.use_native() and not tf.config.get_visible_devices("GPU"):
+        if dispatch.use_native() and not tf.config.get_visible_devices("GPU"):
             maps = [self._depthwise(inputs, branch) for branch in range(self.branches)]
             return self._projected(maps, bias)
         # One convolution, whose kernel is the product of the two, takes less of other ops.
@@ -177,13 +179,13 @@ class DDFUp2D(DecoupledLayer):
         kernel, bias = self._centred(kernel, bias)
         outputs = tf.nn.conv2d(inputs, tf.cast(kernel, inputs.dtype), 1, "SAME")
         # On CPUs, an empty batch has another shape here, and the gradient of tf.nn.bias_add fails for it.
-        outputs = tf.reshape(outputs, [*_composite.sizes(inputs)[:3], bias.shape[0]])
+        outputs = tf.reshape(outputs, [*composite.sizes(inputs)[:3], bias.shape[0]])
         return tf.cast(outputs, bias.dtype) + bias
 
     def _depthwise(self, inputs, branch):
         """The depth-wise convolution of a branch: by the op for filters per sample, which here are the same."""
         kernel = tf.cast(self.depthwise_kernel[None, ..., branch], inputs.dtype)
-        filters = tf.broadcast_to(kernel, [_composite.sizes(inputs)[0], *kernel.shape[1:]])
+        filters = tf.broadcast_to(kernel, [composite.sizes(inputs)[0], *kernel.shape[1:]])
         return dynamic_depthwise_conv2d(inputs, filters)
 
     def _from_guide(self, inputs, guide):
@@ -196,7 +198,7 @@ class DDFUp2D(DecoupledLayer):
         """The 1x1 convolutions of `maps`, one for each branch or one for all, side by side."""
         weights = (tf.cast(each, maps[0].dtype) for each in self._centred(self.spatial_kernel[0, 0], bias))
         parts = (tf.split(each, len(maps), axis=-1) for each in weights)
-        return tf.concat([_project.project(*each) for each in zip(maps, *parts)], axis=-1)
+        return tf.concat([pixel_projection.project(*each) for each in zip(maps, *parts)], axis=-1)
 
     def _centred(self, *weights):
         """Minus the mean of each filter's taps, which are these few values, and not those of all positions."""

@@ -3,9 +3,9 @@
 
 import keras
 
-from keras_dynfilter.layers._base import PerSampleFilterLayer
+from keras_dynfilter.layers.dynamic_filter import PerSampleFilterLayer
 from keras_dynfilter.ops import dynamic_conv2d
-from keras_dynfilter.ops.geometry import positive
+from keras_dynfilter.ops.checks import positive
 
 
 @keras.saving.register_keras_serializable("keras_dynfilter")

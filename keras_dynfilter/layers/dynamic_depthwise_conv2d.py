@@ -3,7 +3,7 @@
 
 import keras
 
-from keras_dynfilter.layers._base import PerSampleFilterLayer
+from keras_dynfilter.layers.dynamic_filter import PerSampleFilterLayer
 from keras_dynfilter.ops import dynamic_depthwise_conv2d
 
 

@@ -4,9 +4,11 @@
 import keras
 import tensorflow as tf
 
-from keras_dynfilter.layers._base import DynamicFilterLayer
-from keras_dynfilter.ops import _composite, _family, local_filter2d
-from keras_dynfilter.ops.geometry import positive
+from keras_dynfilter.layers.dynamic_filter import DynamicFilterLayer
+from keras_dynfilter.ops import local_filter2d
+from keras_dynfilter.ops.backends import composite
+from keras_dynfilter.ops.checks import positive
+from keras_dynfilter.ops.layout import to_channels_last
 
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
@@ -145,7 +147,7 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
 
     def split_filters(self, filters):
         if self.data_format == "channels_first":
-            filters = _family.to_channels_last(filters)
+            filters = to_channels_last(filters)
         return (filters, None) if self.dynamic_bias is None else (filters[..., :-1], filters[..., -1:])
 
     def apply_filters(self, inputs, filters):
@@ -155,7 +157,7 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
             return self._pass(inputs, filters, self.kernel_size)
         kernel_h, kernel_w = self.kernel_size
         groups = self.output_maps * self.heads
-        positions = _composite.sizes(filters)[:3]
+        positions = composite.sizes(filters)[:3]
         parts = tf.split(tf.reshape(filters, [*positions, groups, kernel_h + kernel_w]), self.kernel_size, axis=-1)
         vertical, horizontal = (tf.reshape(part, [*positions, groups * part.shape[-1]]) for part in parts)
         return self._pass(self._pass(inputs, vertical, (kernel_h, 1)), horizontal, (1, kernel_w))

@@ -8,8 +8,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_dynfilter.ops import _arguments, _composite
-from keras_dynfilter.ops.geometry import choice, layout, pair
+from keras_dynfilter.ops import checks
+from keras_dynfilter.ops.backends import composite
+from keras_dynfilter.ops.checks import choice, pair
+from keras_dynfilter.ops.layout import standardize_data_format
 
 KINDS = ("spatial", "channel")
 GAINS = {"linear": 1.0, "relu": math.sqrt(2.0)}
@@ -98,7 +100,7 @@ class FilterNorm(keras.layers.Layer):
         if not isinstance(epsilon, numbers.Real) or not 0 <= epsilon < math.inf:
             raise ValueError(f"Expected `epsilon` to be a non-negative number. Received: epsilon={epsilon!r}")
         self.epsilon = float(epsilon)
-        self.data_format = layout(data_format)
+        self.data_format = standardize_data_format(data_format)
         self.scale_initializer = keras.initializers.get(scale_initializer)
         self.center_initializer = keras.initializers.get(center_initializer)
         self.scale_weight = self.center_weight = None
@@ -191,8 +193,8 @@ class FilterNorm(keras.layers.Layer):
 
     def _grouped(self, values):
         """`values` in float32 at least with an axis of taps, and that axis."""
-        values = tf.cast(values, _arguments.accumulation(values.dtype))
-        sizes = _composite.sizes(values)
+        values = tf.cast(values, checks.accumulation(values.dtype))
+        sizes = composite.sizes(values)
         if self.kind == "channel":
             return tf.reshape(values, [sizes[0], self.taps, sizes[3]]), 1
         if self.data_format == "channels_first":
@@ -209,7 +211,7 @@ class FilterNorm(keras.layers.Layer):
 
 def _like(values, grouped):
     """`grouped` in the shape of `values`."""
-    return tf.reshape(grouped, _composite.sizes(values))
+    return tf.reshape(grouped, composite.sizes(values))
 
 
 def _gain(gain):

@@ -4,8 +4,8 @@
 import keras
 import tensorflow as tf
 
-from keras_dynfilter.layers import _repository
-from keras_dynfilter.ops.geometry import pair, positive
+from keras_dynfilter.layers import repository_algorithms
+from keras_dynfilter.ops.checks import pair, positive
 
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
@@ -84,7 +84,7 @@ class FilterRepository(keras.layers.Layer):
         self.compute_output_shape(inputs.shape)  # a built layer, too, would take other shapes of as many values
         inputs = tf.cast(inputs, self.compute_dtype)  # integers too, which Keras leaves as they are
         coefficients = tf.reshape(inputs, [-1, self.base_filters, self.filters])
-        return _repository.mixed(tf.cast(self.repository, inputs.dtype), coefficients)
+        return repository_algorithms.mixed(tf.cast(self.repository, inputs.dtype), coefficients)
 
     def compute_output_shape(self, input_shape):
         shape = tf.TensorShape(input_shape)

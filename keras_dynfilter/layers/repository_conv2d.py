@@ -6,12 +6,13 @@ import math
 import keras
 import tensorflow as tf
 
-from keras_dynfilter.layers import _repository
-from keras_dynfilter.layers._jit import JitLayer
-from keras_dynfilter.layers._wide_dense import WideDense
+from keras_dynfilter.layers import repository_algorithms
 from keras_dynfilter.layers.filter_repository import FilterRepository
-from keras_dynfilter.ops import _family
-from keras_dynfilter.ops.geometry import Geometry, choice, layout, positive
+from keras_dynfilter.layers.jit_layer import JitLayer
+from keras_dynfilter.layers.many_output_dense import WideDense
+from keras_dynfilter.ops.checks import choice, positive
+from keras_dynfilter.ops.geometry import Geometry
+from keras_dynfilter.ops.layout import standardize_data_format, to_channels_first, to_channels_last
 
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
@@ -119,9 +120,11 @@ class RepositoryConv2D(JitLayer):
         self.base_filters = self.filters if base_filters is None else positive(base_filters, "base_filters")
         self.strides = self.geometry.strides
         self.padding = self.geometry.padding
-        self.data_format = layout(data_format)
+        self.data_format = standardize_data_format(data_format)
         self.dilation_rate = self.geometry.dilation_rate
-        self.convolution_path = choice(path, "path", _repository.PATHS)  # `path` is a property of Keras layers
+        self.convolution_path = choice(
+            path, "path", repository_algorithms.PATHS
+        )  # `path` is a property of Keras layers
         self.activation = keras.activations.get(activation)
         self.use_bias = bool(choice(use_bias, "use_bias", (False, True)))
         self.dynamic_bias = choice(dynamic_bias, "dynamic_bias", (None, "after"))
@@ -184,8 +187,8 @@ class RepositoryConv2D(JitLayer):
         self._check_shapes([images.shape, features.shape])
         path = self.used_path(images.shape)
         if self.data_format == "channels_first":
-            images = _family.to_channels_last(images)
-        convolve = _repository.shared if path == "shared" else _repository.direct
+            images = to_channels_last(images)
+        convolve = repository_algorithms.shared if path == "shared" else repository_algorithms.direct
         bank = tf.cast(self.repository.repository, images.dtype)
         outputs = convolve(images, bank, self.coefficients(features), self.geometry)
         if self.bias_generator is not None:
@@ -193,7 +196,7 @@ class RepositoryConv2D(JitLayer):
         if self.bias is not None:
             outputs = tf.nn.bias_add(outputs, tf.cast(self.bias, outputs.dtype))
         outputs = self.activation(outputs)
-        return _family.to_channels_first(outputs) if self.data_format == "channels_first" else outputs
+        return to_channels_first(outputs) if self.data_format == "channels_first" else outputs
 
     def coefficients(self, features):
         """Coefficients of the samples with these `features` `[batch, features]`: `[batch, base_filters, filters]`.
@@ -225,7 +228,7 @@ class RepositoryConv2D(JitLayer):
         if self.convolution_path != "auto":
             return self.convolution_path
         positions = None if None in size else math.prod(size)
-        return _repository.cheaper_path(positions, self.geometry, channels, self.base_filters, self.filters)
+        return repository_algorithms.cheaper_path(positions, self.geometry, channels, self.base_filters, self.filters)
 
     def compute_output_shape(self, input_shape):
         images_shape, _ = self._check_shapes(input_shape)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The networks of the papers, as functions that return Keras models, and what they are made of."""
 
-from keras_dynfilter.models.blended_frame import BlendedFrame
-from keras_dynfilter.models.ddf_replace import Replacements, replace_convolutions
-from keras_dynfilter.models.ddf_resnet import (
+from keras_dynfilter.models.baselines.resnet import resnet
+from keras_dynfilter.models.baselines.vgg import vgg11
+from keras_dynfilter.models.ddf.replace_convolutions import Replacements, replace_convolutions
+from keras_dynfilter.models.ddf.resnet import (
     ddf_convolution,
     ddf_resnet18,
     ddf_resnet18_baseline,
@@ -14,31 +15,27 @@ from keras_dynfilter.models.ddf_resnet import (
     ddf_resnet152,
     ddf_resnet152_baseline,
 )
-from keras_dynfilter.models.dfn_steerable import dfn_steerable, dfn_steerable_baseline
-from keras_dynfilter.models.dfn_stereo import dfn_stereo, dfn_stereo_baseline
-from keras_dynfilter.models.dfn_video import (
+from keras_dynfilter.models.dfn.blended_frame import BlendedFrame
+from keras_dynfilter.models.dfn.filter_network import FilterNetwork
+from keras_dynfilter.models.dfn.frame_predictor import FramePredictor
+from keras_dynfilter.models.dfn.steerable import dfn_steerable, dfn_steerable_baseline
+from keras_dynfilter.models.dfn.stereo import dfn_stereo, dfn_stereo_baseline
+from keras_dynfilter.models.dfn.video import (
     dfn_highway,
     dfn_highway_baseline,
     dfn_moving_mnist,
     dfn_moving_mnist_baseline,
     dfn_moving_mnist_blended,
 )
-from keras_dynfilter.models.filter_network import FilterNetwork
-from keras_dynfilter.models.filters import generated_filters
-from keras_dynfilter.models.flops import count_flops, count_parameters
-from keras_dynfilter.models.frame_predictor import FramePredictor
-from keras_dynfilter.models.repository_analysis import inspect_repository, repository_swap
-from keras_dynfilter.models.repository_cifar10 import repository_cifar10, repository_cifar10_baseline
-from keras_dynfilter.models.repository_mnist import repository_mnist, repository_mnist_baseline
-from keras_dynfilter.models.repository_mtfl import repository_mtfl, repository_mtfl_baseline
-from keras_dynfilter.models.repository_parts import (
+from keras_dynfilter.models.filter_repository.building_blocks import (
     autoencoder,
     dimension_reduction,
     feature_generator,
     generated_network,
 )
-from keras_dynfilter.models.resnet import resnet
-from keras_dynfilter.models.vgg import vgg11
+from keras_dynfilter.models.filter_repository.cifar10 import repository_cifar10, repository_cifar10_baseline
+from keras_dynfilter.models.filter_repository.mnist import repository_mnist, repository_mnist_baseline
+from keras_dynfilter.models.filter_repository.mtfl import repository_mtfl, repository_mtfl_baseline
 
 __all__ = [
     "BlendedFrame",
@@ -46,8 +43,6 @@ __all__ = [
     "FramePredictor",
     "Replacements",
     "autoencoder",
-    "count_flops",
-    "count_parameters",
     "ddf_convolution",
     "ddf_resnet18",
     "ddf_resnet18_baseline",
@@ -68,9 +63,7 @@ __all__ = [
     "dfn_stereo_baseline",
     "dimension_reduction",
     "feature_generator",
-    "generated_filters",
     "generated_network",
-    "inspect_repository",
     "replace_convolutions",
     "repository_cifar10",
     "repository_cifar10_baseline",
@@ -78,7 +71,6 @@ __all__ = [
     "repository_mnist_baseline",
     "repository_mtfl",
     "repository_mtfl_baseline",
-    "repository_swap",
     "resnet",
     "vgg11",
 ]

@@ -4,7 +4,7 @@
 The first three are one family with a compiled kernel; the last two mix channels.
 """
 
-from keras_dynfilter.ops._dispatch import implementation
+from keras_dynfilter.ops.backends.scope import implementation
 from keras_dynfilter.ops.ddf import ddf2d
 from keras_dynfilter.ops.depthwise import dynamic_depthwise_conv2d
 from keras_dynfilter.ops.dynamic_conv import dynamic_conv2d, local_conv2d

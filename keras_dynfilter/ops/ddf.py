@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decoupled dynamic filters: a spatial and a channel factor, combined on the fly."""
 
-from keras_dynfilter.ops import _arguments, _family
-from keras_dynfilter.ops.geometry import Geometry, choice
+from keras_dynfilter.ops import checks, filter2d
+from keras_dynfilter.ops.checks import choice
+from keras_dynfilter.ops.geometry import Geometry
 
 COMBINES = ("mul", "add")
 
@@ -60,8 +61,10 @@ def ddf2d(
         [Decoupled Dynamic Filter Networks](https://arxiv.org/abs/2104.14107) (Zhou et al., CVPR 2021), section 3.
     """
     choice(combine, "combine", COMBINES)
-    inputs, channel_filters, spatial_filters = _arguments.tensors(
+    inputs, channel_filters, spatial_filters = checks.tensors(
         inputs=inputs, channel_filters=channel_filters, spatial_filters=spatial_filters
     )
-    geometry = Geometry.make(_family.window(channel_filters, "channel_filters"), strides, dilation_rate, padding, heads)
-    return _family.filter2d(inputs, spatial_filters, channel_filters, combine, geometry, data_format)
+    geometry = Geometry.make(
+        filter2d.window(channel_filters, "channel_filters"), strides, dilation_rate, padding, heads
+    )
+    return filter2d.filter2d(inputs, spatial_filters, channel_filters, combine, geometry, data_format)

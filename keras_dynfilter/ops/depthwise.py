@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dynamic depth-wise convolution: one filter per sample and channel."""
 
-from keras_dynfilter.ops import _arguments, _family
+from keras_dynfilter.ops import checks, filter2d
 from keras_dynfilter.ops.geometry import Geometry
 
 
@@ -41,6 +41,6 @@ def dynamic_depthwise_conv2d(inputs, filters, strides=1, dilation_rate=1, paddin
         [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), section 3.1, for
         filters that do not mix channels.
     """
-    inputs, filters = _arguments.tensors(inputs=inputs, filters=filters)
-    geometry = Geometry.make(_family.window(filters), strides, dilation_rate, padding)
-    return _family.filter2d(inputs, None, filters, "channel", geometry, data_format, names=(None, "filters"))
+    inputs, filters = checks.tensors(inputs=inputs, filters=filters)
+    geometry = Geometry.make(filter2d.window(filters), strides, dilation_rate, padding)
+    return filter2d.filter2d(inputs, None, filters, "channel", geometry, data_format, names=(None, "filters"))

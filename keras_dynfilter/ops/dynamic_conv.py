@@ -3,8 +3,11 @@
 
 import tensorflow as tf
 
-from keras_dynfilter.ops import _arguments, _composite, _family
-from keras_dynfilter.ops.geometry import DATA_FORMATS, Geometry, choice
+from keras_dynfilter.ops import checks, filter2d
+from keras_dynfilter.ops.backends import composite
+from keras_dynfilter.ops.checks import choice
+from keras_dynfilter.ops.geometry import Geometry
+from keras_dynfilter.ops.layout import DATA_FORMATS, sizes, to_channels_first, to_channels_last
 from keras_dynfilter.ops.local_filter import local_filter2d
 
 
@@ -47,16 +50,16 @@ def dynamic_conv2d(inputs, filters, strides=1, dilation_rate=1, padding="same", 
     """
     inputs, filters = _prepare(inputs, filters, 5, "[batch, kernel_h, kernel_w, channels, output_maps]", data_format)
     geometry = Geometry.make(_window(filters, 1), strides, dilation_rate, padding, even=True)
-    batch, _, _, channels = _arguments.sizes(inputs, 4)
-    _, kernel_h, kernel_w, _, maps = _arguments.sizes(filters, 5)
+    batch, _, _, channels = sizes(inputs, 4)
+    _, kernel_h, kernel_w, _, maps = sizes(filters, 5)
     dims = dict(batch=batch, kernel_h=kernel_h, kernel_w=kernel_w, channels=channels, output_maps=maps)
-    _arguments.check_shape("filters", filters, **dims)
+    checks.check_shape("filters", filters, **dims)
     odd = kernel_h % 2 == 1 and kernel_w % 2 == 1
     if odd and 1 in (channels, maps) and None not in (channels, maps):
         output = _depthwise(inputs, filters, geometry)
     else:
         output = _matmul(inputs, filters, geometry)
-    return _family.to_channels_first(output) if data_format == "channels_first" else output
+    return to_channels_first(output) if data_format == "channels_first" else output
 
 
 def local_conv2d(inputs, filters, strides=1, dilation_rate=1, padding="same", data_format="channels_last"):
@@ -99,26 +102,26 @@ def local_conv2d(inputs, filters, strides=1, dilation_rate=1, padding="same", da
     meaning = "[batch, out_height, out_width, kernel_h, kernel_w, channels, output_maps]"
     inputs, filters = _prepare(inputs, filters, 7, meaning, data_format)
     geometry = Geometry.make(_window(filters, 3), strides, dilation_rate, padding)
-    batch, height, width, channels = _arguments.sizes(inputs, 4)
+    batch, height, width, channels = sizes(inputs, 4)
     out_height, out_width = geometry.output_shape((batch, height, width, channels))
-    _, _, _, kernel_h, kernel_w, _, maps = _arguments.sizes(filters, 7)
+    _, _, _, kernel_h, kernel_w, _, maps = sizes(filters, 7)
     dims = dict(batch=batch, out_height=out_height, out_width=out_width, kernel_h=kernel_h, kernel_w=kernel_w)
-    _arguments.check_shape("filters", filters, **dims, channels=channels, output_maps=maps)
+    checks.check_shape("filters", filters, **dims, channels=channels, output_maps=maps)
     if channels == 1 and maps == 1:
         batch, out_height, out_width = tf.unstack(tf.shape(filters)[:3])
         filters = tf.reshape(filters, [batch, out_height, out_width, geometry.taps])
         output = local_filter2d(inputs, filters, geometry.kernel_size, strides, dilation_rate, padding)
     else:
         output = _per_position(inputs, filters, geometry)
-    return _family.to_channels_first(output) if data_format == "channels_first" else output
+    return to_channels_first(output) if data_format == "channels_first" else output
 
 
 def _prepare(inputs, filters, rank, meaning, data_format):
     choice(data_format, "data_format", DATA_FORMATS)
-    inputs, filters = _arguments.tensors(inputs=inputs, filters=filters)
-    inputs = _family.check_rank("inputs", inputs, data_format)
-    filters = _family.check_rank("filters", filters, meaning, rank)
-    return (_family.to_channels_last(inputs) if data_format == "channels_first" else inputs), filters
+    inputs, filters = checks.tensors(inputs=inputs, filters=filters)
+    inputs = checks.check_rank("inputs", inputs, data_format)
+    filters = checks.check_rank("filters", filters, meaning, rank)
+    return (to_channels_last(inputs) if data_format == "channels_first" else inputs), filters
 
 
 def _window(filters, axis):
@@ -132,10 +135,10 @@ def _depthwise(inputs, filters, geometry):
     """One input or one output channel: every pair of them is a channel of the depth-wise family."""
     dtype, channels, maps = inputs.dtype, filters.shape[3], filters.shape[4]
     if channels * maps > 1:  # sums over either, forward or backward, go on in the accumulation type: one rounding
-        inputs, filters = (tf.cast(value, _arguments.accumulation(dtype)) for value in (inputs, filters))
+        inputs, filters = (tf.cast(value, checks.accumulation(dtype)) for value in (inputs, filters))
     wide = tf.repeat(inputs, maps, axis=-1) if maps > 1 else inputs
     bank = tf.reshape(filters, [tf.shape(filters)[0], *geometry.kernel_size, channels * maps])
-    output = _family.filter2d(wide, None, bank, "channel", geometry, "channels_last", (None, "filters"))
+    output = filter2d.filter2d(wide, None, bank, "channel", geometry, "channels_last", (None, "filters"))
     if channels > 1:
         output = tf.reduce_sum(output, axis=-1, keepdims=True)
     return tf.cast(output, dtype)
@@ -143,10 +146,10 @@ def _depthwise(inputs, filters, geometry):
 
 def _matmul(inputs, filters, geometry):
     """Every sample is one matrix product: `[positions, taps * channels] x [taps * channels, output_maps]`."""
-    dtype, accumulate = inputs.dtype, _arguments.accumulation(inputs.dtype)
-    patches = _composite.windows(tf.cast(inputs, accumulate), geometry)
-    batch, out_height, out_width, depth = _composite.sizes(patches)
-    maps = _composite.sizes(filters)[4]
+    dtype, accumulate = inputs.dtype, checks.accumulation(inputs.dtype)
+    patches = composite.windows(tf.cast(inputs, accumulate), geometry)
+    batch, out_height, out_width, depth = composite.sizes(patches)
+    maps = composite.sizes(filters)[4]
     patches = tf.reshape(patches, [batch, out_height * out_width, depth])
     bank = tf.reshape(tf.cast(filters, accumulate), [batch, depth, maps])
     output = tf.reshape(tf.matmul(patches, bank), [batch, out_height, out_width, maps])
@@ -155,10 +158,10 @@ def _matmul(inputs, filters, geometry):
 
 def _per_position(inputs, filters, geometry):
     """Every position is one product of a vector, its window, and a matrix."""
-    dtype, accumulate = inputs.dtype, _arguments.accumulation(inputs.dtype)
-    patches = _composite.windows(tf.cast(inputs, accumulate), geometry)
-    *positions, depth = _composite.sizes(patches)
-    maps = _composite.sizes(filters)[6]
+    dtype, accumulate = inputs.dtype, checks.accumulation(inputs.dtype)
+    patches = composite.windows(tf.cast(inputs, accumulate), geometry)
+    *positions, depth = composite.sizes(patches)
+    maps = composite.sizes(filters)[6]
     bank = tf.reshape(tf.cast(filters, accumulate), [*positions, depth, maps])
     output = tf.matmul(tf.reshape(patches, [*positions, 1, depth]), bank)
     return tf.cast(tf.reshape(output, [*positions, maps]), dtype)

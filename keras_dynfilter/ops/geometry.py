@@ -4,58 +4,9 @@
 import dataclasses
 import numbers
 
-import keras
+from keras_dynfilter.ops.checks import MOST, choice, pair, positive
 
 PADDINGS = ("same", "valid")
-DATA_FORMATS = ("channels_last", "channels_first")
-MOST = 2**31 - 1  # as in the compiled ops, whose offsets inside a window are 32 bits wide
-
-
-def integer(value):
-    """Whether `value` is an integer. A boolean is none: `heads=True` is a mistake."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def positive(value, name):
-    """Returns `value`, a positive integer."""
-    if not integer(value) or value < 1:
-        raise ValueError(f"Expected `{name}` to be a positive integer. Received: {name}={value!r}")
-    if value > MOST:
-        raise ValueError(f"Expected `{name}` to be at most {MOST}. Received: {name}={value!r}")
-    return int(value)
-
-
-def pair(value, name):
-    """Returns `value`, a positive integer or a pair of them, as a tuple `(vertical, horizontal)`."""
-    values = (value, value) if integer(value) else value
-    try:
-        values = tuple(values)
-        valid = len(values) == 2 and all(integer(v) and v >= 1 for v in values)
-    except TypeError:
-        valid = False
-    if not valid:
-        raise ValueError(f"Expected `{name}` to be a positive integer or a pair of them. Received: {name}={value!r}")
-    if max(values) > MOST:
-        raise ValueError(f"Expected `{name}` to be at most {MOST}. Received: {name}={value!r}")
-    return int(values[0]), int(values[1])
-
-
-def choice(value, name, allowed):
-    """Returns `value` if it is one of `allowed`."""
-    try:
-        valid = value in set(allowed)  # by hash: arrays have none, and would compare element by element
-    except TypeError:
-        valid = False
-    if not valid:
-        expected = ", ".join(repr(a) for a in allowed)
-        raise ValueError(f"Expected `{name}` to be one of {expected}. Received: {name}={value!r}")
-    return value
-
-
-def layout(data_format):
-    """Returns `data_format`, that of Keras for None."""
-    data_format = keras.backend.image_data_format() if data_format is None else data_format
-    return choice(data_format, "data_format", DATA_FORMATS)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dynamic local filtering: one filter per sample and position."""
 
-from keras_dynfilter.ops import _arguments, _family
-from keras_dynfilter.ops.geometry import Geometry, choice
+from keras_dynfilter.ops import checks, filter2d
+from keras_dynfilter.ops.checks import choice
+from keras_dynfilter.ops.geometry import Geometry
 
 NORMALIZATIONS = (None, "softmax")
 
@@ -59,8 +60,8 @@ def local_filter2d(
     Reference:
         [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), section 3.2.
     """
-    inputs, filters = _arguments.tensors(inputs=inputs, filters=filters)
+    inputs, filters = checks.tensors(inputs=inputs, filters=filters)
     geometry = Geometry.make(kernel_size, strides, dilation_rate, padding, heads)
     choice(normalization, "normalization", NORMALIZATIONS)
     weight = "softmax" if normalization == "softmax" else "spatial"
-    return _family.filter2d(inputs, filters, None, weight, geometry, data_format, names=("filters", None))
+    return filter2d.filter2d(inputs, filters, None, weight, geometry, data_format, names=("filters", None))

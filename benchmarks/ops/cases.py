@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is compared: for each op and shape, our op and what a user would write instead."""
+
+import dataclasses
+from collections.abc import Callable
+
+import tensorflow as tf
+
+import keras_dynfilter as kdf
+from benchmarks.ops.composite_forms import sliced
+from keras_dynfilter.ops.geometry import Geometry
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """An op on one shape.
+
+    Attributes:
+        op: Name of the public function.
+        note: What the name does not say: window, options.
+        shape: Of the inputs, `(batch, height, width, channels)`.
+        window: `(kernel_h, kernel_w)`.
+        maps: Output channels.
+        filters: Shapes of the filter arguments.
+        apply: Our op as a function of the inputs and the filters.
+        slices: The same as one slice for each tap, masked, accumulated, which XLA fuses into one loop: forward mostly
+            faster there than what is composed for runtimes without XLA. None: there is no such form.
+    """
+
+    op: str
+    note: str
+    shape: tuple
+    window: tuple
+    maps: int
+    filters: tuple
+    apply: Callable
+    slices: Callable | None = None
+
+    def operands(self):
+        tf.random.set_seed(0)
+        return [tf.random.normal(shape) for shape in (self.shape, *self.filters)]
+
+    def minimum_bytes(self, backward):
+        """Bytes that must move at least: forward, every operand read and the result written once; backward, every
+        operand and the gradient of the result read again and the gradients written."""
+        size = lambda shape: 4 * int(tf.TensorShape(shape).num_elements())  # noqa: E731
+        result = size((*self.shape[:3], self.maps))
+        operands = size(self.shape) + sum(size(shape) for shape in self.filters)
+        return operands + result + ((2 * operands + result) if backward else 0)
+
+
+def local_filter(shape, size, heads=1, normalization=None):
+    batch, height, width, channels = shape
+    note = f"{size}x{size}" + (f", {heads} heads" if heads > 1 else "") + (", softmax" if normalization else "")
+    return Case(
+        "local_filter2d",
+        note,
+        shape,
+        (size, size),
+        channels,
+        ((batch, height, width, heads * size * size),),
+        lambda x, s: kdf.ops.local_filter2d(x, s, size, heads=heads, normalization=normalization),
+        lambda x, s: sliced(x, s, None, normalization or "spatial", Geometry.make(size, heads=heads)),
+    )
+
+
+def depthwise(shape, size):
+    return Case(
+        "dynamic_depthwise_conv2d",
+        f"{size}x{size}",
+        shape,
+        (size, size),
+        shape[3],
+        ((shape[0], size, size, shape[3]),),
+        kdf.ops.dynamic_depthwise_conv2d,
+        lambda x, c: sliced(x, None, c, "channel", Geometry.make(size)),
+    )
+
+
+def ddf(shape, size, combine="mul"):
+    batch, height, width, channels = shape
+    return Case(
+        "ddf2d",
+        f"{size}x{size}, {combine}",
+        shape,
+        (size, size),
+        channels,
+        ((batch, size, size, channels), (batch, height, width, size * size)),
+        lambda x, c, s: kdf.ops.ddf2d(x, c, s, combine=combine),
+        lambda x, c, s: sliced(x, s, c, combine, Geometry.make(size)),
+    )
+
+
+def dynamic_conv(shape, size, maps):
+    return Case(
+        "dynamic_conv2d",
+        f"{size}x{size}, {maps} maps",
+        shape,
+        (size, size),
+        maps,
+        ((shape[0], size, size, shape[3], maps),),
+        kdf.ops.dynamic_conv2d,
+    )
+
+
+def local_conv(shape, size, maps):
+    return Case(
+        "local_conv2d",
+        f"{size}x{size}, {maps} maps",
+        shape,
+        (size, size),
+        maps,
+        ((*shape[:3], size, size, shape[3], maps),),
+        kdf.ops.local_conv2d,
+    )
+
+
+CASES = (
+    ddf((2, 200, 300, 256), 3),
+    ddf((4, 56, 56, 64), 3),
+    ddf((4, 56, 56, 64), 3, "add"),
+    ddf((4, 28, 28, 256), 5),
+    local_filter((16, 64, 64, 1), 9),
+    local_filter((16, 64, 64, 1), 9, normalization="softmax"),
+    local_filter((4, 56, 56, 64), 3, heads=4),
+    depthwise((4, 56, 56, 64), 3),
+    dynamic_conv((64, 64, 64, 1), 9, 1),
+    dynamic_conv((8, 28, 28, 32), 3, 32),
+    local_conv((2, 28, 28, 8), 3, 8),
+)
+
+QUICK = (
+    ddf((4, 56, 56, 64), 3),
+    local_filter((4, 32, 32, 1), 9, normalization="softmax"),
+    depthwise((4, 28, 28, 32), 3),
+)
+
+
+def candidates(case):
+    """`{name: (function, operands)}`: each a forward pass, to be traced."""
+    operands = case.operands()
+
+    def composed(*arguments):
+        with kdf.implementation("composite"):
+            return case.apply(*arguments)
+
+    x = operands[0]
+    channels = case.shape[3]
+    depthwise_kernel = tf.random.normal((*case.window, channels, 1))
+    dense_kernel = tf.random.normal((*case.window, channels, case.maps))
+    found = {
+        "ours": (tf.function(case.apply), operands),
+        "ours, XLA": (tf.function(case.apply, jit_compile=True), operands),
+        "composed": (tf.function(composed), operands),
+        "composed, XLA": (tf.function(composed, jit_compile=True), operands),
+    }
+    if case.slices is not None:
+        found["slices, XLA"] = (tf.function(case.slices, jit_compile=True), operands)
+    return {
+        **found,
+        "TF depthwise": (
+            tf.function(lambda x, k: tf.nn.depthwise_conv2d(x, k, [1, 1, 1, 1], "SAME")),
+            [x, depthwise_kernel],
+        ),
+        "TF dense": (tf.function(lambda x, k: tf.nn.conv2d(x, k, 1, "SAME")), [x, dense_kernel]),
+    }
+
+
+def with_gradients(function, operands, xla):
+    """Forward and backward: the gradients by every operand, for a fixed gradient of the result."""
+    cotangent = tf.random.normal(function(*operands).shape)
+
+    def both(*arguments):
+        with tf.GradientTape() as tape:
+            tape.watch(arguments)
+            result = function(*arguments)
+        return tape.gradient(result, arguments, cotangent)
+
+    return tf.function(both, jit_compile=xla)

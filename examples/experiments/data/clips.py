@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random crops of videos and of stereo pairs, as steps of a data set."""
+
+import numpy as np
+import tensorflow as tf
+
+from examples.experiments.data.step_datasets import by_steps, draws
+from keras_dynfilter.ops.checks import integer, positive
+
+
+def video_clips(videos, batch_size, steps, start=0, seed=0, frames=6, size=64):
+    """Batches of segments of consecutive frames, cropped at random; a crop stays in place during its segment.
+
+    Step `i` is a function of `seed` and `i` alone. All segments are equally likely.
+
+    Args:
+        videos: A video `[frames, height, width]`, floating-point, or a list of them, which may differ in size.
+        batch_size: Positive integer, segments of a step.
+        steps: The step to end before.
+        start: The step to start with.
+        seed: Integer seed.
+        frames: Positive integer, frames of a segment.
+        size: Positive integer, rows and columns of a crop.
+
+    Returns:
+        A `tf.data.Dataset` of `[batch, frames, size, size, 1]`, float32, `steps - start` batches long.
+
+    Raises:
+        ValueError: A video is shorter than a segment or smaller than a crop, or an argument is not as described.
+    """
+    videos = list(videos) if isinstance(videos, (list, tuple)) else [videos]
+    batch_size, frames, size = positive(batch_size, "batch_size"), positive(frames, "frames"), positive(size, "size")
+    volumes = _Volumes(videos, "videos", (frames, size, size))
+
+    def clips(key, step):
+        return volumes.cut(*volumes.places(key, batch_size))[..., None]
+
+    return by_steps(clips, steps, start, seed)
+
+
+def stereo_crops(pairs, batch_size, steps, start=0, seed=0, size=64, shift=0, exposure=0.0):
+    """Batches of crops out of stereo pairs.
+
+    The right crop is taken `shift` pixels to the left of the left one: a point with disparity `d` then moves by
+    `shift - d` pixels, and disparities from 0 to `2 * shift` lie within a filter that reaches `shift` pixels.
+    Step `i` is a function of `seed` and `i` alone. All pairs are equally likely.
+
+    Args:
+        pairs: `(left, right)`, `[pairs, height, width]` each, floating-point, or a list of such tuples, which
+            may differ in size.
+        batch_size: Positive integer, crops of a step.
+        steps: The step to end before.
+        start: The step to start with.
+        seed: Integer seed.
+        size: Positive integer, rows and columns of a crop.
+        shift: Non-negative integer, pixels.
+        exposure: Non-negative number. Both crops of a pair become `gain * values ** gamma`, within `[0, 1]`, where the
+            logarithms of `gain` and `gamma` are uniform up to this number, either way: what another camera might have
+            taken in another light.
+
+    Returns:
+        A `tf.data.Dataset` of `(left, right)`, `[batch, size, size, 1]` each, float32, `steps - start` batches long.
+
+    Raises:
+        ValueError: Left and right differ in shape, images are smaller than a crop and its shift, or an argument is not
+            as described.
+    """
+    batch_size, size = positive(batch_size, "batch_size"), positive(size, "size")
+    if not integer(shift) or shift < 0:
+        raise ValueError(f"Expected `shift` to be a non-negative integer. Received: shift={shift!r}")
+    number = not isinstance(exposure, bool) and isinstance(exposure, (int, float, np.number))
+    if not number or not 0 <= exposure < float("inf"):
+        raise ValueError(f"Expected `exposure` to be a non-negative number. Received: exposure={exposure!r}")
+    pairs = pairs if isinstance(pairs, list) else [pairs]
+    for pair in pairs:
+        if not isinstance(pair, tuple) or len(pair) != 2 or np.shape(pair[0]) != np.shape(pair[1]):
+            shapes = [np.shape(image) for image in pair] if isinstance(pair, (tuple, list)) else type(pair).__name__
+            expected = "Expected `pairs` to be (left, right), two arrays of one shape, or a list of such tuples"
+            raise ValueError(f"{expected}. Received: {shapes}")
+    lefts, rights = (_Volumes([pair[side] for pair in pairs], "pairs", (1, size, size + shift)) for side in (0, 1))
+
+    def crops(key, step):
+        places = lefts.places(key, batch_size)
+        left, right = (side.cut(*places)[:, 0, ..., None] for side in (lefts, rights))
+        if exposure:
+            logarithms = tf.random.stateless_uniform([2, batch_size, 1, 1, 1], draws(key, 2), -exposure, exposure)
+            gain, gamma = tf.unstack(tf.exp(logarithms))
+            left, right = (tf.clip_by_value(gain * values**gamma, 0.0, 1.0) for values in (left, right))
+        return left[:, :, shift:], right[:, :, :size]
+
+    return by_steps(crops, steps, start, seed)
+
+
+class _Volumes:
+    """Arrays `[depth, height, width]` of different sizes in one flat tensor, to cut boxes of one size from."""
+
+    def __init__(self, arrays, name, box):
+        arrays = [np.asarray(array) for array in arrays]
+        if not arrays:
+            raise ValueError(f"Expected `{name}` not to be empty. Received: {name}=[]")
+        for array in arrays:
+            if array.ndim != 3 or not np.issubdtype(array.dtype, np.floating) or np.any(np.less(array.shape, box)):
+                expected = f"Expected `{name}` to be floating-point, of a shape of at least {box}"
+                raise ValueError(f"{expected}. Received: shape={array.shape}, dtype={array.dtype}")
+        self.box = box
+        self.values = tf.concat([tf.constant(array.ravel(), tf.float32) for array in arrays], axis=0)
+        self.offsets = tf.constant(np.cumsum([0] + [array.size for array in arrays[:-1]]), tf.int64)
+        self.strides = tf.constant([(array[0].size, array.shape[2], 1) for array in arrays], tf.int64)
+        self.room = tf.constant([np.subtract(array.shape, box) + 1 for array in arrays], tf.int64)
+        self.ends = tf.cumsum(self.room[:, 0])
+
+    def places(self, key, count):
+        """Which array `[count]`, and where the box begins in it, `[count, 3]`."""
+        first = tf.random.stateless_uniform([count], draws(key, 0), 0, self.ends[-1], tf.int64)
+        array = tf.searchsorted(self.ends, first, side="right")
+        room = tf.gather(self.room, array)
+        first -= tf.gather(self.ends, array) - room[:, 0]
+        fractions = tf.random.stateless_uniform([count, 2], draws(key, 1), dtype=tf.float64)
+        corners = tf.cast(fractions * tf.cast(room[:, 1:], tf.float64), tf.int64)
+        return array, tf.concat([first[:, None], corners], axis=1)
+
+    def cut(self, array, begins):
+        """The boxes, `[count, *box]`."""
+        strides = tf.gather(self.strides, array)
+        index = tf.gather(self.offsets, array) + tf.reduce_sum(begins * strides, axis=1)
+        for axis, extent in enumerate(self.box):
+            index = index[..., None] + tf.range(extent, dtype=tf.int64) * tf.reshape(
+                strides[:, axis], [-1] + [1] * (axis + 1)
+            )
+        return tf.gather(self.values, index)

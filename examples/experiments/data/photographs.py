@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Grey photographs and patches of them. The default ones lie inside the scikit-image wheel: nothing is downloaded."""
+
+import pathlib
+import re
+from io import BytesIO
+
+import numpy as np
+
+from keras_dynfilter.ops.checks import integer, pair, positive
+
+PHOTOGRAPHS = (
+    "astronaut",
+    "brick",
+    "chelsea",
+    "clock",
+    "coffee",
+    "coins",
+    "grass",
+    "gravel",
+    "moon",
+    "rocket",
+    "stereo_motorcycle",
+    "camera",
+)
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+FLAT = 0.02
+NUMBERS = re.compile(r"([0-9]+)")
+
+
+def load_photographs(names=PHOTOGRAPHS):
+    """Loads photographs that ship inside scikit-image.
+
+    Args:
+        names: Names out of `PHOTOGRAPHS`.
+
+    Returns:
+        A list of images, `[height, width]`, float32, grey, in `[0, 1]`.
+
+    Raises:
+        ValueError: A name is not one of `PHOTOGRAPHS`.
+        ImportError: scikit-image is not installed.
+    """
+    unknown = [name for name in names if name not in PHOTOGRAPHS]
+    if unknown:
+        raise ValueError(f"Expected `names` to be among {', '.join(PHOTOGRAPHS)}. Received: names={unknown}")
+    data = skimage_module("data")
+    images = []
+    for name in names:
+        image = getattr(data, name)()
+        images.append(_grey(image[0] if isinstance(image, tuple) else image))  # a stereo pair: its left view
+    return images
+
+
+def load_folder(path, smallest=64):
+    """Loads the images of a folder, in the order of their names, numbers by their value.
+
+    Args:
+        path: A folder with PNG, JPEG, BMP or TIFF files. Its subfolders are not searched.
+        smallest: Images with fewer rows or columns than this are left out.
+
+    Returns:
+        A list of images, `[height, width]`, float32, grey, in `[0, 1]`.
+
+    Raises:
+        ValueError: The folder does not exist, holds no image that is large enough, or a file cannot be read.
+        ImportError: scikit-image is not installed.
+    """
+    images = [image for image in map(read_grey, image_files(path)) if min(image.shape) >= smallest]
+    if not images:
+        wanted = f"images ({', '.join(SUFFIXES)}) of at least {smallest} x {smallest} pixels"
+        raise ValueError(f"Expected `path` to hold {wanted}. Received: path={str(path)!r}")
+    return images
+
+
+def sample_patches(images, count, size=64, seed=0):
+    """Cuts patches at random places, in equal numbers from every image, and standardises them.
+
+    The mean of a patch is removed and its deviation set to 1 (to less where the patch is nearly flat). Photographs have
+    far more energy in their mean and slow gradients than in fine detail; without this step, a filter learned from
+    them stays uncertain in fine detail for a long time.
+
+    Args:
+        images: Images, `[height, width]`, not smaller than `size`.
+        count: Number of patches, 0 or more.
+        size: Positive integer, rows and columns of a patch.
+        seed: Integer seed.
+
+    Returns:
+        Patches, `[count, size, size, 1]`, float32.
+
+    Raises:
+        ValueError: There is no image, one is smaller than `size`, or `count` or `size` is not as described.
+    """
+    _check_sizes(count, size)
+    images = list(images)
+    if not images or any(min(image.shape) < size for image in images):
+        shapes = [image.shape for image in images]
+        raise ValueError(f"Expected `images` to be images of at least {size} x {size}. Received: shapes={shapes}")
+    rng = np.random.default_rng(seed)
+    patches = np.empty([count, size, size, 1], np.float32)
+    for index, patch in enumerate(patches):
+        image = images[index % len(images)]
+        row, column = (rng.integers(0, extent - size + 1) for extent in image.shape)
+        patch[..., 0] = image[row : row + size, column : column + size]
+    return standardize(patches)
+
+
+def noise_patches(count, size=64, seed=0):
+    """Uniform noise in place of photographs, standardised.
+
+    Args:
+        count: Number of patches, 0 or more.
+        size: Positive integer, rows and columns of a patch.
+        seed: Integer seed.
+
+    Returns:
+        Patches, `[count, size, size, 1]`, float32.
+
+    Raises:
+        ValueError: `count` or `size` is not as described.
+    """
+    _check_sizes(count, size)
+    return standardize(np.random.default_rng(seed).random([count, size, size, 1], np.float32))
+
+
+def image_files(path):
+    """The image files of a folder in the order of their names, numbers by their value: 9.png before 10.png."""
+    folder = pathlib.Path(path)
+    if not folder.is_dir():
+        raise ValueError(f"Expected `path` to be an existing folder. Received: path={str(path)!r}")
+    files = [file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES]
+    return sorted(files, key=lambda file: [int(part) if part.isdigit() else part for part in NUMBERS.split(file.name)])
+
+
+def read_grey(file):
+    """An image file as `[height, width]`, float32, in `[0, 1]`."""
+    io = skimage_module("io")
+    try:
+        return _grey(io.imread(BytesIO(file.read_bytes())))  # a decoder that fails leaves no file open
+    except Exception as error:  # whatever the decoder raises, the file is what the reader has to look at
+        raise ValueError(f"Expected {file} to be an image. Received: {error}") from error
+
+
+def resized(image, size):
+    """Means over areas.
+
+    Args:
+        image: `[height, width]`, float32.
+        size: None: as it is. An integer: rows; columns follow by proportion. Else rows and columns.
+    """
+    if size is None:
+        return image
+    rows, columns = size if not integer(size) else (size, max(1, round(size * image.shape[1] / image.shape[0])))
+    return skimage_module("transform").resize_local_mean(image, (rows, columns)).astype(np.float32)
+
+
+def check_size(size):
+    """Returns `size`, None, a positive integer or a pair of them."""
+    return size if size is None or (integer(size) and size >= 1) else pair(size, "size")
+
+
+def standardize(images):
+    """`[count, height, width, 1]` with mean 0 and deviation 1 per image; nearly flat ones are not blown up."""
+    centred = images - images.mean(axis=(1, 2), keepdims=True)
+    return centred / np.maximum(centred.std(axis=(1, 2), keepdims=True), FLAT)
+
+
+def _check_sizes(count, size):
+    if not integer(count) or count < 0:
+        raise ValueError(f"Expected `count` to be a non-negative integer. Received: count={count!r}")
+    positive(size, "size")
+
+
+def _grey(image):
+    """`[height, width]`, float32, in `[0, 1]`, from what scikit-image reads: integers or floats, grey, RGB or RGBA."""
+    util, color = skimage_module("util"), skimage_module("color")
+    image = util.img_as_float32(image)
+    if image.ndim == 3 and image.shape[-1] == 2:  # grey and opacity
+        image = image[..., 0]
+    if image.ndim == 3:
+        image = color.rgb2gray(image[..., :3])
+    if image.ndim != 2:
+        raise ValueError(f"Expected one grey or colour image. Received: image.shape={image.shape}")
+    return image.astype(np.float32)
+
+
+def skimage_module(module):
+    import importlib
+
+    try:
+        return importlib.import_module(f"skimage.{module}")
+    except ImportError as error:
+        raise ImportError(
+            "Images need scikit-image. Install it with the extra `examples`: pip install 'keras_dynfilter[examples]'"
+        ) from error

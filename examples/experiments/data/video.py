@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Grey frames of video files and of folders of images.
+
+Files are decoded by imageio with PyAV, which brings FFmpeg in its wheels: every usual format, no system package.
+"""
+
+import pathlib
+
+import numpy as np
+
+from examples.experiments.data.photographs import check_size, image_files, read_grey, resized
+from keras_dynfilter.ops.checks import positive
+
+
+def load_video(path, size=None, stride=1, limit=None):
+    """Loads a video.
+
+    Args:
+        path: A video file, or a folder of images, one a frame, in the order of their names.
+        size: Rows of a frame, with columns by proportion; or rows and columns; None leaves frames as they are.
+            Frames are made smaller by means over areas.
+        stride: Positive integer: every `stride`-th frame is taken.
+        limit: The greatest number of frames to take; None for all.
+
+    Returns:
+        `[frames, height, width]`, float32, grey, in `[0, 1]`.
+
+    Raises:
+        ValueError: There is nothing at `path`, it is not a video, frames differ in size, or another argument is not as
+            described.
+        ImportError: imageio, PyAV or scikit-image is not installed.
+    """
+    size, stride = check_size(size), positive(stride, "stride")
+    limit = None if limit is None else positive(limit, "limit")
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise ValueError(f"Expected `path` to be a video file or a folder of frames. Received: path={str(path)!r}")
+    frames = map(read_grey, image_files(path)[::stride]) if path.is_dir() else _decoded(path, stride)
+    taken = []
+    for frame in frames:
+        taken.append(resized(frame, size))
+        if taken[-1].shape != taken[0].shape:
+            shapes = f"{taken[0].shape} and {taken[-1].shape}"
+            raise ValueError(f"Expected the frames of {path} to be of one size. Received: {shapes}")
+        if len(taken) == limit:
+            break
+    if not taken:
+        raise ValueError(f"Expected `path` to hold frames. Received: path={str(path)!r}")
+    return np.stack(taken)
+
+
+def _decoded(path, stride):
+    try:
+        import av  # noqa: F401  imageio names its own extra where PyAV is missing, not ours
+        import imageio.v3 as imageio
+    except ImportError as error:
+        raise ImportError(
+            "Video files need imageio and PyAV. Install them with the extra `examples`: "
+            "pip install 'keras_dynfilter[examples]'"
+        ) from error
+    try:
+        with imageio.imopen(path, "r", plugin="pyav") as file:
+            for index, frame in enumerate(file.iter(format="gray")):
+                if index % stride == 0:
+                    yield frame.astype(np.float32) / np.float32(255)
+    except Exception as error:  # whatever the decoder raises, the file is what the reader has to look at
+        raise ValueError(f"Expected {path} to be a video. Received: {error}") from error

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures of generated filters, like those of Dynamic Filter Networks (https://arxiv.org/abs/1605.09673)."""
+
+import numpy as np
+
+from examples.experiments.figures.layout import LABELS, LINE, WIDEST, compact_figure, frame_size, grey, like
+from keras_dynfilter.inspection.flow import filters_to_flow
+from keras_dynfilter.inspection.optional_packages import need
+from keras_dynfilter.ops.geometry import Geometry
+
+# Inches: width of a colour bar.
+BAR = 0.13
+# Longer side in pixels, about, of the overview of all filters.
+OVERVIEW = 72
+
+
+def stereo_figure(left, right, predictions, disparity, baseline=None, true_disparity=None, limits=None):
+    """Figure 9: the right view, predicted from the left, and the disparity that the filters hold.
+
+    Args:
+        left: Left views in [0, 1], `[examples, height, width, 1]`.
+        right: Right views, as `left`.
+        predictions: As `left`.
+        disparity: Pixels, `[examples, height, width]`: the x of `filters_to_flow`.
+        baseline: As `left`: the predictions of a second network. None: it has no column.
+        true_disparity: As `disparity`, not finite where it is unknown (grey). None: it has no column.
+        limits: Smallest and largest disparity of the colours. None: those that occur.
+
+    Returns:
+        A `matplotlib.figure.Figure` with an example a row. Its views share one scale of greys, that of the true ones.
+
+    Raises:
+        ValueError: Shapes do not agree.
+    """
+    left = grey(left, "left", 4)
+    columns = {"left": left, "right": like(right, "right", left.shape)}
+    columns["prediction"] = like(predictions, "predictions", left.shape)
+    if baseline is not None:
+        columns["baseline"] = like(baseline, "baseline", left.shape)
+    maps = {"disparity": like(disparity, "disparity", left.shape[:3])}
+    if true_disparity is not None:
+        maps["true disparity"] = like(true_disparity, "true_disparity", left.shape[:3])
+    if limits is None:
+        known = np.concatenate([values[np.isfinite(values)] for values in maps.values()])
+        limits = (known.min(initial=np.inf), known.max(initial=-np.inf)) if known.size else (0, 1)
+
+    examples, count = len(left), len(columns) + len(maps)
+    width, height = frame_size(left, count, 1.9)
+    figure = compact_figure(count * (width + 0.04) + LABELS, examples * (height + 0.04) + 1.3 * LINE)
+    axes = figure.subplots(examples, count, squeeze=False)
+    for row in range(examples):
+        views = [images[row, ..., 0].astype(np.float32) for images in columns.values()]
+        low, high = min(view.min() for view in views[:2]), max(view.max() for view in views[:2])
+        for axis, view in zip(axes[row], views):
+            axis.imshow(view, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+        for axis, values in zip(axes[row, len(columns) :], maps.values()):
+            axis.set_facecolor("0.7")
+            values = np.ma.masked_invalid(values[row].astype(np.float32))
+            picture = axis.imshow(values, cmap="viridis", vmin=limits[0], vmax=limits[1], interpolation="nearest")
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    for axis, title in zip(axes[0], [*columns, *maps]):
+        axis.set_title(title)
+    figure.colorbar(picture, ax=axes, label="disparity (pixels)", aspect=examples * height / BAR, pad=0.01)
+    return figure
+
+
+def filters_figure(image, filters, kernel_size, positions=None, columns=3):
+    """Figure 10: the filters generated at chosen positions, and an overview of those across the image.
+
+    Args:
+        image: The image that is filtered, values in [0, 1], `[height, width, 1]`.
+        filters: Its filters after the softmax, `[height, width, kernel_h * kernel_w]`.
+        kernel_size: Integer or pair `(kernel_h, kernel_w)`.
+        positions: Rows and columns of the image, `[count, 2]`. None: nine, spread evenly.
+        columns: How many filters to draw side by side.
+
+    Returns:
+        A `matplotlib.figure.Figure`: the image with the numbered windows, the filters in them, all filters of a
+        coarse grid. Every filter is drawn from 0 to its own maximum, which is written above it.
+
+    Raises:
+        ValueError: Shapes do not agree, or a position is outside the image.
+    """
+    image = grey(image, "image", 3)
+    geometry = Geometry.make(kernel_size, even=True)
+    filters = like(filters, "filters", image.shape[:2] + (geometry.taps,)).astype(np.float32)
+    flow = filters_to_flow(filters, geometry.kernel_size)
+    if positions is None:
+        positions = [(y, x) for y in _spread(len(image), 3) for x in _spread(image.shape[1], 3)]
+    positions = np.asarray(positions)
+    inside = positions.ndim == 2 and positions.shape[1] == 2 and len(positions) and positions.dtype.kind in "iu"
+    if not inside or (positions < 0).any() or (positions >= image.shape[:2]).any():
+        expected = f"Expected `positions` to be pairs (row, column) in an image of {image.shape[:2]}"
+        raise ValueError(f"{expected}. Received: positions={positions.tolist()}")
+
+    figure = compact_figure(WIDEST, 4.2)
+    left, middle, right = figure.subfigures(1, 5, width_ratios=[1, 0.04, 1, 0.04, 1])[::2]
+    colors = [f"C{number % 10}" for number in range(len(positions))]
+    chosen = filters[tuple(positions.T)]
+    _mark_windows(left, image, positions, geometry, colors)
+    _draw_filters(
+        middle, chosen.reshape(-1, *geometry.kernel_size), flow[tuple(positions.T)], geometry, colors, columns
+    )
+    _draw_overview(right, filters, geometry)
+    return figure
+
+
+def _spread(size, count):
+    """`count` indices, evenly spread over `size`."""
+    return ((np.arange(count) + 0.5) * size / count).astype(int)
+
+
+def _mark_windows(figure, image, positions, geometry, colors):
+    axis = figure.subplots()
+    figure.suptitle("image and windows")
+    axis.imshow(image[..., 0].astype(np.float32), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    (top, _), (left, _) = geometry.pads
+    height, width = geometry.kernel_size
+    Rectangle = need("matplotlib.patches", "matplotlib").Rectangle
+    for number, ((y, x), color) in enumerate(zip(positions, colors), 1):
+        corner = np.array([x - left - 0.5, y - top - 0.5])
+        axis.add_patch(Rectangle(corner, width, height, fill=False, color=color, linewidth=1.5))
+        text = dict(color="white", fontsize="small", fontweight="bold", ha="center", va="center")
+        box = dict(boxstyle="circle,pad=0.15", facecolor=color, edgecolor="none")
+        axis.text(*corner.clip(1, np.array(image.shape[1::-1]) - 2), str(number), bbox=box, **text)
+    axis.set(xticks=[], yticks=[])
+
+
+def _draw_filters(figure, filters, offsets, geometry, colors, columns):
+    axes = figure.subplots(-(-len(filters) // columns), columns, squeeze=False).ravel()
+    figure.suptitle("filters in these windows, largest weight")
+    draw = _draw_bars if 1 in geometry.kernel_size else _draw_window
+    for number, (axis, weights, offset, color) in enumerate(zip(axes, filters, offsets, colors), 1):
+        marks = draw(axis, weights, offset, geometry)
+        axis.spines[:].set(color=color, linewidth=2)
+        axis.set_title(f"{number}: {weights.max():.2f}", fontsize="small", pad=4)
+    for axis in axes[len(filters) :]:
+        axis.set_visible(False)
+    figure.legend(marks, ["centre", "mean offset"], loc="outside lower center", ncols=2, frameon=False)
+
+
+def _draw_window(axis, weights, offset, geometry):
+    (top, _), (left, _) = geometry.pads
+    axis.imshow(weights, cmap="gray", vmin=0, interpolation="nearest")
+    axis.set(xticks=[], yticks=[])
+    (centre,) = axis.plot(left, top, "+", color="tab:cyan", markersize=7)
+    (mean,) = axis.plot(left + offset[0], top + offset[1], "o", color="tab:red", fillstyle="none", markersize=6)
+    return centre, mean
+
+
+def _draw_bars(axis, weights, offset, geometry):
+    """A window of one row or column: its weights as bars over the offset in pixels."""
+    direction = 0 if geometry.kernel_size[0] == 1 else 1  # x or y
+    before = geometry.pads[1 - direction][0]
+    axis.bar(np.arange(weights.size) - before, weights.ravel(), width=1.0, color="0.6")
+    centre = axis.axvline(0, color="tab:cyan")
+    mean = axis.axvline(offset[direction], color="tab:red", linestyle="--")
+    axis.set(yticks=[], xticks=sorted({-before, 0, weights.size - 1 - before}))
+    axis.tick_params(labelsize="small", length=2)
+    return centre, mean
+
+
+def _draw_overview(figure, filters, geometry):
+    """Filters of a coarse grid, each in its place, with lines between them."""
+    longer = max(filters.shape[:2])
+    lines = [int(extent > 1) for extent in geometry.kernel_size]
+    rows, columns = (
+        _spread(size, int(np.clip(round(OVERVIEW * size / longer / (extent + line)), 1, size)))
+        for size, extent, line in zip(filters.shape, geometry.kernel_size, lines)
+    )
+    tiles = filters[np.ix_(rows, columns)].reshape(len(rows), len(columns), *geometry.kernel_size)
+    tiles = tiles / tiles.max(axis=(2, 3), keepdims=True)
+    tiles = np.pad(tiles, ((0, 0), (0, 0), (0, lines[0]), (0, lines[1])), constant_values=np.nan)
+    mosaic = tiles.transpose(0, 2, 1, 3).reshape(len(rows) * tiles.shape[2], -1)
+    mosaic = mosaic[: len(mosaic) - lines[0], : mosaic.shape[1] - lines[1]]
+    axis = figure.subplots()
+    figure.suptitle("filters across the image")
+    axis.set_facecolor("tab:blue")
+    axis.imshow(mosaic, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.set(xticks=[], yticks=[])

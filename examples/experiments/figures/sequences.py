@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sequences of frames as grids and as GIFs."""
+
+import collections.abc
+import numbers
+
+import numpy as np
+
+from keras_dynfilter.inspection.optional_packages import need
+
+# Browsers play faster GIFs slower than they say.
+FASTEST = 50
+# Width of a gap between groups of columns, in columns.
+GAP = 0.12
+
+
+def image(value, name):
+    """`value` as an image `[height, width]` or `[height, width, 3]`."""
+    picture = np.asarray(value)
+    if picture.ndim == 3 and picture.shape[-1] == 1:
+        picture = picture[..., 0]
+    color = picture.ndim == 3 and picture.shape[-1] == 3
+    if not (picture.ndim == 2 or color) or not picture.size:
+        expected = f"Expected `{name}` to be of shape (height, width), (height, width, 1) or (height, width, 3)"
+        raise ValueError(f"{expected}. Received: {name}.shape={picture.shape}")
+    return picture
+
+
+def sequence_grid(figure, rows, titles=None, limits=None, group=None):
+    """Draws sequences below each other, a frame a column.
+
+    Args:
+        figure: A matplotlib figure or subfigure.
+        rows: Frames by row label: `[frames, height, width]`, or with a last axis of 1 or 3, or a list of such frames,
+            where None leaves a blank. Colours are uint8, or floats in [0, 1]. Rows may be of different lengths.
+        titles: A title for every column, or titles of the frames by row label.
+        limits: The grey values of black and white. None: (0, 255) for uint8 and (0, 1) for all else: frames of a
+            sequence can be compared.
+        group: Leaves a gap after every `group` columns.
+
+    Returns:
+        The axes, an array `[rows, columns]`.
+
+    Raises:
+        ValueError: There is no frame, a frame is not an image, or titles do not fit the frames.
+    """
+    rows = {
+        name: [None if frame is None else image(frame, f"rows[{name!r}][{i}]") for i, frame in enumerate(frames)]
+        for name, frames in rows.items()
+    }
+    columns = max((len(frames) for frames in rows.values()), default=0)
+    if not columns:
+        raise ValueError(f"Expected `rows` to hold frames. Received: rows={rows!r}")
+    axes = _axes(figure, len(rows), columns, group or columns)
+    for row, (name, frames) in zip(axes, rows.items()):
+        for axis, frame in zip(row, frames + [None] * (columns - len(frames))):
+            _show(axis, frame, limits)
+        row[0].set_ylabel(name, rotation="horizontal", ha="right", va="center", labelpad=6)
+    for row, texts in _titles(titles, rows, columns).items():
+        for axis, text in zip(axes[list(rows).index(row)], texts):
+            axis.set_title(text, pad=3, fontsize="medium")
+    return axes
+
+
+def _axes(figure, rows, columns, group):
+    ratios, places = [], []
+    for column in range(columns):
+        if column and column % group == 0:
+            ratios.append(GAP)
+        places.append(len(ratios))
+        ratios.append(1)
+    grid = figure.add_gridspec(rows, len(ratios), width_ratios=ratios)
+    return np.array([[figure.add_subplot(grid[row, place]) for place in places] for row in range(rows)])
+
+
+def _show(axis, frame, limits):
+    axis.set(xticks=[], yticks=[])
+    if frame is None:
+        axis.spines[:].set_visible(False)
+        axis.patch.set_visible(False)
+        return
+    low, high = limits or ((0, 255) if frame.dtype == np.uint8 else (0, 1))
+    # Floats of mixed precision are beyond matplotlib.
+    frame = frame if frame.dtype == np.uint8 else frame.astype(np.float32)
+    axis.imshow(frame, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+    axis.spines[:].set(linewidth=0.5, color="0.5")
+
+
+def _titles(titles, rows, columns):
+    """Titles by row label."""
+    if titles is None:
+        return {}
+    if not isinstance(titles, collections.abc.Mapping):
+        if len(titles) != columns:
+            raise ValueError(f"Expected `titles` to be {columns} titles. Received: titles={titles!r}")
+        return {next(iter(rows)): titles}
+    for name, texts in titles.items():
+        if name not in rows or len(texts) != len(rows[name]):
+            expected = "Expected `titles` to hold one title for every frame of a row"
+            raise ValueError(f"{expected}. Received: titles[{name!r}]={texts!r}")
+    return titles
+
+
+def save_gif(path, frames, fps=5, scale=1):
+    """Writes frames as a GIF that repeats for ever.
+
+    A run of equal frames is stored once, with the time of all of them. Greys are stored exactly, colours with 256
+    colours a frame.
+
+    Args:
+        path: The file.
+        frames: `[frames, height, width]`, or with a last axis of 1 or 3: uint8, or floats from 0 (black) to 1, beyond
+            which they are clipped.
+        fps: Frames a second, at most 50. GIFs count time in hundredths of a second.
+        scale: An integer: every pixel becomes a square of that side.
+
+    Raises:
+        ImportError: Pillow is not installed.
+        ValueError: An argument is not as above.
+    """
+    if not isinstance(fps, numbers.Real) or not 0 < fps <= FASTEST:
+        raise ValueError(f"Expected `fps` to be a number above 0 and at most {FASTEST}. Received: fps={fps!r}")
+    if not isinstance(scale, numbers.Integral) or scale < 1:
+        raise ValueError(f"Expected `scale` to be an integer of at least 1. Received: scale={scale!r}")
+    pictures = [image(frame, f"frames[{i}]") for i, frame in enumerate(frames)]
+    if len({picture.shape for picture in pictures}) != 1:
+        shapes = sorted({picture.shape for picture in pictures})
+        raise ValueError(f"Expected `frames` to be at least one, all of one size. Received: sizes {shapes}")
+    Image = need("PIL.Image", "Pillow", "save_gif")
+    first, *others = [Image.fromarray(_bytes(picture).repeat(scale, 0).repeat(scale, 1)) for picture in pictures]
+    first.save(path, format="GIF", save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
+
+
+def _bytes(picture):
+    if picture.dtype == np.uint8:
+        return picture
+    picture = picture.astype(np.float32)
+    if not np.isfinite(picture).all():
+        raise ValueError("Expected `frames` to be uint8 or floats from 0 to 1. Received: values that are not finite")
+    return np.rint(255 * picture.clip(0, 1)).astype(np.uint8)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writers of the exported formats."""

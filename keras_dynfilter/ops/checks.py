@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks that the public functions share: dtypes and shapes, with errors that name what was expected."""
+
+import numbers
+
+import tensorflow as tf
+
+MOST = 2**31 - 1  # as in the compiled ops, whose offsets inside a window are 32 bits wide
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+
+def tensors(**arguments):
+    """Converts the arguments to tensors of one floating-point dtype, that of the first."""
+    first, *others = arguments.items()
+    converted = [_tensor(*first)]
+    dtype = converted[0].dtype
+    if dtype.name not in DTYPES:
+        raise TypeError(f"Expected `{first[0]}` to have a dtype of {', '.join(DTYPES)}. Received: {dtype.name}")
+    for name, value in others:
+        python = not tf.is_tensor(value) and not hasattr(value, "dtype")  # its numbers take the dtype of the first
+        value = _tensor(name, value, dtype if python else None)
+        if value.dtype != dtype:
+            raise TypeError(
+                f"Expected `{name}` to have the dtype of `{first[0]}`, {dtype.name}. Received: {value.dtype.name}"
+            )
+        converted.append(value)
+    return converted
+
+
+def _tensor(name, value, dtype=None):
+    try:
+        return tf.convert_to_tensor(value, dtype)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"Expected `{name}` to be a tensor. Received: {type(value).__name__}: {error}") from error
+
+
+def accumulation(dtype):
+    """The dtype in which values of `dtype` are added up: float16 ends at 65,504, and counts to 2,048."""
+    return tf.float64 if dtype == tf.float64 else tf.float32
+
+
+def check_shape(name, value, **dims):
+    """Raises unless the static shape of `value` agrees with `dims`, sizes by name in order (None: any size)."""
+    shape = value.shape
+    if shape.rank is None or shape.is_compatible_with(list(dims.values())):
+        return
+    expected = ", ".join(f"{key}={'any' if size is None else size}" for key, size in dims.items())
+    raise ValueError(f"Expected `{name}` to have shape ({expected}). Received: {name}.shape={tuple(shape)}")
+
+
+def check_rank(name, value, meaning, rank=4):
+    """Returns `value`, known to have `rank` dimensions."""
+    if value.shape.rank is None:
+        return tf.ensure_shape(value, [None] * rank)
+    if value.shape.rank != rank:
+        raise ValueError(f"Expected `{name}` to have rank {rank} ({meaning}). Received: {name}.shape={value.shape}")
+    return value
+
+
+def integer(value):
+    """Whether `value` is an integer. A boolean is none: `heads=True` is a mistake."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def positive(value, name):
+    """Returns `value`, a positive integer."""
+    if not integer(value) or value < 1:
+        raise ValueError(f"Expected `{name}` to be a positive integer. Received: {name}={value!r}")
+    if value > MOST:
+        raise ValueError(f"Expected `{name}` to be at most {MOST}. Received: {name}={value!r}")
+    return int(value)
+
+
+def pair(value, name):
+    """Returns `value`, a positive integer or a pair of them, as a tuple `(vertical, horizontal)`."""
+    values = (value, value) if integer(value) else value
+    try:
+        values = tuple(values)
+        valid = len(values) == 2 and all(integer(v) and v >= 1 for v in values)
+    except TypeError:
+        valid = False
+    if not valid:
+        raise ValueError(f"Expected `{name}` to be a positive integer or a pair of them. Received: {name}={value!r}")
+    if max(values) > MOST:
+        raise ValueError(f"Expected `{name}` to be at most {MOST}. Received: {name}={value!r}")
+    return int(values[0]), int(values[1])
+
+
+def choice(value, name, allowed):
+    """Returns `value` if it is one of `allowed`."""
+    try:
+        valid = value in set(allowed)  # by hash: arrays have none, and would compare element by element
+    except TypeError:
+        valid = False
+    if not valid:
+        expected = ", ".join(repr(a) for a in allowed)
+        raise ValueError(f"Expected `{name}` to be one of {expected}. Received: {name}={value!r}")
+    return value

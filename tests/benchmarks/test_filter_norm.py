@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m benchmarks.layers.filter_norm`: its forms differ in the normalisation only, and are all timed."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from benchmarks import timing
+from benchmarks.layers import filter_norm
+from keras_dynfilter.layers import DDF2D
+
+SHAPE = (2, 5, 6, 4)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_forms(native_xla, backward):
+    made = {normalization: DDF2D(3, normalization=normalization) for normalization in (None, "filter")}
+    calls = filter_norm.calls(made.get, SHAPE, 2, backward)
+    assert tuple(calls) == tuple(filter_norm.FORMS)
+    found = {form: call() for form, call in calls.items()}
+    if backward:
+        assert len(found["with"]) == 1 + len(made["filter"].trainable_weights)
+    else:
+        np.testing.assert_allclose(found["with"], made["filter"](made["filter"](inputs())), rtol=1e-4, atol=1e-5)
+    found = {form: np.asarray(value[0] if backward else value) for form, value in found.items()}
+    for form in ("with", "without"):
+        np.testing.assert_allclose(found[form], found[f"{form}, XLA"], rtol=1e-3, atol=1e-4)
+    assert np.abs(found["without"] - found["with"]).max() > 1e-3
+
+
+def inputs():
+    tf.random.set_seed(0)
+    return tf.random.normal(SHAPE)
+
+
+@pytest.mark.parametrize("case", [case for case in filter_norm.CASES if "resnet50" not in case])
+@pytest.mark.parametrize("normalization", [None, "filter"])
+def test_cases_take_the_normalisation(case, normalization):
+    made = filter_norm.CASES[case][0](normalization)
+    modules = [layer for layer in (made, *getattr(made, "layers", ())) if isinstance(layer, DDF2D)]
+    assert modules and {module.normalization for module in modules} == {normalization}
+
+
+def test_report(monkeypatch, tmp_path, capsys):
+    ms = dict(zip(filter_norm.FORMS, (20.0, 40.0, 80.0, 60.0)))
+    monkeypatch.setattr(timing, "in_turns", lambda calls, budget: {name: ms[name] for name in calls})
+    path = tmp_path / "new" / "times.jsonl"
+    filter_norm.main(["--only", "DDF2D, 32x7x7x256", "--json", str(path)])
+    forward, both = map(json.loads, path.read_text().splitlines())
+    assert forward["in_a_row"] == 20 and (forward["backward"], both["backward"]) == (False, True)
+    assert forward["ms"] == both["ms"] == {name: value / 20 for name, value in ms.items()}
+    out = capsys.readouterr().out
+    line = "DDF2D, 32x7x7x256, both                   1.00      2.00  +100 %          4.00       3.00   -25 %"
+    assert line in out
+
+
+def test_refuses(capsys):
+    with pytest.raises(SystemExit):
+        filter_norm.parse(["--seconds", "0"])
+    assert "Expected --seconds to be above zero. Received: 0.0" in capsys.readouterr().err

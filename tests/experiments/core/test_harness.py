@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the examples share: trainings that can be stopped and killed, strategies, precisions."""
+
+import itertools
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from examples.experiments.core import checkpoint, common, training
+from tests.support import toy_experiment
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+TOY = str(ROOT / "tests" / "support" / "toy_experiment.py")
+
+
+@pytest.fixture
+def precision():
+    """Sets a policy of mixed precision for one test."""
+    yield keras.mixed_precision.set_global_policy
+    keras.mixed_precision.set_global_policy("float32")
+
+
+def toy_process(out, *arguments, **environment):
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **environment}
+    command = [sys.executable, TOY, *arguments, "--out", str(out)]
+    return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process):
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, f"{output}\n{errors[-4000:]}"
+    return output
+
+
+def assert_same_state(path, other, position):
+    (arrays, notes), (others, other_notes) = checkpoint.load(path), checkpoint.load(other)
+    assert notes["position"] == other_notes["position"] == position
+    assert len(arrays) == len(others) >= 4
+    for i, (value, expected) in enumerate(zip(arrays, others)):
+        assert value.dtype == expected.dtype and value.tobytes() == expected.tobytes(), f"array {i} differs"
+
+
+def run_toy(out, *arguments):
+    fixed = ["--iterations", "4", "--checkpoint-every", "2", "--no-deterministic"]
+    toy_experiment.main([*fixed, "--out", str(out), *arguments])
+
+
+def train_toy(out, total=23, epoch=5, dropout=0.0, **arguments):
+    def compile_model(model):
+        schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 7, 0.5, staircase=True)
+        model.compile(keras.optimizers.Adam(schedule), common.squared_error)
+
+    def build():
+        return toy_experiment.build(dropout)
+
+    return training.train("toy", build, compile_model, toy_experiment.batches, total, epoch, out, **arguments)
+
+
+# Files
+
+
+WRITER = """
+import sys
+sys.path.insert(0, "examples")
+import checkpoint, numpy as np
+number = 0
+while True:
+    number += 1
+    checkpoint.save(sys.argv[1], [np.full((300, 1000), number), np.array(number)], {"number": number})
+    if number == 1:
+        print("written", flush=True)
+"""
+
+
+def test_kill_while_writing_leaves_a_whole_file(tmp_path):
+    path, numbers = tmp_path / "state", []
+    moments = random.Random(3)
+    for _ in range(12):
+        process = subprocess.Popen([sys.executable, "-c", WRITER, path], cwd=ROOT, stdout=subprocess.PIPE)
+        assert process.stdout.readline() == b"written\n"
+        time.sleep(moments.uniform(0, 0.05))
+        process.kill()
+        process.communicate()
+        (large, small), notes = checkpoint.load(path)
+        assert small == notes["number"] and np.all(large == small)
+        numbers.append(int(small))
+    assert max(numbers) > 1
+    assert {file.name for file in tmp_path.iterdir()} <= {"state", "state.part"}
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing of ours", None])
+def test_damaged_state_is_an_error(tmp_path, content):
+    path = tmp_path / "state"
+    checkpoint.save(path, [np.zeros(1000)], {})
+    path.write_bytes(path.read_bytes()[:500] if content is None else content)
+    with pytest.raises(checkpoint.SetupError, match=r"Expected .*state to hold the state of a training\. Received: "):
+        checkpoint.load(path)
+
+
+def test_state_of_another_model_is_an_error(tmp_path):
+    variables = [tf.Variable(tf.zeros([3, 2])), tf.Variable(0.0)]
+    for arrays, message in {
+        (2, 3): r"Received: 2, the first difference is \(3, 2\) to \(2, 3\)",
+        (3, 2): r"Expected state to hold the 2 variables .* Received: 1, the first difference is 2 to 1",
+    }.items():
+        values = [np.ones(arrays), np.ones(())][: 2 if arrays == (2, 3) else 1]
+        with pytest.raises(checkpoint.SetupError, match=message):
+            checkpoint.restore(variables, values, "state")
+    assert np.all(variables[0].numpy() == 0)  # nothing is restored in part
+
+
+# Training
+
+
+def test_pieces_cover_the_training():
+    stages = [(0, "a"), (10, "b"), (20, "c")]
+    assert training.pieces(0, 33, 5, stages) == [(0, 10, "a"), (10, 20, "b"), (20, 30, "c"), (30, 33, "c")]
+    assert training.pieces(12, 30, 5, stages) == [(12, 15, "b"), (15, 20, "b"), (20, 30, "c")]
+    assert training.pieces(31, 33, 5, stages) == [(31, 33, "c")]
+    assert training.pieces(33, 33, 5, stages) == []
+    assert training.pieces(0, 3, 5, [(0, "a")]) == [(0, 3, "a")]
+    for start in range(33):
+        pieces = training.pieces(start, 33, 5, stages)
+        assert [a for a, _, _ in pieces] == [start, *(b for _, b, _ in pieces[:-1])] and pieces[-1][1] == 33
+        assert all((b - a) % 5 == 0 or a // 5 == (b - 1) // 5 for a, b, _ in pieces)
+
+
+def test_stopped_in_the_middle_of_an_epoch_and_resumed(tmp_path):
+    """By the time limit, which is over after the first step of each call; with dropout, whose state counts too."""
+    whole = train_toy(tmp_path / "whole", dropout=0.3)
+    assert whole.steps == 23 and [entry["step"] for entry in whole.history] == [5, 10, 15, 20, 23]
+    first = train_toy(tmp_path / "parts", dropout=0.3, time_limit=1e-6)
+    parts = [first]
+    for _ in range(3):  # the same call goes on: what was trained before does not count
+        parts.append(train_toy(tmp_path / "parts", dropout=0.3, time_limit=1e-6, resume=True))
+    assert [part.steps for part in parts] == [1, 2, 3, 4]
+    last = train_toy(tmp_path / "parts", dropout=0.3, resume=True)
+    assert last.steps == 23
+    for part, later in itertools.pairwise([*parts, last]):
+        assert later.seconds > part.seconds and later.processor_seconds > part.processor_seconds >= 0
+    assert_same_state(tmp_path / "parts" / "toy.checkpoint", tmp_path / "whole" / "toy.checkpoint", 23)
+    for value, expected in zip(last.network.get_weights(), whole.network.get_weights()):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_time_before_a_resumption_is_told_but_not_limited(tmp_path):
+    """Nor is a state refused that was written before the time of the processors was kept."""
+    checkpoint.save(tmp_path / "state", [np.array(2.0)], {"position": 3, "seconds": 5000.0, "history": []})
+    keeper = training.Keeper(tmp_path / "state", [tf.Variable(0.0)], limit=4000.0)
+    keeper.load()
+    assert keeper.position == 3 and 0 <= keeper.processor_seconds < 4000 < 5000 <= keeper.seconds
+    assert not keeper.over()
+    keeper.began -= 4000
+    assert keeper.over()
+
+
+def test_saved_model_needs_nothing_of_the_training(tmp_path):
+    done = train_toy(tmp_path, total=2)
+    model = keras.models.load_model(tmp_path / "toy.keras")
+    assert getattr(model, "optimizer", None) is None
+    images = np.random.default_rng(0).random((2, 8, 8, 1), np.float32)
+    np.testing.assert_array_equal(model(images), done.network(images))
+
+
+def test_earlier_run_is_kept(tmp_path, capsys):
+    train_toy(tmp_path, total=2)
+    before = (tmp_path / "toy.checkpoint").read_bytes()
+    train_toy(tmp_path, total=3)
+    assert (tmp_path / "toy.checkpoint.previous").read_bytes() == before
+    assert "of an earlier run, is now toy.checkpoint.previous" in capsys.readouterr().out
+    for content in (b"second", b"third"):
+        (tmp_path / "toy.checkpoint").write_bytes(content)
+        checkpoint.set_aside(tmp_path / "toy.checkpoint")
+    kept = [(tmp_path / f"toy.checkpoint.previous{end}").read_bytes() for end in ("", ".2", ".3")]
+    assert kept == [before, b"second", b"third"]
+
+
+def test_resume_never_mixes_two_runs(tmp_path, capsys):
+    run_toy(tmp_path, "--seed", "1", "--baseline")
+    states = [tmp_path / f"{name}.checkpoint" for name in ("baseline", "toy")]
+    first = [state.read_bytes() for state in states]
+    capsys.readouterr()
+    run_toy(tmp_path, "--seed", "2")
+    output = capsys.readouterr().out
+    for state, content in zip(states, first):
+        assert state.with_name(f"{state.name}.previous").read_bytes() == content
+        assert f"{state}: of an earlier run, is now {state.name}.previous." in output
+    assert [state.exists() for state in states] == [False, True]
+
+    run_toy(tmp_path, "--seed", "2", "--resume", "--baseline")
+    run_toy(tmp_path / "whole", "--seed", "2", "--baseline")
+    for state in states:
+        assert_same_state(state, tmp_path / "whole" / state.name, 4)
+
+    states[0].write_bytes(first[0])
+    with pytest.raises(SystemExit, match=r"Expected --seed 1, as in .*baseline\.checkpoint\. Received: 2"):
+        run_toy(tmp_path, "--seed", "2", "--resume", "--baseline")
+
+
+def test_errors_of_keras_keep_their_traceback(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("of Keras")
+
+    monkeypatch.setattr(training.Trainer, "fit", fail)
+    with pytest.raises(ValueError, match="of Keras"):
+        run_toy(tmp_path)
+    (tmp_path / "toy.checkpoint").write_bytes(b"damaged")
+    with pytest.raises(SystemExit, match=r"Expected .*toy\.checkpoint to hold the state of a training"):
+        run_toy(tmp_path, "--resume")
+
+
+@pytest.mark.legacy
+@pytest.mark.parametrize("name", ["mixed_bfloat16", "float32"])
+def test_policy_is_that_of_before_the_training(tmp_path, precision, name):
+    precision(name)
+    done = training.train(
+        "toy", toy_experiment.build, lambda model: model.compile("sgd", "mse"), toy_experiment.batches, 1, 1, tmp_path
+    )
+    assert keras.mixed_precision.global_policy().name == name
+    assert all(layer.compute_dtype == "float32" for layer in done.network.layers)  # what is saved
+
+
+def test_mixed_precision_resumes_with_its_loss_scale(tmp_path, precision):
+    precision("mixed_float16")
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    done = train_toy(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train_toy(tmp_path / "parts", callbacks=[Stop()])
+    train_toy(tmp_path / "parts", resume=True)
+    assert_same_state(tmp_path / "parts" / "toy.checkpoint", tmp_path / "whole" / "toy.checkpoint", 23)
+    arrays, _ = checkpoint.load(tmp_path / "whole" / "toy.checkpoint")
+    assert any(np.array_equal(array, 2.0**15) for array in arrays)
+    assert {layer.dtype_policy.name for layer in done.network.layers} == {"float32"}  # what is saved
+    assert keras.mixed_precision.global_policy().name == "mixed_float16"
+
+
+def test_stages_change_what_the_network_is_called_with(tmp_path):
+    calls = []
+
+    @keras.saving.register_keras_serializable("toy")
+    class Times(keras.Model):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.layer = keras.layers.Conv2D(1, 1)
+
+        def call(self, images, times=1):
+            calls.append(times)
+            return times * self.layer(images)
+
+    def build():
+        model = Times()
+        model(np.zeros((1, 8, 8, 1), np.float32))
+        return model
+
+    asked = []
+
+    def batches(first, end, times=1):
+        asked.append((first, end, times))
+        return toy_experiment.batches(first, end)
+
+    def run(total, resume):
+        calls.clear()
+        asked.clear()
+        stages = [(0, {"times": 2}), (4, {"times": 3})]
+        compile_model = lambda model: model.compile("sgd", "mse")  # noqa: E731
+        training.train("toy", build, compile_model, batches, total, 2, tmp_path, stages=stages, resume=resume)
+        return [times for times in calls if times > 1]
+
+    assert run(6, False) == [2, 3] and asked == [(0, 4, 2), (4, 6, 3)]  # traced once each
+    assert run(8, True) == [3] and asked == [(6, 8, 3)]
+    with pytest.raises(checkpoint.SetupError, match="Expected `stages` to start at 0 and at multiples of 2"):
+        training.train("toy", build, None, batches, 6, 2, tmp_path, stages=[(0, {}), (3, {})])
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
+    arguments = ["--iterations", "400", "--checkpoint-every", "2", "--dropout", "0.2"]
+    finish(toy_process(tmp_path / "whole", *arguments))
+    state = tmp_path / "killed" / "toy.checkpoint"
+    moments, positions = random.Random(5), []
+    for _ in range(3):
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        process = toy_process(tmp_path / "killed", *arguments, "--resume")
+        while process.poll() is None and (state.stat().st_mtime_ns if state.exists() else 0) == before:
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0, 0.7))
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        positions.append(checkpoint.load(state)[1]["position"])
+    assert 0 < positions[0] < positions[1] < positions[2] < 400
+    output = finish(toy_process(tmp_path / "killed", *arguments, "--resume"))
+    assert f"continues after step {positions[-1]} of 400" in output
+    assert_same_state(state, tmp_path / "whole" / "toy.checkpoint", 400)
+
+
+@pytest.mark.slow
+def test_strategies_train_the_same(tmp_path):
+    expected = finish(toy_process(tmp_path / "one"))
+    assert "loss" in expected
+    finish(toy_process(tmp_path / "mirrored", "--devices", "2", "--strategy", "mirrored"))
+
+    cluster = {"worker": [f"localhost:{port}" for port in free_ports(2)]}
+    workers = []
+    for index in range(2):
+        task = {"type": "worker", "index": index}
+        environment = {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})}
+        workers.append(toy_process(tmp_path / "workers", "--strategy", "multi-worker", **environment))
+    chief, other = (finish(worker) for worker in workers)
+    assert "loss" in chief and "loss" not in other  # only one writes
+
+    reference, _ = checkpoint.load(tmp_path / "one" / "toy.checkpoint")
+    for name in ("mirrored", "workers"):
+        arrays, notes = checkpoint.load(tmp_path / name / "toy.checkpoint")
+        assert notes["position"] == 20
+        for value, expected in zip(arrays, reference):
+            np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-6)
+        assert json.loads((tmp_path / name / "results.json").read_text())["training"]["iterations"] == 20
+
+
+def free_ports(count):
+    import socket
+
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("localhost", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def test_multi_worker_needs_a_cluster(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(ValueError, match=r"Expected the variable TF_CONFIG to describe .* Received: TF_CONFIG=None"):
+        training.make_strategy("multi-worker")

@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Moving MNIST as a user runs it: options, curriculum, test sequences, errors, the whole smoke run."""
+
+import functools
+import json
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from examples.experiments import data
+from examples.experiments.core import checkpoint
+from examples.experiments.dfn import moving_mnist
+from keras_dynfilter import models
+
+# Boxes of different sizes and greys.
+DIGITS = np.zeros((30, 28, 28), np.uint8)
+for i, (top, left, grey) in enumerate(np.random.default_rng(0).integers((2, 2, 60), (12, 12, 250), (30, 3))):
+    DIGITS[i, top : 28 - left, left : 28 - top] = grey
+    DIGITS[i, 12:14, 12:16] = 255
+# A minimum of everything: a run of seconds.
+TINY = ["--size", "16", "--width", "0.05", "--input-frames", "3", "--output-frames", "2", "--batch-size", "2"]
+TINY += ["--checkpoint-every", "2", "--test-sequences", "4", "--no-deterministic"]
+
+
+@pytest.fixture
+def digits(monkeypatch):
+    """Digits that need neither files nor a download."""
+    replace_digits(monkeypatch, {"train": DIGITS[:20], "test": DIGITS[20:]})
+
+
+def replace_digits(monkeypatch, digits):
+    """`digits` by split, said to be rendered, which is what the test digits have to be then."""
+
+    def load(split, data_dir, source, return_source=False):
+        assert return_source or source == "rendered"
+        return (digits[split], "rendered") if return_source else digits[split]
+
+    monkeypatch.setattr(data, "load_digits", load)
+
+
+TEN = ["--input-frames", "10", "--output-frames", "10"]
+
+
+def run(out, *arguments):
+    assert moving_mnist.main([*TINY, "--out", str(out), *arguments]) == 0
+    return json.loads((out / "results.json").read_text())
+
+
+def only_train(monkeypatch, out, *arguments, callbacks=()):
+    """A run that is interrupted after its training, or by a callback."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    train_networks = moving_mnist.harness.train_networks
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(moving_mnist, "test_sets", lambda *_: {})
+        patch.setattr(moving_mnist, "predictor", interrupt)
+        patch.setattr(moving_mnist.harness, "train_networks", functools.partial(train_networks, callbacks=callbacks))
+        run(out, *arguments)
+
+
+def test_paper_recipe():
+    args = moving_mnist.parse(["--recipe", "paper"])
+    assert (args.size, args.width, args.input_frames, args.output_frames) == (64, 1.0, 10, 10)
+    assert (args.iterations, args.batch_size, args.learning_rate) == (20_000, 16, 1e-3)
+    assert (args.schedule, args.halve_every, args.baseline_learning_rate) == ("paper", 20 * 200, 1e-4)
+    assert args.curriculum == 0 and args.clip_norm is None
+    assert moving_mnist.stages(args, 200) == ([(0, {"steps": 10})], {10: 10})
+    assert moving_mnist.parse(["--recipe", "paper", "--batch-size", "4"]).batch_size == 4
+
+
+@pytest.mark.parametrize("recipe, network", [("better", "dfn_moving_mnist"), ("blended", "dfn_moving_mnist_blended")])
+def test_our_recipes_have_the_budget_of_the_paper(recipe, network):
+    args, paper = (moving_mnist.parse(["--recipe", name]) for name in (recipe, "paper"))
+    for name in ("size", "width", "input_frames", "output_frames", "iterations", "batch_size"):
+        assert getattr(args, name) == getattr(paper, name)
+    assert moving_mnist.NETWORKS[args.network].__name__ == network
+
+
+@pytest.mark.parametrize("size, expected", [(64, 9), (32, 5), (16, 3)])
+def test_filters_reach_as_far_as_digits_fly(size, expected):
+    assert moving_mnist.kernel_size(size) == expected
+    reach = (expected - 1) / 2
+    assert reach - 1 < 3.6 * size / 64 <= reach
+
+
+def test_curriculum():
+    args = moving_mnist.parse([*TEN, "--iterations", "1000", "--curriculum", "0.6", "--stages", "3:1", "4:2", "10:5"])
+    plan, given = moving_mnist.stages(args, 50)
+    assert plan == [(0, {"steps": 1}), (200, {"steps": 2}), (400, {"steps": 5}), (600, {"steps": 10})]
+    assert given == {1: 3, 2: 4, 5: 10, 10: 10}
+    plan, _ = moving_mnist.stages(args, 150)
+    assert [first % 150 for first, _ in plan] == [0] * 4  # stages start with an epoch
+    plan, _ = moving_mnist.stages(args, 1000)
+    assert plan == [(0, {"steps": 10})]  # one epoch only: the last stage must not be left out
+    args.curriculum = 0.0
+    assert moving_mnist.stages(args, 50)[0] == [(0, {"steps": 10})]
+    assert moving_mnist.parse(["--output-frames", "4", "--stages", "3:1", "4:2", "5:4"]).stages == [(3, 1), (4, 2)]
+
+
+def test_shrink_averages_areas():
+    images = DIGITS[:2]
+    np.testing.assert_allclose(moving_mnist.shrink(images, 64), images / np.float32(255))
+    small = moving_mnist.shrink(images, 32)
+    assert small.shape == (2, 14, 14) and small.dtype == np.float32
+    assert small[1, 3, 5] == pytest.approx(images[1, 6:8, 10:12].mean() / 255, rel=1e-6)
+    assert moving_mnist.shrink(images, 16).shape == (2, 7, 7)
+
+
+def test_generated_test_sequences():
+    args = moving_mnist.parse([*TEN, "--size", "32", "--test-sequences", "70"])
+    sequences = moving_mnist.Sequences(args, moving_mnist.shrink(DIGITS, 32), 70)
+    for _ in range(2):
+        batches = list(sequences)
+        assert [inputs.shape for inputs, _ in batches] == [(50, 10, 32, 32, 1), (20, 10, 32, 32, 1)]
+        assert [targets.shape for _, targets in batches] == [(50, 10, 32, 32, 1), (20, 10, 32, 32, 1)]
+    np.testing.assert_array_equal(batches[1][0], list(sequences)[1][0])
+    assert moving_mnist.TEST_SEED > 2**31 - 2  # above what --seed allows
+
+
+def test_stored_test_sequences(tmp_path):
+    path = tmp_path / "moving_mnist" / "generated_test_300.npz"
+    path.parent.mkdir()
+    stored = np.random.default_rng(0).integers(0, 256, (60, 20, 64, 64), np.uint8)
+    np.savez(path, sequences=stored)
+    arguments = [*TEN, "--data-dir", str(tmp_path)]
+    full = moving_mnist.test_sets(moving_mnist.parse([*arguments, "--size", "64"]), DIGITS)
+    assert list(full) == ["file"]
+    inputs, targets = (np.concatenate(parts) for parts in zip(*full["file"]))
+    np.testing.assert_allclose(np.concatenate([inputs, targets], axis=1)[..., 0], stored / np.float32(255))
+    small = moving_mnist.test_sets(moving_mnist.parse([*arguments, "--size", "32"]), DIGITS)
+    assert list(small) == ["generated", "file, shrunk"]  # the first is the one that figures are drawn of
+    inputs, _ = next(iter(small["file, shrunk"]))
+    assert inputs[3, 4, 5, 6, 0] == pytest.approx(stored[3, 4, 10:12, 12:14].mean() / 255, rel=1e-6)
+    asked = moving_mnist.parse([*arguments, "--size", "64", "--test-sequences", "9"])
+    assert {name: source.count for name, source in moving_mnist.test_sets(asked, DIGITS).items()} == {"generated": 9}
+
+
+@pytest.mark.parametrize("size", ["64", "32"])
+def test_stored_test_sequences_that_are_too_short(tmp_path, capsys, size):
+    (tmp_path / "moving_mnist").mkdir()
+    np.savez(tmp_path / moving_mnist.FILE, sequences=np.zeros((5, 20, 64, 64), np.uint8))
+    args = moving_mnist.parse(["--size", size, "--test-frames", "10:20", "--data-dir", str(tmp_path)])
+    sets = moving_mnist.test_sets(args, DIGITS)
+    assert {name: source.count for name, source in sets.items()} == {"generated": 300}
+    printed = capsys.readouterr().out
+    assert "to hold sequences of 30 frames" in printed and "Received: 20 frames. Tests on generated ones" in printed
+
+
+@pytest.mark.parametrize(
+    "arrays, received",
+    [
+        ({"sequences": np.zeros((6, 12, 64, 64), np.uint8)}, "12 frames"),
+        ({"sequences": np.zeros((6, 20, 64, 32), np.uint8)}, r"shape=\(6, 20, 64, 32\), dtype=uint8"),
+        ({"sequences": np.zeros((0, 20, 64, 64), np.uint8)}, r"shape=\(0, 20, 64, 64\)"),
+        ({"sequences": np.zeros((1, 20, 64, 64), np.float32)}, "dtype=float32"),
+        ({"frames": np.zeros((6, 20, 64, 64), np.uint8)}, "sequences"),
+        (b"PK damaged", ""),
+        (b"", ""),
+    ],
+)
+def test_stored_files_that_are_none(tmp_path, arrays, received):
+    path = tmp_path / "test.npz"
+    path.write_bytes(arrays) if isinstance(arrays, bytes) else np.savez(path, **arrays)
+    args = moving_mnist.parse([*TEN, "--size", "64"])
+    with pytest.raises(ValueError, match=rf"test\.npz to hold sequences of 20 frames .* Received: .*{received}"):
+        moving_mnist.StoredSequences(args, path)
+    if isinstance(arrays, bytes):
+        path.rename(tmp_path / "test.npy")
+        with pytest.raises(ValueError, match=r"test\.npy to hold sequences of 20 frames"):
+            moving_mnist.StoredSequences(args, tmp_path / "test.npy")
+
+
+def test_published_test_sequences(tmp_path):
+    """They are stored frame by frame, and go before others."""
+    (tmp_path / "moving_mnist").mkdir()
+    stored = np.random.default_rng(0).integers(0, 256, (20, 3, 64, 64), np.uint8)
+    np.save(tmp_path / "moving_mnist" / "mnist_test_seq.npy", stored)
+    np.savez(tmp_path / moving_mnist.FILE, sequences=np.zeros((5, 20, 64, 64), np.uint8))
+    args = moving_mnist.parse(["--size", "64", "--test-frames", "4:3", "--data-dir", str(tmp_path)])
+    ((inputs, targets),) = moving_mnist.test_sets(args, DIGITS)["published"]
+    assert inputs.shape == (3, 4, 64, 64, 1) and targets.shape == (3, 3, 64, 64, 1)
+    np.testing.assert_allclose(targets[1, 2, ..., 0], stored[6, 1] / np.float32(255))
+
+
+def test_errors_of_what_takes_no_learning():
+    """Against float64 NumPy; of the sequences of the data folder they are 87.2, 687.3 and 3352.7."""
+    args = moving_mnist.parse(["--size", "16", "--input-frames", "3", "--output-frames", "4"])
+    batches = moving_mnist.Sequences(args, moving_mnist.shrink(DIGITS, 16), 60)
+    figures = moving_mnist.evaluate({}, batches)
+    inputs, targets = (np.concatenate(parts).astype(np.float64) for parts in zip(*batches))
+    epsilon = np.finfo(np.float32).eps
+
+    def error(predictions):
+        predictions = np.clip(predictions, epsilon, 1 - epsilon)
+        return 4096 * -np.mean(targets * np.log(predictions) + (1 - targets) * np.log1p(-predictions))
+
+    expected = {
+        "mean image": error(targets.mean(axis=(0, 1), keepdims=True)),
+        "last frame": error(inputs[:, -1:]),
+        "perfect": error(targets),
+    }
+    assert {name: figure["mean"] for name, figure in figures.items()} == pytest.approx(expected, rel=1e-4)
+    assert figures["perfect"]["images"] == 240 and len(figures["last frame"]["per_frame"]) == 4
+
+
+def test_stored_file_of_the_data_folder(real_data):
+    path = real_data(moving_mnist.FILE)
+    args = moving_mnist.parse([*TEN, "--size", "64"])
+    figures = moving_mnist.evaluate({}, moving_mnist.StoredSequences(args, path))
+    assert figures["perfect"]["mean"] == pytest.approx(87.2, abs=0.1)
+    assert figures["last frame"]["mean"] == pytest.approx(3353, abs=1)
+    assert figures["mean image"]["mean"] == pytest.approx(687.3, abs=0.1)
+
+
+def test_run_with_curriculum_and_resumption(tmp_path, digits, monkeypatch):
+    arguments = ["--iterations", "6", "--curriculum", "0.6", "--stages", "2:1", "--clip-norm", "1"]
+    asked = []
+    make = data.moving_digits
+
+    def watch(*given, **named):
+        asked.append((given[2:4], named["frames"]))
+        return make(*given, **named)
+
+    monkeypatch.setattr(data, "moving_digits", watch)
+    monkeypatch.setattr(moving_mnist, "draw", lambda *_: [])  # as the smoke run does
+    whole = run(tmp_path / "whole", *arguments)
+    training = [call for call in asked if len(call[0]) == 2]
+    assert training == [((4, 0), 3), ((6, 4), 5)]  # (end, start), frames
+    assert list(whole["training"]) == ["dfn"] and whole["test_frames"] == [3, 2] and whole["digits"] == "rendered"
+    assert whole["training"]["dfn"]["iterations"] == 6
+    assert [entry["step"] for entry in whole["training"]["dfn"]["history"]] == [2, 4, 6]
+    assert whole["test"]["generated"]["dfn"]["images"] == 4 * 2
+    assert whole["out_of_domain"]["3"]["dfn"]["mean"] > 0
+
+    network = keras.models.load_model(tmp_path / "whole" / "dfn.keras")
+    assert isinstance(network, models.FramePredictor) and network.output_frames == 2
+    sequences = moving_mnist.Sequences(moving_mnist.parse(TINY), moving_mnist.shrink(DIGITS[20:], 16), 4)
+    error = moving_mnist.evaluate({"dfn": network.predict_on_batch}, sequences)["dfn"]["mean"]
+    assert whole["test"]["generated"]["dfn"]["mean"] == pytest.approx(error, rel=1e-5)
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    only_train(monkeypatch, tmp_path / "parts", *arguments, callbacks=[Stop()])
+    only_train(monkeypatch, tmp_path / "parts", *arguments, "--resume")
+    (arrays, notes), (expected, _) = (checkpoint.load(tmp_path / run / "dfn.checkpoint") for run in ("parts", "whole"))
+    assert notes["position"] == 6
+    assert all(value.tobytes() == other.tobytes() for value, other in zip(arrays, expected, strict=True))
+
+
+def test_other_frames_to_test_on(tmp_path, digits, monkeypatch):
+    only_train(monkeypatch, tmp_path, "--iterations", "2", "--network", "blended")
+    trained = json.loads((tmp_path / "settings.json").read_text())
+    tested = run(tmp_path, "--iterations", "2", "--network", "blended", "--resume", "--test-frames", "2:4")
+    assert tested["settings"]["network"] == "blended"
+    assert tested["test_frames"] == [2, 4] and tested["settings"] == trained
+    assert tested["training"]["dfn"]["iterations"] == 2
+    figures = tested["test"]["generated"]["dfn"]
+    assert figures["images"] == 4 * 4 and len(figures["per_frame"]) == 4
+    assert len(tested["out_of_domain"]["1"]["dfn"]["per_frame"]) == 4
+
+    network = keras.models.load_model(tmp_path / "dfn.keras")
+    args = moving_mnist.parse([*TINY, "--test-frames", "2:4"])
+    inputs, targets = next(iter(moving_mnist.Sequences(args, moving_mnist.shrink(DIGITS[20:], 16), 4)))
+    expected = 4096 * np.mean(moving_mnist.common.clipped_bce(targets, network(inputs, steps=4)))
+    assert figures["mean"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_resume_needs_the_same_digits(tmp_path, digits, monkeypatch, no_training):
+    no_training(run, tmp_path)
+    no_training(run, tmp_path, "--resume", "--digits", "mnist")  # the same ones, however they were asked for
+    replace_digits(monkeypatch, {"train": DIGITS[10:], "test": DIGITS[20:]})
+    message = r"Expected the same training data: \{'digits': '20 x 28 x 28, uint8, CRC-32 .{8}'\}, as in "
+    with pytest.raises(SystemExit, match=message):
+        run(tmp_path, "--resume")
+
+
+def test_missing_packages_are_missed_before_the_training(tmp_path, monkeypatch, digits):
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    with pytest.raises(SystemExit, match="Export to onnx needs tf2onnx"):
+        moving_mnist.main([*TINY, "--export", "onnx", "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--size", "48"], "--size: invalid choice: 48"),
+        (["--recipe", "mine"], "--recipe: invalid choice: 'mine'"),
+        (["--width", "-1"], "--width: expected a number above zero, received '-1'"),
+        (["--curriculum", "2"], "--curriculum: expected a number from 0 to 1, received '2'"),
+        (["--stages", "3"], "--stages: expected numbers of frames as INPUT:OUTPUT, received '3'"),
+        (["--stages", "3:0"], "--stages: expected numbers of frames as INPUT:OUTPUT, received '3:0'"),
+        (["--stages", "3:2", "3:1"], "--stages: expected the numbers of predicted frames to grow, received [2, 1]"),
+        (["--test-frames", "10"], "--test-frames: expected numbers of frames as INPUT:OUTPUT, received '10'"),
+        (["--baseline-bias", "nan"], "--baseline-bias: expected a finite number, received 'nan'"),
+        (["--smoke", "--size", "64"], "--size: not allowed with --smoke, which sets it to 16"),
+    ],
+)
+def test_bad_arguments(capsys, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        moving_mnist.parse(arguments)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_data_folder_that_is_not_there(tmp_path):
+    with pytest.raises(SystemExit, match="Expected `data_dir` to be an existing folder"):
+        moving_mnist.main(["--smoke", "--data-dir", str(tmp_path / "none"), "--out", str(tmp_path)])
+
+
+@pytest.mark.slow
+def test_smoke_run(python, tmp_path):
+    (tmp_path / "mnist").mkdir()
+    np.savez(tmp_path / "mnist" / "mnist.npz", x_train=DIGITS[:20], x_test=DIGITS[20:])
+    arguments = ["--smoke", "--baseline", "--data-dir", str(tmp_path), "--out", str(tmp_path)]
+    done = python("-m", "examples.experiments.dfn.moving_mnist", *arguments)
+    assert done.returncode == 0, done.stderr[-4000:]
+    for text in ("perfect", "baseline: 12 iterations", "predictions.gif, results.json, dfn.keras, baseline.keras"):
+        assert text in done.stdout
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["command"].startswith("python -m examples.experiments.dfn.moving_mnist --smoke")
+    for file in ("predictions.png", "out_of_domain.png", "flow.png", "filters.png"):
+        assert (tmp_path / file).read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "predictions.gif").read_bytes().startswith(b"GIF8")
+    assert 0 < results["end_point_error"]["dfn"] < 2 and "end-point error in pixels" in done.stdout
+    for name in ("dfn", "baseline"):
+        history = results["training"][name]["history"]
+        assert [entry["step"] for entry in history] == [4, 8, 12]
+        assert np.all(np.isfinite([entry["loss"] for entry in history]))
+        for errors in (results["test"]["generated"], results["out_of_domain"]["3"]):
+            assert np.all(np.isfinite(errors[name]["per_frame"])) and len(errors[name]["per_frame"]) == 3

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every op in every format, in one model with an output for each: forward, against the Keras model."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dynfilter import export
+from tests.support import export_models as models
+
+pytestmark = pytest.mark.legacy
+
+# What is written, of a model of which policy -> what its tolerance comes from. Full int8 gets a tolerance of its own:
+# random networks whose branches normalise filters, round them to 8 bits, and add them up, keep less than trained ones.
+FILES = {
+    ("saved_model", "portable", None, "float32"): "float32",
+    ("saved_model", "portable", None, "mixed_float16"): "float16",
+    ("saved_model", "portable", None, "mixed_bfloat16"): "bfloat16",
+    ("saved_model", "native", None, "float32"): "float32",
+    ("saved_model", "native", None, "mixed_float16"): "float16",
+    ("onnx", "portable", None, "float32"): "float32",
+    ("onnx", "portable", None, "mixed_float16"): "float16",
+    ("onnx", "native", None, "float32"): "float32",
+    ("onnx", "native", None, "mixed_float16"): "float16",
+    ("litert", "portable", "float32", "float32"): "float32",
+    ("litert", "portable", "float16", "float32"): "weights are stored in",
+    ("litert", "portable", "dynamic_int8", "float32"): "steps of the 256",
+    ("litert", "portable", "int8", "float32"): "as asked for",
+}
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Images of a mean that does not depend on their size."""
+    return [np.random.default_rng(seed).random((1, 12, 9, 4)).astype("float32") for seed in range(4)]
+
+
+@pytest.fixture
+def policy(request):
+    keras.mixed_precision.set_global_policy(request.param)
+    yield request.param
+    keras.mixed_precision.set_global_policy("float32")
+
+
+@pytest.mark.parametrize(
+    "format, ops, precision, policy", FILES, ids=["-".join(filter(None, row)) for row in FILES], indirect=["policy"]
+)
+def test_every_op(format, ops, precision, policy, images, tmp_path, request):
+    for module in export.FORMATS[format].modules:
+        pytest.importorskip(module)
+    if ops == "native":
+        request.getfixturevalue("native_library" if format == "saved_model" else "ort_library")
+    model = models.every_op()
+    report = export.export(
+        model,
+        tmp_path / f"model{export.FORMATS[format].suffix}",
+        format=format,
+        ops=ops,
+        precision=precision,
+        representative_data=images if precision == "int8" else None,
+        tolerance=0.2 if precision == "int8" else None,
+        sample_inputs=images[0],
+        batch_sizes=(1, 2),
+        image_sizes=((9, 12), (7, 5)),
+        verbose=False,
+    )
+    assert report.passed and not report.validation.skipped and set(report.outputs) == set(model.output)
+    assert report.inputs["image"] == ("float32", ["batch", "height", "width", 4])
+    assert FILES[format, ops, precision, policy] in report.validation.reason
+    assert report.precision == precision and len(report.validation.cases) == 3
+    if precision in ("float16", "int8"):  # rounding shows
+        assert max(check.max_rel for check in report.validation.outputs) > 1e-5

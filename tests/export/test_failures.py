@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What cannot be exported, or comes out wrong, fails loudly and leaves nothing behind."""
+
+import importlib.util
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_dynfilter
+from keras_dynfilter import export
+from keras_dynfilter.export import api
+from keras_dynfilter.export.report import first_line
+from keras_dynfilter.export.writers import onnx as onnx_module
+from tests.support import export_models as models
+
+pytestmark = pytest.mark.legacy
+
+
+@pytest.fixture(scope="module")
+def model():
+    return models.local_filter(size=(8, 8))
+
+
+@pytest.fixture
+def onnx():
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("tf2onnx")
+    return pytest.importorskip("onnx")
+
+
+def _scaled(onnx, path):
+    stored = onnx.load(path)
+    weights = next(t for t in stored.graph.initializer if len(t.dims) == 4)
+    weights.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weights) * np.float32(1.01), weights.name))
+    onnx.save(stored, path)
+
+
+def _truncated(onnx, path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _static(onnx, path):
+    stored = onnx.load(path)
+    stored.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(stored, path)
+
+
+def _renamed(onnx, path):
+    stored = onnx.load(path)
+    (output,) = stored.graph.output
+    node = next(node for node in stored.graph.node if output.name in node.output)
+    node.output[0] = output.name = "other"
+    onnx.save(stored, path)
+
+
+@pytest.mark.parametrize(
+    "damage, batch_sizes, problem",
+    [
+        (_scaled, (1, 2), "relative difference above"),
+        (_truncated, (1, 2), "the runtime failed"),
+        (_static, (1, 2), "the runtime failed"),
+        (_static, (1,), "should have sizes"),  # runs, and yet the axis is no longer open
+        (_renamed, (1, 2), "the file lacks it"),
+    ],
+)
+def test_wrong_file_is_found_and_removed(damage, batch_sizes, problem, onnx, model, monkeypatch, tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"an earlier, good file")
+    write = onnx_module.write
+
+    def wrong(traced, staged, opset):
+        nodes = write(traced, staged, opset)
+        damage(onnx, staged)
+        return nodes
+
+    monkeypatch.setattr(onnx_module, "write", wrong)
+    with pytest.raises(export.ValidationError, match=problem) as raised:
+        export.export(model, path, format="onnx", batch_sizes=batch_sizes)
+    report = raised.value.report
+    assert report.passed is False and not report.to_dict()["validation"]["passed"]
+    assert path.read_bytes() == b"an earlier, good file"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_task_of_a_file_without_an_output(onnx, monkeypatch, tmp_path):
+    """The report still says what is wrong, and what the task is worth to the model."""
+    write = onnx_module.write
+    monkeypatch.setattr(onnx_module, "write", lambda *args: (write(*args), _renamed(onnx, args[1]))[0])
+    data = [(np.ones((2, 8, 8, 4), "float32"), np.zeros((2, 1), "float32"))]
+    options = {"task_data": data, "task_metric": lambda _, outputs: outputs + 1.0}
+    with pytest.raises(export.ValidationError, match="none of the file") as raised:
+        export.export(models.local_filter(size=(8, 8)), tmp_path / "m.onnx", format="onnx", **options)
+    assert raised.value.report.validation.task.file == {}
+
+
+@pytest.mark.parametrize("names", [("y",), ("y", "z")])
+def test_the_model_decides_what_a_metric_gets(names, tmp_path):
+    """An only output is a tensor, even out of a dict."""
+    x, seen = keras.Input((3,), name="x"), []
+
+    def metric(targets, outputs):
+        seen.append(outputs)
+        return targets
+
+    model = keras.Model(x, {name: keras.layers.Dense(1, name=name)(x) for name in names})
+    export.export(model, tmp_path / "m", task_data=[(np.ones((2, 3), "float32"), 1.0)], task_metric=metric)
+    assert len(seen) == 2
+    for outputs in seen:
+        assert outputs.shape == (2, 1) if len(names) == 1 else set(outputs) == set(names)
+
+
+def test_task_needs_the_validation(model, tmp_path):
+    task = {"task_data": [(np.ones((1, 8, 8, 4), "float32"), 0.0)], "task_metric": lambda *_: 0.0}
+    with pytest.raises(ValueError, match="Expected `validate` to be True with `task_data`"):
+        export.export(model, tmp_path / "m", validate=False, **task)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "error, said", [(ValueError(), "ValueError"), (ValueError(" \n"), "ValueError"), (ValueError("\na\nb"), "a")]
+)
+def test_first_line_of_an_error(error, said):
+    """Some say nothing."""
+    assert first_line(error) == said
+
+
+def test_tolerance_decides(onnx, model, monkeypatch, tmp_path):
+    write = onnx_module.write
+    monkeypatch.setattr(onnx_module, "write", lambda *args: (write(*args), _scaled(onnx, args[1]))[0])
+    report = export.export(model, tmp_path / "m.onnx", format="onnx", tolerance=0.1, verbose=False)
+    assert 1e-3 < report.validation.outputs[0].max_rel < 0.1
+
+
+@pytest.mark.parametrize("output", [lambda x: x[:, :0], lambda x: x * float("nan")])
+def test_output_of_which_nothing_is_compared(output, tmp_path):
+    @keras.saving.register_keras_serializable("keras_dynfilter_tests")
+    class Vacuous(keras.layers.Layer):
+        def call(self, x):
+            return output(x)
+
+    x = keras.Input((3,))
+    with pytest.raises(export.ValidationError, match="no finite value was compared"):
+        export.export(keras.Model(x, [Vacuous()(x), keras.layers.Dense(1)(x)]), tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+
+
+def test_op_that_onnx_lacks(onnx, tmp_path):
+    @keras.saving.register_keras_serializable("keras_dynfilter_tests")
+    class Gamma(keras.layers.Layer):
+        def call(self, x):
+            return tf.math.igamma(x, x) + tf.math.igamma(x, 2.0 * x)
+
+    x = keras.Input((3,))
+    with pytest.raises(export.ExportError, match=r"opset 18 lacks: Igamma \(2\)"):
+        export.export(keras.Model(x, Gamma()(x)), tmp_path / "m.onnx", format="onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_compiled_op_that_stays(native_library, tmp_path):
+    """A layer that insists on the compiled op keeps it out of a portable file."""
+
+    @keras.saving.register_keras_serializable("keras_dynfilter_tests")
+    class Insists(models.Apply):
+        def call(self, inputs):
+            with keras_dynfilter.implementation("native"):
+                return super().call(inputs)
+
+    image, filters = keras.Input((8, 8, 1)), keras.Input((8, 8, 9))
+    insists = Insists("local_filter2d", {"kernel_size": 3})
+    with pytest.raises(export.ExportError, match="stock TensorFlow lacks"):
+        export.export(keras.Model([image, filters], insists([image, filters])), tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+
+
+def test_native_saved_model_without_the_library(native_library, model, python, tmp_path):
+    """TensorFlow's own message names our op, and nothing of the file runs."""
+    report = export.export(model, tmp_path / "m", ops="native", validate=False, verbose=False)
+    assert any(op.startswith("KerasDynfilter>") for op in report.nodes)
+    done = python("-c", f"import tensorflow as tf; tf.saved_model.load({str(tmp_path / 'm')!r})")
+    assert done.returncode == 1 and "Op type not registered 'KerasDynfilter>" in done.stderr, done.stderr
+
+
+def test_unknown_rank(model, tmp_path):
+    with pytest.raises(export.ExportError, match=r"known rank\. Received: image of shape <unknown>"):
+        export.export(model, tmp_path / "m", input_signature={"image": tf.TensorSpec(None, tf.float32, "image")})
+
+    @keras.saving.register_keras_serializable("keras_dynfilter_tests")
+    class Unknown(keras.layers.Layer):
+        def call(self, x):
+            return tf.raw_ops.PlaceholderWithDefault(input=x, shape=tf.TensorShape(None))
+
+        def compute_output_shape(self, input_shape):
+            return input_shape
+
+    x = keras.Input((3,))
+    with pytest.raises(export.ExportError, match=r"tensors of known rank\. Received: unknown of unknown rank"):
+        export.export(keras.Model(x, Unknown(name="unknown")(x)), tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+
+
+def test_bfloat16(onnx, tmp_path):
+    x = keras.Input((4,))
+    model = keras.Model(x, keras.layers.Dense(2, dtype="mixed_bfloat16")(x))
+    with pytest.raises(export.ExportError, match=r"bfloat16.*float32 or mixed_float16"):
+        export.export(model, tmp_path / "m.onnx", format="onnx")
+
+
+def test_float64_convolution_that_onnxruntime_lacks(onnx, tmp_path):
+    x = keras.Input((8, 8, 1), dtype="float64")
+    model = keras.Model(x, keras.layers.Conv2D(2, 3, dtype="float64")(x))
+    with pytest.raises(export.ValidationError, match="Could not find an implementation for Conv"):
+        export.export(model, tmp_path / "m.onnx", format="onnx")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"format": "onxx"}, "Expected `format`.*'saved_model', 'onnx'.*Did you mean 'onnx'"),
+        ({"format": "savedmodel"}, "Did you mean 'saved_model'"),
+        ({"ops": "portabel"}, "Expected `ops`.*Did you mean 'portable'"),
+        ({"format": "onnx", "opset": 12}, "Expected `opset` to be one of 15, 16, 17, 18. Received: opset=12"),
+        ({"opset": 18}, "saved_model has no opsets"),
+        ({"input_size": (4, 4)}, "Expected `input_size` to suit the model's inputs"),
+        ({"input_size": (4,)}, "Expected `input_size` to be"),
+        ({"batch_sizes": []}, r"Expected `batch_sizes` to be .* Received: batch_sizes=\[\]"),
+        ({"batch_sizes": [1, 0]}, "Expected `batch_sizes` to be integers above zero"),
+        ({"batch_sizes": 2}, "Expected `batch_sizes` to be integers above zero"),
+        ({"image_sizes": ()}, "Expected `image_sizes` to be pairs"),
+        ({"image_sizes": (8, 8)}, "Expected `image_sizes` to be pairs"),
+        ({"image_sizes": [(8, 0)]}, "Expected `image_sizes` to be pairs"),
+        ({"tolerance": "x"}, "Expected `tolerance` to be .* Received: tolerance='x'"),
+        ({"tolerance": float("nan")}, "Expected `tolerance` to be .* Received: tolerance=nan"),
+        ({"tolerance": -1e-3}, "Expected `tolerance` to be"),
+        ({"seed": -1}, "Expected `seed` to be an integer not below zero. Received: seed=-1"),
+        (
+            {"sample_inputs": {"picture": np.zeros((1, 8, 8, 4))}},
+            "Expected samples of `sample_inputs` .* or by name: image. Received: 'picture'",
+        ),
+        ({"sample_inputs": [[np.zeros((1, 8, 8, 4))] * 2]}, "in the structure of the inputs.* Received: list"),
+        ({"sample_inputs": {}}, "Expected samples of `sample_inputs` to have every input. Received none for: image"),
+        (
+            {"task_data": [({"x": np.zeros((1, 8, 8, 4))}, 0)], "task_metric": np.subtract},
+            "Expected samples of `task_data` .* Received: 'x'",
+        ),
+        ({"sample_inputs": np.zeros((1, 8, 8, 4)), "validate": False}, "True with `sample_inputs`"),
+        ({"sample_inputs": {"image": np.zeros((1, 8, 8, 3))}}, "Expected samples of image to have shape"),
+    ],
+)
+def test_bad_arguments(options, message, model, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export.export(model, tmp_path / "m", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_models(tmp_path):
+    with pytest.raises(ValueError, match=r"Expected `model` to be a keras.Model. Received: Dense"):
+        export.export(keras.layers.Dense(1), tmp_path / "m")
+    with pytest.raises(ValueError, match="to be built"):
+        export.export(keras.Sequential([keras.layers.Dense(1)]), tmp_path / "m")
+
+
+def test_bad_paths(onnx, model, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(ValueError, match="a folder that can be written"):
+        export.export(model, tmp_path / "file" / "m.onnx", format="onnx")
+    with pytest.raises(ValueError, match="for saved_model"):
+        export.export(model, tmp_path / "m.onnx")
+    with pytest.raises(ValueError, match=r"Expected `path` to be a `\*.onnx` file for onnx"):
+        export.export(model, tmp_path / "m", format="onnx")
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(ValueError, match="Received a folder"):
+        export.export(model, tmp_path / "folder.onnx", format="onnx")
+
+
+def test_a_file_that_was_there_stays_where_the_new_one_cannot_take_its_place(monkeypatch, model, tmp_path):
+    export.export(model, tmp_path / "m", validate=False, verbose=False)
+    before = sorted(tmp_path.rglob("*"))
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(api.pathlib.Path, "replace", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        export.export(model, tmp_path / "m", validate=False, verbose=False)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_missing_extra(model, monkeypatch, tmp_path):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tf2onnx" else find(name))
+    with pytest.raises(ImportError, match=r"needs .*tf2onnx.*pip install 'keras_dynfilter\[export\]'"):
+        export.export(model, tmp_path / "m.onnx", format="onnx")

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DDF2D: shapes, values and initial values, against the oracle."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_dynfilter
+from keras_dynfilter.layers import DDF2D
+from keras_dynfilter.ops import ddf2d
+from tests.support import reference
+
+pytestmark = pytest.mark.legacy
+TOLERANCE = dict(rtol=1e-10, atol=1e-12)
+
+
+def normal(*shape):
+    return np.random.default_rng(9).standard_normal(shape)
+
+
+def swapped(value):
+    """Channels-last to channels-first."""
+    return np.moveaxis(np.asarray(value), 3, 1)
+
+
+def filter_norm(values, axis):
+    """In NumPy, with the gain "relu"; filters lie along `axis`."""
+    deviation = values.std(axis=axis, ddof=1, keepdims=True) + 1e-10
+    return (values - values.mean(axis=axis, keepdims=True)) / deviation * np.sqrt(2 / values.shape[axis])
+
+
+def weights(layer):
+    """The weights of a `DDF2D` by what they are for."""
+    found = {}
+    if layer.branches != "channel":
+        found.update(spatial=layer.spatial_kernel.numpy(), spatial_bias=layer.spatial_bias.numpy())
+    if layer.branches != "spatial":
+        branch = layer.channel_branch
+        for name, dense in (("squeeze", branch.squeeze), ("expand", branch.expand)):
+            found[name], found[f"{name}_bias"] = (weight.numpy() for weight in (dense.kernel, dense.bias))
+        if layer.normalization == "filter" and branch.norm.scale_weight is not None:
+            found["scale"] = branch.norm.scale_weight.numpy()
+    return found
+
+
+def truth(layer, images):
+    """The whole module in NumPy, channels-last."""
+    found, taps = weights(layer), math.prod(layer.kernel_size)
+    sampled = images[:, :: layer.strides[0], :: layer.strides[1]]
+    values = sampled @ found["spatial"] + found["spatial_bias"]
+    spatial = filter_norm(values.reshape(*values.shape[:3], layer.heads, taps), -1).reshape(values.shape)
+    hidden = np.maximum(images.mean(axis=(1, 2)) @ found["squeeze"] + found["squeeze_bias"], 0)
+    values = (hidden @ found["expand"] + found["expand_bias"]).reshape(len(images), taps, -1)
+    channel = filter_norm(values, 1) / np.sqrt(2 / taps) * found["scale"]
+    channel = channel.reshape(len(images), *layer.kernel_size, -1)
+    geometry = dict(kernel_size=layer.kernel_size, strides=layer.strides, dilation_rate=layer.dilation_rate)
+    return reference.filter2d(images, spatial, channel, layer.combine, **geometry, padding="same", heads=layer.heads)
+
+
+LAYERS = {
+    "default": (dict(), (6, 7, 8)),
+    "stride_2_even": (dict(strides=2), (6, 8, 8)),
+    "stride_2_odd": (dict(strides=2), (7, 5, 8)),
+    "strides_add": (dict(strides=(3, 2), combine="add", dilation_rate=(1, 2)), (8, 7, 12)),
+    "heads": (dict(heads=3, kernel_size=5, squeeze_ratio=0.5), (6, 5, 6)),
+    "row": (dict(kernel_size=(1, 7), gain="relu"), (3, 9, 4)),
+    "one_channel": (dict(kernel_size=5, dilation_rate=2), (9, 8, 1)),
+    "four_channels": (dict(heads=4, combine="add"), (4, 4, 4)),
+    "one_pixel": (dict(strides=2), (1, 1, 10)),
+}
+every_layer = pytest.mark.parametrize("arguments, image", LAYERS.values(), ids=LAYERS)
+
+
+@every_layer
+def test_the_layer_is_its_formula(arguments, image, data_format, implementation):
+    layer = DDF2D(**arguments, data_format=data_format, dtype="float64")
+    images = normal(3, *image)
+    with keras_dynfilter.implementation(implementation):
+        output = layer(swapped(images) if data_format == "channels_first" else images)
+    expected = truth(layer, images)
+    assert expected.std() > 0.05
+    expected = swapped(expected) if data_format == "channels_first" else expected
+    np.testing.assert_allclose(output, expected, **TOLERANCE)
+
+
+@every_layer
+def test_shapes_agree(arguments, image, data_format):
+    shape = image if data_format == "channels_last" else (image[-1], *image[:-1])
+    layer = DDF2D(**arguments, data_format=data_format)
+    eager = tuple(layer(tf.zeros((2, *shape))).shape)
+    assert tuple(layer.compute_output_shape((2, *shape))) == eager
+    inputs = keras.Input(shape)
+    assert tuple(DDF2D(**arguments, data_format=data_format)(inputs).shape) == (None, *eager[1:])
+
+    inputs = keras.Input((None, None, image[-1]) if data_format == "channels_last" else (image[-1], None, None))
+    model = keras.Model(inputs, layer(inputs))
+    assert tuple(model.output_shape).count(None) == 3
+    data = normal(2, *shape).astype("float32")
+    np.testing.assert_allclose(model(data), layer(data), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels, parameters", [(64, 9_429), (128, 35_490), (256, 137_532), (512, 536_175)])
+def test_parameter_counts(channels, parameters):
+    layer = DDF2D()
+    layer.build((None, None, None, channels))
+    assert layer.count_params() == parameters
+
+
+@pytest.mark.parametrize("channels, kernel, heads, ratio", [(1, 3, 1, 0.2), (4, 3, 2, 0.2), (10, 5, 5, 0.31)])
+def test_parameter_formula(channels, kernel, heads, ratio):
+    layer = DDF2D(kernel, heads=heads, squeeze_ratio=ratio)
+    layer.build((None, None, None, channels))
+    taps, squeezed = kernel**2, max(int(ratio * channels), 1)
+    spatial = (channels + 1) * heads * taps
+    channel = (channels + 1) * squeezed + (squeezed + 1) * channels * taps + channels * taps
+    assert layer.count_params() == spatial + channel
+
+    for branches, parameters in (("spatial", spatial), ("channel", channel)):
+        layer = DDF2D(kernel, heads=heads, squeeze_ratio=ratio, branches=branches)
+        layer.build((None, None, None, channels))
+        assert layer.count_params() == parameters
+
+
+def test_strided_spatial_filters_come_from_the_centre_of_the_window():
+    images = normal(1, 6, 6, 4)
+    layer = DDF2D(strides=2, branches="spatial", dtype="float64")
+    before = layer(images).numpy()
+    changed = images.copy()
+    changed[:, 1::2] += 1  # not the pixels (2i, 2j), but all that the convolution must not sample
+    changed[:, :, 1::2] += 1
+    found = weights(layer)
+    spatial = filter_norm(images[:, ::2, ::2] @ found["spatial"] + found["spatial_bias"], -1)
+    geometry = dict(kernel_size=(3, 3), strides=(2, 2), dilation_rate=(1, 1), padding="same", heads=1)
+    expected = reference.filter2d(changed, spatial, None, "spatial", **geometry)
+    assert np.abs(layer(changed).numpy() - before).max() > 0.1
+    np.testing.assert_allclose(layer(changed), expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("combine", ["mul", "add"])
+def test_one_branch_alone(combine):
+    """The other factor is 1 where factors are multiplied, and 0 where they are added."""
+    images, neutral = normal(2, 5, 6, 4), 1.0 if combine == "mul" else 0.0
+    spatial = DDF2D(branches="spatial", heads=2, combine=combine, dtype="float64")
+    output = spatial(images)
+    found = weights(spatial)
+    values = images @ found["spatial"] + found["spatial_bias"]
+    filters = filter_norm(values.reshape(2, 5, 6, 2, 9), -1).reshape(values.shape)
+    np.testing.assert_allclose(
+        output, ddf2d(images, np.full((2, 3, 3, 4), neutral), filters, heads=2, combine=combine), **TOLERANCE
+    )
+
+    channel = DDF2D(branches="channel", combine=combine, dtype="float64")
+    output = channel(images)
+    filters = channel.channel_branch(tf.reduce_mean(images, axis=(1, 2)))
+    np.testing.assert_allclose(
+        output, ddf2d(images, filters, np.full((2, 5, 6, 9), neutral), combine=combine), **TOLERANCE
+    )
+
+
+@pytest.mark.parametrize("normalization", ["sigmoid", None])
+def test_no_statistics_in_place_of_filter_norm(normalization):
+    images = normal(2, 5, 6, 4)
+    layer = DDF2D(kernel_size=1, normalization=normalization, dtype="float64")
+    function = (lambda values: 1 / (1 + np.exp(-values))) if normalization else np.asarray
+    output = layer(images)
+    found = weights(layer)
+    assert len(layer.weights) == 6
+    spatial = function(images @ found["spatial"] + found["spatial_bias"])
+    hidden = np.maximum(images.mean(axis=(1, 2)) @ found["squeeze"] + found["squeeze_bias"], 0)
+    channel = function(hidden @ found["expand"] + found["expand_bias"])
+    np.testing.assert_allclose(output, images * spatial * channel[:, None, None], **TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    "spatial_scale, spatial_center, channel_scale, channel_center",
+    [("constant", None, "tap", None), ("filter", "tap", "constant", "filter"), ("tap", "filter", "filter", "tap")],
+)
+def test_scales_and_centers_reach_both_norms(spatial_scale, spatial_center, channel_scale, channel_center):
+    images = normal(2, 5, 6, 4)
+    given = dict(spatial_scale=spatial_scale, spatial_center=spatial_center)
+    given |= dict(channel_scale=channel_scale, channel_center=channel_center)
+    layer = DDF2D(heads=2, **given, dtype="float64")
+    layer.build(images.shape)
+    spatial, channel = layer.spatial_norm, layer.channel_branch.norm
+    per_head, per_channel = dict(filter=(2, 1), tap=(2, 9)), dict(filter=(1, 4), tap=(9, 4))
+    learned = {}
+    for name, weight, shapes in (
+        ("spatial_scale", spatial.scale_weight, per_head),
+        ("spatial_center", spatial.center_weight, per_head),
+        ("channel_scale", channel.scale_weight, per_channel),
+        ("channel_center", channel.center_weight, per_channel),
+    ):
+        assert (None if weight is None else tuple(weight.shape)) == shapes.get(given[name]), name
+        neutral = 0.0 if "center" in name else np.sqrt(2 / 9)
+        learned[name] = neutral if weight is None else normal(*weight.shape) + 2
+        if weight is not None:
+            weight.assign(learned[name])
+    assert len(layer.weights) == 6 + sum(weight in ("filter", "tap") for weight in given.values())
+
+    found = weights(layer)
+    values = images @ found["spatial"] + found["spatial_bias"]
+    filters = filter_norm(values.reshape(2, 5, 6, 2, 9), -1) / np.sqrt(2 / 9)
+    spatial_filters = (filters * learned["spatial_scale"] + learned["spatial_center"]).reshape(values.shape)
+    hidden = np.maximum(images.mean(axis=(1, 2)) @ found["squeeze"] + found["squeeze_bias"], 0)
+    values = (hidden @ found["expand"] + found["expand_bias"]).reshape(2, 9, 4)
+    filters = filter_norm(values, 1) / np.sqrt(2 / 9)
+    channel_filters = (filters * learned["channel_scale"] + learned["channel_center"]).reshape(2, 3, 3, 4)
+    expected = ddf2d(images, channel_filters, spatial_filters, heads=2)
+    np.testing.assert_allclose(layer(images), expected, **TOLERANCE)
+
+
+NORMS = dict(gain="linear", spatial_scale="tap", spatial_center="tap", channel_scale="filter", channel_center="tap")
+IGNORED = {
+    "batch": (dict(normalization="batch"), NORMS),
+    "sigmoid": (dict(normalization="sigmoid"), NORMS),
+    "none": (dict(normalization=None), NORMS),
+    "spatial": (
+        dict(branches="spatial"),
+        dict(squeeze_ratio=0.9, combine="add", channel_scale="filter", channel_center="tap"),
+    ),
+    "channel": (dict(branches="channel"), dict(heads=2, combine="add", spatial_scale="tap", spatial_center="tap")),
+}
+
+
+@pytest.mark.parametrize("used, ignored", IGNORED.values(), ids=IGNORED)
+def test_arguments_without_effect(used, ignored):
+    layers = DDF2D(**used), DDF2D(**used, **ignored)
+    images = normal(2, 5, 6, 4).astype("float32")
+    one, other = (layer(images) for layer in layers)
+    assert np.abs(one - other).max() > 0.01
+    layers[1].set_weights(layers[0].get_weights())
+    np.testing.assert_array_equal(layers[1](images), one)
+
+
+def test_batch_norm_in_place_of_filter_norm():
+    images = normal(8, 5, 6, 4)
+    layer = DDF2D(normalization="batch", dtype="float64")
+    output = layer(images, training=True)
+    found = weights(layer)
+    assert len(layer.trainable_weights) == 6 + 4 and len(layer.non_trainable_weights) == 4
+
+    def batch_norm(values, axes):
+        return (values - values.mean(axis=axes)) / np.sqrt(values.var(axis=axes) + 1e-5)
+
+    spatial = batch_norm(images @ found["spatial"] + found["spatial_bias"], (0, 1, 2))
+    hidden = np.maximum(images.mean(axis=(1, 2)) @ found["squeeze"] + found["squeeze_bias"], 0)
+    channel = batch_norm(hidden @ found["expand"] + found["expand_bias"], 0).reshape(8, 3, 3, 4)
+    np.testing.assert_allclose(output, ddf2d(images, channel, spatial), rtol=1e-8, atol=1e-8)
+    assert np.abs(layer(images, training=False) - output).max() > 0.01
+
+
+def test_initial_values():
+    layer = DDF2D()
+    layer.build((None, None, None, 512))
+    found = weights(layer)
+    for name, fan_in, fan_out in (("spatial", 512, 9), ("squeeze", 512, 102), ("expand", 102, 512 * 9)):
+        deviation = found[name].std()
+        np.testing.assert_allclose(deviation, np.sqrt(2 / fan_out), rtol=0.05, err_msg=name)
+        assert np.abs(found[name]).max() > 2.5 * deviation, f"{name} is cut off"
+        limit, bias = 1 / np.sqrt(fan_in), found[f"{name}_bias"]
+        assert np.abs(bias).max() <= limit and bias.std() > 0.3 * limit, name
+    assert found["scale"].shape == (9, 512)
+    given = DDF2D(kernel_initializer="ones", bias_initializer="zeros", squeeze_ratio=1)
+    given.build((None, None, None, 2))
+    assert {name: np.unique(value).tolist() for name, value in weights(given).items() if name != "scale"} == {
+        name: [0.0 if "bias" in name else 1.0] for name in found if name != "scale"
+    }
+
+
+def test_scale_at_initialisation():
+    """White input comes out with a mean square of `9 * (8/9 * 2/9)**2`, away from the borders."""
+    outputs = [DDF2D()(normal(2, 32, 32, 256).astype("float32"))[:, 1:-1, 1:-1] for _ in range(3)]
+    np.testing.assert_allclose(np.sqrt(np.mean(np.square(outputs))), 3 * 8 / 9 * 2 / 9, rtol=0.08)

@@ -1,0 +1,367 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DDFUp2D: against a composition of its branches, gradients, and the contract of a Keras layer."""
+
+import doctest
+import importlib
+import inspect
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_dynfilter
+from keras_dynfilter.layers import DDFUp2D
+from tests.support import reference
+
+pytestmark = pytest.mark.legacy
+TOLERANCE = dict(rtol=1e-10, atol=1e-12)
+
+
+def normal(*shape, seed=9):
+    return np.random.default_rng([seed, *shape]).standard_normal(shape)
+
+
+def swapped(value):
+    """Channels-last to channels-first."""
+    return np.moveaxis(np.asarray(value), 3, 1)
+
+
+def in_layout(values, data_format):
+    return [swapped(value) for value in values] if data_format == "channels_first" else list(values)
+
+
+def called(layer, given):
+    return layer(given if len(given) > 1 else given[0])
+
+
+def filter_norm(values, axis, gain=1.0):
+    """In NumPy; filters lie along `axis`."""
+    deviation = values.std(axis=axis, ddof=1, keepdims=True) + 1e-10
+    return (values - values.mean(axis=axis, keepdims=True)) / deviation * gain / np.sqrt(values.shape[axis])
+
+
+def branch_values(layer, branch, images, guide):
+    """What becomes the spatial filters of one branch: two convolutions of the images, or one of the guide."""
+    size = layer.heads * layer.geometry.taps
+    columns = slice(branch * size, (branch + 1) * size)
+    kernel, bias = layer.spatial_kernel.numpy()[0, 0, :, columns], layer.spatial_bias.numpy()[columns]
+    if guide is None:
+        depthwise = layer.depthwise_kernel.numpy()[..., branch, None]
+        features = tf.nn.depthwise_conv2d(images, depthwise, [1, 1, 1, 1], "SAME").numpy()
+        features = features + layer.depthwise_bias.numpy()[:, branch]
+    elif guide.shape[1] == images.shape[1]:
+        features = guide
+    else:
+        features = guide[:, branch // layer.scale_factor :: layer.scale_factor]
+        features = features[:, :, branch % layer.scale_factor :: layer.scale_factor]
+    return features @ kernel + bias
+
+
+def truth(layer, images, guide=None):
+    """The whole module in NumPy, channels-last, branch by branch and pixel by pixel."""
+    batch, height, width, channels = images.shape
+    factor, taps = layer.scale_factor, layer.geometry.taps
+    output = np.full((batch, height * factor, width * factor, channels), np.nan)
+    gain = {"linear": 1.0, "relu": np.sqrt(2)}[layer.gain]
+    for number, branch in enumerate(layer.channel_branches):
+        values = branch_values(layer, number, images, guide)
+        spatial = filter_norm(values.reshape(batch, height, width, layer.heads, taps), -1, gain).reshape(values.shape)
+        squeeze, expand = (
+            [weight.numpy() for weight in (dense.kernel, dense.bias)] for dense in (branch.squeeze, branch.expand)
+        )
+        hidden = np.maximum(images.mean(axis=(1, 2)) @ squeeze[0] + squeeze[1], 0)
+        values = (hidden @ expand[0] + expand[1]).reshape(batch, taps, channels)
+        channel = filter_norm(values, 1, np.sqrt(taps)) * branch.norm.scale_weight.numpy()
+        filtered = reference.filter2d(
+            images,
+            spatial,
+            channel.reshape(batch, *layer.kernel_size, channels),
+            layer.combine,
+            kernel_size=layer.kernel_size,
+            strides=(1, 1),
+            dilation_rate=(1, 1),
+            padding="same",
+            heads=layer.heads,
+        )
+        output[:, number // factor :: factor, number % factor :: factor] = filtered
+    return output
+
+
+LAYERS = {
+    "plain": (dict(), (4, 5, 6), None),
+    "plain_3": (dict(scale_factor=3, kernel_size=5, heads=2, gain="relu"), (3, 4, 4), None),
+    "plain_add": (dict(combine="add", kernel_size=(1, 3)), (4, 3, 1), None),
+    "guided": (dict(), (4, 5, 6), (4, 5, 3)),
+    "guided_output": (dict(), (4, 5, 6), (8, 10, 1)),
+    "guided_output_3": (dict(scale_factor=3, heads=2, squeeze_ratio=1), (2, 3, 4), (6, 9, 7)),
+    "guided_input_add": (dict(guide_size="input", combine="add"), (3, 4, 2), (3, 4, 2)),
+}
+every_layer = pytest.mark.parametrize("arguments, image, guide", LAYERS.values(), ids=LAYERS)
+
+
+@every_layer
+def test_the_layer_is_its_formula(arguments, image, guide, data_format, implementation):
+    layer = DDFUp2D(**arguments, data_format=data_format, dtype="float64")
+    given = [normal(2, *image)] + ([] if guide is None else [normal(2, *guide)])
+    with keras_dynfilter.implementation(implementation):
+        output = called(layer, in_layout(given, data_format))
+    expected = truth(layer, *given)
+    assert expected.std() > 0.05
+    np.testing.assert_allclose(output, in_layout([expected], data_format)[0], **TOLERANCE)
+
+
+@every_layer
+def test_shapes_agree(arguments, image, guide, data_format):
+    shapes = [shape for shape in (image, guide) if shape is not None]
+    given = in_layout([normal(2, *shape).astype("float32") for shape in shapes], data_format)
+    layer = DDFUp2D(**arguments, data_format=data_format)
+    eager = tuple(called(layer, given).shape)
+    asked = [array.shape for array in given]
+    assert tuple(layer.compute_output_shape(asked if guide else asked[0])) == eager
+    inputs = [keras.Input(array.shape[1:]) for array in given]
+    symbolic = called(DDFUp2D(**arguments, data_format=data_format), inputs)
+    assert tuple(symbolic.shape) == (None, *eager[1:])
+
+
+@pytest.mark.parametrize("guide_size", [None, "input", "output"])
+def test_unknown_sizes(guide_size):
+    inputs = [keras.Input((None, None, 4))] + ([] if guide_size is None else [keras.Input((None, None, 3))])
+    layer = DDFUp2D(2, guide_size=guide_size or "auto")
+    model = keras.Model(inputs if guide_size else inputs[0], called(layer, inputs))
+    assert tuple(model.output_shape) == (None, None, None, 4)
+    size = (10, 8) if guide_size == "output" else (5, 4)
+    given = [normal(2, 5, 4, 4).astype("float32"), normal(2, *size, 3).astype("float32")][: len(inputs)]
+    np.testing.assert_allclose(called(model, given), truth(layer, *given), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "channels, guide, parameters",
+    [(256, None, 560_368), (256, 256, 550_128), (32, None, 12_476), (32, 32, 11_196), (32, 3, 10_152)],
+)
+@pytest.mark.parametrize("times", [1, 2])
+def test_parameter_counts(channels, guide, parameters, times):
+    layer = DDFUp2D()
+    shape = (None, 8, 8, channels)
+    layer.build(shape if guide is None else [shape, (None, 8 * times, 8 * times, guide)])
+    assert layer.count_params() == parameters
+
+
+def test_branches_start_apart():
+    layer = DDFUp2D(kernel_initializer="glorot_uniform")
+    output = layer(normal(1, 6, 6, 8).astype("float32")).numpy()
+    phases = [output[:, y::2, x::2] for y in (0, 1) for x in (0, 1)]
+    for one in range(4):
+        for other in range(one):
+            assert np.abs(phases[one] - phases[other]).max() > 0.1
+
+
+def test_initial_values():
+    layer = DDFUp2D()
+    layer.build((None, 8, 8, 512))
+    for name, weight, fan_out in (("depthwise", layer.depthwise_kernel, 9), ("spatial", layer.spatial_kernel, 9)):
+        parts = np.split(weight.numpy(), 4, axis=-1)
+        assert len({part.std() for part in parts}) == 4
+        for part in parts:
+            np.testing.assert_allclose(part.std(), np.sqrt(2 / fan_out), rtol=0.05, err_msg=name)
+    for bias, fan_in in ((layer.depthwise_bias, 9), (layer.spatial_bias, 512)):
+        limit = 1 / np.sqrt(fan_in)
+        assert np.abs(bias.numpy()).max() <= limit and bias.numpy().std() > 0.3 * limit
+
+
+def test_finite_differences_of_the_layer():
+    """By the inputs, the guide and every weight, along random directions."""
+    images, guide = tf.constant(normal(1, 3, 4, 4)), tf.constant(normal(1, 6, 8, 3))
+    for given in ([images], [images, guide]):
+        layer = DDFUp2D(squeeze_ratio=1, dtype="float64")
+
+        @tf.function
+        def loss(given, layer=layer):
+            return tf.reduce_sum(tf.sin(called(layer, given)))
+
+        loss(given)
+        with tf.GradientTape() as tape:
+            tape.watch(given)
+            value = loss(given)
+        by_given, by_weights = tape.gradient(value, [given, layer.trainable_weights])
+        directions = [normal(*each.shape, seed=1) for each in given]
+        ends = [loss([e + step * d for e, d in zip(given, directions)]) for step in (1e-5, -1e-5)]
+        actual = sum(tf.reduce_sum(gradient * d) for gradient, d in zip(by_given, directions))
+        np.testing.assert_allclose(actual, (ends[0] - ends[1]) / 2e-5, rtol=1e-5)
+        assert len(by_weights) == 4 * 5 + (4 if len(given) == 1 else 2)
+        for weight, gradient in zip(layer.trainable_weights, by_weights):
+            before, direction = weight.numpy(), normal(*weight.shape, seed=2)
+            ends = []
+            for step in (1e-5, -1e-5):
+                weight.assign(before + step * direction)
+                ends.append(loss(given))
+            weight.assign(before)
+            actual = tf.reduce_sum(gradient * direction)
+            numeric = (ends[0] - ends[1]) / 2e-5
+            np.testing.assert_allclose(actual, numeric, rtol=1e-5, atol=1e-7, err_msg=weight.name)
+
+
+@pytest.mark.parametrize("policy, dtype", [("mixed_float16", "float16"), ("mixed_bfloat16", "bfloat16")])
+def test_mixed_precision(policy, dtype):
+    given = [normal(2, 6, 5, 16).astype("float32"), normal(2, 12, 10, 4).astype("float32")]
+    for inputs in (given[:1], given):
+        layer, precise = DDFUp2D(dtype=policy), DDFUp2D()
+        output = called(layer, inputs)
+        assert output.dtype == dtype
+        called(precise, inputs)
+        precise.set_weights(layer.get_weights())
+        expected = called(precise, inputs)
+        np.testing.assert_allclose(tf.cast(output, "float32"), expected, atol=0.15 * np.std(expected))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        dict(),
+        dict(
+            scale_factor=3,
+            kernel_size=(3, 5),
+            squeeze_ratio=0.5,
+            heads=2,
+            combine="add",
+            gain="relu",
+            guide_size="output",
+            data_format="channels_first",
+            kernel_initializer="he_normal",
+            bias_initializer="zeros",
+            kernel_regularizer="l2",
+        ),
+    ],
+    ids=["default", "all"],
+)
+def test_config_round_trip(arguments):
+    layer = DDFUp2D(**arguments, name="given")
+    config = layer.get_config()
+    own = {name for name in inspect.signature(DDFUp2D.__init__).parameters if name not in ("self", "kwargs")}
+    assert own <= set(config)
+    for name, value in arguments.items():
+        if not name.endswith(("initializer", "regularizer")):
+            assert config[name] == value
+    again = keras.saving.deserialize_keras_object(json.loads(json.dumps(keras.saving.serialize_keras_object(layer))))
+    assert json.dumps(again.get_config()) == json.dumps(config)
+
+
+def joint_model():
+    inputs, guide = keras.Input((6, 6, 1)), keras.Input((12, 12, 2))
+    x = keras.layers.Conv2D(4, 3, padding="same", activation="relu")(inputs)
+    x = DDFUp2D(squeeze_ratio=1)([x, keras.layers.Conv2D(3, 3, padding="same")(guide)])
+    x = DDFUp2D(squeeze_ratio=1)(keras.layers.AveragePooling2D(2)(x))
+    return keras.Model([inputs, guide], keras.layers.Conv2D(1, 1, dtype="float32")(x))
+
+
+def train(model):
+    """Teaches the model to enlarge images; returns the loss of every epoch."""
+    targets = np.random.default_rng(3).uniform(size=(32, 12, 12, 1)).astype("float32")
+    guide = np.concatenate([targets > 0.5, targets > 0.75], axis=-1).astype("float32")
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    data = [targets[:, ::2, ::2], guide]
+    return model.fit(data, targets, batch_size=8, epochs=12, shuffle=False, verbose=0).history["loss"]
+
+
+def test_trains_and_saves(tmp_path):
+    model = joint_model()
+    before = [weight.numpy() for weight in model.trainable_weights]
+    losses = train(model)
+    assert np.all(np.isfinite(losses)) and losses[-1] < 0.5 * losses[0], losses
+    for weight, old in zip(model.trainable_weights, before):
+        assert np.abs(weight.numpy() - old).max() > 1e-4, f"{weight.name} has not been trained"
+    data = [normal(2, 6, 6, 1).astype("float32"), normal(2, 12, 12, 2).astype("float32")]
+    expected = model(data)
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_allclose(keras.models.load_model(tmp_path / "model.keras")(data), expected, atol=1e-6)
+    model.export(str(tmp_path / "model"))
+    served = tf.saved_model.load(str(tmp_path / "model"))
+    np.testing.assert_allclose(served.serve([tf.constant(each) for each in data]), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_xla_gives_the_same(guided, native_xla):
+    layer = DDFUp2D(dtype="float64")
+    given = [tf.constant(normal(2, 4, 5, 6)), tf.constant(normal(2, 8, 10, 2))][: 1 + guided]
+
+    def gradients(*given):
+        with tf.GradientTape() as tape:
+            tape.watch(given)
+            output = called(layer, list(given))
+            loss = tf.reduce_sum(tf.sin(output))
+        return output, tape.gradient(loss, [*given, *layer.trainable_weights])
+
+    expected = gradients(*given)
+    actual = tf.function(gradients, jit_compile=True)(*given)
+    for one, other in zip(tf.nest.flatten(actual), tf.nest.flatten(expected)):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "mode, guide", [("eager", None), ("eager", (4, 5)), ("eager", (8, 10)), ("function", None)], ids=str
+)
+def test_empty_batch(mode, guide, implementation):
+    if (mode, implementation) == ("function", "composite") and keras.__version__.startswith("2."):
+        pytest.skip("in graphs of TensorFlow 2.15, the gradient of an empty convolution has a wrong shape")
+    given = [tf.zeros((0, 4, 5, 6))] + ([] if guide is None else [tf.zeros((0, *guide, 3))])
+    layer = DDFUp2D()
+
+    def gradients(*given):
+        with tf.GradientTape() as tape:
+            tape.watch(given)
+            output = called(layer, list(given))
+        return output, tape.gradient(output, [*given, *layer.trainable_weights])
+
+    if mode == "function":
+        layer.build([each.shape for each in given] if guide else given[0].shape)
+        signature = [tf.TensorSpec((None, *each.shape[1:])) for each in given]
+        gradients = tf.function(gradients, input_signature=signature)
+    with keras_dynfilter.implementation(implementation):
+        output, found = gradients(*given)
+    assert output.shape == (0, 8, 10, 6)
+    assert [each.shape for each in found] == [each.shape for each in [*given, *layer.trainable_weights]]
+    assert all(not np.any(each) for each in found)
+
+
+IMAGE = (2, 4, 5, 6)
+ERRORS = {
+    "factor": (lambda: DDFUp2D(1), "Expected `scale_factor` to be at least 2.* scale_factor=1"),
+    "factor type": (lambda: DDFUp2D(2.0), "Expected `scale_factor` to be a positive integer.*2.0"),
+    "guide_size": (lambda: DDFUp2D(guide_size=2), "Expected `guide_size` to be one of 'auto', .* guide_size=2"),
+    "even": (lambda: DDFUp2D(kernel_size=2), "Expected `kernel_size` to be odd"),
+    "three": (lambda: DDFUp2D().build([IMAGE] * 3), r"a list \[inputs, guide\]. Received: 3 tensors"),
+    "rank": (lambda: DDFUp2D().build((2, 4, 5)), r"Expected `inputs` to have rank 4.*\(2, 4, 5\)"),
+    "guide rank": (lambda: DDFUp2D().build([IMAGE, (2, 4, 5)]), r"Expected `guide` to have rank 4.*\(2, 4, 5\)"),
+    "heads": (lambda: DDFUp2D(heads=4).build(IMAGE), "Expected `heads` to divide the channels.* heads=4, channels=6"),
+    "guide": (
+        lambda: DDFUp2D().build([IMAGE, (2, 8, 5, 6)]),
+        r"Expected `guide` to be 1 or 2 times as large as `inputs`\..*guide.shape=\(2, 8, 5, 6\)",
+    ),
+    "small guide": (
+        lambda: DDFUp2D(guide_size="output").build([IMAGE, IMAGE]),
+        "Expected `guide` to be 2 times as large as `inputs`",
+    ),
+    "unknown": (
+        lambda: DDFUp2D().build([(None, None, None, 3)] * 2),
+        "Expected `guide_size` to be 'input' or 'output' where sizes are unknown",
+    ),
+}
+
+
+@pytest.mark.parametrize("call, message", ERRORS.values(), ids=ERRORS)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_built_layers_keep_the_size_of_the_guide():
+    layer = DDFUp2D()
+    layer([np.ones((1, 4, 4, 2)), np.ones((1, 8, 8, 3))])
+    with pytest.raises(ValueError, match="Expected `guide` to be 2 times as large as `inputs`"):
+        layer([np.ones((1, 4, 4, 2)), np.ones((1, 4, 4, 3))])
+
+
+def test_docstring_example():
+    module = importlib.import_module(DDFUp2D.__module__)
+    assert doctest.testmod(module, extraglobs=dict(np=np), raise_on_error=True).attempted == 3

@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FilterRepository and RepositoryConv2D: both paths against the oracle, initial values, the Keras contract."""
+
+import doctest
+import importlib
+import inspect
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_dynfilter.layers import FilterRepository, RepositoryConv2D
+from keras_dynfilter.ops.backends import library
+from tests.support import reference
+
+pytestmark = pytest.mark.legacy
+EXACT = dict(rtol=1e-10, atol=1e-10)
+
+# Arguments, and the size of the image; all have 3 channels. More base filters than the 27 values of a 3x3 window
+# make the shared path exchange them.
+CASES = {
+    "default": (dict(kernel_size=3), (5, 6)),
+    "valid": (dict(kernel_size=5, padding="valid", base_filters=2), (9, 7)),
+    "strides": (dict(kernel_size=3, strides=2, base_filters=6), (6, 7)),
+    "dilation": (dict(kernel_size=3, dilation_rate=(2, 1)), (7, 6)),
+    "dilation, valid": (dict(kernel_size=3, dilation_rate=2, padding="valid"), (7, 6)),
+    "strides, dilation": (dict(kernel_size=3, strides=(1, 2), dilation_rate=2), (7, 6)),
+    "even": (dict(kernel_size=(4, 2), strides=(2, 1)), (7, 6)),
+    "one pixel": (dict(kernel_size=1, strides=2), (5, 4)),
+    "many base filters": (dict(kernel_size=3, base_filters=40, strides=2), (6, 5)),
+    "many, dilation": (dict(kernel_size=3, base_filters=28, dilation_rate=2), (5, 6)),
+}
+every_case = pytest.mark.parametrize("arguments, size", CASES.values(), ids=CASES)
+
+
+def normal(*shape, seed=5):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def make(path="auto", filters=4, features=7, channels=3, **arguments):
+    """A built layer with biases that are not zero."""
+    options = dict(use_bias=True, dynamic_bias="after", bias_initializer="ones", dtype="float64")
+    layer = RepositoryConv2D(filters, path=path, **{**options, **arguments})
+    image = (2, channels, 9, 9) if layer.data_format == "channels_first" else (2, 9, 9, channels)
+    layer.build([image, (2, features)])
+    if layer.dynamic_bias:
+        layer.bias_generator.kernel.assign(normal(features, filters, seed=6))
+    return layer
+
+
+def results(layer, images, features):
+    """Outputs, and the gradients by images, features and all weights."""
+    images, features = tf.convert_to_tensor(images), tf.convert_to_tensor(features)
+    with tf.GradientTape() as tape:
+        tape.watch([images, features])
+        outputs = layer([images, features])
+        loss = tf.reduce_sum(tf.sin(outputs))
+    return [outputs, *tape.gradient(loss, [images, features, *layer.trainable_weights])]
+
+
+@every_case
+def test_both_paths_are_the_oracle(arguments, size, data_format):
+    images, features = normal(2, *size, 3), normal(2, 7, seed=8)
+    given = np.moveaxis(images, 3, 1) if data_format == "channels_first" else images
+    layers = [make(path, data_format=data_format, **arguments) for path in ("shared", "direct")]
+    layers[1].set_weights(layers[0].get_weights())
+    assert [layer.used_path(given.shape) for layer in layers] == ["shared", "direct"]
+
+    coefficients = layers[0].coefficients(features).numpy()
+    dense = layers[0].generator
+    np.testing.assert_allclose(
+        coefficients.reshape(2, -1), features @ dense.kernel.numpy() + dense.bias.numpy(), **EXACT
+    )
+    filters = np.einsum("uvcm,nmf->nuvcf", layers[0].repository.repository.numpy(), coefficients)
+    np.testing.assert_allclose(layers[0].generated_filters(features), filters, **EXACT)
+    geometry = {name: getattr(layers[0], name) for name in ("strides", "dilation_rate", "padding")}
+    bias = features @ normal(7, 4, seed=6)
+    expected = reference.dynamic_conv2d(images, filters, **geometry) + bias[:, None, None] + 1
+
+    found = [results(layer, given, features) for layer in layers]
+    for outputs, *_ in found:
+        outputs = np.moveaxis(outputs, 1, 3) if data_format == "channels_first" else outputs
+        np.testing.assert_allclose(outputs, expected, **EXACT)
+    assert len(found[0]) == 1 + 2 + 6
+    for shared, direct in zip(*found):
+        assert np.abs(direct).max() > 1e-3
+        np.testing.assert_allclose(shared, direct, **EXACT)
+
+
+@pytest.mark.parametrize("path", ["shared", "direct"])
+@pytest.mark.parametrize("base_filters", [3, 30])
+def test_finite_differences(path, base_filters):
+    layer = make(path, kernel_size=3, base_filters=base_filters, strides=2)
+    images, features = normal(2, 5, 6, 3), normal(2, 7)
+    _, by_images, by_features, *by_weights = results(layer, images, features)
+
+    def loss(images, features):
+        return np.sum(np.sin(layer([images, features])))
+
+    step, direction = 1e-5, normal(2, 5, 6, 3, seed=1)
+    numeric = loss(images + step * direction, features) - loss(images - step * direction, features)
+    np.testing.assert_allclose(np.sum(by_images * direction), numeric / (2 * step), rtol=1e-6)
+    direction = normal(2, 7, seed=2)
+    numeric = loss(images, features + step * direction) - loss(images, features - step * direction)
+    np.testing.assert_allclose(np.sum(by_features * direction), numeric / (2 * step), rtol=1e-6)
+    for weight, gradient in zip(layer.trainable_weights, by_weights):
+        before, direction = weight.numpy(), normal(*weight.shape, seed=3)
+        ends = []
+        for sign in (1, -1):
+            weight.assign(before + sign * step * direction)
+            ends.append(loss(images, features))
+        weight.assign(before)
+        numeric = (ends[0] - ends[1]) / (2 * step)
+        np.testing.assert_allclose(np.sum(gradient * direction), numeric, rtol=1e-5, err_msg=weight.name)
+
+
+@pytest.mark.parametrize("path", ["shared", "direct"])
+def test_the_identity_gives_a_convolution_with_the_base_filters(path):
+    identity = keras.initializers.Constant(np.eye(4).ravel())
+    layer = make(
+        path,
+        kernel_size=3,
+        coefficients_initializer="zeros",
+        coefficients_bias_initializer=identity,
+        use_bias=False,
+        dynamic_bias=None,
+    )
+    images = normal(3, 6, 5, 3)
+    bank = np.broadcast_to(layer.repository.repository.numpy(), (3, 3, 3, 3, 4))
+    geometry = dict(strides=(1, 1), dilation_rate=(1, 1), padding="same")
+    expected = reference.dynamic_conv2d(images, bank, **geometry)
+    np.testing.assert_allclose(layer([images, normal(3, 7)]), expected, **EXACT)
+
+
+@pytest.mark.parametrize("path", ["shared", "direct"])
+def test_samples_have_filters_of_their_own(path):
+    layer = make(path, kernel_size=3)
+    images, features = np.repeat(normal(1, 6, 5, 3), 3, axis=0), normal(3, 7)
+    outputs = layer([images, features]).numpy()
+    assert np.abs(outputs[0] - outputs[1]).max() > 0.1
+    order = [2, 0, 1]
+    np.testing.assert_allclose(layer([images, features[order]]), outputs[order], **EXACT)
+
+
+@pytest.mark.parametrize("base_filters", [10, 18, 25])
+def test_base_filters_start_orthonormal(base_filters):
+    layer = FilterRepository(4, 3, 2, base_filters)
+    layer.build((None, base_filters, 4))
+    matrix = layer.repository.numpy().reshape(18, base_filters)
+    gram = matrix.T @ matrix if base_filters <= 18 else matrix @ matrix.T
+    np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-5)
+
+
+@pytest.mark.parametrize("base_filters", [16, 64])
+def test_scale_of_the_filters_at_the_start(base_filters):
+    """A squared norm of 2 on average, half of it common to all samples, for features of mean square 1."""
+    layer = RepositoryConv2D(64, 3, base_filters)
+    layer.build([(None, 8, 8, 3), (None, 256)])
+    filters = layer.generated_filters(normal(64, 256).astype("float32")).numpy()
+    np.testing.assert_allclose(np.sum(filters**2, axis=(1, 2, 3)).mean(), 2, rtol=0.1)
+    np.testing.assert_allclose(np.sum(filters.mean(axis=0) ** 2, axis=(0, 1, 2)).mean(), 1, rtol=0.15)
+
+
+PATHS = {
+    "CIFAR-10, layer 1": ((32, 32, 3), dict(filters=64, kernel_size=3), "shared"),
+    "CIFAR-10, layer 4": ((8, 8, 256), dict(filters=256, kernel_size=3, strides=2), "shared"),
+    "open size": ((None, None, 64), dict(filters=64, kernel_size=3), "shared"),
+    "1x1 window": ((32, 32, 16), dict(filters=16, kernel_size=1), "direct"),
+    "1x1 window, open size": ((None, None, 16), dict(filters=16, kernel_size=1), "direct"),
+    "1x1 window, few base filters": ((4, 4, 64), dict(filters=64, kernel_size=1, base_filters=4), "shared"),
+    "strides and dilation": ((32, 32, 64), dict(filters=64, kernel_size=3, strides=4, dilation_rate=2), "direct"),
+    "strides alone": ((32, 32, 64), dict(filters=64, kernel_size=3, strides=4), "shared"),
+    "many base filters": ((64, 64, 64), dict(filters=2, kernel_size=3, base_filters=512), "direct"),
+    "the same, small image": ((2, 2, 64), dict(filters=256, kernel_size=3, base_filters=512), "shared"),
+}
+
+
+@pytest.mark.parametrize("image, arguments, path", PATHS.values(), ids=PATHS)
+def test_the_cheaper_path(image, arguments, path):
+    assert RepositoryConv2D(**arguments).used_path((None, *image)) == path
+    for forced in ("shared", "direct"):
+        assert RepositoryConv2D(**arguments, path=forced).used_path((None, *image)) == forced
+    first = (None, image[2], *image[:2])
+    assert RepositoryConv2D(**arguments, data_format="channels_first").used_path(first) == path
+
+
+@pytest.mark.parametrize("path", ["shared", "direct"])
+def test_open_sizes(path, data_format):
+    layer = RepositoryConv2D(4, 3, strides=2, path=path, data_format=data_format)
+    image = keras.Input((3, None, None) if data_format == "channels_first" else (None, None, 3))
+    features = keras.Input((7,))
+    model = keras.Model([image, features], layer([image, features]))
+    known = layer.compute_output_shape(
+        [(None, 3, 7, 6) if data_format == "channels_first" else (None, 7, 6, 3), (None, 7)]
+    )
+    assert tuple(known) == ((None, 4, 4, 3) if data_format == "channels_first" else (None, 4, 3, 4))
+    channel = 1 if data_format == "channels_first" else 3
+    assert [index for index, each in enumerate(model.output_shape) if each is not None] == [channel]
+    given = [normal(2, *((3, 7, 6) if channel == 1 else (7, 6, 3))).astype("float32"), normal(2, 7)]
+    outputs = model.predict(given, verbose=0)
+    assert outputs.shape == (2, *known[1:])
+    np.testing.assert_allclose(outputs, layer(given), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("path", ["auto", "shared"])
+@pytest.mark.parametrize("images", [(0, 7, 6, 3), (2, 2, 2, 3)], ids=["batch", "positions"])
+def test_nothing_to_filter(path, images):
+    layer = make(path, kernel_size=3, padding="valid", strides=2)
+    outputs, by_images, by_features, *_ = results(layer, np.ones(images), np.ones((images[0], 7)))
+    assert outputs.shape == layer.compute_output_shape([images, (images[0], 7)])
+    assert 0 in outputs.shape and by_images.shape == images and by_features.shape == (images[0], 7)
+
+
+@pytest.mark.parametrize("path", ["auto", "shared", "direct"])
+@pytest.mark.parametrize(
+    "arguments", [dict(), dict(strides=2), dict(dilation_rate=2), dict(strides=2, dilation_rate=2)]
+)
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_an_empty_batch_whose_size_was_open(path, arguments, jit_compile, request):
+    if jit_compile:
+        request.getfixturevalue("native_xla")
+    layer = make(path, kernel_size=3, **arguments)
+    specs = tf.TensorSpec((None, 7, 6, 3), "float64"), tf.TensorSpec((None, 7), "float64")
+    compute = tf.function(lambda *given: results(layer, *given), specs, autograph=False, jit_compile=jit_compile)
+    outputs, by_images, by_features, *_ = compute(tf.zeros((0, 7, 6, 3), "float64"), tf.zeros((0, 7), "float64"))
+    assert outputs.shape[0] == 0 and by_images.shape == (0, 7, 6, 3) and by_features.shape == (0, 7)
+
+
+@pytest.mark.parametrize("path", ["shared", "direct"])
+@pytest.mark.parametrize("policy, roundings", [("mixed_float16", 2**-10), ("mixed_bfloat16", 2**-7)])
+def test_mixed_precision(policy, roundings, path):
+    layer, precise = make(path, kernel_size=3, dtype=policy), make(path, kernel_size=3, dtype="float32")
+    precise.set_weights(layer.get_weights())
+    given = [normal(2, 9, 9, 3).astype("float32"), normal(2, 7).astype("float32")]
+    outputs = layer(given)
+    assert outputs.dtype == policy.removeprefix("mixed_") and layer.weights[0].dtype == "float32"
+    expected = precise(given).numpy()
+    np.testing.assert_allclose(tf.cast(outputs, "float32"), expected, atol=8 * roundings * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("geometry", [dict(dilation_rate=2), dict(strides=2)])
+def test_under_xla(geometry):
+    layer = make("shared", kernel_size=3, base_filters=30, **geometry)
+    given = normal(2, 7, 6, 3), normal(2, 7)
+    compiled = tf.function(lambda *given: results(layer, *given), jit_compile=True, autograph=False)
+    for found, expected in zip(compiled(*given), results(layer, *given)):
+        np.testing.assert_allclose(found, expected, **EXACT)
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("path", ["shared", "direct"])
+def test_activation(path, data_format):
+    layer = make(path, kernel_size=3, data_format=data_format)
+    images = normal(2, 3, 6, 5) if data_format == "channels_first" else normal(2, 6, 5, 3)
+    outputs = layer([images, normal(2, 7)])
+    layer.activation = keras.activations.softmax  # of the channels
+    axis = 1 if data_format == "channels_first" else -1
+    np.testing.assert_allclose(layer([images, normal(2, 7)]), tf.nn.softmax(outputs, axis=axis), **EXACT)
+
+
+def test_regularizer_of_the_bias_and_constraint_of_the_base_filters():
+    given = dict(bias_regularizer=keras.regularizers.L2(0.5), repository_constraint="non_neg")
+    layer = make("shared", kernel_size=3, dtype="float32", **given)  # Keras 2 regularizes nothing else
+    assert float(layer.losses[0]) == pytest.approx(0.5 * 4)  # four ones
+    bank = layer.repository.repository
+    assert np.min(bank) < 0 and np.min(bank.constraint(bank)) == 0
+
+
+def test_regularizer_of_the_coefficients():
+    layer = make("shared", kernel_size=3, dtype="float32", coefficients_regularizer=keras.regularizers.L1(0.5))
+    assert float(sum(layer.losses)) == pytest.approx(0.5 * np.abs(layer.generator.kernel).sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("path", ["shared", "direct"])
+def test_integers(path):
+    layer = make(path, kernel_size=3, dtype="float32")
+    images, features = np.arange(2 * 5 * 6 * 3).reshape(2, 5, 6, 3) % 256, np.arange(14).reshape(2, 7)
+    expected = layer([images.astype("float32"), features.astype("float32")])
+    for kind in ("uint8", "int64"):
+        np.testing.assert_array_equal(layer([images.astype(kind), features.astype(kind)]), expected)
+    features = features.astype("int64")
+    np.testing.assert_array_equal(layer.coefficients(features), layer.coefficients(features.astype("float32")))
+    ones = FilterRepository(4, 3, 2)(np.eye(4, dtype="int32")[None])
+    assert np.count_nonzero(ones) == 3 * 3 * 2 * 4
+
+
+def test_xla_is_asked_for_only_where_compiled_ops_run(monkeypatch):
+    asked = []
+    monkeypatch.setattr(library, "supports_jit", lambda: asked.append(True) or False)
+    assert make("shared", kernel_size=3).supports_jit and make("direct", kernel_size=3).supports_jit
+    assert make("shared", kernel_size=3, channels=1).supports_jit and not asked
+    assert not make("direct", kernel_size=3, channels=1).supports_jit
+    assert not make("direct", kernel_size=3, filters=1).supports_jit and len(asked) == 2
+    assert not RepositoryConv2D(4, 3, path="direct").supports_jit  # not yet built: it may be of one channel
+
+
+def test_models_are_saved_loaded_and_trained(tmp_path):
+    image, features = keras.Input((6, 5, 3), name="image"), keras.Input((7,), name="features")
+    outputs = RepositoryConv2D(4, 3, 2, use_bias=True, dynamic_bias="after", repository_regularizer="l2")(
+        [image, features]
+    )
+    filters = FilterRepository(2, 3, 4, name="filters")(keras.layers.Dense(4)(features))
+    model = keras.Model([image, features], [outputs, filters])
+    given = [normal(8, 6, 5, 3).astype("float32"), normal(8, 7).astype("float32")]
+    before = [weight.numpy() for weight in model.trainable_weights]
+    assert len(before) == 6 + 2 + 1 and len(model.losses) == 1
+    model.compile("adam", ["mse", "mse"], run_eagerly=True)
+    model.fit(given, [np.ones((8, 6, 5, 4)), np.ones((8, 3, 3, 4, 2))], verbose=0)
+    for weight, old in zip(model.trainable_weights, before):
+        assert np.abs(weight.numpy() - old).max() > 1e-4, weight.name
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for found, expected in zip(loaded(given), model(given)):
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+CONFIGS = {
+    "repository": (FilterRepository, dict(filters=3, kernel_size=3, channels=2)),
+    "repository, all": (
+        FilterRepository,
+        dict(
+            filters=3,
+            kernel_size=(3, 5),
+            channels=2,
+            base_filters=7,
+            repository_initializer="he_normal",
+            repository_regularizer="l2",
+            repository_constraint="unit_norm",
+        ),
+    ),
+    "convolution": (RepositoryConv2D, dict(filters=3, kernel_size=3)),
+    "convolution, all": (
+        RepositoryConv2D,
+        dict(
+            filters=3,
+            kernel_size=(3, 5),
+            base_filters=7,
+            strides=(1, 2),
+            padding="valid",
+            data_format="channels_first",
+            dilation_rate=2,
+            path="direct",
+            activation="relu",
+            use_bias=True,
+            dynamic_bias="after",
+            repository_initializer="he_normal",
+            coefficients_initializer="he_normal",
+            coefficients_bias_initializer="ones",
+            bias_initializer="ones",
+            repository_regularizer="l2",
+            coefficients_regularizer="l1",
+            bias_regularizer="l2",
+            repository_constraint="unit_norm",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("cls, arguments", CONFIGS.values(), ids=CONFIGS)
+def test_config_round_trip(cls, arguments):
+    layer = cls(**arguments, name="given")
+    config = layer.get_config()
+    own = [name for name in inspect.signature(cls.__init__).parameters if name not in ("self", "kwargs")]
+    assert [name for name in config if name in own] == own
+    for name, value in arguments.items():
+        if not name.endswith(("initializer", "regularizer", "constraint")):
+            assert config[name] in (value, (value, value))
+    again = keras.saving.deserialize_keras_object(json.loads(json.dumps(keras.saving.serialize_keras_object(layer))))
+    assert json.dumps(again.get_config()) == json.dumps(config)
+
+
+def test_repository_takes_flat_coefficients():
+    layer = FilterRepository(3, (2, 3), channels=4, base_filters=5, dtype="float64")
+    coefficients = normal(2, 5, 3)
+    filters = layer(coefficients)
+    expected = np.einsum("uvcm,nmf->nuvcf", layer.repository.numpy(), coefficients)
+    np.testing.assert_allclose(filters, expected, **EXACT)
+    np.testing.assert_array_equal(layer(coefficients.reshape(2, 15)), filters)
+    assert layer.compute_output_shape((None, 15)) == (None, 2, 3, 4, 3)
+
+
+@pytest.mark.parametrize("cls", [FilterRepository, RepositoryConv2D])
+def test_docstring_example(cls):
+    module = importlib.import_module(cls.__module__)
+    assert doctest.testmod(module, extraglobs=dict(np=np), raise_on_error=True).attempted >= 2

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""replace_convolutions: what becomes DDF, what does not, and that nothing else changes."""
+
+import doctest
+import importlib
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_dynfilter import inspection
+from keras_dynfilter.layers import DDF2D, BiasedDDF2D
+from keras_dynfilter.models import replace_convolutions
+
+pytestmark = [pytest.mark.legacy, pytest.mark.slow]  # the networks are large: the short form has their layers
+layers = keras.layers
+
+
+def normal(*shape):
+    return np.random.default_rng(6).standard_normal(shape).astype("float32")
+
+
+def model_of(*chain, shape=(9, 10, 4)):
+    inputs = outputs = keras.Input(shape, name="images")
+    for layer in chain:
+        outputs = layer(outputs)
+    model = keras.Model(inputs, outputs)
+    for weight in model.weights:  # zero biases and unit scales would hide what is not copied
+        weight.assign(tf.random.uniform(tuple(weight.shape), 0.1, 1.0))
+    return model
+
+
+def compare_weights(model, copy, replaced):
+    """Raises if a weight of `model` is not in `copy`, the kernels that were replaced apart."""
+    pairs = [(old, new) for old, new in zip(model.layers, copy.layers) if not isinstance(old, layers.InputLayer)]
+    assert len(copy.layers) == len(model.layers) and all(old.name == new.name for old, new in pairs)
+    for old, new in pairs:
+        assert old is not new
+        if old.name not in replaced:
+            assert len(old.get_weights()) == len(new.get_weights())
+            for one, other in zip(old.get_weights(), new.get_weights()):
+                np.testing.assert_array_equal(one, other, err_msg=old.name)
+        elif getattr(old, "use_bias", False):
+            np.testing.assert_array_equal(old.bias, new.bias, err_msg=old.name)
+
+
+def test_replaced_layer_by_layer():
+    """The copy computes what its layers say, with the new layers in place."""
+    model = model_of(
+        layers.Conv2D(8, 3, padding="same", name="widens"),
+        layers.BatchNormalization(name="norm"),
+        layers.Conv2D(8, (3, 5), 2, "same", use_bias=False, name="strided"),
+        layers.Conv2D(8, 3, padding="same", dilation_rate=2, activation="tanh", name="biased"),
+        layers.Conv2D(8, 1, name="pointwise"),
+    )
+    copy, report = replace_convolutions(model, squeeze_ratio=0.5, combine="add", heads=2, gain="linear")
+    assert report.replaced == ("strided", "biased")
+    assert report.kept == {"widens": "it has 4 channels in and 8 out"}
+    assert "replaced 2 convolutions, kept 1" in str(report) and "widens: kept, it has 4 channels" in str(report)
+    compare_weights(model, copy, report.replaced)
+    assert tuple(copy.output_shape) == tuple(model.output_shape)
+
+    strided, biased = copy.get_layer("strided"), copy.get_layer("biased")
+    assert type(strided) is DDF2D and isinstance(biased, BiasedDDF2D)
+    assert (strided.kernel_size, strided.strides, biased.dilation_rate) == ((3, 5), (2, 2), (2, 2))
+    for layer in (strided, biased):
+        assert (layer.squeeze_ratio, layer.combine, layer.heads, layer.gain) == (0.5, "add", 2, "linear")
+    images = normal(2, 9, 10, 4)
+    features = strided(model.get_layer("norm")(model.get_layer("widens")(images)))
+    plain = DDF2D(3, dilation_rate=2, squeeze_ratio=0.5, combine="add", heads=2, gain="linear")
+    plain.build(features.shape)
+    without_bias = [weight for weight in biased.weights if weight is not biased.bias]
+    plain.set_weights([weight.numpy() for weight in without_bias])
+    features = np.tanh(plain(features) + np.asarray(model.get_layer("biased").bias))
+    np.testing.assert_allclose(copy(images), model.get_layer("pointwise")(features), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [9, 10])
+@pytest.mark.parametrize("window, strides, dilation", [((3, 3), 2, 1), ((5, 3), 1, 2), ((1, 7), 2, 1)])
+def test_padding_before_a_valid_convolution(window, strides, dilation, size):
+    pixels = tuple((each // 2) * dilation for each in window)
+    model = model_of(
+        layers.ZeroPadding2D(pixels, name="pad"),
+        layers.Conv2D(4, window, strides, dilation_rate=dilation, use_bias=False, name="window"),
+        shape=(size, 10, 4),
+    )
+    copy, report = replace_convolutions(model)
+    assert report.replaced == ("window",) and report.kept == {}
+    assert tuple(copy.output_shape) == tuple(model.output_shape)
+    images = normal(2, size, 10, 4)
+    np.testing.assert_array_equal(copy(images), copy.get_layer("window")(images))
+
+
+VALID = "it has padding 'valid' and no ZeroPadding2D of its size before it"
+PADDINGS = {
+    "none": ([layers.ReLU()], VALID),
+    "wide": ([layers.ZeroPadding2D(2)], VALID),
+    "one-sided": ([layers.ZeroPadding2D(((0, 1), (0, 1)))], VALID),
+    "not before": ([layers.ZeroPadding2D(1), layers.ReLU()], VALID),
+}
+
+
+@pytest.mark.parametrize("before, reason", PADDINGS.values(), ids=PADDINGS)
+def test_other_padding_is_kept(before, reason):
+    model = model_of(
+        *before,
+        layers.Conv2D(4, 3, strides=2, name="window"),
+        layers.Conv2D(4, 3, padding="same", name="other"),
+    )
+    copy, report = replace_convolutions(model)
+    assert report.kept == {"window": reason}
+    compare_weights(model, copy, report.replaced)
+    cut = keras.Model(model.input, model.get_layer("window").output)
+    cut_copy = keras.Model(copy.input, copy.get_layer("window").output)
+    images = normal(2, 9, 10, 4)
+    np.testing.assert_array_equal(cut(images), cut_copy(images))
+
+
+def padded(users, shared_output=False):
+    """A padding layer that several layers use, and a convolution that can be replaced anyhow."""
+    inputs = keras.Input((8, 8, 4))
+    pad = layers.ZeroPadding2D(1, name="pad")(inputs)
+    ends = [user(pad) for user in users] + [layers.Conv2D(4, 3, padding="same", name="same")(inputs)]
+    return keras.Model(inputs, ends + [pad] * shared_output)
+
+
+def test_shared_padding():
+    def window(name, filters=4):
+        return layers.Conv2D(filters, 3, name=name)
+
+    report = replace_convolutions(padded([window("a"), window("b")]))[1]
+    assert report.replaced == ("a", "b", "same")
+
+    elsewhere = "its padding layer 'pad' is used elsewhere"
+    for users in ([window("a"), layers.ReLU()], [layers.ReLU(), window("a")]):
+        copy, report = replace_convolutions(padded(users))
+        assert report.kept == {"a": elsewhere} and tuple(copy.get_layer("pad").output.shape)[1:3] == (10, 10)
+    widening = {"wide": "it has 4 channels in and 6 out", "a": elsewhere, "b": elsewhere}
+    report = replace_convolutions(padded([window("a"), window("wide", 6), window("b")]))[1]
+    assert report.kept == widening and report.replaced == ("same",)
+    report = replace_convolutions(padded([window("a")], shared_output=True))[1]
+    assert report.kept == {"a": elsewhere}
+    report = replace_convolutions(padded([window("a"), window("b")]), lambda layer: layer.name != "b")[1]
+    assert report.kept == {"a": elsewhere, "b": "it was not selected"}
+
+
+def test_a_convolution_that_is_kept_keeps_its_padding_for_others():
+    inputs = keras.Input((8, 8, 4))
+    pad = layers.ZeroPadding2D(1, name="pad")(inputs)
+    twice = layers.Conv2D(4, 3, name="twice")  # on padded and on other images
+    ends = [layers.Conv2D(4, 3, name="first")(pad), twice(pad), twice(inputs)]
+    same = layers.Conv2D(4, 3, padding="same", name="same")(inputs)
+    report = replace_convolutions(keras.Model(inputs, [*ends, same]))[1]
+    assert report.replaced == ("same",)
+    assert report.kept == {"first": "its padding layer 'pad' is used elsewhere", "twice": VALID}
+
+
+def test_kinds_that_are_kept():
+    class Own(layers.Conv2D):
+        pass
+
+    model = model_of(
+        layers.Conv2D(4, 2, padding="same", name="even"),
+        layers.Conv2D(4, 3, padding="same", groups=2, name="groups"),
+        layers.DepthwiseConv2D(3, padding="same", name="depthwise"),
+        layers.SeparableConv2D(4, 3, padding="same", name="separable"),
+        layers.Conv2DTranspose(4, 3, padding="same", name="transposed"),
+        Own(4, 3, padding="same", name="own"),
+        layers.Conv2D(4, 3, padding="same", name="plain"),
+    )
+    copy, report = replace_convolutions(model)
+    assert report.replaced == ("plain",)
+    assert report.kept == {
+        "even": "its window (2, 2) is even",
+        "groups": "it has 2 groups",
+        "depthwise": "it is a DepthwiseConv2D, not a Conv2D",
+        "separable": "it is a SeparableConv2D, not a Conv2D",
+        "transposed": "it is a Conv2DTranspose, not a Conv2D",
+        "own": "it is a Own, not a Conv2D",
+    }
+    compare_weights(model, copy, report.replaced)
+    with pytest.raises(
+        ValueError, match=r"(?s)Expected `model` to have a convolution that DDF can.*even: kept, its win"
+    ):
+        replace_convolutions(model, select=lambda layer: False)
+
+
+def test_shared_layers_and_operations():
+    inputs = keras.Input((8, 8, 4))
+    shared = layers.Conv2D(4, 3, padding="same", name="shared")
+    model = keras.Model(inputs, shared(shared(inputs)) + 1.0)
+    copy, report = replace_convolutions(model)
+    assert report.replaced == ("shared",)
+    layer, images = copy.get_layer("shared"), normal(2, 8, 8, 4)
+    np.testing.assert_allclose(copy(images), layer(layer(images)) + 1.0, rtol=1e-5, atol=1e-5)
+
+
+def test_models_inside_a_model():
+    sequence = keras.Sequential(
+        [
+            keras.Input((8, 8, 4)),
+            layers.ZeroPadding2D(1, name="pad"),
+            layers.Conv2D(4, 3, 2, name="window"),
+            layers.BatchNormalization(name="norm"),
+        ],
+        name="sequence",
+    )
+    backbone = model_of(layers.Conv2D(4, 3, padding="same", name="window"), layers.Dense(4), sequence, shape=(8, 8, 4))
+    backbone = keras.Model(backbone.input, backbone.output, name="backbone")
+    inputs = keras.Input((8, 8, 4))
+    features = backbone(inputs, training=False)
+    model = keras.Model(inputs, layers.Conv2D(2, 3, name="head")(features))
+    copy, report = replace_convolutions(model)
+    assert set(report.replaced) == {"backbone/window", "backbone/sequence/window"}
+    assert report.kept == {"head": "it has 4 channels in and 2 out"}
+    assert tuple(copy.output_shape) == tuple(model.output_shape)
+    compare_weights(backbone, copy.get_layer("backbone"), {"window", "sequence"})
+    compare_weights(sequence, copy.get_layer("backbone").get_layer("sequence"), {"window"})
+    images = normal(2, 8, 8, 4)
+    inner = copy.get_layer("backbone")
+    np.testing.assert_allclose(copy(images), copy.get_layer("head")(inner(images, training=False)), atol=1e-5)
+
+
+def test_preprocessing_layers_keep_what_they_learned():
+    normalization = layers.Normalization(name="normalize")
+    normalization.adapt(3 + 5 * normal(20, 8, 8, 4))
+    inputs = keras.Input((8, 8, 4))
+    model = keras.Model(inputs, layers.Conv2D(4, 3, padding="same")(normalization(inputs)))
+    copy, _ = replace_convolutions(model)
+    images = normal(2, 8, 8, 4)
+    found = copy.get_layer("normalize")(images)
+    np.testing.assert_array_equal(found, normalization(images))
+    assert np.abs(found - images).max() > 0.5
+
+
+def test_frozen_and_typed_layers():
+    half = layers.Conv2D(4, 3, padding="same", dtype="mixed_float16", kernel_regularizer="l2", name="half")
+    model = model_of(half, layers.Dense(4, name="dense"))
+    model.trainable = False
+    copy, _ = replace_convolutions(model)
+    layer = copy.get_layer("half")
+    assert layer.compute_dtype == "float16" and layer.kernel_regularizer is not None
+    assert layer.trainable and not copy.get_layer("dense").trainable
+    assert layer(normal(1, 4, 4, 4)).dtype == "float16"
+
+
+def test_again(tmp_path, python):
+    """What was replaced stays, and the result can be saved, and loaded where only the package is imported."""
+    model = model_of(layers.Conv2D(4, 3, padding="same", name="a"), layers.Conv2D(4, 3, padding="same", name="b"))
+    first, report = replace_convolutions(model, lambda layer: layer.name == "a")
+    assert report.kept == {"b": "it was not selected"}
+    second, report = replace_convolutions(first)
+    assert report.replaced == ("b",) and report.kept == {}
+    compare_weights(first, second, report.replaced)
+    images = normal(2, 9, 10, 4)
+    second.save(tmp_path / "model.keras")
+    np.testing.assert_allclose(keras.models.load_model(tmp_path / "model.keras")(images), second(images), atol=1e-5)
+    loads = f"import keras, keras_dynfilter; keras.models.load_model({str(tmp_path / 'model.keras')!r})"
+    done = python("-c", loads)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_biased_layer(data_format):
+    """Channels first, and a round trip of the configuration."""
+    layer = BiasedDDF2D(3, activation="relu", bias_regularizer="l2", data_format=data_format)
+    images = normal(2, 6, 6, 6)
+    before = layer(images)
+    layer.bias.assign(np.arange(6.0) - 2)
+    bias = np.asarray(layer.bias) if data_format == "channels_last" else np.asarray(layer.bias)[:, None, None]
+    linear = BiasedDDF2D(3, data_format=data_format)
+    linear.build(images.shape)
+    linear.set_weights(layer.get_weights())
+    linear.bias.assign(np.zeros(6))
+    np.testing.assert_allclose(before, np.maximum(linear(images), 0), atol=1e-6)
+    np.testing.assert_allclose(layer(images), np.maximum(linear(images) + bias, 0), atol=1e-6)
+    np.testing.assert_allclose(sum(layer.losses), 0.01 * np.sum(np.square(layer.bias)), rtol=1e-5)
+    again = BiasedDDF2D.from_config(layer.get_config())
+    assert again.get_config() == layer.get_config() and again.use_bias
+
+
+@pytest.mark.slow
+def test_resnet50_of_keras():
+    """The same network as ours, but for the place of the strides and biases before each normalisation."""
+    model = keras.applications.ResNet50(weights=None, input_shape=(32, 32, 3))
+    copy, report = replace_convolutions(model)
+    assert len(report.replaced) == 16 and list(report.kept) == ["conv1_conv"]
+    biases = sum(math.prod(layer.bias.shape) for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
+    parameters = sum(math.prod(weight.shape) for weight in copy.trainable_weights)
+    assert parameters == 16_843_748 + biases
+    compare_weights(model, copy, report.replaced)
+    assert inspection.count_flops(copy) < 0.6 * inspection.count_flops(model)
+    probabilities = copy(normal(1, 32, 32, 3))
+    np.testing.assert_allclose(np.sum(probabilities), 1.0, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_resnet50v2_of_keras():
+    """Its strided convolutions come after a padding layer of their own."""
+    model = keras.applications.ResNet50V2(weights=None, input_shape=(64, 64, 3), include_top=False)
+    copy, report = replace_convolutions(model)
+    assert len(report.replaced) == 16 and list(report.kept) == ["conv1_conv"]
+    assert tuple(copy.output_shape) == tuple(model.output_shape) == (None, 2, 2, 2048)
+    strides = [copy.get_layer(name).strides for name in report.replaced]
+    assert strides.count((2, 2)) == 3
+    compare_weights(model, copy, report.replaced)
+
+
+def test_docstring_example_of_the_biased_layer():
+    module = importlib.import_module(BiasedDDF2D.__module__)
+    assert doctest.testmod(module, extraglobs=dict(np=np), raise_on_error=True).attempted == 3
+
+
+@pytest.mark.slow
+def test_docstring_example():
+    module = importlib.import_module(replace_convolutions.__module__)
+    assert doctest.testmod(module, extraglobs=dict(keras=keras), raise_on_error=True).attempted == 3

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The filter repository networks as files: validated, and with one convolution for each generated layer."""
+
+import collections
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dynfilter import export, models
+from keras_dynfilter.layers import RepositoryConv2D
+from keras_dynfilter.layers.upsampling_conv2d import UpConv2D
+
+pytestmark = pytest.mark.legacy
+
+NETWORKS = {
+    "digits": lambda: models.repository_mnist(n_enc=4, s=3),
+    "faces": lambda: models.repository_mtfl(4, s=2, generated={1: 1, 5: 5}),
+    "photographs": lambda: models.repository_cifar10(s=2),
+    "digits_twin": models.repository_mnist_baseline,
+    "faces_twin": lambda: models.repository_mtfl_baseline(4),
+    "photographs_twin": models.repository_cifar10_baseline,
+}
+
+
+def all_networks():
+    """One model of them all: a file is validated in a fresh process, of which one will do."""
+    inputs, outputs = {}, {}
+    for name, make in NETWORKS.items():
+        network = make()
+        inputs[name] = keras.Input(network.input_shape[1:], name=name)
+        found = network(inputs[name])
+        for key, value in found.items() if isinstance(found, dict) else [("result", found)]:
+            label = f"{name}_{key}"
+            outputs[label] = keras.layers.Activation("linear", name=label)(value)
+    return keras.Model(inputs, outputs)
+
+
+@pytest.fixture
+def onnx():
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    return pytest.importorskip("onnx")
+
+
+def nodes(onnx, path):
+    return collections.Counter(node.op_type for node in onnx.load(str(path)).graph.node)
+
+
+def convolutions(model):
+    """All layers of a model, and of the models in it, that are convolutions."""
+    inner = [convolutions(layer) for layer in model.layers if isinstance(layer, keras.Model)]
+    kinds = keras.layers.Conv2D, UpConv2D, RepositoryConv2D
+    return sum(inner, [layer for layer in model.layers if isinstance(layer, kinds)])
+
+
+def test_networks_in_onnx(onnx, tmp_path):
+    model = all_networks()
+    report = export.export(model, tmp_path / "model.onnx", format="onnx", verbose=False)
+    assert report.passed and not report.validation.skipped
+    layers = convolutions(model)
+    assert sum(isinstance(layer, RepositoryConv2D) for layer in layers) == 2 + 2 + 4
+    # As many as layers: a generated one has one, that of the base filters, which all samples share.
+    assert nodes(onnx, report.path)["Conv"] == len(layers)
+    assert {each.domain for each in onnx.load(str(report.path)).opset_import} <= {"", "ai.onnx", "ai.onnx.ml"}
+
+
+@pytest.mark.slow
+def test_networks_in_saved_model(tmp_path):
+    assert export.export(all_networks(), tmp_path / "model", format="saved_model", verbose=False).passed
+
+
+def test_the_direct_path_in_onnx(onnx, tmp_path):
+    image, features = keras.Input((None, None, 2), name="image"), keras.Input((3,), name="features")
+    model = keras.Model([image, features], RepositoryConv2D(4, 3, strides=2, path="direct")([image, features]))
+    report = export.export(model, tmp_path / "model.onnx", format="onnx", verbose=False)
+    assert report.passed and nodes(onnx, report.path)["Conv"] == 0
+
+
+def test_many_base_filters_and_open_sizes_in_onnx(onnx, tmp_path):
+    image, features = keras.Input((None, None, 2), name="image"), keras.Input((3,), name="features")
+    outputs = RepositoryConv2D(4, 3, 20, strides=2, use_bias=True, dynamic_bias="after")([image, features])
+    model = keras.Model({"image": image, "features": features}, outputs)
+    report = export.export(model, tmp_path / "model.onnx", format="onnx", verbose=False)
+    found = nodes(onnx, report.path)
+    assert report.passed and found["Conv"] == 1 and np.all([found[op] == 0 for op in ("Loop", "Scan", "If")])

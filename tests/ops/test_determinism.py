@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bitwise equal results from run to run, for any number of threads."""
+
+import pytest
+
+import keras_dynfilter
+from tests.support import cases, determinism
+
+pytestmark = pytest.mark.legacy
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_repeatable(dtype, native_library):
+    with keras_dynfilter.implementation("native"):
+        first = dict(determinism.digests(dtype))
+        for _ in range(3):
+            again = dict(determinism.digests(dtype))
+            assert [name for name in first if first[name] != again[name]] == []
+
+
+def test_threads(native_library, python):
+    one, two, four = (lines(python("-m", "tests.support.determinism", threads, "native")) for threads in "124")
+    assert len(one) == 2 * 3 * sum(1 + len(op.kinds) for op in cases.OPS.values())  # dtypes, shapes, results
+    assert [name for name in one if one[name] != two[name]] == []
+    assert [name for name in one if one[name] != four[name]] == []
+
+
+def lines(done):
+    assert done.returncode == 0, done.stderr[-4000:]
+    return dict(line.rsplit(" ", 1) for line in done.stdout.splitlines())

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The package as it is installed: a wheel claims one name and holds all that the checkout holds."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import zipfile
+
+import pytest
+import tensorflow as tf
+
+from tests.support.paths import ROOT
+
+USE = """
+import pathlib, keras_dynfilter
+from keras_dynfilter import export
+from keras_dynfilter.custom_ops import build
+folder = pathlib.Path(keras_dynfilter.__file__).parent
+assert pathlib.Path(export.__file__).parent == folder / "export", export.__file__
+assert build.SOURCES == folder / "custom_ops" / "cc", build.SOURCES
+print(folder, callable(export.export), len(list(build.SOURCES.rglob("*.h"))))
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel built where TensorFlow cannot be imported, as in pip's isolated builds, and no compiler is found."""
+    if importlib.util.find_spec("setuptools") is None:
+        pytest.skip("setuptools is not installed")
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    files = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
+    if files.returncode != 0:
+        pytest.skip("not a git checkout")
+    for name in files.stdout.split():
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    block = "import sys, importlib.util as u; f = u.find_spec; "
+    block += "u.find_spec = lambda n, *a: None if n == 'tensorflow' else f(n, *a); "
+    block += "from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", block, str(folder)],
+        cwd=source,
+        env={**os.environ, "PATH": "/nowhere", "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / done.stdout.split()[-1]
+
+
+def test_wheel_is_pure_and_claims_one_name(wheel):
+    assert wheel.name.endswith("py3-none-any.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"keras_dynfilter"}
+    for needed in ("ops/ddf.py", "layers/dynamic_filter.py", "export/__main__.py", "custom_ops/cc/filter.h"):
+        assert f"keras_dynfilter/{needed}" in names
+    for source in (ROOT / "custom_ops" / "cc").rglob("*.*"):
+        assert f"keras_dynfilter/custom_ops/{source.relative_to(ROOT / 'custom_ops')}" in names
+
+
+def test_wheel_imports_under_the_same_names(wheel, tmp_path):
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", USE],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split()[:2] == [str(tmp_path / "keras_dynfilter"), "True"]
+
+
+def test_info_says_what_runs(python):
+    done = python("-m", "keras_dynfilter.info", KERAS_DYNFILTER_IMPLEMENTATION="composite")
+    assert done.returncode == 0, done.stderr
+    assert "'composite' is asked for by the environment variable KERAS_DYNFILTER_IMPLEMENTATION" in done.stdout
+    assert done.stdout.count("composite, because") == 3
+    for name in ("local_filter2d", "ddf2d", "dynamic_depthwise_conv2d", tf.__version__):
+        assert name in done.stdout

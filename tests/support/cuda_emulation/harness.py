@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the CUDA sources with the host's C++ compiler for the emulated device, and runs problems on it."""
+
+import concurrent.futures
+import ctypes
+import dataclasses
+import functools
+import getpass
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+import ml_dtypes
+import numpy as np
+
+HERE = pathlib.Path(__file__).resolve().parent
+SOURCES = HERE.parents[2] / "custom_ops" / "cc"
+FLAGS = ("-std=c++17", "-O1", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror")
+# The first knows no `#pragma unroll`; the second sees ghosts around `getcontext`.
+TOLERATED = ("-Wno-unknown-pragmas", "-Wno-maybe-uninitialized")
+SANITIZERS = ("-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+DTYPES = {
+    "float32": np.dtype(np.float32),
+    "float64": np.dtype(np.float64),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
+WEIGHTS = ("spatial", "channel", "mul", "add", "softmax")
+MEMBERS = ("output", "inputs", "spatial", "channel")
+OPERANDS = ("inputs", "spatial", "channel", "grad")
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """What the emulated device offers, and whether its threads and blocks run backwards."""
+
+    max_blocks: int = 2**31 - 1
+    max_shared: int = 227 * 1024
+    backwards: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One member of the family at one problem; `operands` has what the member reads, by name."""
+
+    case: object
+    weight: str
+    member: str
+    dtype: str
+    operands: dict
+
+    @property
+    def problem(self):
+        case = self.case
+        batch, height, width, channels = case.shape
+        pads = [(k - 1) // 2 * d if case.padding == "same" else 0 for k, d in zip(case.kernel_size, case.dilation_rate)]
+        indices = (WEIGHTS.index(self.weight), MEMBERS.index(self.member), list(DTYPES).index(self.dtype))
+        sizes = (batch, height, width, channels, *case.out_size, case.heads)
+        window = (*case.kernel_size, *case.strides, *case.dilation_rate, *pads)
+        return np.array([*indices, *sizes, *window], np.int64)
+
+    @property
+    def result_shape(self):
+        if self.member == "output":
+            return (*self.operands["inputs"].shape[:1], *self.case.out_size, self.case.shape[3])
+        return self.case.operand_shape(self.member)
+
+
+def read_operands(weight, member):
+    """Names of the operands that a member reads: the interface promises that the others may be null."""
+    spatial = ["spatial"] if weight != "channel" else []
+    channel = ["channel"] if weight in ("channel", "mul", "add") else []
+    absent = "grad" if member == "output" else member
+    linear = ["inputs", "grad", *spatial, *channel]
+    return [name for name in linear if name != absent or (weight, member) == ("softmax", "spatial")]
+
+
+@functools.cache
+def build(sanitized):
+    """Path of the shared library, or of the program that runs under sanitizers; kept from run to run."""
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    if compiler is None:
+        raise FileNotFoundError("the emulation needs g++, or the compiler that CXX names")
+    units = sorted((SOURCES / "cuda").glob("*.cu")) + sorted(HERE.glob("*.cc"))
+    headers = [SOURCES / "filter.h", *(SOURCES / "cuda").glob("*.cuh"), *HERE.glob("*.h")]
+    flags = [*FLAGS, *TOLERATED, *(SANITIZERS if sanitized else ()), f"-I{HERE}", f"-I{SOURCES}"]
+    version = subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True).stdout
+    key = hashlib.sha256("\n".join([version, *flags]).encode())
+    for path in sorted([*units, *headers]):
+        key.update(path.read_bytes())
+    folder = pathlib.Path(tempfile.gettempdir()) / f"keras_dynfilter_cuda_emulation_{getpass.getuser()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    target = folder / (key.hexdigest()[:32] + (".sanitized" if sanitized else ".so"))
+    if target.exists():
+        return target
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+
+        def compiled(unit):
+            path = f"{scratch}/{unit.name}.o"
+            _run([compiler, *flags, "-x", "c++", "-c", str(unit), "-o", path])
+            return path
+
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(compiled, units))
+        linked = f"{scratch}/linked"
+        _run([compiler, *(SANITIZERS if sanitized else ("-shared",)), *objects, "-o", linked])
+        os.replace(linked, target)
+    return target
+
+
+def _run(command, **options):
+    done = subprocess.run(command, capture_output=True, text=True, **options)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}\nreturned {done.returncode}\n{done.stdout}\n{done.stderr[-8000:]}")
+
+
+@functools.cache
+def library():
+    loaded = ctypes.CDLL(str(build(False)))
+    loaded.emulation_run.restype = ctypes.c_char_p
+    loaded.emulation_make_mistake.restype = ctypes.c_char_p
+    loaded.emulation_workspace_bytes.restype = ctypes.c_int64
+    return loaded
+
+
+def pointer(array):
+    """Address of an array for C; null if there is none or it is empty."""
+    return ctypes.c_void_p(array.ctypes.data if array is not None and array.size else None)
+
+
+def run(job, device, shift=0):
+    """Result of a job.
+
+    Args:
+        shift: Elements by which the operands and the result lie off their natural alignment.
+
+    Raises:
+        RuntimeError: With the message of the library, if it returns one.
+    """
+    dtype = DTYPES[job.dtype]
+
+    def allocate(shape):
+        size = int(np.prod(shape))
+        return np.full((size + shift) * dtype.itemsize, 0xFF, np.uint8).view(dtype)[shift:].reshape(shape)
+
+    arrays = []
+    for name in OPERANDS:
+        operand = job.operands.get(name)
+        arrays.append(None if operand is None else allocate(operand.shape))
+        if operand is not None:
+            arrays[-1][...] = operand
+    result = allocate(job.result_shape)
+    problem = job.problem
+    assert problem.size == library().emulation_problem_fields()
+    workspace = np.full(library().emulation_workspace_bytes(pointer(problem)), 0xFF, np.uint8)
+    buffers = (ctypes.c_void_p * 6)(*map(pointer, (*arrays, result, workspace)))
+    limits = [ctypes.c_int64(value) for value in (device.max_blocks, device.max_shared, device.backwards)]
+    message = library().emulation_run(pointer(problem), ctypes.byref(buffers), *limits)
+    if message is not None:
+        raise RuntimeError(message.decode())
+    return result
+
+
+def run_sanitized(jobs, device):
+    """Results of jobs that ran one after another in a program under AddressSanitizer and UBSan.
+
+    Raises:
+        RuntimeError: With the report, if a sanitizer found something.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        with open(f"{scratch}/jobs", "wb") as file:
+            for job in jobs:
+                arrays = [job.operands.get(name, np.empty(0)) for name in OPERANDS]
+                size = int(np.prod(job.result_shape)) * DTYPES[job.dtype].itemsize
+                limits = (device.max_blocks, device.max_shared, device.backwards)
+                header = [*job.problem, *limits, *(array.nbytes for array in arrays), size]
+                file.write(np.array(header, np.int64).tobytes())
+                for array in arrays:
+                    file.write(array.tobytes())
+        options = {"ASAN_OPTIONS": "detect_stack_use_after_return=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
+        _run([str(build(True)), f"{scratch}/jobs", f"{scratch}/results"], env={**os.environ, **options})
+        content = pathlib.Path(f"{scratch}/results").read_bytes()
+    results, offset = [], 0
+    for job in jobs:
+        dtype, count = DTYPES[job.dtype], int(np.prod(job.result_shape))
+        results.append(np.frombuffer(content, dtype, count, offset).reshape(job.result_shape))
+        offset += count * dtype.itemsize
+    assert offset == len(content)
+    return results
