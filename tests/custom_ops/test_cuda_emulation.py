@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 import tensorflow as tf
-from cuda_emulation.harness import Device, Job
+from tests.support.cuda_emulation.harness import Device, Job
 
 from tests.ops.test_ddf_vectors import CHECKED, WORKED, rows, worked_operands
 from tests.support import cases
