@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks that the public functions share: dtypes and shapes, with errors that name what was expected."""
 
+import math
 import numbers
 
 import tensorflow as tf
@@ -60,6 +61,49 @@ def check_rank(name, value, meaning, rank=4):
 def integer(value):
     """Whether `value` is an integer. A boolean is none: `heads=True` is a mistake."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def number(value, name, above=None, at_least=None, below=None, at_most=None, expected=None):
+    """Returns `value`, a finite real number within the given bounds, as a float. A boolean is not a number.
+
+    Args:
+        value: The argument to check.
+        name: Name of the argument, for the error text.
+        above: Exclusive lower bound, or None.
+        at_least: Inclusive lower bound, or None.
+        below: Exclusive upper bound, or None.
+        at_most: Inclusive upper bound, or None.
+        expected: What the error text says that the argument must be. By default it is derived from the bounds:
+            "a positive number", "a non-negative number", "a number of at least 1 and below 64", "a finite number".
+
+    Raises:
+        ValueError: `value` is not such a number.
+    """
+    valid = (
+        isinstance(value, numbers.Real)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and (above is None or value > above)
+        and (at_least is None or value >= at_least)
+        and (below is None or value < below)
+        and (at_most is None or value <= at_most)
+    )
+    if not valid:
+        expected = expected or _number_in_words(above, at_least, below, at_most)
+        raise ValueError(f"Expected `{name}` to be {expected}. Received: {name}={value!r}")
+    return float(value)
+
+
+def _number_in_words(above, at_least, below, at_most):
+    bounds = {"above": above, "of at least": at_least, "below": below, "of at most": at_most}
+    bounds = {words: bound for words, bound in bounds.items() if bound is not None}
+    if not bounds:
+        return "a finite number"
+    if bounds == {"above": 0}:
+        return "a positive number"
+    if bounds == {"of at least": 0}:
+        return "a non-negative number"
+    return "a number " + " and ".join(f"{words} {bound}" for words, bound in bounds.items())
 
 
 def positive(value, name):
