@@ -1,24 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-# make demo   installs everything into .venv, builds the ops, trains, exports, checks, and says where the pictures are
-# make test   the tests               make lint   formats and rules, Python and C++
-# make bench  our ops beside others   make test-legacy   TensorFlow 2.15, Keras 2.15 and tensorflow-addons, in .venv-legacy
-# make ops    only builds the ops     make format        applies the formats      make clean     removes what the others made
-# make ort    builds the library of ops for onnxruntime   make deploy   runs exports where only their runtime is
-# Every target sets up what it needs and can be repeated. PYTHON=... chooses the interpreter (3.10 to 3.12).
+# make demo         trains a small network, exports it, checks the files and prints where the pictures are
+# make test         runs the tests; slow ones are left out
+# make test-slow    runs the slow tests         make test-all     runs all tests
+# make lint         checks formats, rules, types and the import graph, in Python and C++
+# make format       applies the formats
+# make docs         builds the documentation site; warnings are errors
+# make bench        times our ops next to the alternatives
+# make ops          compiles the ops            make ort          compiles the ops for onnxruntime
+# make deploy       runs exported files in environments that hold nothing but the runtime
+# make test-legacy  runs the tests on TensorFlow 2.15, Keras 2.15 and tensorflow-addons, in .venv-legacy
+# make clean        deletes environments, builds and outputs
+# Every target installs what it needs and is idempotent. PYTHON=... chooses the interpreter (3.10 to 3.12).
 
 SHELL := /bin/bash
-# The first interpreter of a supported version; a name on the path may be a shim that does not run.
+# The first interpreter of a supported version that can create an environment: a name on the path may not run.
 find-python = $(shell for p in $(1); do $$p -c 'import venv, ensurepip' 2>/dev/null && echo $$p && break; done)
 PYTHON ?= $(call find-python,python3.11 python3.12 python3.10)
 PYTHON_LEGACY ?= $(call find-python,python3.11 python3.10)
 BIN := .venv/bin
 LEGACY := .venv-legacy/bin
-# Two processes: most tests keep one core busy. Files stay together, for the sake of what they build once, and come in the
-# order of their names: in that of their numbers of tests, the last ones are those of few and long ones.
-WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
+# Two workers, because most tests keep one core busy. A file stays on one worker, which reuses what the file builds.
+PYTEST := -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15 tests
 export TF_CPP_MIN_LOG_LEVEL ?= 2
+test test-slow test-all test-legacy test-legacy-short: export KERAS_DYNFILTER_REQUIRE_NATIVE = 1
+# The legacy lane is for the CPU.
+test-legacy test-legacy-short ops-legacy: export KERAS_DYNFILTER_CUDA = 0
 
-.PHONY: demo test lint format bench ops ort deploy test-legacy test-legacy-short clean
+.PHONY: demo test test-slow test-all lint format docs bench ops ort deploy ops-legacy test-legacy test-legacy-short clean
 .DEFAULT_GOAL := demo
 
 demo: ops
@@ -26,17 +34,25 @@ demo: ops
 	$(BIN)/python -m examples.experiments.dfn.steerable_filters --out outputs/steerable --export saved_model onnx
 
 test: ops
-	KERAS_DYNFILTER_REQUIRE_NATIVE=1 $(BIN)/python -m pytest -q $(WORKERS) --durations=15 tests
+	$(BIN)/python $(PYTEST) -m "not slow"
+
+test-slow: ops
+	$(BIN)/python $(PYTEST) -m slow
+
+test-all: ops
+	$(BIN)/python $(PYTEST)
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	git ls-files '*.h' '*.cc' '*.cu' '*.cuh' | xargs $(BIN)/clang-format --dry-run -Werror
+	$(BIN)/lint-imports pyproject.toml --no-cache --no-logo
+	$(BIN)/mypy
+	git ls-files '*.h' '*.inc' '*.cc' '*.cu' '*.cuh' | xargs $(BIN)/clang-format --dry-run -Werror
 
 format: .venv/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	git ls-files '*.h' '*.cc' '*.cu' '*.cuh' | xargs $(BIN)/clang-format -i
+	git ls-files '*.h' '*.inc' '*.cc' '*.cu' '*.cuh' | xargs $(BIN)/clang-format -i
 
 bench: ops
 	$(BIN)/python -m benchmarks
@@ -46,22 +62,18 @@ ops: .venv/installed
 	$(BIN)/python -m keras_dynfilter.custom_ops.build
 
 ort: ops
-	@echo "== The ops for onnxruntime (its headers are fetched where they are missing)"
+	@echo "== The ops for onnxruntime (fetches its headers if they are missing)"
 	$(BIN)/python -m keras_dynfilter.custom_ops.build --ort
 
 deploy: ort
 	$(BIN)/python examples/deploy/run.py
 
-# The legacy lane is for the CPU.
-test-legacy test-legacy-short ops-legacy: export KERAS_DYNFILTER_CUDA = 0
-
 test-legacy: ops-legacy
-	KERAS_DYNFILTER_REQUIRE_NATIVE=1 $(LEGACY)/python -m pytest -q $(WORKERS) -m legacy tests
+	$(LEGACY)/python $(PYTEST) -m legacy
 
 test-legacy-short: ops-legacy
-	KERAS_DYNFILTER_REQUIRE_NATIVE=1 $(LEGACY)/python -m pytest -q $(WORKERS) -m "legacy and not slow" tests
+	$(LEGACY)/python $(PYTEST) -m "legacy and not slow"
 
-.PHONY: ops-legacy
 ops-legacy: .venv-legacy/installed
 	@echo "== The compiled ops for TensorFlow 2.15 (CPU)"
 	$(LEGACY)/python -m keras_dynfilter.custom_ops.build
@@ -71,7 +83,7 @@ ops-legacy: .venv-legacy/installed
 	@echo "== Python packages into .venv, with $(PYTHON)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet "tensorflow==2.21.*" --editable '.[export,litert,examples,dev]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet "tensorflow==2.21.*" --editable '.[export,litert,examples,dev,lint]'
 	@touch $@
 
 .venv-legacy/installed: pyproject.toml setup.py
@@ -83,4 +95,4 @@ ops-legacy: .venv-legacy/installed
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-legacy outputs build *.egg-info
+	rm -rf .venv .venv-legacy outputs build site *.egg-info

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures of all tests. Warnings are errors.
 
-Environment:
-    KERAS_DYNFILTER_REQUIRE_NATIVE=1: tests of the compiled ops fail, rather than skip, where the library is missing.
-    KERAS_DYNFILTER_REQUIRE_ORT=1: the same for the library of onnxruntime ops, which needs headers that may be fetched.
+Environment variables:
+    KERAS_DYNFILTER_REQUIRE_NATIVE=1: tests of the compiled ops fail, instead of being skipped, if there is no library.
+    KERAS_DYNFILTER_REQUIRE_ORT=1: the same for the library of ops for onnxruntime.
 """
 
 import gc
@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_dynfilter.ops.backends import library as library_module
+from keras_dynfilter.ops.backends import library as ops_library
 from tests.support.paths import ROOT
 
 REQUIRE_NATIVE = os.environ.get("KERAS_DYNFILTER_REQUIRE_NATIVE", "0") not in ("", "0")
@@ -34,29 +34,11 @@ THIRD_PARTY_WARNINGS = (
 )
 
 
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if _left_out(getattr(getattr(item, "callspec", None), "params", {})):
-            item.add_marker("slow")
-
-
-def _left_out(parameters):
-    """Whether the short form of the legacy lane does without a test, one of thousands, for the time they take. The full
-    form has it."""
-    if not {"implementation", "dtype"} <= parameters.keys():
-        return False
-    if parameters["dtype"] != "float32":
-        return True
-    return parameters["implementation"] == "composite" and parameters.get("data_format") == "channels_first"
-
-
 def pytest_configure(config):
-    config.addinivalue_line("markers", "legacy: also passes on TensorFlow 2.15 and Keras 2.15")
-    config.addinivalue_line("markers", "slow: left out of the short form of the legacy lane")
     config.addinivalue_line("filterwarnings", "error")
     for warning in THIRD_PARTY_WARNINGS:
         config.addinivalue_line("filterwarnings", warning)
-    if not REQUIRE_NATIVE:  # where the library may be missing, its one warning may come in any test
+    if not REQUIRE_NATIVE:  # without the compiled ops, any test may be the one that gets the single warning
         config.addinivalue_line("filterwarnings", "ignore:keras_dynfilter runs on composed TensorFlow ops")
 
 
@@ -86,7 +68,7 @@ def _unavailable(what, reason, required):
 @pytest.fixture(scope="session")
 def native_library():
     """The loaded library of compiled ops."""
-    library = library_module.load()
+    library = ops_library.load()
     if library.ops is None:
         _unavailable("native ops", library.reason, REQUIRE_NATIVE)
     return library
@@ -145,7 +127,10 @@ def data_format(request):
 
 @pytest.fixture
 def real_data():
-    """Finds a real data set by name, or skips: in KERAS_DYNFILTER_DATA, else in `shared/data` beside the checkout."""
+    """Returns a function that finds a real data set by name, or skips the test.
+
+    It looks in KERAS_DYNFILTER_DATA, or in `shared/data` next to the checkout.
+    """
     folder = pathlib.Path(os.environ.get("KERAS_DYNFILTER_DATA") or ROOT.parent / "shared" / "data")
 
     def find(name):
@@ -174,7 +159,10 @@ def no_training(monkeypatch):
 
 @pytest.fixture(scope="session")
 def python():
-    """Runs Python code in a fresh process, which must not be killed by a signal; returns the completed process."""
+    """Runs Python with arguments in a fresh process and returns the completed process.
+
+    Fails if a signal ended the process. The timeout only ends a process that hangs: no machine is that slow.
+    """
     import subprocess
     import sys
 
@@ -182,7 +170,7 @@ def python():
         paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
         variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **environment}
         done = subprocess.run(
-            [sys.executable, *arguments], env=variables, cwd=ROOT, capture_output=True, text=True, timeout=300
+            [sys.executable, *arguments], env=variables, cwd=ROOT, capture_output=True, text=True, timeout=3600
         )
         assert done.returncode >= 0, f"killed by signal {-done.returncode}\n{done.stdout}\n{done.stderr[-4000:]}"
         return done
