@@ -62,7 +62,7 @@ setup(
         *(f"{name}{package}" for name, folder in FOLDERS.items() for package in subpackages(folder)),
     ],
     package_dir=FOLDERS,
-    package_data={"keras_dynfilter.custom_ops": ["cc/**/*"]},
+    package_data={"keras_dynfilter": ["py.typed"], "keras_dynfilter.custom_ops": ["cc/**/*"]},
     ext_modules=[Extension("keras_dynfilter.custom_ops.lib", [])] if has_tensorflow else [],
     cmdclass={"build_ext": BuildOps},
 )

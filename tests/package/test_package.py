@@ -57,7 +57,7 @@ def test_wheel_is_pure_and_claims_one_name(wheel):
     assert wheel.name.endswith("py3-none-any.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"keras_dynfilter"}
-    for needed in ("ops/ddf.py", "layers/dynamic_filter.py", "export/__main__.py", "custom_ops/cc/filter.h"):
+    for needed in ("ops/ddf.py", "layers/dynamic_filter.py", "export/writers/onnx.py", "custom_ops/build.py", "py.typed"):
         assert f"keras_dynfilter/{needed}" in names
     for source in (ROOT / "custom_ops" / "cc").rglob("*.*"):
         assert f"keras_dynfilter/custom_ops/{source.relative_to(ROOT / 'custom_ops')}" in names
