@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packages `export/` and `custom_ops/` inside keras_dynfilter, and builds the ops where that is possible.
+"""Maps `export/` and `custom_ops/` into the package keras_dynfilter, and compiles the ops if TensorFlow is installed.
 
-The ops belong to one version of TensorFlow. With `pip install --no-build-isolation .` TensorFlow is here and they are
-built into the package; otherwise (no TensorFlow, no compiler) the package installs all the same and builds them at
-their first use.
+Compiled ops fit one version of TensorFlow only. `pip install --no-build-isolation .` sees the installed TensorFlow and
+compiles the ops into the package. Any other installation (isolated build, no compiler) compiles them at first use.
 """
 
 import importlib.util
@@ -28,16 +27,16 @@ class BuildOps(build_ext):
         build = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = build
         spec.loader.exec_module(build)
-        # A library in a package may run on another machine than this.
+        # The library may run on another machine than the one that builds it.
         if os.uname().machine == "x86_64":
             os.environ.setdefault("KERAS_DYNFILTER_MARCH", "portable")
         target = pathlib.Path(self.build_lib) / "keras_dynfilter" / "custom_ops" / "lib"
-        shutil.rmtree(target, ignore_errors=True)  # of an earlier build in this tree
+        shutil.rmtree(target, ignore_errors=True)  # left by an earlier build in this tree
         try:
             tensorflow = build.TensorFlow.installed()
             libraries = build.build(tensorflow, progress=print)
-        except Exception as error:  # whatever it is, a broken TensorFlow included, the package installs without
-            print(f"keras_dynfilter: the ops are not built now but at their first use: {error!r}")
+        except Exception as error:  # the package installs without compiled ops, whatever the reason
+            print(f"keras_dynfilter: could not compile the ops now; they are compiled at first use: {error!r}")
             return
         folder = target / tensorflow.version
         folder.mkdir(parents=True)
