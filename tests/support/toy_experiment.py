@@ -1,8 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An experiment of milliseconds on the harness of the examples, to be run, and killed, in a process of its own."""
+"""An experiment of milliseconds, which tests run, and kill, in a process of its own.
+
+TOY_KILL_AT=EVENT:NUMBER kills the process, without a warning, at the event of this number (from 1). The events:
+
+    step     a training step has ended
+    write    half of a checkpoint is written
+    rename   a checkpoint is written, and has not got its name yet
+    renamed  a checkpoint has got its name
+"""
 
 import argparse
 import functools
+import os
+import signal
 import sys
 
 
@@ -47,6 +57,49 @@ def main(arguments):
         harness.write_results(run, {"training": harness.training_figures(trained["toy"])})
 
 
+def kill_at(moment):
+    """Arranges that this process is killed at a moment, `EVENT:NUMBER` as in the docstring of this module."""
+    from examples.experiments.core import checkpoint, training
+
+    event, number = moment.split(":")
+    remaining = int(number)
+
+    def happened():
+        nonlocal remaining
+        remaining -= 1
+        if not remaining:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def step_ended(self, batch, logs=None, original=training.Keeper.on_train_batch_end):
+        original(self, batch, logs)
+        happened()
+
+    def write_half(file, original=checkpoint.np.savez, **arrays):
+        start = file.tell()
+        original(file, **arrays)
+        complete = file.tell()
+        file.truncate(start + (complete - start) // 2)
+        file.flush()
+        happened()
+        file.seek(start)
+        original(file, **arrays)
+
+    def rename(part, path, original=os.replace):
+        of_checkpoint = str(path).endswith(".checkpoint")
+        if event == "rename" and of_checkpoint:
+            happened()
+        original(part, path)
+        if event == "renamed" and of_checkpoint:
+            happened()
+
+    if event == "step":
+        training.Keeper.on_train_batch_end = step_ended
+    elif event == "write":
+        checkpoint.np.savez = write_half
+    else:
+        os.replace = rename
+
+
 def with_devices(arguments):
     """`--devices N` as the first argument divides the processor into so many devices."""
     if arguments[:1] == ["--devices"]:
@@ -59,4 +112,6 @@ def with_devices(arguments):
 
 
 if __name__ == "__main__":
+    if "TOY_KILL_AT" in os.environ:
+        kill_at(os.environ["TOY_KILL_AT"])
     main(with_devices(sys.argv[1:]))

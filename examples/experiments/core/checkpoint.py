@@ -3,11 +3,11 @@
 
 import itertools
 import json
-import os
-import pathlib
 import zipfile
 
 import numpy as np
+
+from examples.experiments.core import files
 
 NOTES = "notes"
 
@@ -17,20 +17,15 @@ class SetupError(ValueError):
 
 
 def save(path, arrays, notes):
-    """Writes arrays and notes. Whoever kills the process meanwhile finds the file as it was before.
+    """Writes arrays and notes into one file. A process that is killed meanwhile leaves the file as it was before.
 
     Args:
-        path: The file. What is being written lies beside it until it is complete, under the name with `.part`.
+        path: The file.
         arrays: Sequence of NumPy arrays.
-        notes: What is to be known beside them, as for JSON.
+        notes: Dictionary of values for JSON.
     """
-    path = pathlib.Path(path)
-    part = path.with_name(path.name + ".part")
-    with open(part, "wb") as file:
+    with files.written_whole(path) as part, open(part, "wb") as file:
         np.savez(file, **{NOTES: np.array(json.dumps(notes))}, **{str(i): array for i, array in enumerate(arrays)})
-        file.flush()
-        os.fsync(file.fileno())  # before the name: else a power cut could leave the name without the content
-    os.replace(part, path)
 
 
 def load(path):

@@ -2,7 +2,6 @@
 """What the experiments share: argument types, a loss, errors of predictions, the notebook of a run."""
 
 import argparse
-import json
 import math
 import os
 import pathlib
@@ -127,14 +126,6 @@ def fingerprint(arrays):
     return {
         name: f"{' x '.join(map(str, shape))}, {kind}, CRC-32 {crc:08x}" for name, (shape, kind, crc) in found.items()
     }
-
-
-def write_json(path, content):
-    """Writes `content` at once: a reader never sees half a file."""
-    path = pathlib.Path(path)
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_text(json.dumps(content, indent=2) + "\n")
-    part.replace(path)
 
 
 def circumstances():

@@ -15,7 +15,7 @@ import time
 import keras
 import tensorflow as tf
 
-from examples.experiments.core import checkpoint, common, training
+from examples.experiments.core import checkpoint, common, files, training
 from keras_dynfilter import inspection
 from keras_dynfilter.export import formats
 
@@ -221,7 +221,7 @@ def check_settings(args, names, write=True, data=None):
         if not args.resume:  # all of them, before the settings change: else a later --resume could mix two runs
             for state in sorted(args.out.glob("*.checkpoint")):
                 checkpoint.set_aside(state)
-        common.write_json(path, settings)
+        files.write_json(path, settings)
     return settings
 
 
@@ -318,5 +318,5 @@ def write_results(run, content):
     """Writes `results.json`: the circumstances of the run, its settings, and `content`; returns its path."""
     path = run.args.out / "results.json"
     head = {**common.circumstances(), "seed": run.args.seed, "settings": run.settings}
-    common.write_json(path, {**head, **content, "seconds": round(time.perf_counter() - run.began, 1)})
+    files.write_json(path, {**head, **content, "seconds": round(time.perf_counter() - run.began, 1)})
     return path

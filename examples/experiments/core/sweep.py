@@ -29,7 +29,7 @@ import time
 import filelock
 import keras
 
-from examples.experiments.core import checkpoint, common, experiment, harness
+from examples.experiments.core import checkpoint, common, experiment, files, harness
 
 NAMES = ("train_images", "train_labels", "test_images", "test_labels")
 # What a grid may be continued with, beside those of the harness. Of the source, the checksums of the data tell more.
@@ -155,7 +155,7 @@ def train_cells(args, names, train):
     for name in names:
         with alone(args, name) as alone_with_it:
             if alone_with_it and not cell_path(args, name).exists():
-                common.write_json(cell_path(args, name), train(name))
+                files.write_json(cell_path(args, name), train(name))
         keras.backend.clear_session()
 
 
@@ -181,7 +181,7 @@ def export_cells(begun, names):
             known = json.loads(path.read_text()) if path.exists() else {}
             if alone_with_it and not set(begun.args.export) <= set(known):
                 network = keras.models.load_model(cell_path(begun.args, name, ".keras"), compile=False)
-                common.write_json(path, {**known, **experiment.write_exports(begun, f"cells/{name}", network)})
+                files.write_json(path, {**known, **experiment.write_exports(begun, f"cells/{name}", network)})
                 experiment.print_exports(begun.args, f"cells/{name}")
         keras.backend.clear_session()
 
@@ -192,10 +192,9 @@ def finished_cells(args, names, suffix=".json"):
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 
-def announce(args, children):
-    """Prints which cells are finished, as they are, while processes train them."""
-    names, working = cells(args), True
-    told = [name for name in names if cell_path(args, name).exists()]
+def announce(args, children, told):
+    """Prints which cells are finished, as they are, while processes train them; of those in `told` it is known."""
+    names, working, told = cells(args), True, [*told]
     while working:
         time.sleep(1)
         working = any(child.poll() is None for child in children)  # asked first: the last cell is told, too
@@ -222,12 +221,12 @@ def start_processes(args, script, arguments=None):
     args.out.mkdir(parents=True, exist_ok=True)
     paths = [args.out / f"process_{number + 1}.log" for number in range(args.processes)]
     print(f"{args.processes} processes, their output: {', '.join(map(str, paths))}", flush=True)
-    children = []
+    children, told = [], finished_cells(args, cells(args))  # before the processes begin: they may be quick
     try:
         for path in paths:
             with open(path, "w") as file:
                 children.append(subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT))
-        announce(args, children)
+        announce(args, children, told)
         statuses = [child.wait() for child in children]
     except KeyboardInterrupt:  # they are interrupted, too, and write what they know
         for child in children:

@@ -12,7 +12,7 @@ import time
 import keras
 import tensorflow as tf
 
-from examples.experiments.core import checkpoint
+from examples.experiments.core import checkpoint, files
 
 STRATEGIES = ("one", "mirrored", "multi-worker")
 
@@ -277,6 +277,5 @@ def _plain_copy(network, build):
 
 
 def _save_model(model, path):
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
-    model.save(part)
-    os.replace(part, path)
+    with files.written_whole(path, path.suffix) as part:
+        model.save(part)

@@ -22,7 +22,7 @@ import keras
 import numpy as np
 
 from examples.experiments import data
-from examples.experiments.core import common, experiment, harness, statistics
+from examples.experiments.core import common, experiment, files, harness, statistics
 from examples.experiments.data.rendered_digits import render_digits
 from examples.experiments.filter_repository import runs
 from keras_dynfilter import inspection, models
@@ -181,7 +181,7 @@ def main(arguments=None):
         "accuracy_of_neighbours": separations,
         "gain_of_last_layer": gains,
     }
-    common.write_json(args.out / "results.json", {**common.circumstances(), **content})
+    files.write_json(args.out / "results.json", {**common.circumstances(), **content})
     print(f"Files in {args.out}: tsne.png, tsne.npz, results.json")
     return 0
 

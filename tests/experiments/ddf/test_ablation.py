@@ -2,7 +2,9 @@
 """The ablation of DDF as a user runs it: variants, cells that are kept and resumed, tables and claims."""
 
 import json
+import os
 import shutil
+import subprocess
 import types
 
 import filelock
@@ -221,12 +223,29 @@ for name in ("base_seed0", "ddf_seed0"):
 
 
 def test_interrupted_processes_end_their_work(tmp_path, monkeypatch):
+    """The script in the place of a grid's ends its work only when the process that started it waits for its end."""
+    os.mkfifo(tmp_path / "go")
     script = tmp_path / "script.py"
-    script.write_text("import pathlib, time\ntime.sleep(2)\npathlib.Path(__file__).with_name('report').touch()\n")
+    script.write_text(
+        """
+import pathlib
+folder = pathlib.Path(__file__).parent
+(folder / "go").read_text()
+(folder / "report").touch()
+"""
+    )
+    wait = subprocess.Popen.wait
 
-    def interrupted(args, children):
+    def let_go_and_wait(process, timeout=None):
+        if timeout == sweep.PATIENCE:
+            (tmp_path / "go").write_text("")
+            return wait(process)  # however long it takes here
+        return wait(process, timeout)
+
+    def interrupted(*_):
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(subprocess.Popen, "wait", let_go_and_wait)
     monkeypatch.setattr(sweep, "announce", interrupted)
     with pytest.raises(KeyboardInterrupt):
         sweep.start_processes(ablation.parse(["--processes", "1", "--out", str(tmp_path)]), str(script), [])

@@ -214,19 +214,20 @@ def test_mixed_precision(finished, tmp_path):
 
 
 TWO_DEVICES = """
-import sys
-import toy_experiment
-arguments = toy_experiment.with_devices(["--devices", "2", *sys.argv[1:]])
-import pathlib
-import test_ddf_classification
-test_ddf_classification.run(pathlib.Path(arguments[0]), *arguments[1:])
+import importlib.util, pathlib, sys
+from tests.support import toy_experiment
+out, file, *arguments = toy_experiment.with_devices(["--devices", "2", *sys.argv[1:]])
+specification = importlib.util.spec_from_file_location("test_classification", file)
+module = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(module)
+module.run(pathlib.Path(out), *arguments)
 """
 
 
 @pytest.mark.slow
 def test_mirrored_on_two_devices(finished, tmp_path, python):
     """Each normalises its half of a batch by itself, so the losses are only near those of one device."""
-    done = python("-c", TWO_DEVICES, str(tmp_path), "--strategy", "mirrored")
+    done = python("-c", TWO_DEVICES, str(tmp_path), __file__, "--strategy", "mirrored")
     assert done.returncode == 0, done.stderr[-2000:]
     np.testing.assert_allclose(losses(tmp_path), losses(finished), rtol=0.2)
     assert all(np.all(np.isfinite(weight)) for weight in trained(tmp_path).get_weights())
