@@ -5,7 +5,7 @@ import keras
 import tensorflow as tf
 
 from keras_dynfilter.layers import RepositoryConv2D
-from keras_dynfilter.models.filter_repository.building_blocks import RECONSTRUCTION
+from keras_dynfilter.models.filter_repository.autoencoder import RECONSTRUCTION
 
 
 def repository_swap(model, name="repository_swap"):

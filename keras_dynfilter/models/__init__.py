@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks of the papers, as functions that return Keras models, and what they are made of."""
+"""The networks of the papers as functions that return Keras models, their baselines, and their building blocks."""
 
 from keras_dynfilter.models.baselines.resnet import resnet
 from keras_dynfilter.models.baselines.vgg import vgg11
@@ -27,13 +27,10 @@ from keras_dynfilter.models.dfn.video import (
     dfn_moving_mnist_baseline,
     dfn_moving_mnist_blended,
 )
-from keras_dynfilter.models.filter_repository.building_blocks import (
-    autoencoder,
-    dimension_reduction,
-    feature_generator,
-    generated_network,
-)
+from keras_dynfilter.models.filter_repository.autoencoder import autoencoder
 from keras_dynfilter.models.filter_repository.cifar10 import repository_cifar10, repository_cifar10_baseline
+from keras_dynfilter.models.filter_repository.feature_generator import dimension_reduction, feature_generator
+from keras_dynfilter.models.filter_repository.generated_network import generated_network
 from keras_dynfilter.models.filter_repository.mnist import repository_mnist, repository_mnist_baseline
 from keras_dynfilter.models.filter_repository.mtfl import repository_mtfl, repository_mtfl_baseline
 

@@ -83,7 +83,7 @@ def test_refuses(monkeypatch, capsys):
 def tiny_networks(monkeypatch):
     pytest.importorskip("tf2onnx")
     pytest.importorskip("onnxruntime")
-    tiny = lambda: models.repository_mnist(n_enc=2, s=2)  # noqa: E731
+    tiny = lambda: models.repository_mnist(encoder_channels=2, base_filters=2)  # noqa: E731
     monkeypatch.setattr(filter_repository, "NETWORKS", {"mnist": (tiny, models.repository_mnist_baseline)})
 
 

@@ -182,5 +182,11 @@ def test_weights_of_another_network(weights, tmp_path, capsys):
 def test_networks_are_those_that_can_be_named():
     found = model_loading.networks()
     assert {"dfn_moving_mnist", "ddf_resnet50", "repository_mnist", "dfn_stereo_baseline"} <= set(found)
-    assert not {"repository_swap", "replace_convolutions", "FramePredictor"} & set(found)
+    assert not {
+        "replace_convolutions",
+        "FramePredictor",
+        "autoencoder",
+        "feature_generator",
+        "generated_network",
+    } & set(found)
     assert all(isinstance(found[name](), keras.Model) for name in ("dfn_steerable", "repository_mnist"))

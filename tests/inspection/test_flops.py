@@ -12,7 +12,7 @@ import pytest
 from keras_dynfilter import models
 from keras_dynfilter.inspection import count_flops, count_parameters
 from keras_dynfilter.layers import DDF2D, DDFUp2D, FilterNorm, RepositoryConv2D
-from keras_dynfilter.layers.upsampling_conv2d import UpConv2D
+from keras_dynfilter.layers.upsampling_conv2d import UpsamplingConv2D
 
 pytestmark = [pytest.mark.legacy, pytest.mark.slow]  # the networks are large: the short form has their layers
 
@@ -56,7 +56,7 @@ def test_convolutions_alone():
         return 0
 
     def generators(layer, inputs, output):
-        channels, squeezed = output[-1], layer.channel_branch.squeeze.units
+        channels, squeezed = output[-1], layer.generator.channel_branches[0].squeeze.units
         return 9 * math.prod(output) + squeezed * channels * (1 + 9)
 
     others = (keras.layers.BatchNormalization, keras.layers.Add, keras.layers.GlobalAveragePooling2D)
@@ -82,9 +82,9 @@ LAYERS = {
     "maximum": (keras.layers.MaxPooling2D(2), 0),
     "activation": (keras.layers.ReLU(), 0),
     "upsampling": (keras.layers.UpSampling2D(), 0),
-    "enlarging, 1x1": (UpConv2D(3, 1), 4 * 3 * 4 * 48),
-    "enlarging, 5x5": (UpConv2D(3, 5), 9 * 4 * 3 * 4 * 48),
-    "enlarging, 7x7": (UpConv2D(3, 7), 25 * 4 * 3 * 4 * 48),
+    "enlarging, 1x1": (UpsamplingConv2D(3, 1), 4 * 3 * 4 * 48),
+    "enlarging, 5x5": (UpsamplingConv2D(3, 5), 9 * 4 * 3 * 4 * 48),
+    "enlarging, 7x7": (UpsamplingConv2D(3, 7), 25 * 4 * 3 * 4 * 48),
 }
 
 
@@ -101,9 +101,9 @@ DDF = {
     "add": (dict(combine="add"), SPATIAL + CHANNEL + 2 * APPLY),
     "spatial": (dict(branches="spatial"), SPATIAL + APPLY),
     "channel": (dict(branches="channel"), CHANNEL + APPLY),
-    "batch": (dict(normalization="batch"), SPATIAL + CHANNEL + 2 * APPLY),
-    "sigmoid": (dict(normalization="sigmoid"), SPATIAL - 12 * 2 * 9 + CHANNEL - 10 * 9 + 2 * APPLY),
-    "none": (dict(normalization=None), SPATIAL - 12 * 2 * 9 + CHANNEL - 10 * 9 + 2 * APPLY),
+    "batch": (dict(spatial_norm="batch", channel_norm="batch"), SPATIAL + CHANNEL + 2 * APPLY),
+    "sigmoid": (dict(spatial_norm="sigmoid", channel_norm="sigmoid"), SPATIAL - 12 * 2 * 9 + CHANNEL - 10 * 9 + 2 * APPLY),
+    "none": (dict(spatial_norm=None, channel_norm=None), SPATIAL - 12 * 2 * 9 + CHANNEL - 10 * 9 + 2 * APPLY),
 }
 
 
@@ -137,8 +137,8 @@ def test_ddf_up(arguments, times, operations, data_format):
 
 REPOSITORY = {  # 12 positions, windows of 27 values, 4 filters, 5 features
     "shared": (dict(base_filters=2), 5 * 2 * 4 + 12 * 2 * (27 + 4)),
-    "many": (dict(base_filters=30, path="shared"), 5 * 30 * 4 + 12 * 27 * (27 + 4) + 27 * 30 * 4),
-    "direct": (dict(base_filters=2, path="direct"), 5 * 2 * 4 + 27 * 2 * 4 + 12 * 27 * 4),
+    "many": (dict(base_filters=30, algorithm="shared"), 5 * 30 * 4 + 12 * 27 * (27 + 4) + 27 * 30 * 4),
+    "per_sample": (dict(base_filters=2, algorithm="per_sample"), 5 * 2 * 4 + 27 * 2 * 4 + 12 * 27 * 4),
     "bias": (dict(base_filters=2, dynamic_bias="after", use_bias=True), 5 * 2 * 4 + 5 * 4 + 12 * 2 * (27 + 4)),
 }
 
@@ -155,7 +155,7 @@ def test_repository(arguments, operations, shape):
 @pytest.mark.parametrize(
     "network, millions",
     [
-        # The four layers as docs/design.md has them: base filters, mixing, dense layers; the head; normalisation.
+        # The four layers as docs/design/models.md has them: base filters, mixing, dense layers; the head; normalisation.
         (models.repository_cifar10, 47.94 + 11.31 + 18.61 + 0.01 + 0.12),
         (models.repository_cifar10_baseline, 48.96 + 0.01 + 0.12),
     ],
@@ -167,7 +167,7 @@ def test_networks_of_the_repository(network, millions):
 
 
 def test_the_generator_of_the_repository():
-    network = models.repository_mnist(n_enc=3, s=2)
+    network = models.repository_mnist(encoder_channels=3, base_filters=2)
     encoder = 28 * 28 * 3 * (25 * 1 + 1) + 14 * 14 * 3 * (25 * 3 + 1)  # normalisation is one for each value
     decoder = 28 * 28 * 9 * 3
     shrinking = 7 * 7 * 3 * (16 * 3 + 1) + 7 * 7 * 3 * (4 * 3 + 1)  # of the two layers

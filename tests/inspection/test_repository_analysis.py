@@ -14,7 +14,7 @@ pytest.importorskip("sklearn")
 
 @pytest.fixture(scope="module")
 def network():
-    return models.repository_mnist(n_enc=3, s=2)
+    return models.repository_mnist(encoder_channels=3, base_filters=2)
 
 
 def test_vectors_of_the_layers(network, monkeypatch):

@@ -67,8 +67,8 @@ def test_structure():
     model = models.ddf_resnet50((64, 64, 3))
     windows = [layer for layer in model.layers if isinstance(layer, DDF2D)]
     assert [layer.strides[0] for layer in windows] == [1, 1, 1] + [2, 1, 1, 1] + [2, 1, 1, 1, 1, 1] + [2, 1, 1]
-    assert {layer.kernel_size for layer in windows} == {(3, 3)} and {layer.gain for layer in windows} == {"relu"}
-    learned = sum(layer.channel_branch.norm.count_params() for layer in windows)
+    assert {layer.kernel_size for layer in windows} == {(3, 3)} and {layer.generator.spatial_norm.gain for layer in windows} == {"relu"}
+    learned = sum(layer.generator.channel_branches[0].norm.count_params() for layer in windows)
     assert (learned, trainable(model) - learned) == (33_984, 16_809_764)  # the paper's 16.8M with it, and without
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
     assert [layer.name for layer in convolutions if tuple(layer.kernel_size) != (1, 1)] == ["stem"]
@@ -94,7 +94,7 @@ def test_blocks_of_resnet18():
     assert [layer.filters for layer in pointwise] == [64] * 4 + [128] * 4 + [256] * 4 + [512] * 4
 
 
-def test_twins_differ_in_the_windows_alone():
+def test_baselines_differ_in_the_windows_alone():
     def others(model):
         return {
             layer.name: [tuple(weight.shape) for weight in layer.weights]
@@ -197,7 +197,7 @@ VARIANTS = {
     "add": dict(combine="add", heads=2),
     "channel": dict(branches="channel"),
     "spatial": dict(branches="spatial"),
-    "batch": dict(normalization="batch"),
+    "batch": dict(spatial_norm="batch", channel_norm="batch"),
 }
 
 
@@ -208,7 +208,8 @@ def test_arguments_reach_the_layers(arguments):
     layers = [layer for layer in model.layers if isinstance(layer, DDF2D)]
     assert len(layers) == 16 and {layer.squeeze_ratio for layer in layers} == {0.5}
     for layer in layers:
-        assert {name: getattr(layer, name) for name in arguments} == arguments
+        config = layer.get_config()
+        assert {name: config[name] for name in arguments} == arguments
 
 
 @pytest.mark.parametrize("arguments", [dict(), dict(combine="add")], ids=["mul", "add"])

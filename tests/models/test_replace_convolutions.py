@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from keras_dynfilter import inspection
-from keras_dynfilter.layers import DDF2D, BiasedDDF2D
+from keras_dynfilter.layers import DDF2D
 from keras_dynfilter.models import replace_convolutions
 
 pytestmark = [pytest.mark.legacy, pytest.mark.slow]  # the networks are large: the short form has their layers
@@ -55,7 +55,8 @@ def test_replaced_layer_by_layer():
         layers.Conv2D(8, 3, padding="same", dilation_rate=2, activation="tanh", name="biased"),
         layers.Conv2D(8, 1, name="pointwise"),
     )
-    copy, report = replace_convolutions(model, squeeze_ratio=0.5, combine="add", heads=2, gain="linear")
+    options = dict(squeeze_ratio=0.5, combine="add", heads=2, channel_norm="sigmoid")
+    copy, report = replace_convolutions(model, **options)
     assert report.replaced == ("strided", "biased")
     assert report.kept == {"widens": "it has 4 channels in and 8 out"}
     assert "replaced 2 convolutions, kept 1" in str(report) and "widens: kept, it has 4 channels" in str(report)
@@ -63,13 +64,13 @@ def test_replaced_layer_by_layer():
     assert tuple(copy.output_shape) == tuple(model.output_shape)
 
     strided, biased = copy.get_layer("strided"), copy.get_layer("biased")
-    assert type(strided) is DDF2D and isinstance(biased, BiasedDDF2D)
+    assert type(strided) is type(biased) is DDF2D
     assert (strided.kernel_size, strided.strides, biased.dilation_rate) == ((3, 5), (2, 2), (2, 2))
     for layer in (strided, biased):
-        assert (layer.squeeze_ratio, layer.combine, layer.heads, layer.gain) == (0.5, "add", 2, "linear")
+        assert {name: layer.get_config()[name] for name in options} == options
     images = normal(2, 9, 10, 4)
     features = strided(model.get_layer("norm")(model.get_layer("widens")(images)))
-    plain = DDF2D(3, dilation_rate=2, squeeze_ratio=0.5, combine="add", heads=2, gain="linear")
+    plain = DDF2D(3, dilation_rate=2, **options)
     plain.build(features.shape)
     without_bias = [weight for weight in biased.weights if weight is not biased.bias]
     plain.set_weights([weight.numpy() for weight in without_bias])
@@ -262,24 +263,6 @@ def test_again(tmp_path, python):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_biased_layer(data_format):
-    """Channels first, and a round trip of the configuration."""
-    layer = BiasedDDF2D(3, activation="relu", bias_regularizer="l2", data_format=data_format)
-    images = normal(2, 6, 6, 6)
-    before = layer(images)
-    layer.bias.assign(np.arange(6.0) - 2)
-    bias = np.asarray(layer.bias) if data_format == "channels_last" else np.asarray(layer.bias)[:, None, None]
-    linear = BiasedDDF2D(3, data_format=data_format)
-    linear.build(images.shape)
-    linear.set_weights(layer.get_weights())
-    linear.bias.assign(np.zeros(6))
-    np.testing.assert_allclose(before, np.maximum(linear(images), 0), atol=1e-6)
-    np.testing.assert_allclose(layer(images), np.maximum(linear(images) + bias, 0), atol=1e-6)
-    np.testing.assert_allclose(sum(layer.losses), 0.01 * np.sum(np.square(layer.bias)), rtol=1e-5)
-    again = BiasedDDF2D.from_config(layer.get_config())
-    assert again.get_config() == layer.get_config() and again.use_bias
-
-
 @pytest.mark.slow
 def test_resnet50_of_keras():
     """The same network as ours, but for the place of the strides and biases before each normalisation."""
@@ -305,11 +288,6 @@ def test_resnet50v2_of_keras():
     strides = [copy.get_layer(name).strides for name in report.replaced]
     assert strides.count((2, 2)) == 3
     compare_weights(model, copy, report.replaced)
-
-
-def test_docstring_example_of_the_biased_layer():
-    module = importlib.import_module(BiasedDDF2D.__module__)
-    assert doctest.testmod(module, extraglobs=dict(np=np), raise_on_error=True).attempted == 3
 
 
 @pytest.mark.slow

@@ -9,17 +9,17 @@ import pytest
 
 from keras_dynfilter import export, models
 from keras_dynfilter.layers import RepositoryConv2D
-from keras_dynfilter.layers.upsampling_conv2d import UpConv2D
+from keras_dynfilter.layers.upsampling_conv2d import UpsamplingConv2D
 
 pytestmark = pytest.mark.legacy
 
 NETWORKS = {
-    "digits": lambda: models.repository_mnist(n_enc=4, s=3),
-    "faces": lambda: models.repository_mtfl(4, s=2, generated={1: 1, 5: 5}),
-    "photographs": lambda: models.repository_cifar10(s=2),
-    "digits_twin": models.repository_mnist_baseline,
-    "faces_twin": lambda: models.repository_mtfl_baseline(4),
-    "photographs_twin": models.repository_cifar10_baseline,
+    "digits": lambda: models.repository_mnist(encoder_channels=4, base_filters=3),
+    "faces": lambda: models.repository_mtfl(4, base_filters=2, generated={1: 1, 5: 5}),
+    "photographs": lambda: models.repository_cifar10(base_filters=2),
+    "digits_baseline": models.repository_mnist_baseline,
+    "faces_baseline": lambda: models.repository_mtfl_baseline(4),
+    "photographs_baseline": models.repository_cifar10_baseline,
 }
 
 
@@ -50,7 +50,7 @@ def nodes(onnx, path):
 def convolutions(model):
     """All layers of a model, and of the models in it, that are convolutions."""
     inner = [convolutions(layer) for layer in model.layers if isinstance(layer, keras.Model)]
-    kinds = keras.layers.Conv2D, UpConv2D, RepositoryConv2D
+    kinds = keras.layers.Conv2D, UpsamplingConv2D, RepositoryConv2D
     return sum(inner, [layer for layer in model.layers if isinstance(layer, kinds)])
 
 
@@ -72,7 +72,7 @@ def test_networks_in_saved_model(tmp_path):
 
 def test_the_direct_path_in_onnx(onnx, tmp_path):
     image, features = keras.Input((None, None, 2), name="image"), keras.Input((3,), name="features")
-    model = keras.Model([image, features], RepositoryConv2D(4, 3, strides=2, path="direct")([image, features]))
+    model = keras.Model([image, features], RepositoryConv2D(4, 3, strides=2, algorithm="per_sample")([image, features]))
     report = export.export(model, tmp_path / "model.onnx", format="onnx", verbose=False)
     assert report.passed and nodes(onnx, report.path)["Conv"] == 0
 

@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 
 from keras_dynfilter import inspection, models
-from keras_dynfilter.export import model_loading
 from keras_dynfilter.layers import RepositoryConv2D
 from keras_dynfilter.models import autoencoder, dimension_reduction, feature_generator, generated_network
 
@@ -38,7 +37,7 @@ def parts(model):
 
 
 def small(**arguments):
-    return models.repository_mnist(**{"n_enc": 4, "s": 3, **arguments})
+    return models.repository_mnist(**{"encoder_channels": 4, "base_filters": 3, **arguments})
 
 
 def digits(count, seed=3):
@@ -46,7 +45,7 @@ def digits(count, seed=3):
 
 
 @pytest.mark.parametrize(
-    "n_enc, s, ae, reduction, repositories, coefficients, biases, total",
+    "encoder_channels, base_filters, ae, reduction, repositories, coefficients, biases, total",
     [
         (5, 5, 906, 925 + 625, 750, 250, 50, 4_316),
         (10, 5, 3_061, 3_600 + 2_400, 750, 500, 50, 11_171),
@@ -55,8 +54,8 @@ def digits(count, seed=3):
         (20, 10, 11_121, 14_200 + 9_400, 1_500, 2_000, 100, 39_131),
     ],
 )
-def test_parameters_of_mnist(n_enc, s, ae, reduction, repositories, coefficients, biases, total):
-    model = models.repository_mnist(n_enc, s)
+def test_parameters_of_mnist(encoder_channels, base_filters, ae, reduction, repositories, coefficients, biases, total):
+    model = models.repository_mnist(encoder_channels, base_filters)
     assert list(parts(model).values()) == [ae, reduction, repositories, coefficients, biases, 810]
     assert trainable(model) == total == sum(parts(model).values())
 
@@ -107,7 +106,7 @@ def test_parameters_of_mtfl(filters, total):
         (lambda: models.vgg11(), 9_493_770),
     ],
 )
-def test_parameters_of_the_twins(model, parameters):
+def test_parameters_of_the_baselines(model, parameters):
     assert trainable(model()) == parameters
 
 
@@ -126,7 +125,7 @@ def reductions(generator):
 
 
 def test_sizes_of_mnist():
-    model = models.repository_mnist(n_enc=6)
+    model = models.repository_mnist(encoder_channels=6)
     generator, prediction = model.get_layer("generator"), model.get_layer("prediction")
     assert sizes(prediction, ["conv_1", "pool_1", "conv_2", "pool_2"]) == [
         (24, 24, 5),
@@ -145,7 +144,7 @@ def test_sizes_of_mnist():
 
 
 def test_sizes_of_cifar10():
-    model = models.repository_cifar10(s=2)
+    model = models.repository_cifar10(base_filters=2)
     generator, prediction = model.get_layer("generator"), model.get_layer("prediction")
     expected = [(32, 32, 64), (16, 16, 128), (8, 8, 256), (4, 4, 256)]
     assert sizes(prediction, [f"conv_{index}" for index in range(1, 5)]) == expected
@@ -256,10 +255,10 @@ def test_filters_of_other_images():
     assert {id(weight) for weight in swap.weights} == {id(weight) for weight in model.weights}
 
 
-@pytest.mark.parametrize("path", ["shared", "direct"])
-def test_what_is_inside(path):
+@pytest.mark.parametrize("algorithm", ["shared", "per_sample"])
+def test_what_is_inside(algorithm):
     images = digits(3)
-    model = small(path=path, use_bias=True)
+    model = small(algorithm=algorithm, use_bias=True)
     bias = np.arange(5, dtype="float32")
     model.get_layer("prediction").get_layer("conv_1").bias.assign(bias)
     found = inspection.inspect_repository(model, images)
@@ -275,7 +274,7 @@ def test_what_is_inside(path):
 
 
 def test_taps():
-    model, raw = small(), small(tap="convolution")
+    model, raw = small(), small(features_from="pre_norm")
     for each, name in ((model, "encoder_1_bn"), (raw, "encoder_1")):
         generator = each.get_layer("generator")
         generator.get_layer("encoder_1_bn").gamma.assign([2.0] * 4)
@@ -326,21 +325,24 @@ def test_a_network_of_the_parts():
     assert np.abs(swapped - outputs["edges"]).max() > 1e-3
 
 
-def test_parts_are_no_networks_for_the_command_line():
-    offered = set(model_loading.networks())
-    assert offered >= {"repository_mnist", "repository_mtfl", "repository_cifar10"}
-    assert not offered & {"autoencoder", "dimension_reduction", "feature_generator", "generated_network"}
-
-
 IMAGES = keras.Input((8, 8, 1))
 ERRORS = {
-    "n_enc": (lambda: models.repository_mnist(0), "Expected `n_enc` to be a positive integer.* n_enc=0"),
-    "s": (lambda: models.repository_mnist(s=0), "Expected `s` to be a positive integer.* s=0"),
+    "encoder_channels": (
+        lambda: models.repository_mnist(0),
+        "Expected `encoder_channels` to be a positive integer.* encoder_channels=0",
+    ),
+    "base_filters": (
+        lambda: models.repository_mnist(base_filters=0),
+        "Expected `base_filters` to be a positive integer.* base_filters=0",
+    ),
     "format": (
         lambda: models.repository_mnist(data_format="channels_first"),
         "Expected `data_format` to be 'channels_last'.*'channels_first'",
     ),
-    "tap": (lambda: models.repository_mnist(tap="relu"), "Expected `tap` to be one of 'normalized', 'convolution'"),
+    "features_from": (
+        lambda: models.repository_mnist(features_from="relu"),
+        "Expected `features_from` to be one of 'pre_norm', 'post_norm'",
+    ),
     "filters": (lambda: models.repository_mtfl_baseline(0), "Expected `filters` to be a positive integer"),
     "size": (lambda: models.vgg11((28, 28, 1)), r"Expected `input_shape` to have sizes that 32 divides.*\(28, 28, 1\)"),
     "kernel_size": (lambda: autoencoder(IMAGES, [(2, 1)], [], 4), "Expected `kernel_size` to be odd.* kernel_size=4"),

@@ -27,11 +27,11 @@ class Variant:
 
 VARIANTS = {
     "baseline": Variant("baseline", None, (95.23, 98.25)),
-    "n5": Variant("n_enc 5, s 5", dict(n_enc=5, s=5), (95.85, 98.34)),
-    "n10": Variant("n_enc 10, s 5", dict(n_enc=10, s=5), (95.94, 98.45)),
-    "n20": Variant("n_enc 20, s 5", dict(n_enc=20, s=5), (97.53, 99.10)),
-    "s2": Variant("n_enc 20, s 2", dict(n_enc=20, s=2), (97.11, 98.55)),
-    "s10": Variant("n_enc 20, s 10", dict(n_enc=20, s=10), (97.29, 98.92)),
+    "n5": Variant("n_enc 5, s 5", dict(encoder_channels=5, base_filters=5), (95.85, 98.34)),
+    "n10": Variant("n_enc 10, s 5", dict(encoder_channels=10, base_filters=5), (95.94, 98.45)),
+    "n20": Variant("n_enc 20, s 5", dict(encoder_channels=20, base_filters=5), (97.53, 99.10)),
+    "s2": Variant("n_enc 20, s 2", dict(encoder_channels=20, base_filters=2), (97.11, 98.55)),
+    "s10": Variant("n_enc 20, s 10", dict(encoder_channels=20, base_filters=10), (97.29, 98.92)),
 }
 EPOCHS = 20  # of the paper's trainings
 TABLES = {1: ("baseline", "n5", "n10", "n20"), 2: ("baseline", "s2", "n20", "s10")}

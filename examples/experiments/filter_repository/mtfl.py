@@ -22,7 +22,7 @@ cosine. A landmark is read off its map near the highest score.
 A variant and a seed make a cell of the grid. Finished cells are kept, and one that was interrupted continues where it
 was, so the same command goes on whenever it is given. Several processes share the grid if they have the same `--out`.
 
-Where there is no MTFL, faces are drawn: docs/data.md.
+Where there is no MTFL, faces are drawn: docs/guide/data.md.
 
 Paper: https://arxiv.org/abs/1812.01894 (Shen and Liu, 2018), section 4.2.
 """
@@ -102,7 +102,7 @@ def find(network, images, batch_size=50):
     found = []
     for first in range(0, len(images), batch_size):
         maps = network(data.normalized(images[first : first + batch_size], runs.UNCHANGED), training=False)
-        found.append(landmarks.read_maps(maps["maps"] if isinstance(maps, dict) else maps))
+        found.append(landmarks.read_maps(maps["heatmaps"] if isinstance(maps, dict) else maps))
     return np.concatenate(found)
 
 
@@ -133,7 +133,7 @@ def train_cell(run, variant, seed, train, test):
         len(images),
         seed,
         evaluate,
-        output="maps",
+        output="heatmaps",
     )
     found = find(trained.network, test_images)
     values = landmarks.errors(found, test_points)

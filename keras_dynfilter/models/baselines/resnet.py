@@ -1,60 +1,69 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Residual networks whose spatial convolutions can be exchanged."""
+"""Residual networks whose 3x3 convolutions can be replaced.
+
+Own code: the ResNets of `keras.applications` neither pad symmetrically nor stride in the 3x3 convolution, as the
+networks of the DDF paper do, and take no other layer in place of the 3x3 convolutions.
+"""
+
+from collections.abc import Callable, Sequence
 
 import keras
+import tensorflow as tf
 
-from keras_dynfilter.layers.decoupled import fan_out_normal, uniform_by_fan_in
+from keras_dynfilter.layers.initializers import fan_out_normal, uniform_by_fan_in
+from keras_dynfilter.models.baselines.blocks import batch_norm, relu, symmetric_conv2d, zero_padding
 from keras_dynfilter.ops.checks import choice, integer, positive
 
-BLOCKS = {"basic": 1, "bottleneck": 4}  # by how much the last convolution of a block widens it
+BLOCKS = {"basic": 1, "bottleneck": 4}  # output channels of a block, as a multiple of its width
 STEMS = ("imagenet", "cifar")
 
 
 def resnet(
-    blocks=(3, 4, 6, 3),
-    block="bottleneck",
-    convolution=None,
-    input_shape=(224, 224, 3),
-    classes=1000,
-    width=64,
-    stem="imagenet",
-    output_stride=None,
-    include_top=True,
-    pooling=None,
-    classifier_activation="softmax",
-    name="resnet",
-):
-    """A residual network, version 1.5: strides are in the 3x3 convolutions, not in the 1x1 ones before them.
+    blocks: Sequence[int] = (3, 4, 6, 3),
+    block: str = "bottleneck",
+    convolution: Callable[..., tf.Tensor] | None = None,
+    input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
+    classes: int = 1000,
+    width: int = 64,
+    stem: str = "imagenet",
+    output_stride: int | None = None,
+    include_top: bool = True,
+    pooling: str | None = None,
+    classifier_activation: str | None = "softmax",
+    name: str = "resnet",
+) -> keras.Model:
+    """Builds a residual network, version 1.5: the 3x3 convolutions have the strides, not the 1x1 ones before them.
 
         images -> stem -> stages of residual blocks -> mean -> Dense
 
     Args:
-        blocks: Number of blocks in each stage. Every stage but the first halves the image, and has twice the channels
-            of the one before.
-        block: `"bottleneck"`: 1x1, 3x3 and 1x1 convolution, which widens to four times the channels; or `"basic"`:
+        blocks: Number of blocks in each stage. Every stage but the first halves the size of the maps and has twice the
+            channels of the stage before.
+        block: `"bottleneck"`: a 1x1, a 3x3 and a 1x1 convolution, which ends with four times the width; or `"basic"`:
             two 3x3 convolutions.
-        convolution: What stands for the 3x3 convolutions of the blocks: `convolution(inputs, channels, strides,
-            dilation_rate, name)`, which returns a tensor of as many channels; see `ddf_convolution`. None: `Conv2D`.
-        input_shape: `(height, width, channels)`; sizes may be None.
+        convolution: Function that builds what replaces the 3x3 convolutions of the blocks: `convolution(inputs,
+            channels, strides, dilation_rate, name)` returns a tensor with `channels` channels; see `ddf_convolution`.
+            None: `Conv2D`.
+        input_shape: `(height, width, channels)`; height and width may be None.
         classes: Number of classes.
-        width: Channels of the stem and, before widening, of the first stage.
-        stem: `"imagenet"`: 7x7 convolution and max pooling, both of stride 2; or `"cifar"`: one 3x3 convolution of
-            stride 1, for small images.
-        output_stride: Size of the images over that of the last features. Stages that would pass it dilate their
-            windows instead. None: all stages have their stride.
+        width: Channels of the stem, and width of the blocks of the first stage.
+        stem: `"imagenet"`: a 7x7 convolution and max pooling, both with stride 2; or `"cifar"`, for small images: one
+            3x3 convolution with stride 1.
+        output_stride: Largest ratio of the image size to the size of the last maps. Stages that would exceed it dilate
+            their windows instead of striding. None: no limit.
         include_top: Whether to end with the classifier.
-        pooling: Without the top: None (features), `"avg"` or `"max"` (over the positions).
+        pooling: Without the top: None (maps), or `"avg"` or `"max"` over the positions.
         classifier_activation: Activation of the classifier; None for logits.
         name: Name of the model.
 
     Returns:
-        A model of `[batch, height, width, channels]` to `[batch, classes]`. Without the top, to features
+        A model that maps `[batch, height, width, channels]` to `[batch, classes]`. Without the top, it returns
         `[batch, out_height, out_width, features]`, or `[batch, features]` with `pooling`. The classifier computes in
         float32 under any dtype policy.
 
-    Padding is the same on both sides, at the strided layers too, where TensorFlow's SAME pads one side. Convolutions
-    start from He's normal values by the outputs, the classifier from uniform ones; the last normalisation of a block
-    from a scale of 0, so that a block starts as its shortcut.
+    All layers pad the four sides alike, also strided ones, where TensorFlow's `"same"` pads one side only. Convolutions
+    start from He's normal distribution by the number of outputs, the classifier from a uniform distribution. The last
+    normalisation of each block starts with a scale of 0, so that a block starts as its shortcut.
 
     Raises:
         ValueError: An argument is not as described.
@@ -77,7 +86,8 @@ def resnet(
     images = keras.Input(input_shape, name="images")
     features = _stem(images, width, stem)
     for stage, count in enumerate(blocks):
-        strides, previous = (1 if stage == 0 else 2), dilation
+        # The first block of a stage that dilates still has the dilation of the stage before.
+        strides, previous_dilation = (1 if stage == 0 else 2), dilation
         if output_stride is not None and stride * strides > output_stride:
             strides, dilation = 1, dilation * strides
         stride *= strides
@@ -86,7 +96,7 @@ def resnet(
                 features,
                 width * 2**stage,
                 strides if index == 0 else 1,
-                previous if index == 0 else dilation,
+                previous_dilation if index == 0 else dilation,
                 convolution or plain_convolution,
                 f"stage{stage + 1}_block{index + 1}",
             )
@@ -106,76 +116,69 @@ def resnet(
     return keras.Model(images, features, name=name)
 
 
-def plain_convolution(inputs, channels, strides, dilation_rate, name):
-    """The 3x3 convolution of a residual network."""
+def plain_convolution(inputs: tf.Tensor, channels: int, strides: int, dilation_rate: int, name: str) -> tf.Tensor:
+    """Applies an ordinary 3x3 convolution: the default `convolution` of `resnet`."""
     return conv2d(inputs, channels, 3, strides, dilation_rate, name)
 
 
-def conv2d(inputs, channels, kernel_size, strides=1, dilation_rate=1, name=None):
-    """A convolution without a bias, whose padding is symmetric also with strides."""
-    padding = "same"
-    if strides > 1 and kernel_size > 1:
-        inputs = _pad(inputs, dilation_rate * (kernel_size // 2), f"{name}_pad")
-        padding = "valid"
-    return keras.layers.Conv2D(
+def conv2d(
+    inputs: tf.Tensor,
+    channels: int,
+    kernel_size: int,
+    strides: int = 1,
+    dilation_rate: int = 1,
+    name: str | None = None,
+) -> tf.Tensor:
+    """Applies `symmetric_conv2d` without a bias, with He's initial values by the number of outputs."""
+    return symmetric_conv2d(
+        inputs,
         channels,
         kernel_size,
         strides,
-        padding,
-        data_format="channels_last",
         dilation_rate=dilation_rate,
         use_bias=False,
         kernel_initializer=fan_out_normal(None),
         name=name,
-    )(inputs)
+    )
 
 
-def bottleneck_block(inputs, channels, strides, dilation_rate, convolution, name):
-    """1x1, 3x3 and 1x1 convolution beside a shortcut, with `4 * channels` outputs."""
-    outputs = conv2d(inputs, channels, 1, name=f"{name}_reduce")
-    outputs = _activate(_normalize(outputs, f"{name}_reduce_bn"), f"{name}_reduce_relu")
-    outputs = convolution(outputs, channels, strides, dilation_rate, f"{name}_window")
-    outputs = _activate(_normalize(outputs, f"{name}_window_bn"), f"{name}_window_relu")
-    outputs = conv2d(outputs, BLOCKS["bottleneck"] * channels, 1, name=f"{name}_expand")
-    return _join(inputs, _normalize(outputs, f"{name}_expand_bn", last=True), strides, name)
+def bottleneck_block(
+    inputs: tf.Tensor, width: int, strides: int, dilation_rate: int, convolution: Callable[..., tf.Tensor], name: str
+) -> tf.Tensor:
+    """Adds a 1x1, a 3x3 and a 1x1 convolution, with `4 * width` output channels, to a shortcut."""
+    outputs = conv2d(inputs, width, 1, name=f"{name}_reduce")
+    outputs = relu(batch_norm(outputs, f"{name}_reduce_bn"), f"{name}_reduce_relu")
+    outputs = convolution(outputs, width, strides, dilation_rate, f"{name}_window")
+    outputs = relu(batch_norm(outputs, f"{name}_window_bn"), f"{name}_window_relu")
+    outputs = conv2d(outputs, BLOCKS["bottleneck"] * width, 1, name=f"{name}_expand")
+    return _add_to_shortcut(inputs, batch_norm(outputs, f"{name}_expand_bn", "zeros"), strides, name)
 
 
-def basic_block(inputs, channels, strides, dilation_rate, convolution, name):
-    """Two 3x3 convolutions beside a shortcut."""
-    outputs = convolution(inputs, channels, strides, dilation_rate, f"{name}_window1")
-    outputs = _activate(_normalize(outputs, f"{name}_window1_bn"), f"{name}_window1_relu")
-    outputs = convolution(outputs, channels, 1, dilation_rate, f"{name}_window2")
-    return _join(inputs, _normalize(outputs, f"{name}_window2_bn", last=True), strides, name)
+def basic_block(
+    inputs: tf.Tensor, width: int, strides: int, dilation_rate: int, convolution: Callable[..., tf.Tensor], name: str
+) -> tf.Tensor:
+    """Adds two 3x3 convolutions, with `width` output channels, to a shortcut."""
+    outputs = convolution(inputs, width, strides, dilation_rate, f"{name}_window1")
+    outputs = relu(batch_norm(outputs, f"{name}_window1_bn"), f"{name}_window1_relu")
+    outputs = convolution(outputs, width, 1, dilation_rate, f"{name}_window2")
+    return _add_to_shortcut(inputs, batch_norm(outputs, f"{name}_window2_bn", "zeros"), strides, name)
 
 
 def _stem(images, width, stem):
     if stem == "cifar":
-        return _activate(_normalize(conv2d(images, width, 3, name="stem"), "stem_bn"), "stem_relu")
-    features = _activate(_normalize(conv2d(images, width, 7, 2, name="stem"), "stem_bn"), "stem_relu")
-    # Zeros do as well as minus infinity: after a ReLU no maximum is below.
-    features = _pad(features, 1, "stem_pool_pad")
+        return relu(batch_norm(conv2d(images, width, 3, name="stem"), "stem_bn"), "stem_relu")
+    features = relu(batch_norm(conv2d(images, width, 7, 2, name="stem"), "stem_bn"), "stem_relu")
+    # Zeros pad as well as minus infinity would: after a ReLU, no maximum is below 0.
+    features = zero_padding(features, 1, "stem_pool_pad")
     return keras.layers.MaxPooling2D(3, 2, data_format="channels_last", name="stem_pool")(features)
 
 
-def _join(inputs, outputs, strides, name):
-    """Adds the shortcut, which is a convolution where the shapes differ."""
+def _add_to_shortcut(inputs, outputs, strides, name):
+    """Adds the inputs of a block to its outputs, by way of a 1x1 convolution where the shapes differ."""
     if strides != 1 or inputs.shape[-1] != outputs.shape[-1]:
         inputs = conv2d(inputs, outputs.shape[-1], 1, strides, name=f"{name}_shortcut")
-        inputs = _normalize(inputs, f"{name}_shortcut_bn")
-    return _activate(keras.layers.Add(name=f"{name}_add")([inputs, outputs]), f"{name}_relu")
-
-
-def _normalize(inputs, name, last=False):
-    scale = "zeros" if last else "ones"
-    return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, gamma_initializer=scale, name=name)(inputs)
-
-
-def _activate(inputs, name):
-    return keras.layers.ReLU(name=name)(inputs)
-
-
-def _pad(inputs, pixels, name):
-    return keras.layers.ZeroPadding2D(pixels, data_format="channels_last", name=name)(inputs)
+        inputs = batch_norm(inputs, f"{name}_shortcut_bn")
+    return relu(keras.layers.Add(name=f"{name}_add")([inputs, outputs]), f"{name}_relu")
 
 
 def _check(blocks, input_shape):

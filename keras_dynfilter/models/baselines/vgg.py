@@ -1,35 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VGG-11 for small images, which CIFAR-10 networks are compared with."""
+"""VGG-11 for small images, which the filter repository paper compares its CIFAR-10 network with."""
 
 import keras
 
-from keras_dynfilter.models.filter_repository.building_blocks import conv_block
+from keras_dynfilter.models.baselines.blocks import conv_norm_relu
 
-STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
+STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))  # channels of the convolutions between two poolings
 
 
-def vgg11(input_shape=(32, 32, 3), classes=10, hidden=512, dropout=0.5, classifier_activation="softmax", name="vgg11"):
-    """VGG-11 (configuration A) with batch normalisation, and one hidden dense layer in place of two of 4,096.
+def vgg11(
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    classes: int = 10,
+    hidden: int = 512,
+    dropout: float = 0.5,
+    classifier_activation: str | None = "softmax",
+    name: str = "vgg11",
+) -> keras.Model:
+    """Builds VGG-11 (configuration A) with batch normalisation and a single hidden dense layer.
 
         images -> [3x3 convolutions, batch normalisation, ReLU, max pooling] five times -> Dense, ReLU, dropout -> Dense
 
     Args:
-        input_shape: `(height, width, channels)`, with sizes that 32 divides.
+        input_shape: `(height, width, channels)`; height and width are multiples of 32.
         classes: Number of classes.
-        hidden: Width of the hidden dense layer.
-        dropout: Share of its values that are dropped in training.
+        hidden: Units of the hidden dense layer, which replaces the two layers of 4,096 units of the original.
+        dropout: Share of the hidden units that are dropped in training.
         classifier_activation: Activation of the classifier; None for logits.
         name: Name of the model.
 
     Returns:
-        A model of `[batch, height, width, channels]` to `[batch, classes]`, of 9,493,770 trainable parameters.
+        A model that maps `[batch, height, width, channels]` to `[batch, classes]`. It has 9,493,770 trainable
+        parameters by default.
 
     Raises:
-        ValueError: 32 does not divide the sizes.
+        ValueError: The height or width is not a multiple of 32.
 
     Reference:
         [Very Deep Convolutional Networks for Large-Scale Image Recognition](https://arxiv.org/abs/1409.1556) (Simonyan
-        and Zisserman, 2014). The filter repository paper names VGG11 as its yardstick and says no more of it.
+        and Zisserman, 2014). The filter repository paper compares itself with "VGG11" and gives no further details.
     """
     height, width, _ = input_shape
     if not height or not width or height % 32 or width % 32:
@@ -37,7 +45,7 @@ def vgg11(input_shape=(32, 32, 3), classes=10, hidden=512, dropout=0.5, classifi
     images = outputs = keras.Input(input_shape, name="images")
     for stage, widths in enumerate(STAGES, 1):
         for index, channels in enumerate(widths, 1):
-            outputs = conv_block(outputs, channels, 3, 1, 1, 0, f"stage{stage}_conv{index}")
+            outputs = conv_norm_relu(outputs, channels, 3, name=f"stage{stage}_conv{index}")
         outputs = keras.layers.MaxPooling2D(2, data_format="channels_last", name=f"stage{stage}_pool")(outputs)
     outputs = keras.layers.Flatten(data_format="channels_last", name="flat")(outputs)
     outputs = keras.layers.Dense(hidden, "relu", name="hidden")(outputs)

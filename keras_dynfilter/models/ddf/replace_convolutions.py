@@ -5,7 +5,7 @@ import dataclasses
 
 import keras
 
-from keras_dynfilter.layers import DDF2D, BiasedDDF2D
+from keras_dynfilter.layers import DDF2D
 from keras_dynfilter.models.model_graph import graph
 
 CONVOLUTIONS = (
@@ -42,7 +42,7 @@ def replace_convolutions(model, select=None, squeeze_ratio=0.2, heads=1, combine
     The new layers have their names, strides and dilation rates. They start from random weights, so that the model has
     to be trained; they can be trained also where the convolution was frozen. All other weights of the model keep their
     values, bit for bit: also the biases of the convolutions, which are added to what DDF returns, followed by the
-    activations of the convolutions (see `BiasedDDF2D`).
+    activations of the convolutions.
 
     DDF centres its windows on the pixels `i * strides` and pads both sides alike. With padding `"same"` and strides,
     a convolution of TensorFlow may centre them one pixel further; shapes agree. Padding `"valid"` is possible where a
@@ -179,16 +179,16 @@ def _pads(padding, layer):
 
 
 def _ddf(layer, arguments):
-    common = dict(
+    return DDF2D(
+        tuple(layer.kernel_size),
         strides=tuple(layer.strides),
         dilation_rate=tuple(layer.dilation_rate),
+        activation=layer.activation,
+        use_bias=layer.use_bias,
         data_format=layer.data_format,
-        kernel_regularizer=layer.kernel_regularizer,
+        generator_regularizer=layer.kernel_regularizer,
+        bias_regularizer=layer.bias_regularizer,
         name=layer.name,
         dtype=layer.dtype_policy,
         **arguments,
     )
-    size = tuple(layer.kernel_size)
-    if layer.use_bias or layer.activation is not keras.activations.linear:
-        return BiasedDDF2D(size, layer.use_bias, layer.activation, layer.bias_regularizer, **common)
-    return DDF2D(size, **common)

@@ -19,7 +19,8 @@ def ddf_resnet50(
     combine="mul",
     heads=1,
     branches="both",
-    normalization="filter",
+    spatial_norm="filter",
+    channel_norm="filter",
     width=64,
     stem="imagenet",
     output_stride=None,
@@ -36,12 +37,13 @@ def ddf_resnet50(
     Args:
         input_shape: `(height, width, channels)`; sizes may be None.
         classes: Number of classes.
-        squeeze_ratio: Of `DDF2D`, as are the next four. The paper's networks have the defaults; its authors' code also
+        squeeze_ratio: Of `DDF2D`, as are the next five. The paper's networks have the defaults; its authors' code also
             has `combine="add"`.
         combine: `"mul"` or `"add"`.
         heads: Number of groups of channels that have spatial filters of their own.
         branches: `"both"`, `"spatial"` or `"channel"`.
-        normalization: `"filter"`, `"batch"`, `"sigmoid"` or None.
+        spatial_norm: Normalisation of the spatial filters: `"filter"`, `"batch"`, `"sigmoid"`, None or a Keras layer.
+        channel_norm: Normalisation of the channel filters, in the same words.
         width: Of `resnet`, as are all that follow: channels of the first stage.
         stem: `"imagenet"`, or `"cifar"` for small images.
         output_stride: Size of the images over that of the last features; None: 32, or 8 with the small stem.
@@ -71,7 +73,8 @@ def ddf_resnet50(
         combine,
         heads,
         branches,
-        normalization,
+        spatial_norm,
+        channel_norm,
         input_shape=input_shape,
         classes=classes,
         width=width,
@@ -114,7 +117,7 @@ def ddf_resnet18(input_shape=(224, 224, 3), classes=1000, squeeze_ratio=0.2, nam
 
 
 def ddf_resnet18_baseline(input_shape=(224, 224, 3), classes=1000, name="ddf_resnet18_baseline", **arguments):
-    """ResNet-18, the twin of `ddf_resnet18`: 11,689,512 trainable parameters.
+    """ResNet-18, the baseline of `ddf_resnet18`: 11,689,512 trainable parameters.
 
     `**arguments` are further ones of `resnet`.
     """
@@ -122,7 +125,7 @@ def ddf_resnet18_baseline(input_shape=(224, 224, 3), classes=1000, name="ddf_res
 
 
 def ddf_resnet50_baseline(input_shape=(224, 224, 3), classes=1000, name="ddf_resnet50_baseline", **arguments):
-    """ResNet-50, the twin of `ddf_resnet50`: 25,557,032 trainable parameters.
+    """ResNet-50, the baseline of `ddf_resnet50`: 25,557,032 trainable parameters.
 
     `**arguments` are further ones of `resnet`.
     """
@@ -130,7 +133,7 @@ def ddf_resnet50_baseline(input_shape=(224, 224, 3), classes=1000, name="ddf_res
 
 
 def ddf_resnet101_baseline(input_shape=(224, 224, 3), classes=1000, name="ddf_resnet101_baseline", **arguments):
-    """ResNet-101, the twin of `ddf_resnet101`: 44,549,160 trainable parameters.
+    """ResNet-101, the baseline of `ddf_resnet101`: 44,549,160 trainable parameters.
 
     `**arguments` are further ones of `resnet`.
     """
@@ -138,7 +141,7 @@ def ddf_resnet101_baseline(input_shape=(224, 224, 3), classes=1000, name="ddf_re
 
 
 def ddf_resnet152_baseline(input_shape=(224, 224, 3), classes=1000, name="ddf_resnet152_baseline", **arguments):
-    """ResNet-152, the twin of `ddf_resnet152`: 60,192,808 trainable parameters.
+    """ResNet-152, the baseline of `ddf_resnet152`: 60,192,808 trainable parameters.
 
     `**arguments` are further ones of `resnet`.
     """
@@ -165,13 +168,23 @@ def ddf_convolution(pointwise=False, **arguments):
     return convolution
 
 
-def _ddf_resnet(depth, squeeze_ratio, combine="mul", heads=1, branches="both", normalization="filter", **arguments):
+def _ddf_resnet(
+    depth,
+    squeeze_ratio,
+    combine="mul",
+    heads=1,
+    branches="both",
+    spatial_norm="filter",
+    channel_norm="filter",
+    **arguments,
+):
     convolution = ddf_convolution(
         pointwise=DEPTHS[depth]["block"] == "basic",
         squeeze_ratio=squeeze_ratio,
         combine=combine,
         heads=heads,
         branches=branches,
-        normalization=normalization,
+        spatial_norm=spatial_norm,
+        channel_norm=channel_norm,
     )
     return resnet(**DEPTHS[depth], convolution=convolution, **arguments)

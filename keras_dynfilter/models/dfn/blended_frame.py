@@ -21,7 +21,7 @@ class BlendedFrame(keras.layers.Layer):
 
     Input shape:
         A list of the frame, `(batch, height, width, 1)`, and the values that say what to do with it,
-        `(batch, height, width, filter_channels())`: the filters of all maps, a weight for each map and one for the
+        `(batch, height, width, count_filter_values())`: the filters of all maps, a weight for each map and one for the
         painting (logits), and the painted pixel (a logit).
 
     Output shape:
@@ -34,22 +34,22 @@ class BlendedFrame(keras.layers.Layer):
             kernel_size,
             data_format="channels_last",
             normalization="softmax",
-            output_maps=maps,
+            filters=maps,
             dtype=self.dtype_policy,
         )
-        self.maps = self.filtering.output_maps
+        self.maps = self.filtering.filters
 
-    def filter_channels(self):
+    def count_filter_values(self):
         """Number of values per position."""
         return sum(self._sizes())
 
     def split_values(self, values):
-        """The filters, the logits of the masks and those of the painted pixels, of `[..., filter_channels()]`."""
+        """The filters, the logits of the masks and those of the painted pixels, of `[..., count_filter_values()]`."""
         return tf.split(values, self._sizes(), axis=-1)
 
     def build(self, input_shape):
         frame, values = (tuple(shape) for shape in input_shape)
-        self.filtering.build([frame, (*values[:-1], self.filtering.filter_channels())])
+        self.filtering.build([frame, (*values[:-1], self.filtering.count_filter_values())])
         super().build(input_shape)
 
     def call(self, inputs):
@@ -65,4 +65,4 @@ class BlendedFrame(keras.layers.Layer):
         return {**super().get_config(), "kernel_size": self.filtering.kernel_size, "maps": self.maps}
 
     def _sizes(self):
-        return [self.filtering.filter_channels(), self.maps + 1, 1]
+        return [self.filtering.count_filter_values(), self.maps + 1, 1]

@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras_dynfilter.layers import DynamicLocalFilter2D
 from keras_dynfilter.models.dfn.blended_frame import BlendedFrame
 from keras_dynfilter.models.dfn.filter_network import normalized_filters
-from keras_dynfilter.ops.backends import composite
+from keras_dynfilter.ops import layout
 from keras_dynfilter.ops.checks import positive
 
 
@@ -117,7 +117,7 @@ class FramePredictor(keras.Model):
         count = frames.shape[1] - self.buffer + 1
         windows = tf.concat([frames[:, first : first + count] for first in range(self.buffer)], axis=-1)
         windows = tf.transpose(windows, [1, 0, 2, 3, 4])  # steps first, so that those of a step lie together
-        shape = [-1, *composite.sizes(windows)[2:]]
+        shape = [-1, *layout.sizes(windows)[2:]]
         return tf.split(self.network.encode(tf.reshape(windows, shape)), count, axis=0)
 
     def _filters(self, values):

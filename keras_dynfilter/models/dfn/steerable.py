@@ -38,7 +38,7 @@ def dfn_steerable(kernel_size=9, image_shape=(None, None, 1), raw_angles=False, 
     images = keras.Input(image_shape, name="images")
     angles = keras.Input((1,), name="angles")
     filters = keras.layers.Dense(kernel_size**2, name="filters")(_angle_features(angles, raw_angles))
-    results = DynamicConv2D(kernel_size, data_format="channels_last", name="results")([images, filters])
+    results = DynamicConv2D(1, kernel_size, data_format="channels_last", name="results")([images, filters])
     return keras.Model({"images": images, "angles": angles}, results, name=name)
 
 

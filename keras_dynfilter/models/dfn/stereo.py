@@ -66,7 +66,7 @@ def _stereo(image_shape, kernel_size, width, untied_bias, name, baseline):
     channels = dict(encoder=(32, 32, 64, 64), state=128, low_decoder=(64, 64), high_decoder=(64, 64), hidden=128)
     left = keras.Input(image_shape, name="left")
     network = FilterNetwork(
-        layer.filter_channels(),
+        layer.count_filter_values(),
         **scaled(width, channels),
         untied_bias="state" if untied_bias else None,
         name="values" if baseline else "filters",

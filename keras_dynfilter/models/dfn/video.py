@@ -93,7 +93,7 @@ def dfn_moving_mnist_blended(
     """
     layer = BlendedFrame(kernel_size, name="frame")
     channels = dict(encoder=(32, 32, 64, 64), state=80, low_decoder=(64, 64), high_decoder=(64, 64), hidden=96)
-    network = FilterNetwork(layer.filter_channels(), **scaled(width, channels), recurrent="gated", name="network")
+    network = FilterNetwork(layer.count_filter_values(), **scaled(width, channels), recurrent="gated", name="network")
     return _predictor(network, layer, False, image_shape, input_frames, output_frames, 1, name)
 
 
@@ -169,7 +169,7 @@ def dfn_highway_baseline(
 def _moving_mnist(image_shape, input_frames, output_frames, kernel_size, width, name, baseline):
     layer = DynamicLocalFilter2D(kernel_size, data_format="channels_last", normalization="softmax", name="frame")
     channels = dict(encoder=(32, 32, 64, 64), state=128, low_decoder=(64, 64), high_decoder=(64, 64), hidden=128)
-    network = FilterNetwork(layer.filter_channels(), **scaled(width, channels), recurrent=True, name="network")
+    network = FilterNetwork(layer.count_filter_values(), **scaled(width, channels), recurrent=True, name="network")
     return _predictor(network, layer, baseline, image_shape, input_frames, output_frames, 1, name)
 
 
@@ -179,7 +179,7 @@ def _highway(image_shape, input_frames, output_frames, kernel_size, width, untie
     )
     channels = dict(encoder=(32, 32, 64), state=64, low_decoder=(64,), high_decoder=(32, 64), hidden=128)
     network = FilterNetwork(
-        layer.filter_channels(),
+        layer.count_filter_values(),
         **scaled(width, channels),
         untied_bias="image" if untied_bias else None,
         recurrent=True,

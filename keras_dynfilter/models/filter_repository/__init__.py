@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks of "Learning to Generate Filters for Convolutional Neural Networks" (ICLR 2018 submission)."""
+"""Networks of "Learning to Generate Filters for Convolutional Neural Networks" (Shen and Liu, ICLR 2018 submission)."""

@@ -1,16 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CIFAR-10, of "Learning to Generate Filters for Convolutional Neural Networks" (https://arxiv.org/abs/1812.01894)."""
+"""CIFAR-10: the networks of "Learning to Generate Filters for Convolutional Neural Networks", tables 15 to 20."""
 
 import keras
 
-from keras_dynfilter.models.filter_repository.building_blocks import (
-    activate,
-    conv2d,
-    feature_generator,
-    generated_conv2d,
-    generated_network,
-    normalize,
-)
+from keras_dynfilter.models.baselines.blocks import batch_norm, relu, symmetric_conv2d
+from keras_dynfilter.models.filter_repository.feature_generator import feature_generator
+from keras_dynfilter.models.filter_repository.generated_network import generated_conv2d, generated_network
 
 IMAGE_SHAPE = (32, 32, 3)
 LAYERS = ((64, 1), (128, 2), (256, 2), (256, 2))  # filters and strides
@@ -25,54 +20,60 @@ WINDOWS = (
 
 
 def repository_cifar10(
-    s=None,
-    classes=10,
-    tap="normalized",
-    slope=0.01,
-    classifier_activation="softmax",
-    name="repository_cifar10",
+    base_filters: int | None = None,
+    classes: int = 10,
+    features_from: str = "post_norm",
+    slope: float = 0.01,
+    classifier_activation: str | None = "softmax",
+    name: str = "repository_cifar10",
     **arguments,
-):
-    """Classifies small photographs with four convolutions whose filters are generated from features of an autoencoder.
+) -> keras.Model:
+    """Classifies small photographs with four convolutions whose filters are generated from autoencoder features.
 
-        images -> autoencoder of four encoder layers -> reconstruction
-        encoder layer i -> dimension reduction -> features i
+        images -> autoencoder with four encoder layers -> reconstruction
+        maps of encoder layer i -> dimension reduction -> features i
         images, features 1 -> RepositoryConv2D 3x3, batch normalisation, ReLU
-            -> with features 2, 3, 4 the same again, of stride 2 -> mean -> Dense -> classes
+            -> the same with stride 2 and features 2, 3, 4 -> mean -> Dense -> classes
 
     Args:
-        s: Base filters of each convolution. None: as many as it has filters (64, 128, 256, 256), as in the paper.
+        base_filters: Number of base filters of each convolution. None: as many as the convolution has filters (64, 128,
+            256, 256), as in the paper.
         classes: Number of classes.
-        tap: `"normalized"`: features are made of encoder values before the ReLU; or `"convolution"`: of those before
-            batch normalisation.
-        slope: Slope of the leaky ReLUs of the dimension reduction below zero, which the paper does not give.
+        features_from: Which encoder maps become features: `"pre_norm"`, the output of the convolution, or
+            `"post_norm"`, the output of batch normalisation. The paper says "convolution feature maps before LReLU".
+        slope: Slope of the leaky ReLUs of the dimension reductions below zero, which the paper does not give.
         classifier_activation: Activation of the classifier; None for logits.
         name: Name of the model.
-        **arguments: Further ones of the generated `RepositoryConv2D`, such as `path`, `coefficients_initializer`,
-            `coefficients_bias_initializer`.
+        **arguments: Further arguments of the `RepositoryConv2D` layers, such as `algorithm`,
+            `coefficients_initializer`, `coefficients_bias_initializer`.
 
     Returns:
-        A model of `[batch, 32, 32, 3]`, in [0, 1], to `{"classes": [batch, classes], "reconstruction": [batch, 32, 32,
-        3]}`, of 21,469,805 trainable parameters. Its layers `"generator"` and `"prediction"` are models, of images to
-        features and of images and features to classes; see `repository_swap`. Trained as `repository_mnist`.
+        A model that maps images, `[batch, 32, 32, 3]` in [0, 1], to `{"classes": [batch, classes], "reconstruction":
+        [batch, 32, 32, 3]}`. It has 21,469,805 trainable parameters by default. Its layers `"generator"` and
+        `"prediction"` are models: the former maps images to features and the reconstruction, the latter maps images and
+        features to classes; see `inspection.repository_swap`. It is trained on the losses of `repository_mnist`.
 
     Raises:
         ValueError: An argument is not as described.
 
-    The paper contradicts itself, and we follow its output sizes: convolutions are printed with padding 0, which gives
-    other sizes, and have 1 here; the autoencoder is printed to end at 64x64, which is not the size of the images, and
-    ends at 32x32. The 64 base filters of the first layer have 27 values each and cannot be orthogonal to one another:
-    there the values start orthonormal over the filters.
+    The paper contradicts itself in two places; this model follows the sizes of the outputs that the paper prints.
+    Convolutions are printed with padding 0, which yields other sizes; here they have padding 1. The autoencoder is
+    printed to end at 64x64, which is not the size of the images; here it ends at 32x32.
+
+    The 64 base filters of the first layer have 27 values each, so they cannot all be orthogonal to one another. There,
+    the 27 values start as orthonormal vectors over the filters.
 
     Reference:
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
         (Shen and Liu, 2018), tables 15 to 20.
     """
-    generator = feature_generator(IMAGE_SHAPE, ENCODER, DECODER, WINDOWS, slope, tap=tap)
+    generator = feature_generator(IMAGE_SHAPE, ENCODER, DECODER, WINDOWS, slope, features_from=features_from)
 
     def build(images, features):
         def convolution(inputs, index, filters, strides):
-            return generated_conv2d(inputs, features[index], filters, 3, s, strides, f"conv_{index}", **arguments)
+            return generated_conv2d(
+                inputs, features[index], filters, 3, base_filters, strides, f"conv_{index}", **arguments
+            )
 
         return _classifier(images, convolution, classes, classifier_activation)
 
@@ -80,19 +81,22 @@ def repository_cifar10(
 
 
 def repository_cifar10_baseline(
-    classes=10, use_bias=True, classifier_activation="softmax", name="repository_cifar10_baseline"
-):
-    """The prediction network of `repository_cifar10` with trained filters, the same for all images.
+    classes: int = 10,
+    use_bias: bool = True,
+    classifier_activation: str | None = "softmax",
+    name: str = "repository_cifar10_baseline",
+) -> keras.Model:
+    """Classifies small photographs with the prediction network of `repository_cifar10` and ordinary, trained filters.
 
     Args:
         classes: Number of classes.
-        use_bias: Whether the convolutions have a bias, which batch normalisation makes superfluous.
+        use_bias: Whether the convolutions have a bias, which is redundant before batch normalisation.
         classifier_activation: Activation of the classifier; None for logits.
         name: Name of the model.
 
     Returns:
-        A model of `[batch, 32, 32, 3]` to `[batch, classes]`, of 964,874 trainable parameters; 964,170 without the
-        bias.
+        A model that maps `[batch, 32, 32, 3]` to `[batch, classes]`. It has 964,874 trainable parameters, or 964,170
+        without biases.
 
     Reference:
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
@@ -100,16 +104,17 @@ def repository_cifar10_baseline(
     """
 
     def convolution(inputs, index, filters, strides):
-        return conv2d(inputs, filters, 3, strides, 1, f"conv_{index}", use_bias)
+        return symmetric_conv2d(inputs, filters, 3, strides, use_bias=use_bias, name=f"conv_{index}")
 
     images = keras.Input(IMAGE_SHAPE, name="images")
     return keras.Model(images, _classifier(images, convolution, classes, classifier_activation), name=name)
 
 
 def _classifier(images, convolution, classes, activation):
+    """The prediction network, with the given `convolution(inputs, index, filters, strides)`."""
     outputs = images
     for index, (filters, strides) in enumerate(LAYERS, 1):
-        outputs = normalize(convolution(outputs, index, filters, strides), f"conv_{index}_bn")
-        outputs = activate(outputs, 0, f"conv_{index}_relu")
+        outputs = batch_norm(convolution(outputs, index, filters, strides), f"conv_{index}_bn")
+        outputs = relu(outputs, f"conv_{index}_relu")
     outputs = keras.layers.GlobalAveragePooling2D(data_format="channels_last", name="mean")(outputs)
     return keras.layers.Dense(classes, activation, dtype="float32", name="classes")(outputs)

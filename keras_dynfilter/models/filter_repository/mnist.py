@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Digits, of "Learning to Generate Filters for Convolutional Neural Networks" (https://arxiv.org/abs/1812.01894)."""
+"""MNIST digits: the networks of "Learning to Generate Filters for Convolutional Neural Networks", tables 4 to 7."""
 
 import keras
 
-from keras_dynfilter.models.filter_repository.building_blocks import (
-    conv2d,
-    feature_generator,
-    generated_conv2d,
-    generated_network,
-)
+from keras_dynfilter.models.baselines.blocks import symmetric_conv2d
+from keras_dynfilter.models.filter_repository.feature_generator import feature_generator
+from keras_dynfilter.models.filter_repository.generated_network import generated_conv2d, generated_network
 from keras_dynfilter.ops.checks import positive
 
 IMAGE_SHAPE = (28, 28, 1)
@@ -17,73 +14,79 @@ FILTERS = 5  # of both convolutions
 
 
 def repository_mnist(
-    n_enc=20,
-    s=5,
-    tap="normalized",
-    slope=0.01,
-    classifier_activation="softmax",
-    name="repository_mnist",
+    encoder_channels: int = 20,
+    base_filters: int | None = 5,
+    features_from: str = "post_norm",
+    slope: float = 0.01,
+    classifier_activation: str | None = "softmax",
+    name: str = "repository_mnist",
     **arguments,
-):
-    """Classifies digits with two convolutions whose filters are generated from features of an autoencoder.
+) -> keras.Model:
+    """Classifies digits with two convolutions whose filters are generated from the features of an autoencoder.
 
-        images -> autoencoder of two encoder layers, n_enc channels each -> reconstruction
-        encoder layer i -> dimension reduction -> features i
-        images, features 1 -> RepositoryConv2D 5x5 (5 filters), ReLU, max pooling
-            -> with features 2 the same again -> Dense 10 -> classes
+        images -> autoencoder with two encoder layers -> reconstruction
+        maps of encoder layer i -> dimension reduction -> features i
+        images, features 1 -> RepositoryConv2D 5x5 with 5 filters, ReLU, max pooling
+            -> the same with features 2 -> Dense 10 -> classes
 
     Args:
-        n_enc: Channels of the encoder, and number of features.
-        s: Base filters of each convolution.
-        tap: `"normalized"`: features are made of encoder values before the leaky ReLU; or `"convolution"`: of those
-            before batch normalisation. The paper says "convolution feature maps before LReLU".
+        encoder_channels: Channels of the encoder layers, and length of each feature vector (n_enc in the paper).
+        base_filters: Number of base filters of each convolution (s in the paper).
+        features_from: Which encoder maps become features: `"pre_norm"`, the output of the convolution, or
+            `"post_norm"`, the output of batch normalisation. The paper says "convolution feature maps before LReLU".
         slope: Slope of the leaky ReLUs below zero, which the paper does not give.
         classifier_activation: Activation of the classifier; None for logits.
         name: Name of the model.
-        **arguments: Further ones of the generated `RepositoryConv2D`, such as `path`, `coefficients_initializer`,
-            `coefficients_bias_initializer`, and `use_bias`: the paper leaves biases out of its formulas.
+        **arguments: Further arguments of the `RepositoryConv2D` layers, such as `algorithm`,
+            `coefficients_initializer`, `coefficients_bias_initializer`, and `use_bias`: the paper omits biases from its
+            formulas.
 
     Returns:
-        A model of `[batch, 28, 28, 1]`, in [0, 1], to `{"classes": [batch, 10], "reconstruction": [batch, 28, 28, 1]}`,
-        of 37,331 trainable parameters. Its layers `"generator"` and `"prediction"` are models, of images to features
-        and of images and features to classes; see `repository_swap`. Trained on the sum of the categorical
-        cross-entropy of the classes and the binary one of the reconstruction, mean over the pixels.
+        A model that maps images, `[batch, 28, 28, 1]` in [0, 1], to `{"classes": [batch, 10], "reconstruction":
+        [batch, 28, 28, 1]}`. It has 37,331 trainable parameters by default. Its layers `"generator"` and
+        `"prediction"` are models: the former maps images to features and the reconstruction, the latter maps images and
+        features to classes; see `inspection.repository_swap`. Train it on the sum of two losses: the categorical
+        cross-entropy of the classes, and the binary cross-entropy of the reconstruction, averaged over the pixels.
 
     Raises:
         ValueError: An argument is not as described.
 
-    Not in the paper: the sigmoid of the reconstruction, which its loss needs, and that encoder layer i makes the
-    filters of convolution i.
+    Two choices are not from the paper: the reconstruction ends with a sigmoid, which the loss requires; and encoder
+    layer i supplies the features for convolution i.
 
     Reference:
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
         (Shen and Liu, 2018), tables 4 to 7.
     """
-    positive(n_enc, "n_enc")
-    last = [(3, 3, 1), (3, 1, 0)]
+    positive(encoder_channels, "encoder_channels")
+    to_one_position = [(3, 3, 1), (3, 1, 0)]
     generator = feature_generator(
         IMAGE_SHAPE,
-        encoder=[(n_enc, 1), (n_enc, 2)],
+        encoder=[(encoder_channels, 1), (encoder_channels, 2)],
         decoder=[None],
-        windows=[[(4, 4, 0), *last], [(2, 2, 0), *last]],
+        windows=[[(4, 4, 0), *to_one_position], [(2, 2, 0), *to_one_position]],
         slope=slope,
         kernel_size=5,
         encoder_slope=slope,
-        tap=tap,
+        features_from=features_from,
     )
 
     def build(images, features):
         def convolution(inputs, index):
             name = f"conv_{index}"
-            return generated_conv2d(inputs, features[index], FILTERS, 5, s, 1, name, padding="valid", **arguments)
+            return generated_conv2d(
+                inputs, features[index], FILTERS, 5, base_filters, name=name, padding="valid", **arguments
+            )
 
         return _classifier(images, convolution, classifier_activation)
 
     return generated_network(generator, build, "classes", name)
 
 
-def repository_mnist_baseline(use_bias=True, classifier_activation="softmax", name="repository_mnist_baseline"):
-    """The prediction network of `repository_mnist` with trained filters, the same for all images.
+def repository_mnist_baseline(
+    use_bias: bool = True, classifier_activation: str | None = "softmax", name: str = "repository_mnist_baseline"
+) -> keras.Model:
+    """Classifies digits with the prediction network of `repository_mnist` and ordinary, trained filters.
 
     Args:
         use_bias: Whether the convolutions have a bias.
@@ -91,7 +94,7 @@ def repository_mnist_baseline(use_bias=True, classifier_activation="softmax", na
         name: Name of the model.
 
     Returns:
-        A model of `[batch, 28, 28, 1]` to `[batch, 10]`, of 1,570 parameters; 1,560 without the bias.
+        A model that maps `[batch, 28, 28, 1]` to `[batch, 10]`. It has 1,570 parameters, or 1,560 without biases.
 
     Reference:
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
@@ -99,13 +102,14 @@ def repository_mnist_baseline(use_bias=True, classifier_activation="softmax", na
     """
 
     def convolution(inputs, index):
-        return conv2d(inputs, FILTERS, 5, 1, 0, f"conv_{index}", use_bias)
+        return symmetric_conv2d(inputs, FILTERS, 5, padding=0, use_bias=use_bias, name=f"conv_{index}")
 
     images = keras.Input(IMAGE_SHAPE, name="images")
     return keras.Model(images, _classifier(images, convolution, classifier_activation), name=name)
 
 
 def _classifier(images, convolution, activation):
+    """The prediction network, with the given `convolution(inputs, index)`."""
     outputs = images
     for index in (1, 2):
         outputs = keras.layers.ReLU(name=f"relu_{index}")(convolution(outputs, index))

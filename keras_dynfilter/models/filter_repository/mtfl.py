@@ -1,23 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Facial landmarks, of "Learning to Generate Filters for Convolutional Neural Networks"
-(https://arxiv.org/abs/1812.01894)."""
+"""Facial landmarks (MTFL): the networks of "Learning to Generate Filters for Convolutional Neural Networks",
+tables 8 to 14."""
 
 import keras
 
-from keras_dynfilter.models.filter_repository.building_blocks import (
-    activate,
-    conv2d,
-    feature_generator,
-    generated_conv2d,
-    generated_network,
-    normalize,
-)
+from keras_dynfilter.models.baselines.blocks import batch_norm, relu, symmetric_conv2d
+from keras_dynfilter.models.filter_repository.feature_generator import feature_generator
+from keras_dynfilter.models.filter_repository.generated_network import generated_conv2d, generated_network
 from keras_dynfilter.ops.checks import positive
 
 IMAGE_SHAPE = (64, 64, 3)
 LANDMARKS = 5
-STRIDES = (1, 2, 2, 2, 2)  # of the convolutions on the way down; on the way up the size is doubled before each
-DOUBLED = 4
+STRIDES = (1, 2, 2, 2, 2)  # of the five convolutions that shrink the images to 4x4
+UPSAMPLED = 4  # number of convolutions that follow, each after 2x upsampling
 ENCODER = ((64, 1), (64, 2), (96, 2), (96, 2), (128, 2))
 DECODER = (96, 96, 64, 64)
 WINDOWS = (
@@ -30,85 +25,96 @@ WINDOWS = (
 
 
 def repository_mtfl(
-    filters=32,
-    s=None,
-    generated=None,
-    tap="normalized",
-    slope=0.01,
-    name="repository_mtfl",
+    filters: int = 32,
+    base_filters: int | None = None,
+    generated: dict[int, int] | None = None,
+    features_from: str = "post_norm",
+    slope: float = 0.01,
+    name: str = "repository_mtfl",
     **arguments,
-):
-    """Finds five landmarks in faces: a map of scores for each, by convolutions with generated filters.
+) -> keras.Model:
+    """Predicts heat maps of five facial landmarks with convolutions whose filters are generated.
 
-        images -> autoencoder of five encoder layers -> reconstruction
-        encoder layer i -> dimension reduction -> features i
-        images, features 1 to 5 -> five RepositoryConv2D down to 4x4, four convolutions up to 64x64 -> maps
+        images -> autoencoder with five encoder layers -> reconstruction
+        maps of encoder layer i -> dimension reduction -> features i
+        images, features 1 to 5 -> five RepositoryConv2D, which shrink the images to 4x4
+            -> four times 2x upsampling and a convolution -> convolution -> heat maps
+
+    Batch normalisation and a leaky ReLU follow every convolution of the prediction network but the last.
 
     Args:
-        filters: Channels of all convolutions: 32 and 64 are the paper's Model32 and Model64.
-        s: Base filters of each generated convolution. None: `filters`.
-        generated: Which of the nine convolutions before the last are generated, and of which encoder layer: a dict of
-            numbers, both from 1. None: `{1: 1, 2: 2, 3: 3, 4: 4, 5: 5}`, the five on the way down. The paper does not
-            say; it has five encoder layers, and a footnote without text at the fifth convolution.
-        tap: `"normalized"`: features are made of encoder values before the leaky ReLU; or `"convolution"`: of those
-            before batch normalisation.
+        filters: Channels of all convolutions of the prediction network. The paper's Model32 and Model64 have 32 and 64.
+        base_filters: Number of base filters of each generated convolution. None: `filters`.
+        generated: Which of the first nine convolutions have generated filters: a dict from the number of the
+            convolution to the number of the encoder layer that supplies its features, both starting at 1. None:
+            `{1: 1, 2: 2, 3: 3, 4: 4, 5: 5}`, the convolutions that shrink the images. The paper does not say which
+            convolutions are generated; it has five encoder layers, and its table marks the fifth convolution with a
+            footnote whose text is missing.
+        features_from: Which encoder maps become features: `"pre_norm"`, the output of the convolution, or
+            `"post_norm"`, the output of batch normalisation. The paper says "convolution feature maps before LReLU".
         slope: Slope of the leaky ReLUs below zero, which the paper does not give.
         name: Name of the model.
-        **arguments: Further ones of the generated `RepositoryConv2D`, such as `path`, `coefficients_initializer`,
-            `coefficients_bias_initializer`.
+        **arguments: Further arguments of the `RepositoryConv2D` layers, such as `algorithm`,
+            `coefficients_initializer`, `coefficients_bias_initializer`.
 
     Returns:
-        A model of `[batch, 64, 64, 3]`, in [0, 1], to `{"maps": [batch, 64, 64, 5], "reconstruction": [batch, 64, 64,
-        3]}`, of 2,249,352 trainable parameters, 3,865,160 with 64 filters; the maps are linear. Its layers
-        `"generator"` and `"prediction"` are models, of images to features and of images and features to maps; see
-        `repository_swap`.
+        A model that maps images, `[batch, 64, 64, 3]` in [0, 1], to `{"heatmaps": [batch, 64, 64, 5],
+        "reconstruction": [batch, 64, 64, 3]}`. The heat maps are linear, without an activation. The model has 2,249,352
+        trainable parameters, or 3,865,160 with 64 filters. Its layers `"generator"` and `"prediction"` are models: the
+        former maps images to features and the reconstruction, the latter maps images and features to heat maps; see
+        `inspection.repository_swap`.
 
     Raises:
         ValueError: An argument is not as described.
 
-    The paper contradicts itself, and we follow its output sizes: convolutions are printed with padding 0, which gives
-    other sizes, and have 1 here; the autoencoder is printed to end with 5 channels, as many as there are landmarks, and
-    ends with those of the images. "UNet based" says the paper, but its table has no connections across; nor have we.
+    The paper contradicts itself in two places; this model follows the sizes of the outputs that the paper prints.
+    Convolutions are printed with padding 0, which yields other sizes; here they have padding 1. The autoencoder is
+    printed with 5 output channels, as many as there are landmarks; here it has as many as the images. The paper calls
+    the network "UNet based", but its table lists no skip connections, and this model has none.
 
     Reference:
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
         (Shen and Liu, 2018), tables 8 to 14.
     """
     generated = {number: number for number in range(1, 6)} if generated is None else generated
-    known = isinstance(generated, dict) and bool(generated)
-    if not known or not set(generated) <= set(range(1, 10)) or not set(generated.values()) <= set(range(1, 6)):
+    valid = isinstance(generated, dict) and bool(generated)
+    if not valid or not set(generated) <= set(range(1, 10)) or not set(generated.values()) <= set(range(1, 6)):
         expected = "Expected `generated` to be a dict of numbers of convolutions, 1 to 9, to encoder layers, 1 to 5"
         raise ValueError(f"{expected}. Received: {generated=}")
-    windows = [each if number in generated.values() else None for number, each in enumerate(WINDOWS, 1)]
-    generator = feature_generator(IMAGE_SHAPE, ENCODER, DECODER, windows, slope, encoder_slope=slope, tap=tap)
+    windows = [layer if number in generated.values() else None for number, layer in enumerate(WINDOWS, 1)]
+    generator = feature_generator(
+        IMAGE_SHAPE, ENCODER, DECODER, windows, slope, encoder_slope=slope, features_from=features_from
+    )
 
     def build(images, features):
         def convolution(inputs, number, strides):
             name = f"conv_{number}"
             if number not in generated:
-                return conv2d(inputs, filters, 3, strides, 1, name)
+                return symmetric_conv2d(inputs, filters, 3, strides, name=name)
             vector = features[generated[number]]
-            return generated_conv2d(inputs, vector, filters, 3, s, strides, name, **arguments)
+            return generated_conv2d(inputs, vector, filters, 3, base_filters, strides, name, **arguments)
 
-        return _maps(images, convolution, slope)
+        return _heatmaps(images, convolution, slope)
 
-    return generated_network(generator, build, "maps", name)
+    return generated_network(generator, build, "heatmaps", name)
 
 
-def repository_mtfl_baseline(filters=32, slope=0.01, name="repository_mtfl_baseline"):
-    """The prediction network of `repository_mtfl` with trained filters, the same for all images.
+def repository_mtfl_baseline(
+    filters: int = 32, slope: float = 0.01, name: str = "repository_mtfl_baseline"
+) -> keras.Model:
+    """Predicts heat maps with the prediction network of `repository_mtfl` and ordinary, trained filters.
 
     Args:
-        filters: Positive integer, channels of all convolutions.
+        filters: Positive integer: channels of all convolutions but the last.
         slope: Slope of the leaky ReLUs below zero.
         name: Name of the model.
 
     Returns:
-        A model of `[batch, 64, 64, 3]` to `[batch, 64, 64, 5]`, of 76,901 trainable parameters; 301,253 with 64
-        filters.
+        A model that maps `[batch, 64, 64, 3]` to `[batch, 64, 64, 5]`. It has 76,901 trainable parameters, or 301,253
+        with 64 filters.
 
     Raises:
-        ValueError: `filters` is not as described.
+        ValueError: `filters` is not a positive integer.
 
     Reference:
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
@@ -117,18 +123,19 @@ def repository_mtfl_baseline(filters=32, slope=0.01, name="repository_mtfl_basel
     positive(filters, "filters")
 
     def convolution(inputs, number, strides):
-        return conv2d(inputs, filters, 3, strides, 1, f"conv_{number}")
+        return symmetric_conv2d(inputs, filters, 3, strides, name=f"conv_{number}")
 
     images = keras.Input(IMAGE_SHAPE, name="images")
-    return keras.Model(images, _maps(images, convolution, slope), name=name)
+    return keras.Model(images, _heatmaps(images, convolution, slope), name=name)
 
 
-def _maps(images, convolution, slope):
+def _heatmaps(images, convolution, slope):
+    """The prediction network, with the given `convolution(inputs, number, strides)`."""
     outputs = images
-    for number, strides in enumerate((*STRIDES, *[1] * DOUBLED), 1):
+    for number, strides in enumerate((*STRIDES, *[1] * UPSAMPLED), 1):
         if number > len(STRIDES):
             outputs = keras.layers.UpSampling2D(2, data_format="channels_last", name=f"up_{number}")(outputs)
-        outputs = normalize(convolution(outputs, number, strides), f"conv_{number}_bn")
-        outputs = activate(outputs, slope, f"conv_{number}_relu")
-    outputs = conv2d(outputs, LANDMARKS, 3, 1, 1, "conv_10")
-    return keras.layers.Activation("linear", dtype="float32", name="maps")(outputs)
+        outputs = batch_norm(convolution(outputs, number, strides), f"conv_{number}_bn")
+        outputs = relu(outputs, f"conv_{number}_relu", slope)
+    outputs = symmetric_conv2d(outputs, LANDMARKS, 3, name="conv_10")
+    return keras.layers.Activation("linear", dtype="float32", name="heatmaps")(outputs)

@@ -178,7 +178,7 @@ def test_figures():
 def small_network(filters):
     """What `models.repository_mtfl` returns, of a layer each: to trace the real one takes as long as all tests here."""
     images = keras.Input((64, 64, 3), name="images")
-    outputs = {"maps": keras.layers.Conv2D(5, 9, padding="same", name="maps")(images)}
+    outputs = {"heatmaps": keras.layers.Conv2D(5, 9, padding="same", name="heatmaps")(images)}
     outputs["reconstruction"] = keras.layers.Conv2D(3, 1, activation="sigmoid", name="reconstruction")(images)
     return keras.Model(images, outputs)
 
@@ -193,7 +193,7 @@ def test_a_small_grid_is_trained_once(few_faces, tmp_path, monkeypatch, capsys):
     found = json.loads((tmp_path / "cells" / "m32_rot_fg_seed0.json").read_text())
     assert [each["step"] for each in found["history"]] == [2, 4]
     assert found["history"][-1]["test_error"] == pytest.approx(found["errors"]["mean"], rel=1e-3)
-    assert {"maps_loss", "reconstruction_loss"} <= set(found["history"][0])
+    assert {"heatmaps_loss", "reconstruction_loss"} <= set(found["history"][0])
     for name in ("errors.png", "faces.png"):
         assert (tmp_path / name).stat().st_size > 5_000
     assert "Model32, D-Rot-FG" in capsys.readouterr().out
