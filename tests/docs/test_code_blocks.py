@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every Python block of the README and of the site runs, and prints what the page says.
+
+The blocks of a page share one namespace, in the order of the page. Two conventions state what a block prints:
+a comment in parentheses behind a `print`, as in `print(y.shape)  # (2, 16, 16, 8)`, and a `text` block after the words
+"It prints:".
+"""
+
+import re
+
+import pytest
+
+from tests.support import pages
+
+SLOW = ("docs/guide/export.md", "docs/guide/deployment.md", "docs/guide/models.md")
+WITH_CODE = [page for page in pages.PAGES if pages.blocks(page, "python")]
+
+
+def _parameters():
+    marks = {True: [pytest.mark.slow], False: []}
+    return [pytest.param(page, id=pages.name(page), marks=marks[pages.name(page) in SLOW]) for page in WITH_CODE]
+
+
+@pytest.mark.parametrize("page", _parameters())
+def test_python_blocks_run(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "page"}
+    printed = ""
+    for block in pages.blocks(page, "python"):
+        code = compile("\n" * (block.line - 1) + block.text, pages.name(page), "exec")
+        exec(code, namespace)
+        output = capsys.readouterr().out
+        for expected in re.findall(r"^\s*print\(.*\)  # (\(.*\))$", block.text, re.MULTILINE):
+            assert expected in output.splitlines()
+        printed += output
+    for expected in re.findall(r"It prints:\n\n```text\n(.*?)```", page.read_text(), re.DOTALL):
+        assert expected in printed
+
+
+def test_the_readme_and_the_guide_have_code():
+    assert {"README.md", "docs/start/quickstart.md", "docs/guide/layers.md"} <= set(map(pages.name, WITH_CODE))
+
+
+@pytest.mark.parametrize("page", pages.PAGES, ids=pages.name)
+def test_every_block_names_its_language(page):
+    known = ("python", "sh", "text", "bibtex")
+    fences = re.findall(r"^```(.*)$", page.read_text(), re.MULTILINE)
+    assert len(fences) % 2 == 0
+    assert all(language.strip() in known for language in fences[::2]), fences[::2]

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every command in the README and the site exists, and takes the options that the page gives it."""
+
+import functools
+import io
+import re
+import runpy
+import sys
+import warnings
+from contextlib import redirect_stdout
+
+import pytest
+
+from tests.support import pages
+from tests.support.paths import ROOT
+
+PAGES = [page for page in pages.PAGES if pages.commands(page)]
+
+
+@functools.cache
+def help_of(module: str) -> str:
+    """Returns what `python -m module --help` prints."""
+    output = io.StringIO()
+    arguments, sys.argv = sys.argv, [module, "--help"]
+    try:
+        with redirect_stdout(output), warnings.catch_warnings(), pytest.raises(SystemExit) as stop:
+            warnings.filterwarnings("ignore", ".*found in sys.modules after import of package.*", RuntimeWarning)
+            runpy.run_module(module, run_name="__main__")
+    finally:
+        sys.argv = arguments
+    assert stop.value.code in (0, None), f"python -m {module} --help ends with {stop.value.code}"
+    return output.getvalue()
+
+
+def options(words: list[str]) -> list[str]:
+    return [word.partition("=")[0] for word in words if word.startswith("--")]
+
+
+def check_module(words: list[str]) -> None:
+    module, *rest = words
+    for option in options(rest):
+        assert re.search(rf"{option}\b(?!-)", help_of(module)), f"python -m {module} has no option {option}"
+    help_of(module)
+
+
+def check_make(words: list[str]) -> None:
+    targets = re.findall(r"^([\w-]+)(?: [\w-]+)*:(?!=)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = [word for word in words if "=" not in word]
+    assert set(named) <= set(targets), f"make {' '.join(words)}: the targets are {targets}"
+
+
+def check_pip(words: list[str]) -> None:
+    section = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    extras = re.findall(r"^(\w+) = ", section, re.MULTILINE)
+    assert words[0] == "install"
+    for extra in re.findall(r"\.\[([\w,]+)\]", " ".join(words)):
+        assert set(extra.split(",")) <= set(extras)
+
+
+def check(words: list[str]) -> None:
+    """Checks one command, given as its words."""
+    program, *rest = words
+    if program == "python" and rest[0] == "-m":
+        check_module(rest[1:])
+    elif program == "python":
+        assert (ROOT / rest[0]).is_file(), f"there is no {rest[0]}"
+    elif program == "make":
+        check_make(rest)
+    elif program == "pip":
+        check_pip(rest)
+    elif program == ".ci/run":
+        assert (ROOT / program).is_file()
+    else:
+        assert program in ("cd", "export", "g++", "ln"), f"a command that this test does not know: {words}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=pages.name)
+def test_commands_exist(page):
+    for words in pages.commands(page):
+        check(words)
+
+
+@pytest.mark.parametrize("page", pages.PAGES, ids=pages.name)
+def test_options_in_the_text_exist(page):
+    """An option in a code span is an option of a command of the documentation."""
+    modules = {words[2] for other in PAGES for words in pages.commands(other) if words[:2] == ["python", "-m"]}
+    for span in pages.spans(page):
+        if span.startswith("--"):
+            for option in options(span.split()):
+                assert any(re.search(rf"{option}\b(?!-)", help_of(module)) for module in modules), option
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "make tests",
+        "python -m benchmarks --fast",
+        "python -m benchmarks.ops.nothing",
+        "python examples/nothing.py",
+        "pip install '.[everything]'",
+        "conda install keras_dynfilter",
+    ],
+)
+def test_wrong_commands_are_found(wrong):
+    with pytest.raises((AssertionError, ImportError)):
+        check([word.strip("'") for word in wrong.split()])

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The site is complete: every page is in the navigation, and the API pages list every public name."""
+
+import importlib
+import re
+
+import pytest
+
+from tests.support import pages
+from tests.support.paths import ROOT
+
+MODULES = ("ops", "layers", "models", "inspection", "export")
+
+
+def test_every_page_is_in_the_navigation():
+    navigation = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    listed = re.findall(r"[\w/]+\.md", navigation)
+    assert sorted(listed) == sorted(page.relative_to(pages.DOCS).as_posix() for page in pages.DOCS.rglob("*.md"))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_api_pages_list_every_public_name(module):
+    listed = re.findall(r"^::: ([\w.]+)$", (pages.DOCS / f"api/{module}.md").read_text(), re.MULTILINE)
+    public = importlib.import_module(f"keras_dynfilter.{module}").__all__
+    assert sorted(listed) == sorted(f"keras_dynfilter.{module}.{name}" for name in public)
+
+
+def test_the_papers_have_one_name():
+    """A paper has the same name in the models, in the experiments and in the documentation."""
+    papers = {page.stem for page in (pages.DOCS / "papers").glob("*.md")} - {"index"}
+    assert papers == {"dfn", "ddf", "filter_repository"}
+    for paper in papers:
+        assert (ROOT / "keras_dynfilter/models" / paper).is_dir()
+        assert (ROOT / "examples/experiments" / paper).is_dir()
+
+
+@pytest.mark.parametrize("paper", ["dfn", "ddf", "filter_repository"])
+def test_readme_and_paper_pages_have_the_same_numbers(paper):
+    """The numbers of the README's table of reproductions are those of the page that the row links to."""
+    readme = (ROOT / "README.md").read_text()
+    page = (pages.DOCS / f"papers/{paper}.md").read_text()
+    rows = [row for row in readme.splitlines() if row.startswith("|") and f"papers/{paper}.md#" in row]
+    assert rows
+    for row in rows:
+        for number in re.findall(r"\d+\.\d+", re.sub(r"\(.*?\)", "", row)):
+            assert number in page, f"{number} of the row {row} is not in {paper}.md"

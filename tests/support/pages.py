@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the Markdown pages of the repository: code blocks, code spans, links, headings."""
+
+import dataclasses
+import pathlib
+import re
+import shlex
+
+from tests.support.paths import ROOT
+
+DOCS = ROOT / "docs"
+ROOT_PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "examples/deploy/README.md"]
+PAGES = ROOT_PAGES + sorted(DOCS.rglob("*.md"))
+
+_FENCE = re.compile(r"^(`{3,})([^\n`]*)\n(.*?)^\1[ \t]*$", re.DOTALL | re.MULTILINE)
+_SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
+_LINK = re.compile(r"\]\(([^()\s]+)\)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """A fenced code block: its language, its text, and the line of the page that it starts in."""
+
+    language: str
+    text: str
+    line: int
+
+
+def name(page: pathlib.Path) -> str:
+    """Returns the path of a page relative to the root, which is also the id of its tests."""
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page: pathlib.Path, *languages: str) -> list[Block]:
+    """Returns the code blocks of a page that are in one of the languages."""
+    text = page.read_text()
+    found = [Block(m[2].strip(), m[3], text.count("\n", 0, m.start()) + 2) for m in _FENCE.finditer(text)]
+    return [block for block in found if block.language in languages]
+
+
+def prose(page: pathlib.Path) -> str:
+    """Returns the text of a page without its code blocks."""
+    return _FENCE.sub("", page.read_text())
+
+
+def spans(page: pathlib.Path) -> list[str]:
+    """Returns the code spans of a page, each on one line."""
+    return [" ".join(span.split()) for span in _SPAN.findall(prose(page))]
+
+
+def links(page: pathlib.Path) -> list[str]:
+    """Returns the targets of all links and images of a page."""
+    return _LINK.findall(_SPAN.sub("", prose(page)))
+
+
+def anchors(page: pathlib.Path) -> set[str]:
+    """Returns the anchors of the headings of a page, as GitHub and the site form them."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ +(.+)$", prose(page), re.MULTILINE):
+        words = re.sub(r"[^\w\s-]", "", heading).strip().lower()
+        found.add(re.sub(r"[-\s]+", "-", words))
+    return found
+
+
+def commands(page: pathlib.Path) -> list[list[str]]:
+    """Returns the shell commands of a page as lists of words: from shell blocks, and from code spans."""
+    lines = []
+    for block in blocks(page, "sh"):
+        lines += block.text.replace("\\\n", " ").splitlines()
+    starts = ("python -m ", "make ", "pip install ", ".ci/")
+    lines += [span for span in spans(page) if span.startswith(starts)]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
