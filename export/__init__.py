@@ -1,20 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Export of Keras models to files that run without this package, proven in a fresh process.
+"""Exports Keras models to files that run without this package, and validates each file in a fresh process.
 
     from keras_dynfilter import export
 
     report = export.export(model, "model.onnx", format="onnx")
 
-On the command line: `python -m keras_dynfilter.export MODEL.keras --format onnx --out model.onnx`.
-
-Importing this also makes Keras's own `model.export(path, format="onnx")` work for models that run on the compiled ops.
+On the command line: `keras-dynfilter-export MODEL.keras --format onnx --out model.onnx`.
 """
 
 from keras_dynfilter.export.api import export
 from keras_dynfilter.export.formats import FORMATS, Format
-from keras_dynfilter.export.ort_library import ort_library
-from keras_dynfilter.export.report import ExportError, OutputCheck, Report, Validation, ValidationError
-from keras_dynfilter.export.writers import keras_onnx
+from keras_dynfilter.export.report import (
+    ExportError,
+    OutputCheck,
+    Report,
+    TaskResult,
+    ValidationError,
+    ValidationResult,
+)
+from keras_dynfilter.export.runtime_library import ort_library
+from keras_dynfilter.export.validation.settings import Task, Validation
+from keras_dynfilter.export.writers.keras_onnx import register_onnx_handlers
 
 __all__ = [
     "FORMATS",
@@ -22,10 +28,12 @@ __all__ = [
     "Format",
     "OutputCheck",
     "Report",
+    "Task",
+    "TaskResult",
     "Validation",
     "ValidationError",
+    "ValidationResult",
     "export",
     "ort_library",
+    "register_onnx_handlers",
 ]
-
-keras_onnx.register()

@@ -1,59 +1,138 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ops of a SavedModel that reach files, processes or networks: loading or calling it may run any of its functions."""
+"""Finds the ops of a SavedModel that the exporter does not allow.
 
-import re
+A SavedModel is a program: loading or calling it may run any of its functions, and some ops of TensorFlow read and write
+files, run Python functions or talk to other processes. So a SavedModel is checked before it is loaded. The check allows
 
-# By name, those that do; beside them, every op with an argument that names what it opens.
-REACHES_OUT = re.compile(
-    r"File|PyFunc|Dataset|Reader|Summary|Rpc|Worker|Collective|Nccl|Checkpoint|RemoteCall|ImportEvent|CustomCall|"
-    r"DumpTensor|CalibrationStatisticsSaver|DistributedSave|ImmutableConst|LoadAndRemapMatrix|GenerateVocabRemapping|"
-    r"FixedUnigramCandidateSampler|RecordInput|Skipgram|DecodeProto|EncodeProto|Xla(Launch|CallModule|Run|Compile)|"
-    r"^_?(Xla)?(Host)?(Send|Recv)|^_?Debug(Identity|Nan|Numeric)|^Save|^Restore|^Print|^Abort$"
-)
-OPENS = re.compile(
-    r"file|path|url|dir(?!ection)|address|memory_region|vocab|descriptor_source|ckpt|protocol|command"  # not of an RNN
-)
+* ops that only compute with tensors, among them all that the converters (tf2onnx and LiteRT) convert in Keras models;
+* ops that TensorFlow adds around them: variables, calls of functions, control flow, random numbers, gradients;
+* the ops of keras_dynfilter.
+
+It refuses all other ops, known or unknown. A list of forbidden ops could not be complete, because TensorFlow has more
+than a thousand ops and every version adds some. `--unsafe` loads a model with refused ops, for those who trust it.
+"""
+
+from typing import Any
+
+from keras_dynfilter.ops.backends.raw_ops import PREFIX
+
+# Ops whose only effect is their result, by what they do.
+COMPUTE = """
+    Abs Acos Acosh Add AddN AddV2 Angle ApproximateEqual Asin Asinh Atan Atan2 Atanh BesselI0e BesselI1e BitwiseAnd
+    BitwiseOr BitwiseXor Ceil ClipByValue Complex ComplexAbs Conj Cos Cosh Cross Cumprod Cumsum CumulativeLogsumexp
+    Digamma Div DivNoNan Erf Erfc Erfinv Exp Expm1 Floor FloorDiv FloorMod Igamma Igammac Imag Inv Invert LeftShift
+    Lgamma Log Log1p Maximum Minimum Mod Mul MulNoNan Ndtri Neg NextAfter Polygamma Pow Real RealDiv Reciprocal
+    RightShift Rint Round Rsqrt Sigmoid Sign Sin Sinh Sqrt Square SquaredDifference Sub Tan Tanh TruncateDiv TruncateMod
+    Xdivy Xlog1py Xlogy Zeta
+
+    Equal Greater GreaterEqual IsFinite IsInf IsNan Less LessEqual LogicalAnd LogicalNot LogicalOr NotEqual Select
+    SelectV2
+
+    All Any ArgMax ArgMin Bincount Bucketize DenseBincount EuclideanNorm InTopK InTopKV2 Max Mean Min Prod
+    SegmentMax SegmentMean SegmentMin SegmentProd SegmentSum SparseSegmentMean SparseSegmentMeanWithNumSegments
+    SparseSegmentSqrtN SparseSegmentSqrtNWithNumSegments SparseSegmentSum SparseSegmentSumWithNumSegments Sum TopK
+    TopKV2 UnsortedSegmentMax UnsortedSegmentMin UnsortedSegmentProd UnsortedSegmentSum
+
+    BatchMatMul BatchMatMulV2 BatchMatMulV3 Cholesky Einsum MatMul MatrixBandPart MatrixDeterminant MatrixDiag
+    MatrixDiagPart MatrixDiagPartV2 MatrixDiagPartV3 MatrixDiagV2 MatrixDiagV3 MatrixInverse MatrixSetDiag
+    MatrixSetDiagV2 MatrixSetDiagV3 MatrixSolve MatrixTriangularSolve Qr SelfAdjointEigV2 Svd Diag DiagPart
+
+    AvgPool AvgPool3D BiasAdd BiasAddV1 Conv Conv2D Conv3D CropAndResize CudnnRNN CudnnRNNV2 CudnnRNNV3
+    DepthwiseConv2dNative Dilation2D Elu ExtractImagePatches ExtractVolumePatches FractionalAvgPool FractionalMaxPool
+    FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 GRUBlockCell L2Loss LRN LSTMBlockCell LeakyRelu LogSoftmax MaxPool
+    MaxPool3D MaxPoolV2 MaxPoolWithArgmax Relu Relu6 Selu Softmax SoftmaxCrossEntropyWithLogits Softplus Softsign
+    SparseSoftmaxCrossEntropyWithLogits
+
+    AdjustContrastv2 AdjustHue AdjustSaturation CombinedNonMaxSuppression HSVToRGB ImageProjectiveTransformV2
+    ImageProjectiveTransformV3 NonMaxSuppression NonMaxSuppressionV2 NonMaxSuppressionV3 NonMaxSuppressionV4
+    NonMaxSuppressionV5 RGBToHSV ResizeArea ResizeBicubic ResizeBilinear ResizeNearestNeighbor ScaleAndTranslate
+
+    FFT FFT2D FFT3D IFFT IFFT2D IFFT3D IRFFT IRFFT2D IRFFT3D RFFT RFFT2D RFFT3D
+
+    BatchToSpace BatchToSpaceND Bitcast BroadcastArgs BroadcastTo Cast Concat ConcatOffset ConcatV2 Const DepthToSpace
+    DynamicPartition DynamicStitch EnsureShape Empty ExpandDims Fill Gather GatherNd GatherV2 Identity IdentityN
+    InvertPermutation LinSpace MirrorPad OneHot OnesLike Pack Pad PadV2 ParallelConcat ParallelDynamicStitch Placeholder
+    PlaceholderV2 PlaceholderWithDefault Range Rank Reshape Reverse ReverseSequence ReverseV2 Roll ScatterNd
+    Shape ShapeN Size Slice Snapshot SpaceToBatch SpaceToBatchND SpaceToDepth Split SplitV Squeeze
+    StopGradient StridedSlice TensorScatterAdd TensorScatterMax TensorScatterMin TensorScatterSub TensorScatterUpdate
+    Tile Transpose Unique UniqueV2 UniqueWithCounts UniqueWithCountsV2 Unpack UpperBound LowerBound UnravelIndex Where
+    ZerosLike PreventGradient
+
+    FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars FakeQuantWithMinMaxVarsPerChannel QuantizeAndDequantizeV2
+    QuantizeAndDequantizeV3 QuantizeAndDequantizeV4
+
+    RaggedRange RaggedTensorToSparse RaggedTensorToTensor SparseFillEmptyRows SparseReorder SparseReshape
+    SparseTensorDenseMatMul SparseToDense
+"""
+# Ops around them: variables, control flow, checks, random numbers.
+SURROUND = """
+    AssignAddVariableOp AssignSubVariableOp AssignVariableOp DestroyResourceOp DisableCopyOnRead IsVariableInitialized
+    ReadVariableOp ResourceGather ResourceGatherNd VarHandleOp VarIsInitializedOp VariableShape Variable VariableV2
+    Assign AssignAdd AssignSub
+
+    Assert Case CheckNumerics CheckNumericsV2 ControlTrigger Enter Exit If LoopCond Merge NextIteration NoOp
+    PartitionedCall StatefulPartitionedCall StatelessCase StatelessIf StatelessWhile Switch SymbolicGradient While
+    BroadcastGradientArgs
+
+    EmptyTensorList TensorListConcatV2 TensorListElementShape TensorListFromTensor TensorListGather TensorListGetItem
+    TensorListLength TensorListPopBack TensorListPushBack TensorListReserve TensorListResize TensorListScatter
+    TensorListScatterV2 TensorListSetItem TensorListSplit TensorListStack
+
+    Multinomial ParameterizedTruncatedNormal RandomGamma RandomShuffle RandomStandardNormal RandomUniform
+    RandomUniformInt RngReadAndSkip StatefulUniform StatefulUniformInt StatelessMultinomial StatelessRandomGetAlg
+    StatelessRandomGetKeyCounter StatelessRandomGetKeyCounterAlg StatelessRandomNormal StatelessRandomNormalV2
+    StatelessRandomUniform StatelessRandomUniformFullInt StatelessRandomUniformFullIntV2 StatelessRandomUniformInt
+    StatelessRandomUniformIntV2 StatelessRandomUniformV2 StatelessTruncatedNormal StatelessTruncatedNormalV2
+    TruncatedNormal
+"""
+# Gradients: a SavedModel of a trainable model holds them.
+GRADIENTS = """
+    AvgPool3DGrad AvgPoolGrad BiasAddGrad Conv2DBackpropFilter Conv2DBackpropInput Conv3DBackpropFilterV2
+    Conv3DBackpropInputV2 CropAndResizeGradBoxes CropAndResizeGradImage CudnnRNNBackprop CudnnRNNBackpropV2
+    CudnnRNNBackpropV3 DepthwiseConv2dNativeBackpropFilter DepthwiseConv2dNativeBackpropInput Dilation2DBackpropFilter
+    Dilation2DBackpropInput EluGrad FusedBatchNormGrad FusedBatchNormGradV2 FusedBatchNormGradV3 InvGrad LRNGrad
+    LeakyReluGrad MaxPool3DGrad MaxPool3DGradGrad MaxPoolGrad MaxPoolGradGrad MaxPoolGradGradV2 MaxPoolGradV2
+    MaxPoolGradWithArgmax MirrorPadGrad ReciprocalGrad Relu6Grad ReluGrad ResizeBicubicGrad ResizeBilinearGrad
+    ResizeNearestNeighborGrad RsqrtGrad SeluGrad SigmoidGrad SoftplusGrad SoftsignGrad SqrtGrad StridedSliceGrad
+    TanhGrad
+"""
+ALLOWED = frozenset((COMPUTE + SURROUND + GRADIENTS).split())
 
 
-def reaching_ops(saved_model):
-    """Ops of a `SavedModel` that reach out of it, sorted. Those of its saver do, but exporting never runs the saver."""
-    nodes = []
+def refused_ops(saved_model: Any) -> list[str]:
+    """Returns the ops of a `SavedModel` message that are not allowed, sorted.
+
+    The functions that save and restore variables may use files, because the exporter never runs them.
+    """
+    used = set()
     for meta_graph in saved_model.meta_graphs:
-        # TensorFlow runs the graph of a file without an object graph when it loads it, the saver included.
+        # A SavedModel without an object graph is restored by running its graph, so its saver does run.
         graph, by_objects = meta_graph.graph_def, meta_graph.HasField("object_graph_def")
-        saver = _saver(meta_graph) if by_objects and len(saved_model.meta_graphs) == 1 else set()
+        saver = _saver_functions(meta_graph) if by_objects and len(saved_model.meta_graphs) == 1 else set()
         functions = [function for function in graph.library.function if function.signature.name not in saver]
-        nodes += [*graph.node, *(node for function in functions for node in function.node_def)]
-    return sorted(op for op in {node.op for node in nodes} if REACHES_OUT.search(op) or _opens(op))
+        used |= {node.op for node in graph.node}
+        used |= {node.op for function in functions for node in function.node_def}
+    return sorted(op for op in used if op not in ALLOWED and not op.startswith(PREFIX))
 
 
-def _opens(op):
-    """Whether an input or an attribute of the op is called like something that it opens."""
-    from tensorflow.python.framework import op_def_registry
-
-    definition = op_def_registry.get(op)
-    if definition is None:  # a function that is called by its name: its nodes are looked at by themselves
-        return False
-    return any(OPENS.search(argument.name) for argument in (*definition.attr, *definition.input_arg))
-
-
-def _saver(meta_graph):
-    """Names of the functions that save and restore variables; none where anything else in the file names one."""
+def _saver_functions(meta_graph: Any) -> set[str]:
+    """Names of the functions that save and restore variables. Empty if anything else in the file refers to one."""
     graph, saver = meta_graph.graph_def, meta_graph.saver_def
     entries = {saver.save_tensor_name.partition(":")[0], saver.restore_op_name} - {""}
     functions = {function.signature.name: function for function in graph.library.function}
     called = {value.func.name for node in graph.node if node.name in entries for value in node.attr.values()}
-    found = called & set(functions)
-    rest = [meta_graph.object_graph_def, *graph.library.gradient]
-    rest += [node for node in graph.node if node.name not in entries]
-    rest += [function for name, function in functions.items() if name not in found]
+    saver_functions = called & set(functions)
+    others = [meta_graph.object_graph_def, *graph.library.gradient]
+    others += [node for node in graph.node if node.name not in entries]
+    others += [function for name, function in functions.items() if name not in saver_functions]
     # The bytes of a message hold every name in it: as an op, in an attribute, in a list of functions.
-    texts = [message.SerializeToString() for message in rest]
-    named = {name for name in found if any(name.encode() in text for text in texts)}
-    consumed = {_node(value) for node in graph.node for value in node.input}
-    consumed |= {_node(info.name) for value in meta_graph.signature_def.values() for info in value.outputs.values()}
-    return set() if named or entries & consumed else found
+    texts = [message.SerializeToString() for message in others]
+    named_elsewhere = any(name.encode() in text for name in saver_functions for text in texts)
+    consumed = {_node_name(value) for node in graph.node for value in node.input}
+    outputs = (info for signature in meta_graph.signature_def.values() for info in signature.outputs.values())
+    consumed |= {_node_name(info.name) for info in outputs}
+    return set() if named_elsewhere or entries & consumed else saver_functions
 
 
-def _node(tensor):
+def _node_name(tensor: str) -> str:
     return tensor.lstrip("^").partition(":")[0]

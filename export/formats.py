@@ -1,62 +1,85 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be exported: the one table that drives the code, the help text and the documentation.
+"""The table of export formats. It drives the code, the help text of the command line and the documentation.
 
-A new format is a row here, a module with a function `write(traced, path, opset)`, which gets `precision` and
-`representative_data` too where the format has precisions, and the runtime that the validation runs it on, in `_runner`.
+To add a format, add
+
+* a row to `FORMATS`;
+* a module in `writers/` with a function `write(traced, path, opset)`, which also takes `precision` and
+  `representative_data` if the format has precisions;
+* the runtime to `validation/runner.py`.
 """
 
-import dataclasses
 import difflib
-import importlib
 import importlib.util
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 OPS = {
-    "portable": "composed of standard ops: stock runtimes run the file",
-    "native": "the compiled ops of keras_dynfilter stay: a SavedModel needs their library, ONNX runs faster with it",
+    "portable": "standard ops, which every runtime has",
+    "native": "the compiled ops of keras_dynfilter; a SavedModel needs their library, an ONNX file is faster with it",
 }
 PRECISIONS = {
     "float32": "as the model",
-    "float16": "weights of half the size; computes in float32",
-    "dynamic_int8": "weights of 8 bits; computes products of them in 8 bits, the rest in float32",
-    "int8": "weights and all that is computed of 8 bits, with ranges taken from representative data",
+    "float16": "weights of half the size, computes in float32",
+    "dynamic_int8": "8-bit weights; products with them in 8 bits, everything else in float32",
+    "int8": "8-bit weights and values, with ranges taken from representative data",
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Format:
     """A row of the table.
 
     Attributes:
         name: The value of `format=`.
-        suffix: How the path ends; empty for a folder.
-        ops: The modes of `OPS` it can be written in.
-        opsets: Opset versions, oldest first and default last; empty if the format has none.
-        modules: Modules that must be importable, beside TensorFlow, to write and to validate.
-        extra: The extra of the package that installs them, or None.
-        runtime: What the validation runs the file on.
-        writer: Module with the function `write`.
-        identifiers: Whether input names must be identifiers, which they are then made.
-        precisions: Those of `PRECISIONS` it can be written in, default first; empty if it keeps that of the model.
+        suffix: Suffix of the file; empty for a folder.
+        ops: Values of `ops=` that the format supports.
+        opsets: Supported ONNX opsets, oldest first; the last one is the default. Empty if the format has no opsets.
+        modules: Modules, besides TensorFlow, that writing and validating need.
+        extra: The extra of this package that installs these modules, or None.
+        runtime: The runtime that the validation runs the file on.
+        write: Function that writes a traced model to a path and returns the number of nodes by op.
+        identifiers: Whether input names have to be identifiers; other names are then changed to identifiers.
+        precisions: Values of `precision=` that the format supports; the first one is the default. Empty if files keep
+            the dtypes of the model.
     """
 
     name: str
     suffix: str
-    ops: tuple
-    opsets: tuple
-    modules: tuple
+    ops: tuple[str, ...]
+    opsets: tuple[int, ...]
+    modules: tuple[str, ...]
     extra: str | None
     runtime: str
-    writer: str
+    write: Callable[..., dict[str, int]]
     identifiers: bool = False
-    precisions: tuple = ()
+    precisions: tuple[str, ...] = ()
 
     @property
-    def kind(self):
+    def kind(self) -> str:
+        """What the format writes, in words."""
         return f"`*{self.suffix}` file" if self.suffix else "folder"
 
-    def write(self, traced, path, opset, **options):
-        """Writes the traced model to `path`; returns the histogram of its nodes."""
-        return importlib.import_module(self.writer).write(traced, path, opset, **options)
+
+# The writers import optional packages, so each is imported only when its format is written.
+def _write_saved_model(traced: Any, path: Path, opset: None) -> dict[str, int]:
+    from keras_dynfilter.export.writers import saved_model
+
+    return saved_model.write(traced, path, opset)
+
+
+def _write_onnx(traced: Any, path: Path, opset: int) -> dict[str, int]:
+    from keras_dynfilter.export.writers import onnx
+
+    return onnx.write(traced, path, opset)
+
+
+def _write_litert(traced: Any, path: Path, opset: None, **options: Any) -> dict[str, int]:
+    from keras_dynfilter.export.writers import litert
+
+    return litert.write(traced, path, opset, **options)
 
 
 FORMATS = {
@@ -70,7 +93,7 @@ FORMATS = {
             modules=(),
             extra=None,
             runtime="tensorflow",
-            writer="keras_dynfilter.export.writers.saved_model",
+            write=_write_saved_model,
             identifiers=True,
         ),
         Format(
@@ -81,7 +104,7 @@ FORMATS = {
             modules=("onnx", "onnxruntime", "tf2onnx"),
             extra="export",
             runtime="onnxruntime",
-            writer="keras_dynfilter.export.writers.onnx",
+            write=_write_onnx,
         ),
         Format(
             name="litert",
@@ -91,7 +114,7 @@ FORMATS = {
             modules=("ai_edge_litert",),
             extra="litert",
             runtime="ai_edge_litert",
-            writer="keras_dynfilter.export.writers.litert",
+            write=_write_litert,
             identifiers=True,
             precisions=("float32", "float16", "dynamic_int8", "int8"),
         ),
@@ -99,17 +122,17 @@ FORMATS = {
 }
 
 
-def hint(value, allowed):
-    """` Did you mean 'x'?` with the nearest of `allowed`, or nothing if none is near."""
+def hint(value: object, allowed: Iterable[str]) -> str:
+    """Returns ` Did you mean 'x'?` with the value of `allowed` that is most similar, or an empty text."""
     near = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.5)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def choose(format, ops, opset):
-    """Returns the `Format` and the opset to write; every wrong choice ends here, before any work.
+def choose(format: str, ops: str, opset: int | None) -> tuple[Format, int | None]:
+    """Returns the `Format` and the opset to write. Called before any work, so that wrong arguments fail at once.
 
     Raises:
-        ValueError: The format, ops or opset is unknown, or the format cannot be written so.
+        ValueError: The format, ops or opset is unknown, or the format does not support the combination.
         ImportError: A module that the format needs is not installed.
     """
     if format not in FORMATS:
@@ -121,8 +144,8 @@ def choose(format, ops, opset):
     if ops not in row.ops:
         raise ValueError(f"Expected `ops` to be {_listed(row.ops)}: {format} does not support {ops} ops yet.")
     if opset is not None and opset not in row.opsets:
-        which = f"one of {_listed(row.opsets)}" if row.opsets else f"None: {format} has no opsets"
-        raise ValueError(f"Expected `opset` to be {which}. Received: opset={opset!r}")
+        expected = f"one of {_listed(row.opsets)}" if row.opsets else f"None: {format} has no opsets"
+        raise ValueError(f"Expected `opset` to be {expected}. Received: opset={opset!r}")
     missing = [name for name in row.modules if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(
@@ -132,14 +155,20 @@ def choose(format, ops, opset):
     return row, opset if opset is not None or not row.opsets else row.opsets[-1]
 
 
-def choose_precision(row, precision, representative_data=None):
-    """Returns the precision to write the format `row` in, None if it has none; a wrong choice is a ValueError."""
+def choose_precision(row: Format, precision: str | None, representative_data: object = None) -> str | None:
+    """Returns the precision to write; None if the format has no precisions.
+
+    Raises:
+        ValueError: The format does not support the precision, or representative data is missing or superfluous.
+    """
     if precision is None and row.precisions:
         precision = row.precisions[0]
     if precision is not None and precision not in row.precisions:
-        which = f"one of {_listed(row.precisions)}" if row.precisions else f"None: {row.name} keeps the model's dtypes"
+        expected = (
+            f"one of {_listed(row.precisions)}" if row.precisions else f"None: {row.name} keeps the model's dtypes"
+        )
         near = hint(precision, row.precisions)
-        raise ValueError(f"Expected `precision` to be {which}. Received: precision={precision!r}.{near}")
+        raise ValueError(f"Expected `precision` to be {expected}. Received: precision={precision!r}.{near}")
     if (precision == "int8") != (representative_data is not None):
         expected = "inputs for precision 'int8', whose ranges are taken from them, and for no other precision"
         received = f"precision={precision!r} and {'no' if representative_data is None else 'some'} data"
@@ -147,8 +176,8 @@ def choose_precision(row, precision, representative_data=None):
     return precision
 
 
-def table():
-    """The capabilities as a Markdown table."""
+def table() -> str:
+    """Returns the formats as a Markdown table."""
     header = ("format", "written as", "ops", "precision", "opsets", "extra", "validated on")
     lines = [f"| {' | '.join(header)} |", f"| {' | '.join(['---'] * len(header))} |"]
     for row in FORMATS.values():
@@ -159,5 +188,5 @@ def table():
     return "\n".join(lines)
 
 
-def _listed(values):
+def _listed(values: Iterable[object]) -> str:
     return ", ".join(repr(value) for value in values)

@@ -1,102 +1,116 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the command line exports: a `.keras` file, a SavedModel, or weights of a network of `keras_dynfilter.models`.
+"""Loads what the command line exports: a `.keras` file, a SavedModel, or weights of a network of this package.
 
-None of them may run code of its own, unless the caller trusts it.
+None of them may run code from the file unless the caller says that the file is trusted.
 """
 
 import ast
 import inspect
+import pathlib
 import zipfile
 import zlib
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import keras
 import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import saved_model_pb2
 
+from keras_dynfilter import models
 from keras_dynfilter.export import allowed_ops, formats
 from keras_dynfilter.export.report import ExportError, first_line
+from keras_dynfilter.ops.backends import library
+from keras_dynfilter.ops.backends.raw_ops import PREFIX
 
 SIGNATURE = "serving_default"
-# What Keras says where it does not know a layer; the last is of Keras 2.
+# Texts in the errors of Keras about a layer that it does not know; Keras 2 raises the last one.
 UNKNOWN_LAYER = ("Could not locate", "Unknown layer", "parent module", "'str' object is not callable")
 
 
-def model_file(path, unsafe=False):
-    """Loads a `.keras` file or a SavedModel folder as a model; its layers must be those of Keras or of this package.
+def load_model(path: pathlib.Path, unsafe: bool = False) -> keras.Model:
+    """Loads a `.keras` file or the folder of a SavedModel.
+
+    The layers of a `.keras` file must be layers of Keras or of this package.
 
     Args:
-        path: A `pathlib.Path`.
+        path: The file or folder.
         unsafe: Whether the file may run code of its own.
 
     Raises:
-        ValueError: There is no such thing at `path`.
+        ValueError: There is no such file or folder.
         ExportError: It cannot be loaded.
     """
     if (path / "saved_model.pb").is_file():
-        return _saved_model(path, unsafe)
+        return _load_saved_model(path, unsafe)
     if path.is_dir():
         raise ValueError(f"Expected a folder with saved_model.pb. Received: {path}")
     if path.suffix != ".keras" or not path.is_file():
         problem = "No such file" if path.suffix == ".keras" else "Expected a .keras file or a SavedModel folder"
         weights = " Weights need the name of their network: --model NAME --weights FILE" if path.suffix == ".h5" else ""
         raise ValueError(f"{problem}: {path}.{weights}")
-    return _keras_file(path, unsafe)
+    return _load_keras_file(path, unsafe)
 
 
-def networks():
-    """Functions of `keras_dynfilter.models` that make a network, by name: those whose networks are named as they."""
-    from keras_dynfilter import models
+def networks() -> dict[str, Callable[..., keras.Model]]:
+    """Returns the functions of `keras_dynfilter.models` that make a complete network, by name.
 
-    found = {}
+    These are the functions whose `name` argument has the function's own name as default, and whose first argument has a
+    default, too.
+    """
+    complete = {}
     for name in models.__all__:
         parameters = inspect.signature(getattr(models, name)).parameters
-        own = "name" in parameters and parameters["name"].default == name
-        if own and next(iter(parameters.values())).default is not inspect.Parameter.empty:
-            found[name] = getattr(models, name)
-    return found
+        has_own_name = "name" in parameters and parameters["name"].default == name
+        if has_own_name and next(iter(parameters.values())).default is not inspect.Parameter.empty:
+            complete[name] = getattr(models, name)
+    return complete
 
 
-def network(name, weights, options=()):
-    """Makes a network of `keras_dynfilter.models` and gives it trained weights.
+def load_network(name: str, weights: pathlib.Path, options: Iterable[str] = ()) -> keras.Model:
+    """Makes a network of `keras_dynfilter.models` and loads trained weights into it.
 
     Args:
-        name: Of the function that makes it.
-        weights: A `pathlib.Path`: what `model.save_weights` wrote.
-        options: Texts `NAME=VALUE`, arguments of that function.
+        name: Name of the function that makes the network.
+        weights: A file that `model.save_weights` wrote.
+        options: Arguments of that function as texts `NAME=VALUE`.
 
     Raises:
         ValueError: There is no such network, option, or file.
-        ExportError: The weights are those of another network.
+        ExportError: The weights belong to another network.
     """
-    known = networks()
-    if name not in known:
-        expected = f"Expected --model to be one of {', '.join(known)}"
-        raise ValueError(f"{expected}. Received: {name}.{formats.hint(name, known)}")
+    functions = networks()
+    if name not in functions:
+        expected = f"Expected --model to be one of {', '.join(functions)}"
+        raise ValueError(f"{expected}. Received: {name}.{formats.hint(name, functions)}")
     if not weights.is_file():
         raise ValueError(f"No such file: {weights}")
-    given = dict(_option(name, known[name], text) for text in options)
+    arguments = dict(_option(name, functions[name], text) for text in options)
     try:
-        made = known[name](**given)
+        model = functions[name](**arguments)
     except TypeError as error:
         raise ValueError(f"{name}: {error}") from error
-    if not made.built:
-        raise ValueError(f"Expected options that fix the inputs of {name}. Received: {given}")
+    if not model.built:
+        raise ValueError(f"Expected options that fix the inputs of {name}. Received: {arguments}")
     try:
-        made.load_weights(weights)
+        model.load_weights(weights)
     except Exception as error:  # h5py and Keras raise whatever they run into
         raise ExportError(
-            f"{weights} does not hold weights of {name} as it was made here. Options that it was trained with, such as "
-            f"--set width=0.25, have to be given again.\n{first_line(error)}"
+            f"{weights} does not hold weights of {name} with these options. If the network was trained with other "
+            f"options, repeat them, as in --set width=0.25.\n{first_line(error)}"
         ) from error
-    return made
+    return model
 
 
-def _option(network, make, text):
+def _option(network: str, function: Callable[..., keras.Model], text: str) -> tuple[str, Any]:
+    """Parses `NAME=VALUE`, an argument of the function that makes a network."""
     key, separator, value = text.partition("=")
-    parameters = inspect.signature(make).parameters
-    names = [key for key, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD]
+    parameters = inspect.signature(function).parameters
+    names = [name for name, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD]
     if not separator:
         raise ValueError(f"Expected --set NAME=VALUE. Received: {text}")
-    if key not in names and len(names) == len(parameters):  # others hand further ones on
+    takes_others = len(names) < len(parameters)  # **kwargs, which the function passes on
+    if key not in names and not takes_others:
         expected = f"Expected --set with an argument of {network}: {', '.join(names)}"
         raise ValueError(f"{expected}. Received: {key}.{formats.hint(key, names)}")
     try:
@@ -105,25 +119,27 @@ def _option(network, make, text):
         return key, value
 
 
-def _keras_file(path, unsafe):
-    if _damaged(path):
+def _load_keras_file(path: pathlib.Path, unsafe: bool) -> keras.Model:
+    if _is_damaged(path):
         raise ExportError(f"{path} is not a .keras file, or is damaged")
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=not unsafe)
     except (OSError, TypeError, ValueError) as error:
         text = str(error)
         if "safe_mode" in text:
-            hint = "It holds code of its own, such as a Lambda layer. --unsafe runs it: only for files you trust"
-        elif any(sign in text for sign in UNKNOWN_LAYER):
-            own = "Models with layers of your own are exported from Python, where their module is imported"
-            hint = f"It holds a layer that is not known here. {own}"
+            problem = "It contains code, such as a Lambda layer. --unsafe runs the code: use it only for trusted files"
+        elif any(part in text for part in UNKNOWN_LAYER):
+            problem = (
+                "It contains a layer that is not known here. Models with layers of your own are exported from Python, "
+                "after an import of the module that defines them"
+            )
         else:
-            hint = "It cannot be loaded"
-        raise ExportError(f"{path}: {hint}.\n{text}") from error
+            problem = "It cannot be loaded"
+        raise ExportError(f"{path}: {problem}.\n{text}") from error
 
 
-def _damaged(path):
-    """Whether the archive cannot be read: what Keras says of such files misleads."""
+def _is_damaged(path: pathlib.Path) -> bool:
+    """Whether the archive cannot be read. Checked first, because the errors of Keras about such files mislead."""
     if not zipfile.is_zipfile(path):
         return True
     try:
@@ -136,37 +152,34 @@ def _damaged(path):
 class _Served(keras.layers.Layer):
     """Calls a signature of a SavedModel on a dict of tensors."""
 
-    def __init__(self, loaded, signature, **kwargs):
+    def __init__(self, loaded: Any, signature: Any, **kwargs: Any):
         super().__init__(trainable=False, **kwargs)
         self.loaded, self.signature = loaded, signature
 
-    def call(self, inputs):
+    def call(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return self.signature(**inputs)
 
 
-def _saved_model(path, unsafe):
-    """The signature `serving_default` of a SavedModel as a functional model."""
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf import saved_model_pb2
-
+def _load_saved_model(path: pathlib.Path, unsafe: bool) -> keras.Model:
+    """Loads the signature `serving_default` of a SavedModel as a functional model."""
     try:
         content = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
     except DecodeError as error:
         raise ExportError(f"{path / 'saved_model.pb'} is damaged: {error}") from error
-    _load_ops(path, content)
-    reaching = allowed_ops.reaching_ops(content)
-    if reaching and not unsafe:
+    refused = allowed_ops.refused_ops(content)
+    if refused and not unsafe:
         raise ExportError(
-            f"{path}: It holds ops that reach files, processes or networks: {', '.join(reaching)}. --unsafe runs them: "
-            "only for files you trust"
+            f"{path}: It contains ops that the exporter does not allow, since they may reach files, processes or "
+            f"networks: {', '.join(refused)}. --unsafe loads it nevertheless: use it only for trusted files"
         )
+    _load_compiled_ops(path, content)
     try:
         loaded = tf.saved_model.load(str(path))
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise ExportError(f"{path}: It cannot be loaded.\n{error}") from error
     if SIGNATURE not in loaded.signatures:
-        found = ", ".join(loaded.signatures) or "none"
-        raise ExportError(f"{path}: Expected a signature {SIGNATURE}. Received a SavedModel with these: {found}")
+        names = ", ".join(loaded.signatures) or "none"
+        raise ExportError(f"{path}: Expected a signature {SIGNATURE}. Received a SavedModel with these: {names}")
     signature = loaded.signatures[SIGNATURE]
     specs = signature.structured_input_signature[1]
     for name, spec in specs.items():
@@ -180,16 +193,14 @@ def _saved_model(path, unsafe):
     return keras.Model(inputs, _Served(loaded, signature, name="signature")(inputs))
 
 
-def _load_ops(path, content):
-    """Loads the library of our ops where the SavedModel has any, so that TensorFlow knows them."""
-    from keras_dynfilter.ops.backends import library as library_module
-
-    graphs = [graph.graph_def for graph in content.meta_graphs]
-    functions = [function for graph in graphs for function in graph.library.function]
-    nodes = [node for part in graphs for node in part.node]
-    nodes += [node for function in functions for node in function.node_def]
-    if not any(node.op.startswith("KerasDynfilter>") for node in nodes):
-        return
-    library = library_module.load()
-    if library.ops is None:
-        raise ExportError(f"{path}: It holds compiled ops of keras_dynfilter, which are missing: {library.reason}")
+def _load_compiled_ops(path: pathlib.Path, content: Any) -> None:
+    """Loads the library of compiled ops if the SavedModel uses one of them: TensorFlow has to know them."""
+    graphs = [meta_graph.graph_def for meta_graph in content.meta_graphs]
+    nodes = [node for graph in graphs for node in graph.node]
+    nodes += [node for graph in graphs for function in graph.library.function for node in function.node_def]
+    if any(node.op.startswith(PREFIX) for node in nodes):
+        loaded = library.load()
+        if loaded.ops is None:
+            raise ExportError(
+                f"{path}: It contains compiled ops of keras_dynfilter, which are not available: {loaded.reason}"
+            )

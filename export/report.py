@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an export returns: what was written, and how far it is from the Keras model."""
+"""The result of an export: what was written, and how far its outputs are from the outputs of the Keras model."""
 
 import dataclasses
 import json
+import os
 import pathlib
+from typing import Any
+
+Axes = list[int | str]  # sizes; a name stands for an axis of any size
 
 
-def first_line(error):
-    """What an exception says, in one line: the name of its class where it says nothing."""
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an exception's message, or the name of its class if the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
@@ -19,24 +23,26 @@ class ValidationError(ExportError):
     """The exported file does not compute what the model computes; it was removed.
 
     Attributes:
-        report: The `Report`, with the figures of the failed validation.
+        report: The `Report`, with the results of the failed validation.
     """
 
-    def __init__(self, message, report):
+    def __init__(self, message: str, report: "Report"):
         super().__init__(message)
         self.report = report
 
 
 @dataclasses.dataclass
 class OutputCheck:
-    """One output, compared over all cases.
+    """Comparison of one output over all cases.
 
     Attributes:
+        name: Name of the output.
+        dtype: Its dtype.
         max_abs: Largest absolute difference.
-        max_rel: Largest difference relative to the largest magnitude that the model's output has in the same case (to 1
-            if it is zero everywhere).
-        compared: How many values were compared, in all cases together; of floating-point outputs, the finite ones.
-        worst: The case in which `max_rel` was found.
+        max_rel: Largest relative difference: relative to the largest magnitude that the model's output has in the same
+            case (to 1 if the output is zero everywhere).
+        compared: Number of compared values in all cases together. In floating-point outputs only finite values count.
+        worst: The case with the largest relative difference.
         problem: Why the output failed; None if it passed.
     """
 
@@ -49,75 +55,82 @@ class OutputCheck:
     problem: str | None = None
 
     @property
-    def passed(self):
+    def passed(self) -> bool:
+        """Whether the output is within the tolerance in every case."""
         return self.problem is None
 
 
 @dataclasses.dataclass
-class TaskError:
-    """What the model and the file are worth on data of the task.
+class TaskResult:
+    """Scores of the model and of the file on the labelled data of a task.
 
     Attributes:
-        metric: Its name.
-        samples: How many were computed.
-        model: Its mean for the Keras model.
-        file: Its mean for the file, by what describes a way to run it (empty if there is one way only). Left out where
-            the file lacks an output, or has one in another shape.
+        metric: Name of the metric.
+        samples: Number of samples.
+        model: Mean of the metric for the Keras model.
+        file: Mean of the metric for the file, by name of the session (empty if there is one session only). A session
+            that lacks an output, or returns one of another shape, is left out.
     """
 
     metric: str
     samples: int
     model: float
-    file: dict = dataclasses.field(default_factory=dict)
+    file: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
-class Validation:
-    """The comparison of the file, run in a fresh process, with the Keras model in this one.
+class ValidationResult:
+    """Comparison of the file, run in a fresh process, with the Keras model, run in this process.
 
     Attributes:
-        runtime: What ran the file, with its version.
-        reference: What ran the model.
-        tolerance: Allowed difference relative to the largest magnitude of an output.
-        reason: Why that much.
-        cases: Input shapes of the compared runs, as text.
-        skipped: Input shapes that the model itself refused, with its reason.
-        outputs: A check for every output.
-        problems: What else is wrong: a crash, a missing output, an axis that became static.
+        runtime: The runtime that ran the file, with its version.
+        reference: How the model was run.
+        tolerance: Largest allowed difference relative to the largest magnitude of an output.
+        reason: Where the tolerance comes from.
+        cases: Names of the compared cases: the shapes of their inputs.
+        skipped: Cases that the model itself refused, with the reason.
+        outputs: One `OutputCheck` for every output.
+        problems: Other failures: a crash, a missing output, an axis that is no longer open.
         notes: What was not validated, and why.
         seconds_per_run: Time of the fastest run of each case in the runtime.
-        task: The `TaskError`, where a data set was given.
+        task: The `TaskResult`, if the validation had a task.
     """
 
     runtime: str
     reference: str
     tolerance: float
     reason: str
-    cases: list
-    skipped: dict
-    outputs: list
-    problems: list
-    notes: list = dataclasses.field(default_factory=list)
-    seconds_per_run: dict = dataclasses.field(default_factory=dict)
-    task: TaskError | None = None
+    cases: list[str]
+    skipped: dict[str, str]
+    outputs: list[OutputCheck]
+    problems: list[str]
+    notes: list[str] = dataclasses.field(default_factory=list)
+    seconds_per_run: dict[str, float] = dataclasses.field(default_factory=dict)
+    task: TaskResult | None = None
 
     @property
-    def passed(self):
+    def passed(self) -> bool:
+        """Whether every output passed and nothing else failed."""
         return not self.problems and bool(self.outputs) and all(output.passed for output in self.outputs)
 
 
 @dataclasses.dataclass
 class Report:
-    """The result of an export. `print(report)` shows it; `to_json` stores it.
+    """The result of an export. `print(report)` shows it, `to_json` stores it.
 
     Attributes:
-        inputs, outputs: By name: dtype and sizes; a name in place of a size is an axis of any size.
+        path: The file or folder that was written.
+        format: Name of the format.
+        ops: `"portable"` or `"native"`.
+        opset: The ONNX opset; None for other formats.
+        precision: The precision; None for formats that keep the dtypes of the model.
+        inputs: Dtype and axes of every input by name. An axis is its size, or a name if it has any size.
+        outputs: The same for every output.
         nodes: How many nodes of each op the graph has.
         bytes: Size of each file.
-        precision: Of a format that has several, otherwise None.
-        versions: Of the packages that took part.
-        seconds: Of each stage.
-        validation: None if the validation was skipped.
+        versions: Versions of the packages involved.
+        seconds: Duration of each stage.
+        validation: The `ValidationResult`; None if the validation was skipped.
     """
 
     path: str
@@ -125,20 +138,21 @@ class Report:
     ops: str
     opset: int | None
     precision: str | None
-    inputs: dict
-    outputs: dict
-    nodes: dict
-    bytes: dict
-    versions: dict
-    seconds: dict
-    validation: Validation | None = None
+    inputs: dict[str, tuple[str, Axes]]
+    outputs: dict[str, tuple[str, Axes]]
+    nodes: dict[str, int]
+    bytes: dict[str, int]
+    versions: dict[str, str]
+    seconds: dict[str, float]
+    validation: ValidationResult | None = None
 
     @property
-    def passed(self):
-        """True or False as the validation found; None if it was skipped."""
+    def passed(self) -> bool | None:
+        """Whether the file passed the validation; None if the validation was skipped."""
         return None if self.validation is None else self.validation.passed
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the report as a dict of what JSON can hold."""
         content = dataclasses.asdict(self)
         content["passed"] = self.passed
         if self.validation is not None:
@@ -147,42 +161,42 @@ class Report:
                 check["passed"] = output.passed
         return content
 
-    def to_json(self, path=None):
-        """Returns the report as JSON text, written to `path` as well if one is given."""
+    def to_json(self, path: str | os.PathLike | None = None) -> str:
+        """Returns the report as JSON text; writes the text to `path`, too, if there is one."""
         text = json.dumps(self.to_dict(), indent=2)
         if path is not None:
             pathlib.Path(path).write_text(text + "\n")
         return text
 
-    def __str__(self):
+    def __str__(self) -> str:
         nodes = sorted(self.nodes.items(), key=lambda item: (-item[1], item[0]))
-        shown = ", ".join(f"{op} {count}" for op, count in nodes[:8])
-        opset = "" if self.opset is None else f", opset {self.opset}"
-        opset += "" if self.precision is None else f", {self.precision}"
-        rest = f" and {len(nodes) - 8} other ops" if len(nodes) > 8 else ""
+        most_frequent = ", ".join(f"{op} {count}" for op, count in nodes[:8])
+        others = f" and {len(nodes) - 8} other ops" if len(nodes) > 8 else ""
+        variant = "" if self.opset is None else f", opset {self.opset}"
+        variant += "" if self.precision is None else f", {self.precision}"
         facts = {
-            "file": f"{self.path} ({self.format}, {self.ops} ops{opset}), {sum(self.bytes.values()) / 1e6:.3f} MB",
+            "file": f"{self.path} ({self.format}, {self.ops} ops{variant}), {sum(self.bytes.values()) / 1e6:.3f} MB",
             "inputs": _signature(self.inputs),
             "outputs": _signature(self.outputs),
-            "nodes": f"{sum(self.nodes.values())}: {shown}{rest}",
-            "seconds": ", ".join(f"{stage} {value:.1f}" for stage, value in self.seconds.items()),
+            "nodes": f"{sum(self.nodes.values())}: {most_frequent}{others}",
+            "seconds": ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in self.seconds.items()),
             "versions": ", ".join(f"{name} {version}" for name, version in self.versions.items()),
         }
         if self.validation is None:
-            facts["validation"] = "skipped: nothing is known of what the file computes, or whether it loads"
+            facts["validation"] = "skipped: the file may not load, or may differ from the model"
             return _aligned(facts)
         return f"{_aligned(facts)}\n{_validation(self.validation)}"
 
 
-def _signature(tensors):
-    return ", ".join(f"{name} {dtype} [{', '.join(map(str, shape))}]" for name, (dtype, shape) in tensors.items())
+def _signature(tensors: dict[str, tuple[str, Axes]]) -> str:
+    return ", ".join(f"{name} {dtype} [{', '.join(map(str, axes))}]" for name, (dtype, axes) in tensors.items())
 
 
-def _aligned(facts):
+def _aligned(facts: dict[str, str]) -> str:
     return "\n".join(f"{name:<11} {text}" for name, text in facts.items())
 
 
-def _validation(validation):
+def _validation(validation: ValidationResult) -> str:
     facts = {
         "validated": f"{'passed' if validation.passed else 'FAILED'}, {validation.runtime} in a fresh process "
         f"against {validation.reference}",
@@ -194,9 +208,7 @@ def _validation(validation):
         facts["note"] = "; ".join(validation.notes)
     facts["tolerance"] = f"{validation.tolerance:.1e}, {validation.reason}"
     if validation.task is not None:
-        task = validation.task
-        found = "; ".join(f"{value:.6g} of the file{which}" for which, value in task.file.items()) or "none of the file"
-        facts["task"] = f"{task.metric} of {task.samples} samples: {task.model:.6g} of the model; {found}"
+        facts["task"] = _task(validation.task)
     rows = [("output", "dtype", "max abs", "max rel", "worst case", "")]
     for check in validation.outputs:
         verdict = "ok" if check.passed else f"FAILED: {check.problem}"
@@ -206,3 +218,12 @@ def _validation(validation):
     widths = [max(len(row[column]) for row in rows) for column in range(6)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     return "\n".join([_aligned(facts), *(f"problem     {text}" for text in validation.problems), *lines])
+
+
+def _task(task: TaskResult) -> str:
+    scores = [f"model {task.model:.6g}"]
+    for session, score in task.file.items():
+        scores.append(f"file {session} {score:.6g}" if session else f"file {score:.6g}")
+    if not task.file:
+        scores.append("file not computed")
+    return f"{task.metric} of {task.samples} samples: {'; '.join(scores)}"

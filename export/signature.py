@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inputs and outputs of a Keras model by name, whatever structure it takes and returns."""
+"""Names the inputs and outputs of a Keras model, whatever structure it takes and returns."""
 
 import dataclasses
 import inspect
 import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_dynfilter.export.report import ExportError
+
+Path = tuple[str | int, ...]  # keys and indices that lead to a leaf of a nested structure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,19 +21,19 @@ class Signature:
     """How a model is called.
 
     Attributes:
-        specs: `tf.TensorSpec` by name, in the order of the model.
-        structure: What the model takes, with names in place of tensors.
-        spread: Whether the items of `structure` are arguments of their own.
+        specs: `tf.TensorSpec` by input name, in the order of the model.
+        structure: The structure that the model takes, with input names instead of tensors.
+        several_arguments: Whether the items of `structure` are separate arguments of `model.call`.
     """
 
-    specs: dict
-    structure: object
-    spread: bool = False
+    specs: dict[str, tf.TensorSpec]
+    structure: Any
+    several_arguments: bool = False
 
-    def call(self, model, tensors):
-        """The outputs of `model` by name, for input tensors by name."""
+    def call(self, model: keras.Model, tensors: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Calls `model` in inference mode on tensors by input name; returns its outputs by name."""
         arguments = _map(self.structure, lambda name, _: tensors[name])
-        if not self.spread:
+        if not self.several_arguments:
             outputs = model(arguments, training=False)
         elif isinstance(arguments, dict):
             outputs = model(**arguments, training=False)
@@ -36,114 +41,137 @@ class Signature:
             outputs = model(*arguments, training=False)
         return _named_outputs(model, outputs, self.specs)
 
-    def sample(self, values, argument):
-        """Arrays by name from `values`, a structure like the model's inputs or a dict by name, of an `argument`."""
-        if isinstance(values, dict) and set(values) == set(self.specs):
-            return {name: _array(values[name], spec) for name, spec in self.specs.items()}
-        found = {}
+    def arrays_by_name(self, sample: Any, argument: str) -> dict[str, np.ndarray]:
+        """Returns a sample as arrays by input name.
+
+        Args:
+            sample: A dict by input name, or the structure that the model takes.
+            argument: The argument that the sample comes from, for error messages.
+
+        Raises:
+            ValueError: The sample has another structure, lacks an input, or has the wrong shape.
+        """
+        if isinstance(sample, dict) and set(sample) == set(self.specs):
+            return {name: _array(sample[name], spec) for name, spec in self.specs.items()}
+        arrays = {}
         names = {path: name for name, path in _leaves(self.structure)}
-        for value, path in _leaves(values):
+        for value, path in _leaves(sample):
             if path not in names:
                 expected = f"Expected samples of `{argument}` in the structure of the inputs, or by name"
-                received = ", ".join(map(repr, values)) if isinstance(values, dict) else type(values).__name__
+                received = ", ".join(map(repr, sample)) if isinstance(sample, dict) else type(sample).__name__
                 raise ValueError(f"{expected}: {', '.join(self.specs)}. Received: {received}")
-            found[names[path]] = _array(value, self.specs[names[path]])
-        if set(found) != set(self.specs):
-            missing = ", ".join(set(self.specs) - set(found))
+            arrays[names[path]] = _array(value, self.specs[names[path]])
+        if set(arrays) != set(self.specs):
+            missing = ", ".join(set(self.specs) - set(arrays))
             raise ValueError(f"Expected samples of `{argument}` to have every input. Received none for: {missing}")
-        return found
+        return arrays
 
 
-def of(model, input_signature=None, input_size=None, identifiers=False):
-    """The `Signature` of a built model.
+def model_signature(
+    model: keras.Model,
+    input_signature: Any = None,
+    input_size: tuple[int, int] | None = None,
+    identifiers: bool = False,
+) -> Signature:
+    """Returns the `Signature` of a built model.
 
     Args:
         model: A `keras.Model`.
-        input_signature: `tf.TensorSpec`s in the structure that the model takes; needed for a subclassed model whose
-            `call` takes several arguments, or whose unknown sizes the model does not record.
-        input_size: `(height, width)` to fix where the model leaves them open, or None.
-        identifiers: Whether names must be identifiers, as TensorFlow makes them: other characters become `_`, and what
-            does not begin with a letter is preceded by `arg_`.
+        input_signature: `tf.TensorSpec`s in the structure that the model takes. Needed for a subclassed model whose
+            `call` takes several arguments, or whose open sizes the model does not record.
+        input_size: `(height, width)` to fix if the model leaves them open, or None.
+        identifiers: Whether to turn input names into identifiers, as TensorFlow does: other characters become `_`, and
+            `arg_` precedes a name that does not begin with a letter.
+
+    Raises:
+        ValueError: The model is not a built `keras.Model`, or its inputs are unknown, or `input_size` fits none.
+        ExportError: An input is sparse, ragged, a scalar, or of unknown rank.
     """
     if not isinstance(model, keras.Model):
         raise ValueError(f"Expected `model` to be a keras.Model. Received: {type(model).__name__}")
     if not model.built:
         raise ValueError(f"Expected `model` to be built: call {model.name!r} once, or its build method")
     arguments = _required_arguments(model)
-    spread = len(arguments) > 1
+    several_arguments = len(arguments) > 1
     if input_signature is not None:
         structure = input_signature
     elif getattr(model, "inputs", None):
-        structure, spread = _symbolic_inputs(model), False
+        structure, several_arguments = _symbolic_inputs(model), False
     else:
-        structure = _recorded_inputs(model, spread)
+        structure = _recorded_inputs(model, several_arguments)
 
     specs = {}
-    first = arguments[0] if arguments and not spread else "inputs"
-    automatic = {id(layer.output): layer.name for layer in model.layers if isinstance(layer, keras.layers.InputLayer)}
+    default_name = arguments[0] if arguments and not several_arguments else "inputs"
+    layer_names = {id(layer.output): layer.name for layer in model.layers if isinstance(layer, keras.layers.InputLayer)}
 
-    def name(leaf, path):
-        key = path[-1] if path and isinstance(path[-1], str) else automatic.get(id(leaf)) or getattr(leaf, "name", None)
-        if spread and not key:
-            key = arguments[path[0]]
-        if not key or key.startswith("keras_tensor"):  # Keras's own counter, another one in every process
-            key = first if not path else f"{first}_{'_'.join(map(str, path))}"
-        key = _unique(_identifier(key) if identifiers else key, specs)
-        specs[key] = _spec(leaf, key, input_size)
-        return key
+    def add(leaf: Any, path: Path) -> str:
+        if path and isinstance(path[-1], str):
+            name = path[-1]
+        else:
+            name = layer_names.get(id(leaf)) or getattr(leaf, "name", None)
+        if several_arguments and not name:
+            name = arguments[path[0]]
+        if not name or name.startswith("keras_tensor"):  # a counter of Keras, which differs between processes
+            name = default_name if not path else f"{default_name}_{'_'.join(map(str, path))}"
+        name = _unique(_identifier(name) if identifiers else name, specs)
+        specs[name] = _spec(leaf, name, input_size)
+        return name
 
-    structure = _map(structure, name)
-    if input_size is not None and not any(_fits(spec, input_size) for spec in specs.values()):
-        shapes = ", ".join(f"{key} {spec.shape}" for key, spec in specs.items())
+    structure = _map(structure, add)
+    if input_size is not None and not any(_has_size(spec, input_size) for spec in specs.values()):
+        shapes = ", ".join(f"{name} {spec.shape}" for name, spec in specs.items())
         raise ValueError(f"Expected `input_size` to suit the model's inputs, {shapes}. Received: {input_size}")
-    return Signature(specs, structure, spread)
+    return Signature(specs, structure, several_arguments)
 
 
-def _identifier(name):
-    """The name that TensorFlow gives an argument of a signature."""
-    name = re.sub(r"\W", "_", name)
-    return name if name[0].isalpha() else f"arg_{name}"
-
-
-def axis_names(shape):
-    """A name for every axis of an input or output: `batch`, `height`, `width`, ... or `axis_3`."""
+def axis_names(shape: tf.TensorShape | list[int | None]) -> list[str]:
+    """Returns a name for every axis of an input or output: `batch`, `height`, `width`, ... or `axis_3`."""
     shape = list(shape)
     rank = len(shape)
     names = ["batch", *(f"axis_{axis}" for axis in range(1, rank))]
-    unknown = [axis for axis in range(1, rank) if shape[axis] is None]
+    open_axes = [axis for axis in range(1, rank) if shape[axis] is None]
     if rank == 3:
         names[1:] = ["length", "channels"]
     elif rank == 4:
-        open_ends = shape[1] is None and shape[3] is None
-        first = keras.backend.image_data_format() == "channels_first" if open_ends else shape[3] is None
-        names[1:] = ["channels", "height", "width"] if first else ["height", "width", "channels"]
-    elif rank == 5 and unknown != [1, 2]:
+        if shape[1] is None and shape[3] is None:
+            channels_first = keras.backend.image_data_format() == "channels_first"
+        else:
+            channels_first = shape[3] is None
+        names[1:] = ["channels", "height", "width"] if channels_first else ["height", "width", "channels"]
+    elif rank == 5 and open_axes != [1, 2]:
         names[1:] = ["frames", "height", "width", "channels"]
     elif rank >= 5:
         names[1:3] = ["height", "width"]
     return names
 
 
-def _symbolic_inputs(model):
-    """The symbolic inputs of a functional or sequential model, structured as it takes them."""
+def _identifier(name: str) -> str:
+    """The name that TensorFlow gives to an argument of a signature."""
+    name = re.sub(r"\W", "_", name)
+    return name if name[0].isalpha() else f"arg_{name}"
+
+
+def _symbolic_inputs(model: keras.Model) -> Any:
+    """The symbolic inputs of a functional or sequential model, in the structure that it takes."""
     if isinstance(model, keras.Sequential):
         return model.inputs[0]
     return model.input
 
 
-def _recorded_inputs(model, spread):
-    recorded = None if spread else (model.get_build_config() or {}).get("input_shape")
+def _recorded_inputs(model: keras.Model, several_arguments: bool) -> Any:
+    """Specs from the shapes that a subclassed model was built with, with an open batch size."""
+    recorded = None if several_arguments else (model.get_build_config() or {}).get("input_shape")
     if recorded is None:
         raise ValueError(
             f"Expected `input_signature`, tf.TensorSpecs in the structure that {type(model).__name__}.call takes: "
-            "its inputs cannot be read off the model"
+            "the model does not record its inputs"
         )
     dtype = model.variable_dtype or keras.backend.floatx()
     return _map(recorded, lambda shape, _: tf.TensorSpec([None, *shape[1:]], dtype))
 
 
-def _required_arguments(model):
-    """Names of the arguments of `model.call` that must be given."""
+def _required_arguments(model: keras.Model) -> list[str]:
+    """Names of the arguments of `model.call` that have no default."""
     parameters = inspect.signature(model.call).parameters.values()
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [
@@ -151,7 +179,7 @@ def _required_arguments(model):
     ]
 
 
-def _spec(leaf, name, input_size):
+def _spec(leaf: Any, name: str, input_size: tuple[int, int] | None) -> tf.TensorSpec:
     if getattr(leaf, "sparse", False) or getattr(leaf, "ragged", False):
         raise ExportError(f"Expected dense inputs. Received: {name} is sparse or ragged")
     shape = tf.TensorShape(leaf.shape)
@@ -165,13 +193,13 @@ def _spec(leaf, name, input_size):
     return tf.TensorSpec(shape, leaf.dtype, name)
 
 
-def _fits(spec, input_size):
+def _has_size(spec: tf.TensorSpec, input_size: tuple[int, int]) -> bool:
     sizes = dict(zip(axis_names(spec.shape), spec.shape))
     return (sizes.get("height"), sizes.get("width")) == tuple(input_size)
 
 
-def _named_outputs(model, outputs, inputs):
-    """Outputs by name; one that has the name of an input, which ONNX forbids, gets another."""
+def _named_outputs(model: keras.Model, outputs: Any, inputs: Collection[str]) -> dict[str, tf.Tensor]:
+    """Outputs by name. An output with the name of an input, which ONNX forbids, gets another name."""
     names = list(getattr(model, "output_names", None) or ())
     leaves = _leaves(outputs)
     if isinstance(model, keras.Sequential):
@@ -186,7 +214,7 @@ def _named_outputs(model, outputs, inputs):
     return named
 
 
-def _unique(name, taken):
+def _unique(name: str, taken: Collection[str]) -> str:
     candidate, count = name, 0
     while candidate in taken:
         count += 1
@@ -194,15 +222,15 @@ def _unique(name, taken):
     return candidate
 
 
-def _array(value, spec):
+def _array(value: Any, spec: tf.TensorSpec) -> np.ndarray:
     value = tf.convert_to_tensor(value, spec.dtype)
     if not spec.shape.is_compatible_with(value.shape):
         raise ValueError(f"Expected samples of {spec.name} to have shape {spec.shape}. Received: {value.shape}")
     return value.numpy()
 
 
-def _map(structure, function, path=()):
-    """Applies `function(leaf, path)` to the leaves of nested dicts, lists and tuples; tuples of sizes are leaves."""
+def _map(structure: Any, function: Callable[[Any, Path], Any], path: Path = ()) -> Any:
+    """Applies `function(leaf, path)` to the leaves of nested dicts, lists and tuples. Tuples of sizes are leaves."""
     if isinstance(structure, dict):
         return {key: _map(value, function, (*path, key)) for key, value in structure.items()}
     if isinstance(structure, (list, tuple)) and not _is_shape(structure):
@@ -211,12 +239,12 @@ def _map(structure, function, path=()):
     return function(structure, path)
 
 
-def _leaves(structure):
-    """`(leaf, path)` of every leaf, in order."""
-    found = []
-    _map(structure, lambda leaf, path: found.append((leaf, path)))
-    return found
+def _leaves(structure: Any) -> list[tuple[Any, Path]]:
+    """Every leaf with its path, in order."""
+    leaves = []
+    _map(structure, lambda leaf, path: leaves.append((leaf, path)))
+    return leaves
 
 
-def _is_shape(value):
+def _is_shape(value: list | tuple) -> bool:
     return bool(value) and all(size is None or isinstance(size, int) for size in value)

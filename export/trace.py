@@ -1,62 +1,76 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The graph that every format is written from."""
+"""Traces a model to the graph that every format is written from."""
 
 import collections
 import dataclasses
+from typing import Any
 
+import keras
 import tensorflow as tf
 
-from keras_dynfilter.export import signature as signature_module
-from keras_dynfilter.export.report import ExportError
+from keras_dynfilter.export.report import Axes, ExportError
+from keras_dynfilter.export.signature import Signature, axis_names
 from keras_dynfilter.ops import implementation
 from keras_dynfilter.ops.backends import scope
 
 
 @dataclasses.dataclass(frozen=True)
 class Traced:
-    """A model traced on the ops it is to be exported with.
+    """A model, traced on the ops that the file is to hold.
 
     Attributes:
-        signature: The `Signature` it was traced for.
-        function: `tf.function` of the inputs in order, which returns the outputs by name.
-        concrete: Its one concrete function.
+        signature: The `Signature` of the model.
+        function: `tf.function` that takes the inputs in order and returns the outputs by name.
+        concrete: The only concrete function of `function`.
     """
 
-    signature: object
-    function: object
-    concrete: object
+    signature: Signature
+    function: Any
+    concrete: Any
 
     @property
-    def specs(self):
+    def specs(self) -> list[tf.TensorSpec]:
+        """Specs of the inputs, in order."""
         return list(self.signature.specs.values())
 
     @property
-    def inputs(self):
-        """`(dtype, axes)` by name; an axis is its size, or a name where it has any."""
-        own = len(self.specs) > 1
-        return {spec.name: (spec.dtype.name, _axes(spec.shape, spec.name if own else None)) for spec in self.specs}
+    def inputs(self) -> dict[str, tuple[str, Axes]]:
+        """Dtype and axes of every input by name. An axis is its size, or a name if it has any size."""
+        several = len(self.specs) > 1
+        return {spec.name: (spec.dtype.name, _axes(spec.shape, spec.name if several else None)) for spec in self.specs}
 
     @property
-    def outputs(self):
-        """As `inputs`; an axis of unknown size gets a name of its own, for it may differ from that of the input."""
+    def outputs(self) -> dict[str, tuple[str, Axes]]:
+        """Dtype and axes of every output by name. The names of open axes differ from the names of the inputs' axes,
+        because the sizes may differ."""
         tensors = self.concrete.structured_outputs
         return {name: (tensor.dtype.name, _axes(tensor.shape, name)) for name, tensor in tensors.items()}
 
-    def graph_nodes(self):
-        """Every node, those inside functions of the graph (loops, branches) too, calls left out."""
+    def graph_nodes(self) -> list[Any]:
+        """Returns every node except calls of functions; nodes inside functions (loops, branches) are included."""
         graph = self.concrete.graph.as_graph_def()
         functions = {function.signature.name for function in graph.library.function}
         nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
         return [node for node in nodes if node.op not in functions]
 
-    def dtypes(self):
-        """Floating-point dtypes the graph computes in."""
+    def dtypes(self) -> set[tf.DType]:
+        """Returns the floating-point dtypes that the graph computes in."""
         tensors = [tensor for op in self.concrete.graph.get_operations() for tensor in op.outputs]
         return {tensor.dtype.base_dtype for tensor in tensors if tensor.dtype.is_floating}
 
 
-def trace(model, signature, ops):
-    """Traces `model` afresh: a function that Keras holds already keeps the ops it was traced with."""
+def trace(model: keras.Model, signature: Signature, ops: str) -> Traced:
+    """Traces `model` anew, because a function that Keras has traced before keeps the ops of that time.
+
+    Args:
+        model: The model.
+        signature: Its `Signature`.
+        ops: `"portable"` or `"native"`.
+
+    Raises:
+        ExportError: The model cannot be traced, returns something else than dense tensors, or holds ops of another
+            library and `ops` is `"portable"`.
+    """
 
     def serve(*inputs):
         outputs = signature.call(model, dict(zip(signature.specs, inputs)))
@@ -73,24 +87,24 @@ def trace(model, signature, ops):
             raise ExportError(f"Expected dense outputs. Received: {name}, {type(value).__name__}")
     traced = Traced(signature, function, concrete)
     if ops == "portable":
-        _refuse_foreign_ops(traced)
+        _refuse_ops_of_other_libraries(traced)
     return traced
 
 
-def _axes(shape, owner):
-    """Sizes of `shape`, an axis name for each unknown one; those beyond the batch are prefixed with `owner`."""
+def _axes(shape: tf.TensorShape, owner: str | None) -> Axes:
+    """The sizes of `shape`, with a name for each open axis. `owner` precedes the names of axes after the batch."""
     if shape.rank is None:
         raise ExportError(f"Expected tensors of known rank. Received: {owner} of unknown rank")
-    names = signature_module.axis_names(shape) if shape.rank else []
-    own = [axis if index == 0 or owner is None else f"{owner}_{axis}" for index, axis in enumerate(names)]
-    return [axis if size is None else size for size, axis in zip(shape.as_list(), own)]
+    names = axis_names(shape) if shape.rank else []
+    names = [name if index == 0 or owner is None else f"{owner}_{name}" for index, name in enumerate(names)]
+    return [name if size is None else size for size, name in zip(shape.as_list(), names)]
 
 
-def _refuse_foreign_ops(traced):
-    foreign = collections.defaultdict(list)
+def _refuse_ops_of_other_libraries(traced: Traced) -> None:
+    names = collections.defaultdict(list)
     for node in traced.graph_nodes():
         if not hasattr(tf.raw_ops, node.op):
-            foreign[node.op].append(node.name)
-    if foreign:
-        listed = "; ".join(f"{op} ({len(nodes)}, first {nodes[0]})" for op, nodes in sorted(foreign.items()))
+            names[node.op].append(node.name)
+    if names:
+        listed = "; ".join(f"{op} ({len(nodes)}, first {nodes[0]})" for op, nodes in sorted(names.items()))
         raise ExportError(f"The model holds ops that stock TensorFlow lacks, so no portable file can be made: {listed}")

@@ -5,7 +5,7 @@
 
 Exports a network that predicts the next frame of a video, computes what Keras makes of a real image sequence, makes
 environments that hold a runtime and NumPy only, runs every runner beside this file there, and prints a table. Without
-the highway video (docs/data.md) the sequence is a generated one; without `--weights` the network is untrained.
+the highway video (docs/guide/data.md) the sequence is a generated one; without `--weights` the network is untrained.
 """
 
 import argparse
@@ -245,7 +245,8 @@ def deploy(args, chosen, network, inputs, source):
     print("== Export")
     for file in dict.fromkeys(row.file for row in chosen):
         name, options = FILES[file]
-        report = export.export(network, args.out / name, batch_sizes=(1, 2), verbose=False, **options)
+        validation = export.Validation(batch_sizes=(1, 2))
+        report = export.export(network, args.out / name, validate=validation, verbose=False, **options)
         (output,) = report.outputs
         error = max(check.max_abs for check in report.validation.outputs)
         print(f"  {name}: validated on {report.validation.runtime}, max error {error:.1e}", flush=True)

@@ -8,148 +8,186 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_dynfilter.export.report import ExportError, OutputCheck, TaskError, Validation, first_line
+from keras_dynfilter.export.report import ExportError, OutputCheck, TaskResult, ValidationResult, first_line
+from keras_dynfilter.export.signature import Signature
+from keras_dynfilter.export.trace import Traced
+from keras_dynfilter.export.validation.inputs import Case
+from keras_dynfilter.export.validation.sessions import Session, sessions
+from keras_dynfilter.export.validation.settings import Task, Validation
 from keras_dynfilter.ops.backends import library, scope
 
+# The tolerance, relative to the largest magnitude of an output, is a number of roundings of the coarsest dtype in which
+# the model computes: runtimes add in other orders than TensorFlow.
 ROUNDING = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 ALLOWED_ROUNDINGS = {"float64": 1e4, "float32": 8e2, "float16": 16, "bfloat16": 4}
-ALLOWED_STEPS = {"dynamic_int8": 16, "int8": 32}  # of 256 over the range of an output
+ALLOWED_STEPS = {"dynamic_int8": 16, "int8": 32}  # of the 256 steps that 8 bits have
 
 
 def validate(
-    model, traced, artifact, runtime, sessions, cases, tolerance, notes=(), precision=None, targets=None, metric=None
-):
-    """Returns a `Validation` of the file or folder `artifact`.
+    model: keras.Model,
+    traced: Traced,
+    file: pathlib.Path,
+    runtime: str,
+    cases: list[Case],
+    settings: Validation,
+    precision: str | None = None,
+) -> ValidationResult:
+    """Runs the file or folder `file` in a fresh process and compares every output with the output of the model.
 
     Args:
-        sessions: By what describes a way to run the file (empty if there is one way only): the op libraries it loads.
-        notes: What the reader of the report should know beside.
-        precision: That of the file, if its format has several.
-        targets: Of the cases that are data of the task, by what describes them.
-        metric: Of targets and outputs.
+        model: The model that was exported.
+        traced: The graph that the file was written from.
+        file: The written file or folder.
+        runtime: Name of the runtime, as in the `FORMATS` table.
+        cases: The inputs to compare.
+        settings: The settings of the validation.
+        precision: The precision of the file, if its format has several.
+
+    Raises:
+        ExportError: The model itself refuses all cases, or the data of the task.
     """
     expected, skipped = _reference(model, traced.signature, cases)
     if not expected:
-        text, reason = next(iter(skipped.items()))
+        name, reason = next(iter(skipped.items()))
         raise ExportError(
             "The model itself refuses all inputs of the validation: give `input_size`, `image_sizes` or "
-            f"`sample_inputs` that suit it. With {text}: {reason}"
+            f"`sample_inputs` that suit it. With {name}: {reason}"
         )
-    tolerance, reason = _tolerance(traced, tolerance, precision)
-    validation = Validation(
+    for case in cases:
+        if case.has_targets and case.name in skipped:
+            raise ExportError(f"The model itself refuses data of the task: {case.name}: {skipped[case.name]}")
+    cases = [case for case in cases if case.name in expected]
+    ways, notes = sessions(traced, runtime)
+    tolerance, reason = _tolerance(traced, settings.tolerance, precision)
+    result = ValidationResult(
         runtime=runtime,
-        reference=f"the Keras model, eager, {_implementation()} ops",
+        reference=f"the Keras model, eager, {_ops_of_reference()} ops",
         tolerance=tolerance,
         reason=reason,
-        cases=list(expected),
+        cases=[case.name for case in cases],
         skipped=skipped,
         outputs=[OutputCheck(name, dtype) for name, (dtype, _) in traced.outputs.items()],
         problems=[],
-        notes=list(notes),
+        notes=notes,
     )
-    if targets is not None:
-        if not set(targets) <= set(expected):
-            raise ExportError(f"The model itself refuses `task_data`: {next(iter(set(targets) - set(expected)))}")
-        model_mean, samples = _mean(metric, targets, traced.outputs, expected)
-        name = getattr(metric, "__name__", type(metric).__name__)
-        validation.task = TaskError(name, samples, model_mean)
-    for session, libraries in sessions.items():
-        request = {"runtime": runtime, "path": str(artifact), "libraries": libraries, "cases": len(expected)}
-        which = f", {session}" if session else ""
-        found = _compare_session(validation, traced, request, which, expected, cases)
-        if found is not None and targets is not None and _complete(targets, expected, found):
-            validation.task.file[which], _ = _mean(metric, targets, traced.outputs, found)
-    if any(sessions):
-        validation.runtime += f", {' and '.join(sessions)}"
-    for check in validation.outputs:
+    if settings.task is not None:
+        model_score, samples = _score(settings.task, cases, traced.outputs, expected)
+        result.task = TaskResult(settings.task.name, samples, model_score)
+    for session in ways:
+        outputs = _compare_session(result, traced, file, runtime, session, cases, expected)
+        if result.task is not None and outputs is not None and _has_all_outputs(cases, expected, outputs):
+            result.task.file[session.name], _ = _score(settings.task, cases, traced.outputs, outputs)
+    if len(ways) > 1 or ways[0].name:
+        result.runtime += f", {' and '.join(session.name for session in ways)}"
+    for check in result.outputs:
         if check.passed and not check.compared:
             check.problem = "no finite value was compared in any case"
-    return validation
+    return result
 
 
-def _compare_session(validation, traced, request, which, expected, cases):
-    """Runs the request, and adds what it finds to `validation`; `which` is added to the names of the cases.
-
-    Returns:
-        The outputs by case, or None if there are none.
-    """
+def _compare_session(
+    result: ValidationResult,
+    traced: Traced,
+    file: pathlib.Path,
+    runtime: str,
+    session: Session,
+    cases: list[Case],
+    expected: dict[str, dict[str, tf.Tensor]],
+) -> dict[str, dict[str, np.ndarray]] | None:
+    """Runs the cases in one session and adds the comparison to `result`; returns the outputs by case, None if none."""
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        for index, text in enumerate(expected):
-            np.savez(folder / f"inputs_{index}.npz", **cases[text])
+        for index, case in enumerate(cases):
+            np.savez(folder / f"inputs_{index}.npz", **case.inputs)
+        request = {"runtime": runtime, "path": str(file), "libraries": session.libraries, "cases": len(cases)}
         (folder / "request.json").write_text(json.dumps(request))
-        crash = _run(folder / "request.json")
-        if crash is not None:
-            validation.problems.append(crash + which)
-            for check in validation.outputs:
+        problem = _run(folder / "request.json")
+        if problem is not None:
+            result.problems.append(session.case(problem))
+            for check in result.outputs:
                 check.problem = "not computed"
             return None
-        result = json.loads((folder / "result.json").read_text())
-        validation.runtime = result["runtime"]
-        validation.seconds_per_run.update({text + which: time for text, time in zip(expected, result["seconds"])})
-        validation.problems += [problem + which for problem in _structure(traced, result)]
+        answer = json.loads((folder / "result.json").read_text())
+        result.runtime = answer["runtime"]
+        result.seconds_per_run.update(
+            {session.case(case.name): seconds for case, seconds in zip(cases, answer["seconds"])}
+        )
+        result.problems += [session.case(problem) for problem in _signature_problems(traced, answer)]
         outputs = {}
-        for index, text in enumerate(expected):
+        for index, case in enumerate(cases):
             with np.load(folder / f"outputs_{index}.npz") as archive:
-                outputs[text] = dict(archive)
-            for check in validation.outputs:
-                found = outputs[text].get(check.name)
-                _compare(check, expected[text][check.name], found, text + which, validation.tolerance)
+                outputs[case.name] = dict(archive)
+            for check in result.outputs:
+                received = outputs[case.name].get(check.name)
+                _compare(check, expected[case.name][check.name], received, session.case(case.name), result.tolerance)
         return outputs
 
 
-def _complete(targets, expected, found):
-    """Whether a file has all outputs of the model, in their shapes, for all data of the task."""
-    pairs = [(value, found[text].get(name)) for text in targets for name, value in expected[text].items()]
-    return all(other is not None and other.shape == value.shape for value, other in pairs)
+def _has_all_outputs(
+    cases: list[Case], expected: dict[str, dict[str, tf.Tensor]], outputs: dict[str, dict[str, np.ndarray]]
+) -> bool:
+    """Whether the file returned every output of the model, in the model's shape, for all data of the task."""
+    for case in cases:
+        if case.has_targets:
+            for name, value in expected[case.name].items():
+                received = outputs[case.name].get(name)
+                if received is None or received.shape != value.shape:
+                    return False
+    return True
 
 
-def _mean(metric, targets, names, outputs):
-    """The mean of the metric over the samples, and their number.
+def _score(task: Task, cases: list[Case], names: Iterable[str], outputs: dict[str, dict]) -> tuple[float, int]:
+    """Returns the mean of the task's metric over all samples, and the number of samples.
 
     Args:
-        metric: Of targets and outputs.
-        targets: By case.
-        names: Of the outputs of the model; the metric gets an only one without its name.
-        outputs: By name, by case.
+        task: The task.
+        cases: All cases; only cases with targets count.
+        names: Names of the model's outputs. If there is one only, the metric gets it as a tensor, not as a dict.
+        outputs: Outputs by name, by case.
     """
     total, count = 0.0, 0
-    for text, wanted in targets.items():
-        found = {name: tf.convert_to_tensor(outputs[text][name]) for name in names}
-        first = next(iter(found.values()))
-        value, samples = metric(wanted, found if len(found) > 1 else first), len(first)
-        total, count = total + samples * float(np.mean(np.asarray(value))), count + samples
+    for case in cases:
+        if case.has_targets:
+            tensors = {name: tf.convert_to_tensor(outputs[case.name][name]) for name in names}
+            first = next(iter(tensors.values()))
+            values = task.metric(case.targets, tensors if len(tensors) > 1 else first)
+            total += len(first) * float(np.mean(np.asarray(values)))
+            count += len(first)
     return total / count, count
 
 
-def _reference(model, signature, cases):
-    """Outputs of the model by case, and the reason for each case that it refuses."""
+def _reference(
+    model: keras.Model, signature: Signature, cases: list[Case]
+) -> tuple[dict[str, dict[str, tf.Tensor]], dict[str, str]]:
+    """Returns the outputs of the model by case, and the reason for every case that the model refuses."""
     expected, skipped = {}, {}
     with _full_float32():
-        for text, arrays in cases.items():
-            tensors = {name: tf.cast(arrays[name], spec.dtype) for name, spec in signature.specs.items()}
+        for case in cases:
+            tensors = {name: tf.cast(case.inputs[name], spec.dtype) for name, spec in signature.specs.items()}
             try:
                 outputs = signature.call(model, tensors)
             except (ValueError, tf.errors.InvalidArgumentError) as error:
-                skipped[text] = first_line(error)
+                skipped[case.name] = first_line(error)
                 continue
-            expected[text] = {name: tf.convert_to_tensor(value) for name, value in outputs.items()}
+            expected[case.name] = {name: tf.convert_to_tensor(value) for name, value in outputs.items()}
     return expected, skipped
 
 
-def _implementation():
-    """What the reference ran on. A model without dynamic filters loads no library, and none is built to say so."""
-    loaded = library._loaded
+def _ops_of_reference() -> str:
+    """Returns `"native"` or `"no native"`. A model without dynamic filters must not cause the library to be built."""
+    loaded = library.loaded()
     native = scope.requested()[0] != "composite" and loaded is not None and loaded.ops is not None
     return "native" if native else "no native"
 
 
 @contextlib.contextmanager
-def _full_float32():
+def _full_float32() -> Iterator[None]:
     """Keeps GPUs from rounding the factors of convolutions to 10 bits while the reference is computed."""
     enabled = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
@@ -159,26 +197,27 @@ def _full_float32():
         tf.config.experimental.enable_tensor_float_32_execution(enabled)
 
 
-def _tolerance(traced, given, precision):
-    if given is not None:
-        return float(given), "as asked for"
+def _tolerance(traced: Traced, requested: float | None, precision: str | None) -> tuple[float, str]:
+    """Returns the tolerance and where it comes from."""
+    if requested is not None:
+        return float(requested), "as requested"
     if precision in ALLOWED_STEPS:
         steps = ALLOWED_STEPS[precision]
-        what = "weights" if precision == "dynamic_int8" else "weights and values"
-        return steps / 256, f"{steps} steps of the 256 that 8 bits have: {what} are rounded to them, layer after layer"
+        rounded = "weights" if precision == "dynamic_int8" else "weights and values"
+        return steps / 256, f"{steps} of the 256 steps of 8 bits: {rounded} are rounded to them, layer after layer"
     if precision == "float16":
         roundings = ALLOWED_ROUNDINGS["float16"]
         return roundings * ROUNDING["float16"], f"{roundings} roundings of float16, which the weights are stored in"
     names = {dtype.name for dtype in traced.dtypes()} & set(ROUNDING) or {"float32"}
     coarsest = max(names, key=ROUNDING.get)
     roundings = ALLOWED_ROUNDINGS[coarsest]
-    reason = f"{roundings:g} roundings of {coarsest}, the coarsest type of the graph: the runtimes add in other orders"
+    reason = f"{roundings:g} roundings of {coarsest}, the coarsest dtype of the graph: runtimes add in other orders"
     return roundings * ROUNDING[coarsest], reason
 
 
-def _run(request):
+def _run(request: pathlib.Path) -> str | None:
     """Runs the request in a fresh process; returns what went wrong, or None."""
-    script = pathlib.Path(__file__).with_name("_runner.py")
+    script = pathlib.Path(__file__).with_name("runner.py")
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     done = subprocess.run(
         [sys.executable, str(script), str(request)], env=environment, capture_output=True, text=True, check=False
@@ -190,47 +229,52 @@ def _run(request):
     return None
 
 
-def _structure(traced, result):
-    """What differs between the declared inputs and outputs of the file and those of the model."""
+def _signature_problems(traced: Traced, answer: dict) -> list[str]:
+    """Returns the differences between the inputs and outputs that the file declares and those of the model."""
     problems = []
-    wanted = {name: [None if isinstance(a, str) else a for a in axes] for name, (_, axes) in traced.inputs.items()}
-    for name, shape in wanted.items():
-        found = result["inputs"].get(name)
-        if found != shape:
-            problems.append(f"input {name} should have sizes {shape} (None: any); the file declares {found}")
-    extra = set(result["inputs"]) - set(wanted)
+    shapes = {
+        name: [None if isinstance(axis, str) else axis for axis in axes] for name, (_, axes) in traced.inputs.items()
+    }
+    for name, shape in shapes.items():
+        declared = answer["inputs"].get(name)
+        if declared != shape:
+            problems.append(f"input {name} should have sizes {shape} (None: any); the file declares {declared}")
+    extra = set(answer["inputs"]) - set(shapes)
     if extra:
-        problems.append(f"the file asks for inputs that the model lacks: {', '.join(sorted(extra))}")
-    if set(result["outputs"]) != set(traced.outputs):
-        problems.append(f"outputs should be {', '.join(traced.outputs)}; the file has {', '.join(result['outputs'])}")
+        problems.append(f"the file has inputs that the model lacks: {', '.join(sorted(extra))}")
+    if set(answer["outputs"]) != set(traced.outputs):
+        problems.append(f"outputs should be {', '.join(traced.outputs)}; the file has {', '.join(answer['outputs'])}")
     return problems
 
 
-def _compare(check, expected, found, case, tolerance):
-    """Adds one case to the check of an output."""
-    if found is None:
+def _compare(check: OutputCheck, expected: tf.Tensor, received: np.ndarray | None, case: str, tolerance: float) -> None:
+    """Adds the output of one case to the check."""
+    if received is None:
         check.problem = "the file lacks it"
         return
     expected = expected.numpy() if expected.dtype != tf.bfloat16 else tf.cast(expected, tf.float32).numpy()
-    if found.dtype != expected.dtype or found.shape != expected.shape:
-        check.problem = f"{found.dtype} {found.shape} in place of {expected.dtype} {expected.shape} in case {case}"
+    if received.dtype != expected.dtype or received.shape != expected.shape:
+        check.problem = f"{received.dtype} {received.shape} instead of {expected.dtype} {expected.shape} in case {case}"
         return
     if not np.issubdtype(expected.dtype, np.floating):
         check.compared += expected.size
-        wrong = np.count_nonzero(expected != found)
+        wrong = np.count_nonzero(expected != received)
         if wrong:
             check.problem = f"{wrong} of {expected.size} values differ in case {case}"
             check.worst = case
         return
     finite = np.isfinite(expected)
-    if not np.array_equal(found[~finite], expected[~finite], equal_nan=True) or not np.isfinite(found[finite]).all():
+    if (
+        not np.array_equal(received[~finite], expected[~finite], equal_nan=True)
+        or not np.isfinite(received[finite]).all()
+    ):
         check.problem = f"Inf and NaN are not where the model has them in case {case}"
         return
     check.compared += int(finite.sum())
     if not finite.any():
         return
-    expected, found = expected[finite].astype(np.float64), found[finite].astype(np.float64)
-    difference = float(np.abs(found - expected).max())
+    expected, received = expected[finite].astype(np.float64), received[finite].astype(np.float64)
+    difference = float(np.abs(received - expected).max())
     relative = difference / (float(np.abs(expected).max()) or 1.0)
     check.max_abs = max(check.max_abs, difference)
     if check.worst is None or relative > check.max_rel:

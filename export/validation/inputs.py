@@ -1,134 +1,132 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The inputs that the validation runs a file on."""
+"""Makes the inputs that the validation runs the model and the file on."""
 
-import math
-import numbers
+import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_dynfilter.export import signature as signature_module
 from keras_dynfilter.export.report import ExportError
+from keras_dynfilter.export.signature import Signature, axis_names
+from keras_dynfilter.export.validation.settings import Task, Validation
 
-BATCH_SIZES = (1, 2, 5)
-IMAGE_SIZES = ((32, 32), (33, 47), (7, 5), (64, 96))  # odd, smaller than many windows, divisible by much
-OTHER_SIZES = {"length": 9, "frames": 4}
-
-
-def checked(batch_sizes, image_sizes, tolerance, seed):
-    """Returns `batch_sizes` and `image_sizes` as tuples; raises a ValueError that names what is not as described."""
-    batches, images = _tuple(batch_sizes), tuple(_tuple(size) for size in _tuple(image_sizes))
-    if not batches or not all(map(_is_size, batches)):
-        raise ValueError(f"Expected `batch_sizes` to be integers above zero. Received: batch_sizes={batch_sizes!r}")
-    if not images or not all(len(size) == 2 and all(map(_is_size, size)) for size in images):
-        raise ValueError(
-            "Expected `image_sizes` to be pairs (height, width) of integers above zero. "
-            f"Received: image_sizes={image_sizes!r}"
-        )
-    if tolerance is not None and not (
-        isinstance(tolerance, numbers.Real) and math.isfinite(tolerance) and tolerance >= 0
-    ):
-        raise ValueError(
-            f"Expected `tolerance` to be None or a number not below zero. Received: tolerance={tolerance!r}"
-        )
-    if not isinstance(seed, numbers.Integral) or seed < 0:
-        raise ValueError(f"Expected `seed` to be an integer not below zero. Received: seed={seed!r}")
-    return batches, images
+SIZES_OF_OTHER_AXES = {"length": 9, "frames": 4}
+SIZE_OF_UNNAMED_AXES = 4
 
 
-def _tuple(values):
-    return tuple(values) if isinstance(values, Iterable) else ()
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One call of the model and of the file.
 
-
-def _is_size(value):
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value > 0
-
-
-def cases(signature, sample_inputs, batch_sizes, image_sizes, seed, representative_data=None):
-    """Arrays by name, in a dict by what describes them: every batch size and every image size at least once.
-
-    Random ones; or the representative data, in its own sizes, since a file of 8 bits knows the ranges of no others.
+    Attributes:
+        name: The shapes of the inputs, as in `"2x33x47x3"`; unique among the cases of a validation.
+        inputs: Arrays by input name.
+        has_targets: Whether the case is a pair of the task's data.
+        targets: The targets of that pair.
     """
-    image_sizes = image_sizes if _has_open_image(signature) else [None]
-    batch_sizes = batch_sizes if all(spec.shape[0] is None for spec in signature.specs.values()) else [None]
-    rng = np.random.default_rng(seed)
-    described = {}
+
+    name: str
+    inputs: dict[str, np.ndarray]
+    has_targets: bool = False
+    targets: Any = None
+
+
+def cases(
+    signature: Signature, settings: Validation, representative_data: list[dict[str, np.ndarray]] | None = None
+) -> list[Case]:
+    """Returns the cases of a validation; every batch size and every image size occurs at least once.
+
+    The inputs are random. Files in int8 know the ranges of their representative data only, so they run on that data, in
+    its own image sizes. Sample inputs and the data of the task follow.
+
+    Raises:
+        ValueError: Sample inputs or data of the task do not suit the model.
+        ExportError: Random inputs of the model's dtype cannot be made.
+    """
+    batch_is_open = all(spec.shape[0] is None for spec in signature.specs.values())
+    batch_sizes = settings.batch_sizes if batch_is_open else [None]
+    image_sizes = settings.image_sizes if _has_open_image_size(signature) else [None]
+    rng = np.random.default_rng(settings.seed)
+    collected = []
     for index in range(max(len(batch_sizes), len(image_sizes))):
-        batch, size = batch_sizes[index % len(batch_sizes)], image_sizes[index % len(image_sizes)]
+        batch_size, image_size = batch_sizes[index % len(batch_sizes)], image_sizes[index % len(image_sizes)]
         if representative_data is None:
-            arrays = {name: _random(spec, _shape(spec, batch, size), rng) for name, spec in signature.specs.items()}
+            inputs = {
+                name: _random(spec, _fixed_shape(spec, batch_size, image_size), rng)
+                for name, spec in signature.specs.items()
+            }
         else:
             sample = representative_data[index % len(representative_data)]
-            arrays = {name: array if batch is None else _repeated(array, batch) for name, array in sample.items()}
-        add(described, arrays)
-    if sample_inputs is not None:
-        samples = sample_inputs if isinstance(sample_inputs, (list, tuple)) else [sample_inputs]
-        for sample in samples:
-            add(described, signature.sample(sample, "sample_inputs"))
-    return described
+            inputs = {
+                name: array if batch_size is None else _repeated(array, batch_size) for name, array in sample.items()
+            }
+        _add(collected, inputs)
+    if settings.sample_inputs is not None:
+        samples = settings.sample_inputs
+        for sample in samples if isinstance(samples, (list, tuple)) else [samples]:
+            _add(collected, signature.arrays_by_name(sample, "sample_inputs"))
+    if settings.task is not None:
+        for inputs, targets in _labelled(signature, settings.task):
+            _add(collected, inputs, has_targets=True, targets=targets)
+    return collected
 
 
-def add(described, arrays):
-    """Adds a case; returns what describes it."""
-    text = ", ".join("x".join(map(str, array.shape)) for array in arrays.values())
-    text = f"{len(described)}: {text}" if text in described else text
-    described[text] = arrays
-    return text
+def representative(signature: Signature, data: Iterable[Any] | None) -> list[dict[str, np.ndarray]] | None:
+    """Returns the representative data as a list of arrays by input name; None stays None.
 
-
-def representative(signature, data):
-    """The representative data as a list of arrays by name; None stays None."""
+    Raises:
+        ValueError: The data is empty, or does not suit the model.
+    """
     if data is None:
         return None
-    samples = [signature.sample(sample, "representative_data") for sample in data]
+    samples = [signature.arrays_by_name(sample, "representative_data") for sample in data]
     if not samples or any(array.size == 0 for sample in samples for array in sample.values()):
         raise ValueError("Expected `representative_data` to be inputs, at least one and none empty")
     return samples
 
 
-def task(signature, data, metric):
-    """Pairs of inputs, arrays by name, and targets; None where no data is given."""
-    if (data is None) != (metric is None) or not (metric is None or callable(metric)):
-        raise ValueError(
-            "Expected `task_data`, pairs (inputs, targets), and `task_metric`, a function of targets and outputs; both "
-            f"or neither. Received: task_data={'None' if data is None else 'some'}, task_metric={metric!r}"
-        )
-    if data is None:
-        return None
-    pairs = [(signature.sample(inputs, "task_data"), targets) for inputs, targets in data]
+def _labelled(signature: Signature, task: Task) -> list[tuple[dict[str, np.ndarray], Any]]:
+    pairs = [(signature.arrays_by_name(inputs, "task.data"), targets) for inputs, targets in task.data]
     if not pairs:
-        raise ValueError("Expected `task_data` to hold at least one pair (inputs, targets). Received: none")
+        raise ValueError("Expected `task.data` to hold at least one pair (inputs, targets). Received: none")
     return pairs
 
 
-def _has_open_image(signature):
+def _add(collected: list[Case], inputs: dict[str, np.ndarray], **options: Any) -> None:
+    name = ", ".join("x".join(map(str, array.shape)) for array in inputs.values())
+    if name in {case.name for case in collected}:
+        name = f"{len(collected)}: {name}"
+    collected.append(Case(name, inputs, **options))
+
+
+def _has_open_image_size(signature: Signature) -> bool:
     shapes = [spec.shape.as_list() for spec in signature.specs.values()]
-    named = [(size, name) for shape in shapes for size, name in zip(shape, signature_module.axis_names(shape))]
-    return any(size is None and name in ("height", "width") for size, name in named)
+    named_sizes = [(size, axis) for shape in shapes for size, axis in zip(shape, axis_names(shape))]
+    return any(size is None and axis in ("height", "width") for size, axis in named_sizes)
 
 
-def _shape(spec, batch, size):
-    sizes = {"batch": batch, **OTHER_SIZES}
-    if size is not None:
-        sizes["height"], sizes["width"] = size
+def _fixed_shape(spec: tf.TensorSpec, batch_size: int | None, image_size: tuple[int, int] | None) -> list[int]:
+    """The shape of `spec` with a size for every open axis."""
+    sizes = {"batch": batch_size, **SIZES_OF_OTHER_AXES}
+    if image_size is not None:
+        sizes["height"], sizes["width"] = image_size
     shape = spec.shape.as_list()
     return [
-        sizes.get(name, 4) if given is None else given for given, name in zip(shape, signature_module.axis_names(shape))
+        sizes.get(axis, SIZE_OF_UNNAMED_AXES) if size is None else size for size, axis in zip(shape, axis_names(shape))
     ]
 
 
-def _random(spec, shape, rng):
+def _random(spec: tf.TensorSpec, shape: list[int], rng: np.random.Generator) -> np.ndarray:
     if spec.dtype.is_floating:
-        return rng.standard_normal(shape).astype(_stored(spec.dtype))
+        # NumPy has no bfloat16; the values are cast when the model is called.
+        return rng.standard_normal(shape).astype(np.float32 if spec.dtype == tf.bfloat16 else spec.dtype.as_numpy_dtype)
     if spec.dtype.is_integer or spec.dtype.is_bool:
         return rng.integers(0, 256 if spec.dtype == tf.uint8 else 2, shape).astype(spec.dtype.as_numpy_dtype)
     raise ExportError(f"Random inputs of dtype {spec.dtype.name} cannot be made. Input: {spec.name}")
 
 
-def _repeated(array, batch):
-    return np.take(array, np.arange(batch) % len(array), axis=0)
-
-
-def _stored(dtype):
-    return np.float32 if dtype == tf.bfloat16 else dtype.as_numpy_dtype
+def _repeated(array: np.ndarray, batch_size: int) -> np.ndarray:
+    """`batch_size` samples, taken from the array in turns."""
+    return np.take(array, np.arange(batch_size) % len(array), axis=0)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs an exported file in a process of its own, on the stock runtime: `python _runner.py REQUEST.json`.
+"""Runs an exported file in a fresh process, on the stock runtime: `python runner.py REQUEST.json`.
 
-Nothing of keras_dynfilter can be imported here; a file that runs does without it.
+keras_dynfilter cannot be imported in this process, so a file that runs here does not need it.
 """
 
 import json
@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-sys.path[:] = [path for path in sys.path if path != str(pathlib.Path(__file__).parent)]  # no place to import from
+sys.path[:] = [path for path in sys.path if path != str(pathlib.Path(__file__).parent)]
 sys.modules["keras_dynfilter"] = None
 
 REPEATS = 3
@@ -35,7 +35,7 @@ def onnxruntime(request):
 
 
 def tensorflow(request):
-    """As `onnxruntime`, for a SavedModel."""
+    """Does the same as `onnxruntime` for a SavedModel."""
     import tensorflow as tf
 
     for library in request["libraries"]:
@@ -54,7 +54,7 @@ def tensorflow(request):
 
 
 def litert(request):
-    """As `onnxruntime`, for a LiteRT file."""
+    """Does the same as `onnxruntime` for a LiteRT file."""
     import importlib.metadata
 
     from ai_edge_litert.interpreter import Interpreter
@@ -66,16 +66,19 @@ def litert(request):
         return signature(**inputs)
 
     details = signature.get_input_details()
-    inputs = {name: [None if n < 0 else int(n) for n in _declared(value)] for name, value in details.items()}
+    inputs = {name: [None if n < 0 else int(n) for n in _declared_shape(value)] for name, value in details.items()}
     version = importlib.metadata.version("ai-edge-litert")
     description = {"runtime": f"LiteRT {version} on the CPU", "inputs": inputs}
     return run, {**description, "outputs": list(signature.get_output_details())}
 
 
-def _declared(details):
-    """The declared sizes of an input, -1 for open ones; a file without open sizes has none of them."""
-    open_sizes = details["shape_signature"]
-    return open_sizes if len(open_sizes) else details["shape"]
+RUNTIMES = {"onnxruntime": onnxruntime, "tensorflow": tensorflow, "ai_edge_litert": litert}
+
+
+def _declared_shape(details):
+    """The declared shape of an input, with -1 for open sizes. A file without open sizes has no shape signature."""
+    signature = details["shape_signature"]
+    return signature if len(signature) else details["shape"]
 
 
 def _array(tensor):
@@ -85,14 +88,15 @@ def _array(tensor):
 
 
 def _open_axes(shape):
+    """The shape with None in place of symbolic sizes."""
     return [size if isinstance(size, int) else None for size in shape]
 
 
 def main(request_path):
+    """Runs all cases of a request and writes their outputs, and a description of the file, beside the request."""
     folder = pathlib.Path(request_path).parent
     request = json.loads(pathlib.Path(request_path).read_text())
-    runtimes = {"onnxruntime": onnxruntime, "tensorflow": tensorflow, "ai_edge_litert": litert}
-    run, result = runtimes[request["runtime"]](request)
+    run, result = RUNTIMES[request["runtime"]](request)
     result["seconds"] = []
     for index in range(request["cases"]):
         with np.load(folder / f"inputs_{index}.npz") as archive:

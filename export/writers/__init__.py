@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writers of the exported formats."""
+"""One module for each export format, with a function `write(traced, path, opset)`, and what these modules need."""

@@ -1,28 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plain `model.export(path, format="onnx")` of Keras, for models that run on the compiled ops.
+"""Makes Keras's own `model.export(path, format="onnx")` work for models that run on the compiled ops."""
 
-Keras converts by tf2onnx, which passes ops it does not know on into the file, and onnxruntime then rejects it. So
-tf2onnx gets handlers for our raw ops, which put their portable form in their place.
-"""
-
-import importlib.util
 import warnings
+from typing import Any
 
 from keras_dynfilter.export.writers import onnx_native, tf2onnx
 
 
-def register():
-    """Registers the handlers, where tf2onnx is installed."""
-    if importlib.util.find_spec("tf2onnx") is None:
-        return
+def register_onnx_handlers() -> None:
+    """Registers handlers in tf2onnx so that `model.export(path, format="onnx")` of Keras converts the compiled ops.
+
+    Keras converts with tf2onnx, which copies ops that it does not know into the file; onnxruntime then rejects the
+    file. The handlers write the portable form of the compiled ops instead. They stay registered for this process.
+
+    Raises:
+        ImportError: tf2onnx is not installed.
+
+    Example:
+
+    >>> export.register_onnx_handlers()
+    >>> model.export("model.onnx", format="onnx")
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tf2onnx has its own about NumPy
+        warnings.simplefilter("ignore")  # tf2onnx uses deprecated names of NumPy
         from tf2onnx.handler import tf_op
-    tf_op.register_handler(_expand, 1, list(onnx_native.OPS), "", {})
-    for op, handler in onnx_native.HANDLERS.items():
+    tf_op.register_handler(_expand, 1, list(onnx_native.FORWARD_OPS), "", {})
+    for op, handler in onnx_native.STANDARD_HANDLERS.items():
         tf_op.register_handler(handler, 1, [op], "", {})
 
 
-def _expand(context, node, **kwargs):
-    """Replaces a raw op by the nodes of its body."""
+def _expand(context: Any, node: Any, **kwargs: Any) -> None:
+    """Replaces a node of a compiled op by the nodes of its portable form."""
     tf2onnx.expand(context, node, *onnx_native.read(context, node).portable())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LiteRT through TensorFlow's converter: built-in ops only, in the precision asked for."""
+"""Writes LiteRT files with TensorFlow's converter: built-in ops only, in the requested precision."""
 
 import collections
 import pathlib
@@ -7,38 +7,52 @@ import re
 import tempfile
 import warnings
 
+import numpy as np
 import tensorflow as tf
 
 from keras_dynfilter.export.report import ExportError
+from keras_dynfilter.export.trace import Traced
 from keras_dynfilter.export.writers import saved_model
 
-LARGEST_FILE = 2**31 - 1  # offsets of a FlatBuffer end here
+LARGEST_FILE = 2**31 - 1  # limit of the offsets in a FlatBuffer
 
 
-def write(traced, path, opset, precision, representative_data):
-    """Writes the traced model to the file `path`; returns the histogram of its nodes.
+def write(
+    traced: Traced,
+    path: pathlib.Path,
+    opset: None,
+    precision: str,
+    representative_data: list[dict[str, np.ndarray]] | None,
+) -> dict[str, int]:
+    """Writes the traced model to the file `path`; returns the number of operators by name.
 
     Args:
+        traced: The traced model.
+        path: The file to write.
+        opset: None; LiteRT has no opsets.
         precision: `"float32"`, `"float16"`, `"dynamic_int8"` or `"int8"`.
         representative_data: For `"int8"`: a list of inputs, arrays by name.
+
+    Raises:
+        ExportError: LiteRT lacks an op of the model, or the model does not compute in float32, or is too large.
     """
-    foreign = sorted({dtype.name for dtype in traced.dtypes()} - {"float32"})
-    if foreign:
+    other_dtypes = sorted({dtype.name for dtype in traced.dtypes()} - {"float32"})
+    if other_dtypes:
         raise ExportError(
-            f"A LiteRT file is made of a model that computes in float32. This one computes in {', '.join(foreign)}: "
-            "load its weights into a model built under the policy float32, and export that, with precision='float16' "
-            "for half the size"
+            "Only models that compute in float32 can be exported to LiteRT. This model computes in "
+            f"{', '.join(other_dtypes)}: load its weights into a model built under the policy float32, and export that "
+            "model, with precision='float16' for half the size"
         )
     content = _convert(traced, precision, representative_data)
-    nodes = operators(content)
-    _refuse_foreign(nodes)
+    operators = count_operators(content)
+    _refuse_custom(operators)
     path.write_bytes(content)
-    return dict(nodes)
+    return dict(operators)
 
 
-def _convert(traced, precision, representative_data):
+def _convert(traced: Traced, precision: str, representative_data: list[dict[str, np.ndarray]] | None) -> bytes:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the converter calibrates with the interpreter that TensorFlow is to lose
+        warnings.simplefilter("ignore")  # the converter uses an interpreter that TensorFlow has deprecated
         saved = pathlib.Path(folder) / "model"
         saved_model.write(traced, saved, None)
         converter = tf.lite.TFLiteConverter.from_saved_model(str(saved), signature_keys=["serving_default"])
@@ -59,19 +73,19 @@ def _convert(traced, precision, representative_data):
     return content
 
 
-def _reason(error):
-    """What the converter means: ops that it lacks are listed deep in its message."""
+def _reason(error: Exception) -> str:
+    """Explains an error of the converter, which lists unsupported ops deep inside its message."""
     text = str(error)
-    lacking = re.findall(r"^\s*(?:Flex|TF Select|Custom) ops?: (.+)$", text, re.MULTILINE | re.IGNORECASE)
-    if lacking:
-        return f"The model holds ops that LiteRT lacks: {', '.join(ops.strip() for ops in lacking)}"
+    unsupported = re.findall(r"^\s*(?:Flex|TF Select|Custom) ops?: (.+)$", text, re.MULTILINE | re.IGNORECASE)
+    if unsupported:
+        return f"The model holds ops that LiteRT lacks: {', '.join(ops.strip() for ops in unsupported)}"
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
     line = next((line for line in lines if "error:" in line), lines[0])
     return f"TensorFlow's converter could not convert the model: {type(error).__name__}: {line}"
 
 
-def operators(content):
-    """How often each operator is in the bytes of a file, all subgraphs counted; foreign ones as `custom NAME`."""
+def count_operators(content: bytes) -> collections.Counter[str]:
+    """Counts the operators in the bytes of a file by name, in all subgraphs. Custom ones are named `custom NAME`."""
     from ai_edge_litert import schema_py_generated as schema
 
     names = {number: name for name, number in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
@@ -79,7 +93,7 @@ def operators(content):
     codes = []
     for index in range(model.OperatorCodesLength()):
         code = model.OperatorCodes(index)
-        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())  # the second is 8 bits wide, of older files
+        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())  # older files use the second, which has 8 bits
         custom = number == schema.BuiltinOperator.CUSTOM
         codes.append(f"custom {code.CustomCode().decode()}" if custom else names[number])
     graphs = [model.Subgraphs(index) for index in range(model.SubgraphsLength())]
@@ -88,7 +102,7 @@ def operators(content):
     )
 
 
-def _refuse_foreign(nodes):
-    foreign = [f"{name.removeprefix('custom ')} ({count})" for name, count in nodes.items() if "custom" in name]
-    if foreign:
-        raise ExportError(f"The file would hold ops that stock LiteRT lacks: {', '.join(foreign)}")
+def _refuse_custom(operators: dict[str, int]) -> None:
+    custom = [f"{name.removeprefix('custom ')} ({count})" for name, count in operators.items() if "custom" in name]
+    if custom:
+        raise ExportError(f"The file would hold ops that stock LiteRT lacks: {', '.join(custom)}")

@@ -1,28 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX through tf2onnx: standard ops, or ops of our own with bodies of standard ops; checked, with named axes."""
+"""Writes ONNX files with tf2onnx, checks them, and names the axes of inputs and outputs.
+
+A file holds standard ops only, or also the compiled ops of keras_dynfilter, each with a body of standard ops.
+"""
 
 import collections
+import pathlib
+from collections.abc import Iterator
+from typing import Any
 
-from keras_dynfilter.export.report import ExportError
+from keras_dynfilter.export.report import Axes, ExportError
+from keras_dynfilter.export.trace import Traced
 from keras_dynfilter.export.writers import onnx_native, tf2onnx
 
 STANDARD_DOMAINS = ("", "ai.onnx")
-LARGEST_FILE = 2**31 - 1  # a protocol buffer ends here
+LARGEST_FILE = 2**31 - 1  # limit of a protocol buffer
 
 
-def write(traced, path, opset):
-    """Writes the traced model to the file `path`; returns the histogram of its nodes."""
+def write(traced: Traced, path: pathlib.Path, opset: int) -> dict[str, int]:
+    """Writes the traced model to the file `path`; returns the number of nodes by op.
+
+    Raises:
+        ExportError: ONNX lacks an op or a dtype of the model, or the model is too large.
+    """
     if any(dtype.name == "bfloat16" for dtype in traced.dtypes()):
         raise ExportError(
             "ONNX runtimes do not compute in bfloat16, as this model does. Load its weights into a model built under "
-            "the policy float32 or mixed_float16, and export that"
+            "the policy float32 or mixed_float16, and export that model"
         )
     size = sum(variable.shape.num_elements() * variable.dtype.size for variable in traced.concrete.variables)
     if size > LARGEST_FILE:
         raise ExportError(f"One ONNX file holds 2 GB at most. The model has {size / 1e9:.1f} GB of weights")
-    found = {}
-    model = tf2onnx.convert(traced.function, traced.specs, opset, onnx_native.handlers(found))
-    onnx_native.attach(model, _nodes(model.graph), found, opset)
+    configurations = {}
+    model = tf2onnx.convert(traced.function, traced.specs, opset, onnx_native.handlers(configurations))
+    onnx_native.attach(model, _nodes(model.graph), configurations, opset)
     _refuse_unsupported(model, opset)
     _tidy(model.graph, traced)
     _check(model)
@@ -30,7 +41,8 @@ def write(traced, path, opset):
     return dict(collections.Counter(node.op_type for node in _nodes(model.graph)))
 
 
-def _refuse_unsupported(model, opset):
+def _refuse_unsupported(model: Any, opset: int) -> None:
+    """Raises an `ExportError` if the model holds an op that is neither in the opset nor has a body."""
     import onnx
 
     bodies = {(function.domain, function.name) for function in model.functions}
@@ -44,20 +56,20 @@ def _refuse_unsupported(model, opset):
         raise ExportError(f"The model holds ops that ONNX opset {opset} lacks: {listed}")
 
 
-def _tidy(graph, traced):
-    """Restores the order of inputs and outputs, and names their unknown sizes."""
-    for values, wanted in ((graph.input, traced.inputs), (graph.output, traced.outputs)):
+def _tidy(graph: Any, traced: Traced) -> None:
+    """Restores the order of inputs and outputs and names their open axes."""
+    for values, signature in ((graph.input, traced.inputs), (graph.output, traced.outputs)):
         by_name = {value.name: value for value in values}
-        if set(by_name) != set(wanted):
-            raise ExportError(f"tf2onnx renamed {', '.join(wanted)} to {', '.join(by_name)}")
-        for name, (_, axes) in wanted.items():
+        if set(by_name) != set(signature):
+            raise ExportError(f"tf2onnx renamed {', '.join(signature)} to {', '.join(by_name)}")
+        for name, (_, axes) in signature.items():
             _name_axes(by_name[name], axes)
         del values[:]
-        values.extend(by_name[name] for name in wanted)
-    del graph.value_info[:]  # derived, and full of names of tf2onnx's own
+        values.extend(by_name[name] for name in signature)
+    del graph.value_info[:]  # onnx infers it again; it is full of names that tf2onnx invented
 
 
-def _name_axes(value, axes):
+def _name_axes(value: Any, axes: Axes) -> None:
     shape = value.type.tensor_type.shape
     del shape.dim[:]
     for axis in axes:
@@ -68,7 +80,7 @@ def _name_axes(value, axes):
             dim.dim_param = axis
 
 
-def _check(model):
+def _check(model: Any) -> None:
     import onnx
 
     try:
@@ -77,8 +89,8 @@ def _check(model):
         raise ExportError(f"tf2onnx made an invalid model: {error}") from error
 
 
-def _nodes(graph):
-    """Every node, those of subgraphs (loops, branches) too."""
+def _nodes(graph: Any) -> Iterator[Any]:
+    """Yields every node, including the nodes of subgraphs (loops, branches)."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled ops in ONNX: nodes of a domain of our own, each with a body of standard ops.
+"""Writes the compiled ops to ONNX: as nodes of the domain `keras_dynfilter`, each with a body of standard ops.
 
-A stock runtime inlines the body, which is the portable form of the op. A session that has the library of
-`keras_dynfilter.export.ort_library` runs its kernel instead. A function of ONNX has no loops over attributes, so there
-is one body per configuration. Bodies of the same op lie in domains of their own, which the library knows: overloads are
-meant for this, but most versions of onnxruntime take any of them for any other.
+A stock runtime inlines the body, which is the portable form of the op. A session with the library of `ort_library` runs
+the compiled kernel instead.
+
+An ONNX function cannot loop over attributes, so there is one body for each configuration (dtype, window, strides, ...).
+The bodies of one op are in different domains: `keras_dynfilter`, `keras_dynfilter.2`, and so on; the library has its
+kernels in all of them. ONNX has overloads for this purpose, but most versions of onnxruntime confuse them.
 """
 
 import collections
 import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,23 +20,14 @@ import tensorflow as tf
 from keras_dynfilter.export.report import ExportError
 from keras_dynfilter.export.writers import tf2onnx
 from keras_dynfilter.ops.backends import composite
+from keras_dynfilter.ops.backends.raw_ops import PREFIX, RAW_OPS, RawOp
 from keras_dynfilter.ops.geometry import Geometry
 
 DOMAIN, VERSION = "keras_dynfilter", 1
-MOST_DOMAINS = 32  # as many as custom_ops/cc/ort/ops.cc registers
-IR_VERSION = 8  # the first with functions
-# By TensorFlow op: name in the domain, weight, and what its inputs are.
-OPS = {
-    f"KerasDynfilter>{name}": (name, weight, operands)
-    for name, weight, operands in (
-        ("LocalFilter2D", "spatial", ("inputs", "spatial")),
-        ("SoftmaxLocalFilter2D", "softmax", ("inputs", "spatial")),
-        ("DynamicDepthwiseConv2D", "channel", ("inputs", "channel")),
-        ("DDF2D", "mul", ("inputs", "channel", "spatial")),
-    )
-}
-_TEXT = "configuration"  # an attribute of the nodes, until they get their domains
-_ATTRIBUTES = ("kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "padding")
+MAX_DOMAINS = 32  # number of domains that custom_ops/cc/ort/ops.cc registers
+IR_VERSION = 8  # the first version with functions
+FORWARD_OPS = {raw_op.type: raw_op for raw_op in RAW_OPS if raw_op.wrt is None}
+_CONFIGURATION = "configuration"  # attribute that marks the nodes until they get their domains
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,40 +35,38 @@ class Configuration:
     """What a body depends on.
 
     Attributes:
-        op: Name of the TensorFlow op.
-        weight: `"spatial"`, `"softmax"`, `"channel"`, `"mul"` or `"add"`.
-        geometry: A `Geometry`.
-        dtype: A `tf.DType`.
-        channels: Their number where the filters are repeated for the channels of a head, otherwise None.
+        raw_op: The compiled op.
+        kind: `"spatial"`, `"softmax"`, `"channel"`, `"mul"` or `"add"`.
+        geometry: The window.
+        dtype: The dtype of all tensors.
+        channels: Number of channels; None if the body does not depend on it, which is so with one head.
     """
 
-    op: str
-    weight: str
+    raw_op: RawOp
+    kind: str
     geometry: Geometry
     dtype: tf.DType
     channels: int | None
 
     @property
-    def text(self):
-        """Unlike that of any other configuration of the op, and readable."""
+    def text(self) -> str:
+        """A readable text that differs between any two configurations of an op."""
         g = self.geometry
         parts = [self.dtype.name, *("x".join(map(str, pair)) for pair in (g.kernel_size, g.strides, g.dilation_rate))]
-        parts += [g.padding, str(g.heads), self.weight, *([] if self.channels is None else [str(self.channels)])]
+        parts += [g.padding, str(g.heads), self.kind, *([] if self.channels is None else [str(self.channels)])]
         return "_".join(parts)
 
-    def attributes(self):
-        """All attributes of the node: the kernels of the library have no defaults."""
+    def attributes(self) -> dict[str, Any]:
+        """Returns all attributes of the node; the kernels of the library have no defaults."""
         g = self.geometry
-        values = dict(zip(_ATTRIBUTES, (*g.kernel_size, *g.strides, *g.dilation_rate, g.padding)))
-        if self.weight != "channel":
-            values["heads"] = g.heads
-        if self.weight in ("mul", "add"):
-            values["combine"] = self.weight
-        return values
+        values = {"padding": g.padding, "heads": g.heads, "combine": self.kind}
+        for name, pair in (("kernel", g.kernel_size), ("stride", g.strides), ("dilation", g.dilation_rate)):
+            values[f"{name}_h"], values[f"{name}_w"] = pair
+        return {name: values[name] for name in self.raw_op.attributes}
 
-    def portable(self):
-        """The op in standard ops: a `tf.function`, and the specs of its inputs, of any batch and image size."""
-        operands, g = OPS[self.op][2], self.geometry
+    def portable(self) -> tuple[Any, list[tf.TensorSpec]]:
+        """Returns the op in standard ops: a `tf.function` and the specs of its inputs, of any batch and image size."""
+        operands, g = list(self.raw_op.inputs), self.geometry
         shapes = {
             "inputs": (None, None, None, self.channels),
             "spatial": (None, None, None, g.heads * g.taps),
@@ -82,37 +75,38 @@ class Configuration:
         specs = [tf.TensorSpec(shapes[name], self.dtype, name) for name in operands]
 
         def compute(*tensors):
-            given = dict(zip(operands, tensors))
+            values = dict(zip(operands, tensors))
             outputs = composite.filter2d(
-                given["inputs"], given.get("spatial"), given.get("channel"), self.weight, self.geometry
+                values["inputs"], values.get("spatial"), values.get("channel"), self.kind, self.geometry
             )
             return {"outputs": outputs}
 
         return tf.function(compute, input_signature=specs, autograph=False), specs
 
 
-def handlers(found):
-    """Handlers for tf2onnx that turn our raw ops into nodes of the domain.
+def handlers(configurations: dict[tuple[str, str], Configuration]) -> dict[str, tuple[Callable[..., None], list]]:
+    """Returns handlers for tf2onnx that turn the compiled ops into nodes of the domain `keras_dynfilter`.
 
     Args:
-        found: Gets the `Configuration` of every node, by op name and text.
+        configurations: The handlers add the `Configuration` of every node, by op name and text.
     """
 
     def convert(context, node, name, args):
         configuration = read(context, node)
-        op = OPS[node.type][0]
-        found[op, configuration.text] = configuration
+        op = configuration.raw_op.name
+        configurations[op, configuration.text] = configuration
         for attribute in list(node.attr):
             del node.attr[attribute]
-        for key, value in {**configuration.attributes(), _TEXT: configuration.text}.items():
+        for key, value in {**configuration.attributes(), _CONFIGURATION: configuration.text}.items():
             node.set_attr(key, value)
         node.type, node.domain = op, DOMAIN
 
-    return {**{op: (convert, []) for op in OPS}, **{op: (handler, []) for op, handler in HANDLERS.items()}}
+    compiled = {op: (convert, []) for op in FORWARD_OPS}
+    return compiled | {op: (handler, []) for op, handler in STANDARD_HANDLERS.items()}
 
 
-def _project_and_pool(context, node, *args, **kwargs):
-    """A handler that puts standard ops in the place of the raw op: a product and a mean, which runtimes do well."""
+def _project_and_pool(context: Any, node: Any, *args: Any, **kwargs: Any) -> None:
+    """Replaces a node of ProjectAndPool by a product and a mean, for which runtimes have fast kernels."""
     inputs, kernel, bias = node.input
     (projected, means), shapes, dtypes = node.output, node.output_shapes, node.output_dtypes
     context.remove_node(node.name)
@@ -126,64 +120,69 @@ def _project_and_pool(context, node, *args, **kwargs):
     context.make_node("ReduceMean", reduced, attr=attr, outputs=[means], shapes=shapes[1:], dtypes=dtypes[1:])
 
 
-# Of the raw ops that runtimes need no kernels for.
-HANDLERS = {"KerasDynfilter>ProjectAndPool": _project_and_pool}
+# Handlers of compiled ops that are written as standard ops even with ops="native".
+STANDARD_HANDLERS = {f"{PREFIX}ProjectAndPool": _project_and_pool}
 
 
-def read(context, node):
+def read(context: Any, node: Any) -> Configuration:
+    """Returns the configuration of a compiled op's node, within a handler of tf2onnx."""
     import onnx
 
     def text(name):
         return tf.compat.as_str(node.get_attr_str(name))
 
-    weight = OPS[node.type][1]
-    weight = text("combine") if weight == "mul" else weight
-    heads = 1 if weight == "channel" else node.get_attr_int("heads")
+    raw_op = FORWARD_OPS[node.type]
+    kind = text("combine") if "combine" in raw_op.attributes else raw_op.kinds[0]
+    heads = node.get_attr_int("heads") if "heads" in raw_op.attributes else 1
     pairs = [tuple(node.get_attr_int(f"{name}_{axis}") for axis in "hw") for name in ("kernel", "stride", "dilation")]
     dtype = tf.as_dtype(onnx.helper.tensor_dtype_to_np_dtype(context.get_dtype(node.input[0])))
     channels = None
     if heads > 1:
         channels = (context.get_shape(node.input[0]) or [-1])[-1]
         channels = None if channels < 0 else channels
-    return Configuration(node.type, weight, Geometry(*pairs, text("padding"), heads), dtype, channels)
+    return Configuration(raw_op, kind, Geometry(*pairs, text("padding"), heads), dtype, channels)
 
 
-def attach(model, nodes, found, opset):
-    """Gives the nodes their domains, and the model the bodies.
+def attach(model: Any, nodes: Iterable[Any], configurations: dict[tuple[str, str], Configuration], opset: int) -> None:
+    """Sets the domains of the nodes and adds their bodies to the model.
 
     Args:
         model: A `ModelProto`.
-        nodes: All of its nodes.
-        found: What the `handlers` found.
-        opset: Of the model.
+        nodes: All nodes of the model.
+        configurations: The configurations that the `handlers` collected.
+        opset: The opset of the model.
+
+    Raises:
+        ExportError: An op has more configurations than there are domains.
     """
     import onnx
 
-    domains = collections.defaultdict(dict)  # by op, by configuration
+    domains = collections.defaultdict(dict)  # by op, by text of the configuration
     for node in nodes:
         if node.domain != DOMAIN:
             continue
-        (attribute,) = (attribute for attribute in node.attribute if attribute.name == _TEXT)
-        known, text = domains[node.op_type], attribute.s.decode()
-        known.setdefault(text, DOMAIN if not known else f"{DOMAIN}.{len(known) + 1}")
-        node.domain = known[text]
+        (attribute,) = (attribute for attribute in node.attribute if attribute.name == _CONFIGURATION)
+        domains_of_op, text = domains[node.op_type], attribute.s.decode()
+        domains_of_op.setdefault(text, DOMAIN if not domains_of_op else f"{DOMAIN}.{len(domains_of_op) + 1}")
+        node.domain = domains_of_op[text]
         node.attribute.remove(attribute)
-    for op, known in domains.items():
-        if len(known) > MOST_DOMAINS:
+    for op, domains_of_op in domains.items():
+        if len(domains_of_op) > MAX_DOMAINS:
             raise ExportError(
-                f"One ONNX file holds {MOST_DOMAINS} configurations of {op} at most (window, strides, heads, ...). "
-                f"The model has {len(known)}"
+                f"One ONNX file holds {MAX_DOMAINS} configurations of {op} at most (window, strides, heads, ...). "
+                f"The model has {len(domains_of_op)}"
             )
-        for text, domain in known.items():
-            model.functions.append(_function(op, domain, text, tf2onnx.convert(*found[op, text].portable(), opset)))
+        for text, domain in domains_of_op.items():
+            body = tf2onnx.convert(*configurations[op, text].portable(), opset)
+            model.functions.append(_function(op, domain, text, body))
     used = {function.domain for function in model.functions}
     missing = used - {entry.domain for entry in model.opset_import}
     model.opset_import.extend(onnx.helper.make_opsetid(domain, VERSION) for domain in sorted(missing))
     model.ir_version = max(model.ir_version, IR_VERSION)
 
 
-def _function(op, domain, text, model):
-    """The graph of `model` as a function. Functions have no initializers: constants become nodes."""
+def _function(op: str, domain: str, text: str, model: Any) -> Any:
+    """Returns the graph of `model` as an ONNX function. Functions have no initializers: constants become nodes."""
     import onnx
 
     graph = model.graph

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SavedModel with one signature, `serving_default`, whose inputs and outputs have the names of the model's."""
+"""Writes SavedModels with one signature, `serving_default`, whose inputs and outputs are named as in the model."""
 
 import collections
+import pathlib
 
 import tensorflow as tf
 
 from keras_dynfilter.export.report import ExportError
+from keras_dynfilter.export.trace import Traced
 
 
-def write(traced, path, opset):
-    """Writes the traced model to the folder `path`; returns the histogram of its nodes."""
+def write(traced: Traced, path: pathlib.Path, opset: None) -> dict[str, int]:
+    """Writes the traced model to the folder `path`; returns the number of nodes by op."""
     module = tf.Module()
     module.weights = list(traced.concrete.variables)
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)

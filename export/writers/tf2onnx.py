@@ -1,15 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One function through tf2onnx: as a model of its own, or in the place of a node of another one."""
+"""Converts one function with tf2onnx, either to a model of its own or in place of a node of another model."""
 
 import concurrent.futures
 import contextlib
 import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
 
 from keras_dynfilter.export.report import ExportError
 
 
-def convert(function, specs, opset, handlers=None):
-    """A `ModelProto` of a `tf.function` of inputs as the specs say."""
+def convert(
+    function: Any,
+    specs: list[tf.TensorSpec],
+    opset: int,
+    handlers: dict[str, tuple[Callable[..., None], list]] | None = None,
+) -> Any:
+    """Returns a `tf.function` as an ONNX `ModelProto`.
+
+    Args:
+        function: The `tf.function`.
+        specs: Specs of its inputs.
+        opset: The ONNX opset.
+        handlers: Handlers for tf2onnx by TensorFlow op, besides the handlers that tf2onnx has.
+
+    Raises:
+        ExportError: tf2onnx cannot convert the function.
+    """
     import tf2onnx
 
     handlers = {"SelectV2": (_select, []), **(handlers or {})}
@@ -23,17 +42,27 @@ def convert(function, specs, opset, handlers=None):
     return model
 
 
-def _select(context, node, name, args):
-    """`tf.where` as Where. By itself tf2onnx makes products with 0 and 1 of it, in which the Inf or NaN that the
-    condition excludes becomes a NaN of the result."""
+def _select(context: Any, node: Any, name: str, args: list) -> None:
+    """Converts `tf.where` to Where.
+
+    tf2onnx itself converts it to products with 0 and 1, in which an Inf or NaN that the condition excludes makes the
+    result NaN.
+    """
     node.type = "Where"
 
 
-def expand(context, node, function, specs):
-    """Replaces, within a handler, a node by the nodes of a `tf.function` of its inputs."""
+def expand(context: Any, node: Any, function: Any, specs: list[tf.TensorSpec]) -> None:
+    """Replaces a node, within a handler of tf2onnx, by the nodes of a `tf.function` of the node's inputs.
+
+    Args:
+        context: The graph that tf2onnx converts.
+        node: The node to replace; it has one output.
+        function: The `tf.function`.
+        specs: Specs of its inputs.
+    """
     import onnx
 
-    # In a thread of its own: the graph that is being converted is the default graph of this one.
+    # In another thread, because the graph that tf2onnx converts is the default graph of this thread.
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         model = pool.submit(convert, function, specs, context.opset).result()
     model = onnx.shape_inference.infer_shapes(model)
@@ -49,7 +78,8 @@ def expand(context, node, function, specs):
         inputs = [names.get(name, "") for name in inner.input]
         for position, name in enumerate(inner.input):
             if name in constants:
-                # One for each use: tf2onnx changes axes in place, and would change what else has the same numbers.
+                # Each use gets a constant of its own: tf2onnx changes axes in place, and a shared constant would change
+                # for its other users, too.
                 constant = context.make_const(f"{prefix}{index}/{position}/{name}", constants[name])
                 inputs[position] = constant.output[0]
         context.make_node(
@@ -68,8 +98,8 @@ def expand(context, node, function, specs):
 
 
 @contextlib.contextmanager
-def _quiet(name):
-    """Silences a logger: what goes wrong is raised, not logged."""
+def _quiet(name: str) -> Iterator[None]:
+    """Silences a logger: problems are raised, so they need not be logged."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)

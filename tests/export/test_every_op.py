@@ -24,8 +24,8 @@ FILES = {
     ("onnx", "native", None, "mixed_float16"): "float16",
     ("litert", "portable", "float32", "float32"): "float32",
     ("litert", "portable", "float16", "float32"): "weights are stored in",
-    ("litert", "portable", "dynamic_int8", "float32"): "steps of the 256",
-    ("litert", "portable", "int8", "float32"): "as asked for",
+    ("litert", "portable", "dynamic_int8", "float32"): "of the 256 steps of 8 bits",
+    ("litert", "portable", "int8", "float32"): "as requested",
 }
 
 
@@ -58,10 +58,12 @@ def test_every_op(format, ops, precision, policy, images, tmp_path, request):
         ops=ops,
         precision=precision,
         representative_data=images if precision == "int8" else None,
-        tolerance=0.2 if precision == "int8" else None,
-        sample_inputs=images[0],
-        batch_sizes=(1, 2),
-        image_sizes=((9, 12), (7, 5)),
+        validate=export.Validation(
+            tolerance=0.2 if precision == "int8" else None,
+            sample_inputs=images[0],
+            batch_sizes=(1, 2),
+            image_sizes=((9, 12), (7, 5)),
+        ),
         verbose=False,
     )
     assert report.passed and not report.validation.skipped and set(report.outputs) == set(model.output)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import keras_dynfilter
 from keras_dynfilter import export
-from keras_dynfilter.export import api
+from keras_dynfilter.export import atomic_write
 from keras_dynfilter.export.report import first_line
 from keras_dynfilter.export.writers import onnx as onnx_module
 from tests.support import export_models as models
@@ -77,7 +77,7 @@ def test_wrong_file_is_found_and_removed(damage, batch_sizes, problem, onnx, mod
 
     monkeypatch.setattr(onnx_module, "write", wrong)
     with pytest.raises(export.ValidationError, match=problem) as raised:
-        export.export(model, path, format="onnx", batch_sizes=batch_sizes)
+        export.export(model, path, format="onnx", validate=export.Validation(batch_sizes=batch_sizes))
     report = raised.value.report
     assert report.passed is False and not report.to_dict()["validation"]["passed"]
     assert path.read_bytes() == b"an earlier, good file"
@@ -89,9 +89,9 @@ def test_task_of_a_file_without_an_output(onnx, monkeypatch, tmp_path):
     write = onnx_module.write
     monkeypatch.setattr(onnx_module, "write", lambda *args: (write(*args), _renamed(onnx, args[1]))[0])
     data = [(np.ones((2, 8, 8, 4), "float32"), np.zeros((2, 1), "float32"))]
-    options = {"task_data": data, "task_metric": lambda _, outputs: outputs + 1.0}
-    with pytest.raises(export.ValidationError, match="none of the file") as raised:
-        export.export(models.local_filter(size=(8, 8)), tmp_path / "m.onnx", format="onnx", **options)
+    validation = export.Validation(task=export.Task(data, lambda _, outputs: outputs + 1.0))
+    with pytest.raises(export.ValidationError, match="file not computed") as raised:
+        export.export(models.local_filter(size=(8, 8)), tmp_path / "m.onnx", format="onnx", validate=validation)
     assert raised.value.report.validation.task.file == {}
 
 
@@ -105,17 +105,11 @@ def test_the_model_decides_what_a_metric_gets(names, tmp_path):
         return targets
 
     model = keras.Model(x, {name: keras.layers.Dense(1, name=name)(x) for name in names})
-    export.export(model, tmp_path / "m", task_data=[(np.ones((2, 3), "float32"), 1.0)], task_metric=metric)
+    task = export.Task([(np.ones((2, 3), "float32"), 1.0)], metric)
+    export.export(model, tmp_path / "m", validate=export.Validation(task=task))
     assert len(seen) == 2
     for outputs in seen:
         assert outputs.shape == (2, 1) if len(names) == 1 else set(outputs) == set(names)
-
-
-def test_task_needs_the_validation(model, tmp_path):
-    task = {"task_data": [(np.ones((1, 8, 8, 4), "float32"), 0.0)], "task_metric": lambda *_: 0.0}
-    with pytest.raises(ValueError, match="Expected `validate` to be True with `task_data`"):
-        export.export(model, tmp_path / "m", validate=False, **task)
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -129,7 +123,9 @@ def test_first_line_of_an_error(error, said):
 def test_tolerance_decides(onnx, model, monkeypatch, tmp_path):
     write = onnx_module.write
     monkeypatch.setattr(onnx_module, "write", lambda *args: (write(*args), _scaled(onnx, args[1]))[0])
-    report = export.export(model, tmp_path / "m.onnx", format="onnx", tolerance=0.1, verbose=False)
+    report = export.export(
+        model, tmp_path / "m.onnx", format="onnx", validate=export.Validation(tolerance=0.1), verbose=False
+    )
     assert 1e-3 < report.validation.outputs[0].max_rel < 0.1
 
 
@@ -224,6 +220,22 @@ def test_float64_convolution_that_onnxruntime_lacks(onnx, tmp_path):
         ({"opset": 18}, "saved_model has no opsets"),
         ({"input_size": (4, 4)}, "Expected `input_size` to suit the model's inputs"),
         ({"input_size": (4,)}, "Expected `input_size` to be"),
+        (
+            {"validate": None},
+            r"Expected `validate` to be True, False or an export\.Validation. Received: validate=None",
+        ),
+        ({"validate": {"seed": 1}}, r"Expected `validate` to be True, False or an export\.Validation"),
+    ],
+)
+def test_bad_arguments(options, message, model, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export.export(model, tmp_path / "m", **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
         ({"batch_sizes": []}, r"Expected `batch_sizes` to be .* Received: batch_sizes=\[\]"),
         ({"batch_sizes": [1, 0]}, "Expected `batch_sizes` to be integers above zero"),
         ({"batch_sizes": 2}, "Expected `batch_sizes` to be integers above zero"),
@@ -234,23 +246,46 @@ def test_float64_convolution_that_onnxruntime_lacks(onnx, tmp_path):
         ({"tolerance": float("nan")}, "Expected `tolerance` to be .* Received: tolerance=nan"),
         ({"tolerance": -1e-3}, "Expected `tolerance` to be"),
         ({"seed": -1}, "Expected `seed` to be an integer not below zero. Received: seed=-1"),
+        ({"task": [(0, 0)]}, r"Expected `task` to be a Task or None. Received: task=\[\(0, 0\)\]"),
+    ],
+)
+def test_bad_settings_of_the_validation(options, message):
+    with pytest.raises(ValueError, match=message):
+        export.Validation(**options)
+
+
+@pytest.mark.parametrize(
+    "data, metric, message",
+    [
+        ([], "mean", "Expected `metric` to be a function of targets and outputs. Received: metric='mean'"),
+        (3, np.subtract, r"Expected `data` to be pairs \(inputs, targets\). Received: data of type int"),
+    ],
+)
+def test_bad_tasks(data, metric, message):
+    with pytest.raises(ValueError, match=message):
+        export.Task(data, metric)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
         (
             {"sample_inputs": {"picture": np.zeros((1, 8, 8, 4))}},
             "Expected samples of `sample_inputs` .* or by name: image. Received: 'picture'",
         ),
         ({"sample_inputs": [[np.zeros((1, 8, 8, 4))] * 2]}, "in the structure of the inputs.* Received: list"),
         ({"sample_inputs": {}}, "Expected samples of `sample_inputs` to have every input. Received none for: image"),
-        (
-            {"task_data": [({"x": np.zeros((1, 8, 8, 4))}, 0)], "task_metric": np.subtract},
-            "Expected samples of `task_data` .* Received: 'x'",
-        ),
-        ({"sample_inputs": np.zeros((1, 8, 8, 4)), "validate": False}, "True with `sample_inputs`"),
         ({"sample_inputs": {"image": np.zeros((1, 8, 8, 3))}}, "Expected samples of image to have shape"),
+        (
+            {"task": export.Task([({"x": np.zeros((1, 8, 8, 4))}, 0)], np.subtract)},
+            "Expected samples of `task.data` .* Received: 'x'",
+        ),
+        ({"task": export.Task([], np.subtract)}, "Expected `task.data` to hold at least one pair"),
     ],
 )
-def test_bad_arguments(options, message, model, tmp_path):
+def test_inputs_that_do_not_suit_the_model(options, message, model, tmp_path):
     with pytest.raises(ValueError, match=message):
-        export.export(model, tmp_path / "m", **options)
+        export.export(model, tmp_path / "m", validate=export.Validation(**options))
     assert not list(tmp_path.iterdir())
 
 
@@ -281,7 +316,7 @@ def test_a_file_that_was_there_stays_where_the_new_one_cannot_take_its_place(mon
     def refuse(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(api.pathlib.Path, "replace", refuse)
+    monkeypatch.setattr(atomic_write.pathlib.Path, "replace", refuse)
     with pytest.raises(OSError, match="No space left"):
         export.export(model, tmp_path / "m", validate=False, verbose=False)
     assert sorted(tmp_path.rglob("*")) == before

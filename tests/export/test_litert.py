@@ -19,9 +19,14 @@ pytestmark = pytest.mark.legacy
 interpreter = pytest.importorskip("ai_edge_litert.interpreter")
 
 
-def write(model, path, **options):
-    options = {"batch_sizes": (1, 2), "image_sizes": ((9, 12), (7, 5)), "verbose": False, **options}
-    return export.export(model, path, format="litert", **options)
+def write(model, path, validate=True, **options):
+    if validate is True:
+        validate = validation()
+    return export.export(model, path, format="litert", validate=validate, verbose=False, **options)
+
+
+def validation(**options):
+    return export.Validation(batch_sizes=(1, 2), image_sizes=((9, 12), (7, 5)), **options)
 
 
 def small(dtype=None):
@@ -46,7 +51,7 @@ def test_infinite_filter_beside_the_border(tmp_path):
     model = keras.Model([image, filters], models.Apply("local_filter2d", {"kernel_size": 3})([image, filters]))
     sample = {"image": np.ones((1, 4, 5, 1), "float32"), "filters": np.ones((1, 4, 5, 9), "float32")}
     sample["filters"][0, 0, 0, 0] = np.inf
-    report = write(model, tmp_path / "m.tflite", sample_inputs=sample)
+    report = write(model, tmp_path / "m.tflite", validation(sample_inputs=sample))
     runner = interpreter.Interpreter(model_path=report.path).get_signature_runner()
     assert report.passed and all(np.isfinite(value).all() for value in runner(**sample).values())
 
@@ -65,8 +70,7 @@ def test_full_int8_and_the_error_of_the_task(tmp_path):
         tmp_path / "m.tflite",
         precision="int8",
         representative_data=(images for images, _ in batches),
-        task_data=batches,
-        task_metric=keras.losses.mean_absolute_error,
+        validate=validation(task=export.Task(batches, keras.losses.mean_absolute_error)),
     )
     runner = interpreter.Interpreter(model_path=report.path).get_signature_runner()
     for which, compute in {
@@ -114,7 +118,7 @@ def test_ops_that_litert_lacks(tmp_path):
 
 def test_foreign_ops_are_found_in_the_file(monkeypatch, tmp_path):
     """Should a converter ever put them there."""
-    monkeypatch.setattr(litert, "operators", lambda content: {"ADD": 2, "custom FlexErf": 1})
+    monkeypatch.setattr(litert, "count_operators", lambda content: {"ADD": 2, "custom FlexErf": 1})
     with pytest.raises(export.ExportError, match=r"stock LiteRT lacks: FlexErf \(1\)"):
         write(small(), tmp_path / "m.tflite")
     assert not list(tmp_path.iterdir())
@@ -154,8 +158,6 @@ IMAGES = np.zeros((1, 8, 8, 2), "float32")
         ({"precision": "int4"}, "Expected `precision` to be one of 'float32', .* Received: precision='int4'.*'int8'"),
         ({"ops": "native"}, "litert does not support native ops"),
         ({"opset": 18}, "litert has no opsets"),
-        ({"task_data": [(IMAGES, 0.0)]}, "Expected `task_data`.* both or neither"),
-        ({"task_data": [], "task_metric": np.subtract}, "Expected `task_data` to hold at least one pair"),
     ],
 )
 def test_bad_arguments(options, message, tmp_path):

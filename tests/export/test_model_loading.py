@@ -97,7 +97,7 @@ def test_compiled_ops_that_are_missing(native_library, network, monkeypatch, tmp
     export.export(network, tmp_path / "m", ops="native", validate=False, verbose=False)
     monkeypatch.setattr(library, "load", lambda: types.SimpleNamespace(ops=None, reason="no compiler"))
     assert command(tmp_path / "m") == 1
-    assert "compiled ops of keras_dynfilter, which are missing: no compiler" in capsys.readouterr().err
+    assert "compiled ops of keras_dynfilter, which are not available: no compiler" in capsys.readouterr().err
 
 
 def _written(path, function, shape=(None, 2), name="serving_default"):
@@ -140,9 +140,9 @@ def test_saved_model_of_unknown_rank(tmp_path, capsys):
     "arguments, message",
     [
         ([], "expected MODEL, a .keras file or a SavedModel folder, or --model NAME"),
-        (["m.keras", "--model", "dfn_steerable", "--weights", "w.h5"], "and not both"),
-        (["m.keras", "--weights", "w.h5"], "are for a network that --model names"),
-        (["m.keras", "--set", "kernel_size=3"], "are for a network that --model names"),
+        (["m.keras", "--model", "dfn_steerable", "--weights", "w.h5"], "expected MODEL or --model NAME, not both"),
+        (["m.keras", "--weights", "w.h5"], "--weights and --set need --model"),
+        (["m.keras", "--set", "kernel_size=3"], "--weights and --set need --model"),
         (["--model", "dfn_steerable"], "expected --weights FILE"),
         (["--model", "dfn_steerable", "--weights", "w.h5", "--unsafe"], "--unsafe is for MODEL"),
         (["--model", "dfn_moving_minst", "--weights", "w.h5"], "Did you mean 'dfn_moving_mnist'?"),

@@ -2,7 +2,6 @@
 """ONNX files with nodes of our own: they run in stock sessions, and in sessions with our library."""
 
 import dataclasses
-import textwrap
 
 import keras
 import numpy as np
@@ -10,8 +9,7 @@ import pytest
 import tensorflow as tf
 
 from keras_dynfilter import export, layers
-from keras_dynfilter.export import formats
-from keras_dynfilter.export import ort_library as ort_library_module
+from keras_dynfilter.export import formats, runtime_library
 from keras_dynfilter.export.writers import onnx_native
 from tests.support import export_models as models
 
@@ -37,9 +35,8 @@ MODELS = {
 }
 
 
-def write(model, path, **options):
-    options = {"validate": False, "verbose": False, **options}
-    return export.export(model, path, format="onnx", ops="native", **options)
+def write(model, path, validate=False, **options):
+    return export.export(model, path, "onnx", "native", validate, verbose=False, **options)
 
 
 def session(stored, library=None):
@@ -103,7 +100,7 @@ def test_one_body_for_each_configuration(ort_library, tmp_path):
 
 
 def test_too_many_configurations(monkeypatch, tmp_path):
-    monkeypatch.setattr(onnx_native, "MOST_DOMAINS", 1)
+    monkeypatch.setattr(onnx_native, "MAX_DOMAINS", 1)
     image = keras.Input((None, None, 9), name="image")
     x = models.Apply("local_filter2d", {"kernel_size": 3})([image, image])
     model = keras.Model(image, models.Apply("local_filter2d", {"kernel_size": 3, "dilation_rate": 2})([x, image]))
@@ -116,16 +113,16 @@ def test_the_last_domain_is_registered(ort_library, tmp_path):
     del stored.functions[:]
     (node,) = (node for node in stored.graph.node if node.domain)
     (entry,) = (entry for entry in stored.opset_import if entry.domain == node.domain)
-    node.domain = entry.domain = f"keras_dynfilter.{onnx_native.MOST_DOMAINS}"
+    node.domain = entry.domain = f"keras_dynfilter.{onnx_native.MAX_DOMAINS}"
     session(stored, ort_library)
-    node.domain = entry.domain = f"keras_dynfilter.{onnx_native.MOST_DOMAINS + 1}"
+    node.domain = entry.domain = f"keras_dynfilter.{onnx_native.MAX_DOMAINS + 1}"
     with pytest.raises(Exception, match="LocalFilter2D"):
         session(stored, ort_library)
 
 
 @pytest.mark.parametrize("opset", formats.FORMATS["onnx"].opsets)
 def test_opsets(opset, ort_library, tmp_path):
-    report = write(models.ddf_module(), tmp_path / "model.onnx", validate=True, opset=opset, batch_sizes=(2,))
+    report = write(models.ddf_module(), tmp_path / "model.onnx", export.Validation(batch_sizes=(2,)), opset=opset)
     assert report.passed and report.opset == opset
     stored = onnx.load(report.path)
     for holder in (stored, *stored.functions):
@@ -133,12 +130,12 @@ def test_opsets(opset, ort_library, tmp_path):
 
 
 def test_report_tells_of_both_sessions(ort_library, tmp_path):
-    report = write(models.local_filter(), tmp_path / "model.onnx", validate=True, image_sizes=[(9, 7)])
+    report = write(models.local_filter(), tmp_path / "model.onnx", export.Validation(image_sizes=[(9, 7)]))
     assert report.passed and not report.validation.notes
-    assert report.validation.runtime.endswith("without our library and with our library")
+    assert report.validation.runtime.endswith("without the op library and with the op library")
     cases = report.validation.cases
     assert set(report.validation.seconds_per_run) == {
-        f"{case}, {which} our library" for case in cases for which in ("with", "without")
+        f"{case}, {which} the op library" for case in cases for which in ("with", "without")
     }
 
 
@@ -146,10 +143,10 @@ def test_without_the_library_the_report_says_so(monkeypatch, tmp_path):
     def missing():
         raise RuntimeError("no headers here")
 
-    monkeypatch.setattr(ort_library_module, "ort_library", missing)
-    report = write(models.local_filter(), tmp_path / "model.onnx", validate=True, image_sizes=[(9, 7)])
+    monkeypatch.setattr(runtime_library, "ort_library", missing)
+    report = write(models.local_filter(), tmp_path / "model.onnx", export.Validation(image_sizes=[(9, 7)]))
     assert report.passed and "no headers here" in report.validation.notes[0]
-    assert "note        our kernels were not validated" in str(report)
+    assert "note        the compiled kernels were not validated" in str(report)
 
 
 def test_a_wrong_body_fails_the_validation(ort_library, monkeypatch, tmp_path):
@@ -157,9 +154,9 @@ def test_a_wrong_body_fails_the_validation(ort_library, monkeypatch, tmp_path):
 
     monkeypatch.setattr(composite, "shifted", lambda padded, tap, geometry: padded[:, 2:, 2:, :])
     with pytest.raises(export.ValidationError) as caught:
-        write(models.local_filter(), tmp_path / "model.onnx", validate=True, image_sizes=[(9, 7)])
+        write(models.local_filter(), tmp_path / "model.onnx", export.Validation(image_sizes=[(9, 7)]))
     (check,) = caught.value.report.validation.outputs
-    assert "without our library" in check.worst
+    assert "without the op library" in check.worst
     assert not list(tmp_path.iterdir())
 
 
@@ -177,7 +174,7 @@ def test_layers_and_infinite_filters_beside_the_border(ort_library, tmp_path):
     model = keras.Model([image, filters], layers.DynamicLocalFilter2D(3, padding="same")([image, filters]))
     sample = {"image": np.ones((1, 4, 5, 1), "float32"), "filters": np.ones((1, 4, 5, 9), "float32")}
     sample["filters"][0, 0, 0, 0] = np.inf
-    report = write(model, tmp_path / "model.onnx", validate=True, sample_inputs=sample)
+    report = write(model, tmp_path / "model.onnx", export.Validation(sample_inputs=sample))
     assert report.passed
     for library in (None, ort_library):
         assert np.isfinite(session(report.path, library).run(None, sample)[0]).all()
@@ -207,6 +204,7 @@ def test_gradients_cannot_be_exported(tmp_path):
     [(models.ddf_module, None), (models.every_op, 18)],  # None: what tf2onnx has for a default
 )
 def test_export_of_keras(make, opset, tmp_path):
+    export.register_onnx_handlers()
     model = make()
     inputs = np.random.default_rng(0).standard_normal((3, 19, 11, 4)).astype("float32")
     expected = model(inputs, training=False)
@@ -221,26 +219,12 @@ def test_export_of_keras(make, opset, tmp_path):
         np.testing.assert_allclose(result, values, rtol=0, atol=1e-5 * max(scale, 1), err_msg=name)
 
 
-def test_export_of_keras_says_what_is_missing(native_library, python, tmp_path):
-    """Without an import of the exporter, tf2onnx does not know the ops; the file is written all the same."""
-    code = f"""
-        import keras
-        import numpy as np
-        from keras_dynfilter.layers import DynamicLocalFilter2D
-        image = keras.Input((8, 8, 1))
-        model = keras.Model(image, DynamicLocalFilter2D(3, generator=keras.layers.Conv2D(9, 1))(image))
-        model(np.zeros((1, 8, 8, 1), "float32"))  # Keras exports models that were called
-        model.export({str(tmp_path / "model.onnx")!r}, format="onnx", verbose=False)
-    """
-    done = python("-c", textwrap.dedent(code))
-    assert "KerasDynfilter>LocalFilter2D] is not supported: `from keras_dynfilter import export` first" in done.stderr
-
-
 def test_export_of_keras_skips_infinite_filters_beside_the_border(tmp_path):
     image, filters = keras.Input((None, None, 1), name="image"), keras.Input((None, None, 9), name="filters")
     model = keras.Model([image, filters], models.Apply("local_filter2d", {"kernel_size": 3})([image, filters]))
     sample = {"image": np.ones((1, 4, 5, 1), "float32"), "filters": np.ones((1, 4, 5, 9), "float32")}
     sample["filters"][0, 0, 0, 0] = np.inf
+    export.register_onnx_handlers()
     model(list(sample.values()))  # Keras exports models that were called
     model.export(tmp_path / "model.onnx", format="onnx", verbose=False)
     assert np.isfinite(session(str(tmp_path / "model.onnx")).run(None, sample)[0]).all()

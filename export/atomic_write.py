@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes a file or a folder so that a failure never damages what was there before."""
+
+import contextlib
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def staged(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a path to write to; what is written there replaces `path` when the block ends without an exception.
+
+    The staged path lies in a temporary folder beside `path`, on the same disk, so that the replacement is a rename. A
+    block that raises leaves `path` as it was. The temporary folder is removed in either case.
+
+    Args:
+        path: A file or a folder. Its parent folders are made if they are missing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        written = folder / path.name
+        yield written
+        # A rename can replace a file, but not a folder: the earlier folder is moved away first.
+        earlier = folder / "replaced" if path.is_dir() else None
+        if earlier is not None:
+            path.rename(earlier)
+        try:
+            written.replace(path)
+        except OSError:
+            if earlier is not None:
+                earlier.rename(path)
+            raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

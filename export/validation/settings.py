@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the caller chooses about the validation of an exported file."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from keras_dynfilter.ops import checks
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Labelled data and a metric: the report then has the score of the model and the score of the file.
+
+    Attributes:
+        data: Pairs `(inputs, targets)`, such as the batches of a `tf.data.Dataset`. Inputs have the structure that the
+            model takes, or are a dict by input name. The outputs for these inputs are compared, too.
+        metric: Function of targets and outputs, such as `keras.losses.mean_squared_error`. It gets the output tensor
+            if the model has one output (even if the model returns that output in a dict), otherwise a dict of output
+            tensors by name. The report has the mean over all samples.
+
+    Raises:
+        ValueError: `metric` cannot be called, or `data` cannot be iterated over.
+    """
+
+    data: Iterable[tuple[Any, Any]]
+    metric: Callable[[Any, Any], Any]
+
+    def __post_init__(self) -> None:
+        if not callable(self.metric):
+            raise ValueError(
+                f"Expected `metric` to be a function of targets and outputs. Received: metric={self.metric!r}"
+            )
+        if not isinstance(self.data, Iterable):
+            raise ValueError(
+                f"Expected `data` to be pairs (inputs, targets). Received: data of type {type(self.data).__name__}"
+            )
+
+    @property
+    def name(self) -> str:
+        """Name of the metric."""
+        return getattr(self.metric, "__name__", type(self.metric).__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """Settings of the validation, which runs the exported file in a fresh process and compares it with the model.
+
+    Attributes:
+        batch_sizes: Batch sizes to run, if the model leaves the batch size open.
+        image_sizes: Pairs `(height, width)` to run, if the model leaves them open. Sizes that the model itself refuses
+            are skipped, and the report lists them.
+        sample_inputs: Inputs to run in addition to the random ones: a dict by input name, or a list of samples, each
+            either a dict by input name or in the structure that the model takes.
+        tolerance: Largest allowed difference relative to the largest magnitude of an output. The default depends on
+            the dtypes that the model computes in and on the precision of the file.
+        task: A `Task`: labelled data, and a metric to score the model and the file by.
+        seed: Seed of the random inputs.
+
+    Raises:
+        ValueError: A value is not as described.
+    """
+
+    batch_sizes: Iterable[int] = (1, 2, 5)
+    # Odd sizes, a size smaller than many filter windows, and sizes that networks can halve several times.
+    image_sizes: Iterable[tuple[int, int]] = ((32, 32), (33, 47), (7, 5), (64, 96))
+    sample_inputs: Any = None
+    tolerance: float | None = None
+    task: Task | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        batch_sizes, image_sizes = _tuple(self.batch_sizes), tuple(map(_tuple, _tuple(self.image_sizes)))
+        if not batch_sizes or not all(map(_is_size, batch_sizes)):
+            raise ValueError(
+                f"Expected `batch_sizes` to be integers above zero. Received: batch_sizes={self.batch_sizes!r}"
+            )
+        if not image_sizes or not all(len(size) == 2 and all(map(_is_size, size)) for size in image_sizes):
+            raise ValueError(
+                "Expected `image_sizes` to be pairs (height, width) of integers above zero. "
+                f"Received: image_sizes={self.image_sizes!r}"
+            )
+        if self.tolerance is not None:
+            checks.number(self.tolerance, "tolerance", at_least=0, expected="None or a number not below zero")
+        if not checks.integer(self.seed) or self.seed < 0:
+            raise ValueError(f"Expected `seed` to be an integer not below zero. Received: seed={self.seed!r}")
+        if self.task is not None and not isinstance(self.task, Task):
+            raise ValueError(f"Expected `task` to be a Task or None. Received: task={self.task!r}")
+        object.__setattr__(self, "batch_sizes", batch_sizes)
+        object.__setattr__(self, "image_sizes", image_sizes)
+
+
+def chosen(validate: bool | Validation) -> Validation | None:
+    """Returns the settings that the `validate` argument of `export` selects; None if there is no validation."""
+    if isinstance(validate, Validation):
+        return validate
+    if not isinstance(validate, bool):
+        raise ValueError(
+            f"Expected `validate` to be True, False or an export.Validation. Received: validate={validate!r}"
+        )
+    return Validation() if validate else None
+
+
+def _tuple(values: Any) -> tuple[Any, ...]:
+    return tuple(values) if isinstance(values, Iterable) else ()
+
+
+def _is_size(value: Any) -> bool:
+    return checks.integer(value) and value > 0
