@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tools that look into dynamic filter networks: FLOPs, generated filters, optical flow, filter repositories, pictures.
+"""Tools that look into dynamic filter networks: operations, generated filters, optical flow, filter repositories,
+pictures.
 
-matplotlib and imgviz, which only the pictures need (`pip install 'keras_dynfilter[examples]'`), are imported on first use.
+Only the functions that draw need matplotlib and imgviz (`pip install 'keras_dynfilter[examples]'`); they import them on
+first use.
 """
 
 from keras_dynfilter.inspection.flops import count_flops, count_parameters
-from keras_dynfilter.inspection.flow import end_point_error, filters_to_flow, flow_to_color, show_color_wheel
+from keras_dynfilter.inspection.flow import end_point_error, filters_to_flow
+from keras_dynfilter.inspection.flow_colors import flow_to_color, show_color_wheel
 from keras_dynfilter.inspection.generated_filters import generated_filters
 from keras_dynfilter.inspection.repository_analysis import inspect_repository, repository_swap
-from keras_dynfilter.inspection.show_filters import DIVERGING, new_figure, show_filters, show_images
+from keras_dynfilter.inspection.show_filters import new_figure, show_filters, show_images
 
 __all__ = [
-    "DIVERGING",
     "count_flops",
     "count_parameters",
     "end_point_error",

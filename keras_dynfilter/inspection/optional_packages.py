@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packages that only pictures need: imported on first use, so that models run without them."""
+"""Imports the packages that only pictures need, on first use."""
 
 import importlib
+import types
 
 
-def need(module, package, what="examples.experiments.figures"):
-    """Imports and returns `module` of `package`, or says how to install it."""
+def import_optional(module: str, package: str, user: str) -> types.ModuleType:
+    """Imports and returns `module`.
+
+    Raises:
+        ImportError: `package` is not installed. The message names `user`, the function that needs it, and says how to
+            install it.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f"{what} needs {package}. Install it with the extra `examples`: pip install 'keras_dynfilter[examples]'"
+            f"{user} needs {package}. Install it with the extra `examples`: pip install 'keras_dynfilter[examples]'"
         ) from error

@@ -1,78 +1,82 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the filter repository networks do inside: coefficients, filters, maps; and filters of another image."""
+"""Looks into filter repository networks: coefficients, filters and maps; and filters generated from another image."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_dynfilter.layers import RepositoryConv2D
 from keras_dynfilter.models.filter_repository.autoencoder import RECONSTRUCTION
 
 
-def repository_swap(model, name="repository_swap"):
-    """The network of `model`, with the filters of other images than those that it is to look at.
+def repository_swap(model: keras.Model, name: str = "repository_swap") -> keras.Model:
+    """Builds a network that predicts for some images with the filters generated from others.
 
     Args:
-        model: What `repository_mnist`, `repository_mtfl`, `repository_cifar10` or `generated_network` returned.
+        model: A model from `repository_mnist`, `repository_mtfl`, `repository_cifar10` or `generated_network`.
         name: Name of the new model.
 
     Returns:
-        A model of `{"images": [batch, ...], "filters_of": [batch, ...]}` to what `model` predicts for `images`, with
-        the filters that it generates for `filters_of`. It shares the weights of `model`.
+        A model that maps `{"images": [batch, ...], "filters_of": [batch, ...]}` to the predictions of `model` for
+        `images`, with the filters that `model` generates for `filters_of`. It shares the weights of `model`.
 
     Raises:
-        ValueError: `model` is none of these.
+        ValueError: `model` is not such a network.
 
     Reference:
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
         (Shen and Liu, 2018), section 4.4.
     """
-    generator, prediction = _parts(model)
+    generator, prediction = _generator_and_prediction(model)
     images = keras.Input(generator.input_shape[1:], name="images")
-    others = keras.Input(generator.input_shape[1:], name="filters_of")
-    features = {key: value for key, value in generator(others).items() if key != RECONSTRUCTION}
-    return keras.Model({"images": images, "filters_of": others}, prediction({"images": images, **features}), name=name)
+    filters_of = keras.Input(generator.input_shape[1:], name="filters_of")
+    outputs = prediction({"images": images, **_features(generator(filters_of))})
+    return keras.Model({"images": images, "filters_of": filters_of}, outputs, name=name)
 
 
-def inspect_repository(model, images):
-    """Coefficients, filters and maps of the generated convolutions, for `images`.
+def inspect_repository(model: keras.Model, images) -> dict[str, dict[str, np.ndarray]]:
+    """Returns the coefficients, filters and maps of the generated convolutions for `images`.
 
     Args:
-        model: What `repository_mnist`, `repository_mtfl`, `repository_cifar10` or `generated_network` returned.
-        images: `[batch, height, width, channels]`, in [0, 1]. All samples are held at once.
+        model: A model from `repository_mnist`, `repository_mtfl`, `repository_cifar10` or `generated_network`.
+        images: `[batch, height, width, channels]`, in [0, 1]. They are processed as one batch.
 
     Returns:
-        A dict by the name of the layer, `"conv_1"`, ..., of dicts of NumPy arrays: `"coefficients"`, `[batch,
-        base_filters, filters]`; `"filters"`, `[batch, kernel_h, kernel_w, channels, filters]`; and `"maps"`, what the
-        layer returns, `[batch, out_height, out_width, filters]`.
+        A dict from the name of each generated convolution, `"conv_1"`, ..., to a dict of arrays: `"coefficients"`,
+        `[batch, base_filters, filters]`; `"filters"`, `[batch, kernel_h, kernel_w, channels, filters]`; and `"maps"`,
+        the outputs of the layer, `[batch, out_height, out_width, filters]`.
 
     Raises:
-        ValueError: `model` is none of these.
+        ValueError: `model` is not such a network.
 
     Reference:
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
         (Shen and Liu, 2018), section 4.4.
     """
-    generator, prediction = _parts(model)
+    generator, prediction = _generator_and_prediction(model)
     layers = [layer for layer in prediction.layers if isinstance(layer, RepositoryConv2D)]
     images = tf.cast(images, generator.inputs[0].dtype)
-    features = {key: value for key, value in generator(images, training=False).items() if key != RECONSTRUCTION}
-    # The second input of a layer is a feature input of the network, so features and maps come from one call.
-    tensors = [tensor for layer in layers for tensor in (layer.input[1], layer.output)]
-    probe = keras.Model(prediction.input, tensors)
-    found = probe({"images": images, **features}, training=False)
+    features = _features(generator(images, training=False))
+    # One call returns the second input (the features) and the output (the maps) of every layer.
+    probe = keras.Model(prediction.input, [tensor for layer in layers for tensor in (layer.input[1], layer.output)])
+    tensors = probe({"images": images, **features}, training=False)
     return {
         layer.name: {
             "coefficients": layer.coefficients(vector).numpy(),
             "filters": layer.generated_filters(vector).numpy(),
             "maps": maps.numpy(),
         }
-        for layer, vector, maps in zip(layers, found[::2], found[1::2])
+        for layer, vector, maps in zip(layers, tensors[::2], tensors[1::2])
     }
 
 
-def _parts(model):
-    names = {layer.name: layer for layer in getattr(model, "layers", ())}
-    if not {"generator", "prediction"} <= set(names):
+def _features(outputs):
+    return {key: value for key, value in outputs.items() if key != RECONSTRUCTION}
+
+
+def _generator_and_prediction(model):
+    layers = {layer.name: layer for layer in getattr(model, "layers", ())}
+    if not {"generator", "prediction"} <= set(layers):
         expected = "Expected `model` to have the layers 'generator' and 'prediction', as repository_mnist has"
         raise ValueError(f"{expected}. Received: {model!r}")
-    return names["generator"], names["prediction"]
+    return layers["generator"], layers["prediction"]

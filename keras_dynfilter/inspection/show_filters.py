@@ -1,47 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Panels of filters and images.
+"""Draws filters and images side by side.
 
 figure = new_figure(10, 4)
 show_filters(figure, {"learned": learned, "true": true}, titles=["0°", "90°"])
 figure.savefig("filters.png")
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from keras_dynfilter.inspection.optional_packages import need
+from keras_dynfilter.inspection.optional_packages import import_optional
 
-# Blue, white, red: told apart with every common colour vision; white is zero.
-DIVERGING = "RdBu_r"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, SubFigure
+
+# Blue, white and red, which all common forms of colour vision distinguish; white is zero.
+COLOR_MAP = "RdBu_r"
 
 
-def new_figure(width, height):
-    """An empty matplotlib figure of `width` x `height` inches, which needs no display.
+def new_figure(width: float, height: float) -> Figure:
+    """Creates an empty matplotlib figure of `width` x `height` inches. It needs no display.
 
     Args:
         width: Inches.
         height: Inches.
 
     Returns:
-        A `matplotlib.figure.Figure`, which `show_filters` and `show_images` draw into.
+        A `matplotlib.figure.Figure` for `show_filters` and `show_images` to draw into.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
-    Figure = need("matplotlib.figure", "matplotlib").Figure
-    return Figure(figsize=(width, height), layout="constrained")
+    module = import_optional("matplotlib.figure", "matplotlib", "new_figure")
+    return module.Figure(figsize=(width, height), layout="constrained")
 
 
-def show_filters(figure, rows, titles, label="weight"):
-    """Draws rows of filters on one common scale that is centred on zero.
+def show_filters(
+    figure: Figure | SubFigure, rows: Mapping[str, np.ndarray], titles: Sequence[str], label: str = "weight"
+) -> None:
+    """Draws rows of filters with one common colour scale that is centred on zero.
 
     Args:
         figure: A matplotlib figure or subfigure.
-        rows: Filters by row label, `[columns, kernel_h, kernel_w]` each.
-        titles: A title for every column.
+        rows: Filters by label of the row, `[columns, kernel_h, kernel_w]` each.
+        titles: A title for each column.
         label: Text at the colour bar.
 
     Raises:
-        ValueError: There is no row or no column, or a row has not as many filters as there are titles.
+        ValueError: There is no row or no column, or the number of filters in a row differs from the number of titles.
     """
     rows = {name: np.asarray(filters) for name, filters in rows.items()}
     for name, value in (("rows", rows), ("titles", titles)):
@@ -55,7 +65,7 @@ def show_filters(figure, rows, titles, label="weight"):
     axes = figure.subplots(len(rows), len(titles), squeeze=False)
     for row, (name, filters) in zip(axes, rows.items()):
         for axis, weights in zip(row, filters):
-            picture = axis.imshow(weights, cmap=DIVERGING, vmin=-limit, vmax=limit)
+            picture = axis.imshow(weights, cmap=COLOR_MAP, vmin=-limit, vmax=limit)
             axis.set(xticks=[], yticks=[])
         row[0].set_ylabel(name, fontsize="large")
     for axis, title in zip(axes[0], titles):
@@ -63,19 +73,25 @@ def show_filters(figure, rows, titles, label="weight"):
     figure.colorbar(picture, ax=axes, label=label, shrink=0.75, aspect=25)
 
 
-def show_images(figure, images, grey=(), label="value", percentile=99.7):
-    """Draws images side by side, signed ones on one common scale that is centred on zero.
+def show_images(
+    figure: Figure | SubFigure,
+    images: Mapping[str, np.ndarray],
+    grey: Sequence[str] = (),
+    label: str = "value",
+    percentile: float = 99.7,
+) -> None:
+    """Draws images side by side; signed images share one colour scale that is centred on zero.
 
     Args:
         figure: A matplotlib figure or subfigure.
         images: Images by title, `[height, width]` each.
-        grey: Titles of the images to draw in grey, from their own minimum to their own maximum.
+        grey: Titles of the images to draw in grey, each from its own minimum to its own maximum. All others are signed.
         label: Text at the colour bar of the signed images.
-        percentile: The scale ends at this percentile of the magnitudes of signed images: a few bright edges must not
-            leave the rest pale.
+        percentile: Where the colour scale ends: at this percentile of the magnitudes of the signed images, so that a
+            few bright edges do not make all other pixels pale.
 
     Raises:
-        ValueError: There is no image, or one is empty or not of rank 2.
+        ValueError: There is no image, or an image is empty or not of rank 2.
     """
     images = {title: np.asarray(image) for title, image in images.items()}
     if not images:
@@ -91,7 +107,7 @@ def show_images(figure, images, grey=(), label="value", percentile=99.7):
         if title in grey:
             axis.imshow(image, cmap="gray")
         else:
-            picture = axis.imshow(image, cmap=DIVERGING, vmin=-limit, vmax=limit)
+            picture = axis.imshow(image, cmap=COLOR_MAP, vmin=-limit, vmax=limit)
         axis.set(xticks=[], yticks=[])
         axis.set_title(title)
     if signed:

@@ -33,8 +33,8 @@ def test_number_of_parameters():
 
 
 def test_blends_filtered_frames_with_a_painted_one():
-    layer, rng = models.BlendedFrame((3, 5), maps=2), np.random.default_rng(0)
-    assert layer.count_filter_values() == 2 * 15 + 3 + 1
+    layer, rng = models.BlendedFrame((3, 5), filters=2), np.random.default_rng(0)
+    assert layer.count_values() == 2 * 15 + 3 + 1
     frame, values = rng.random((2, 6, 7, 1), np.float32), rng.standard_normal((2, 6, 7, 34)).astype("float32")
     first, second = (local_filter2d(frame, values[..., i : i + 15], (3, 5), normalization="softmax") for i in (0, 15))
     painted = 1 / (1 + np.exp(-values[..., 33:]))

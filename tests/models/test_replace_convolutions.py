@@ -242,7 +242,7 @@ def test_frozen_and_typed_layers():
     model.trainable = False
     copy, _ = replace_convolutions(model)
     layer = copy.get_layer("half")
-    assert layer.compute_dtype == "float16" and layer.kernel_regularizer is not None
+    assert layer.compute_dtype == "float16" and layer.generator_regularizer is not None
     assert layer.trainable and not copy.get_layer("dense").trainable
     assert layer(normal(1, 4, 4, 4)).dtype == "float16"
 

@@ -4,8 +4,8 @@
 import numpy as np
 
 from examples.experiments.figures.layout import LABELS, LINE, WIDEST, compact_figure, frame_size, grey, like
-from keras_dynfilter.inspection.flow import filters_to_flow
-from keras_dynfilter.inspection.optional_packages import need
+from keras_dynfilter.inspection import filters_to_flow
+from keras_dynfilter.inspection.optional_packages import import_optional
 from keras_dynfilter.ops.geometry import Geometry
 
 # Inches: width of a colour bar.
@@ -117,7 +117,7 @@ def _mark_windows(figure, image, positions, geometry, colors):
     axis.imshow(image[..., 0].astype(np.float32), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     (top, _), (left, _) = geometry.pads
     height, width = geometry.kernel_size
-    Rectangle = need("matplotlib.patches", "matplotlib").Rectangle
+    Rectangle = import_optional("matplotlib.patches", "matplotlib", "filters_figure").Rectangle
     for number, ((y, x), color) in enumerate(zip(positions, colors), 1):
         corner = np.array([x - left - 0.5, y - top - 0.5])
         axis.add_patch(Rectangle(corner, width, height, fill=False, color=color, linewidth=1.5))

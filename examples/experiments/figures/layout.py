@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from keras_dynfilter.inspection.show_filters import new_figure
+from keras_dynfilter.inspection import new_figure
 
 # Inches: labels of rows on the left or of colours on the right, a line of titles, around everything.
 LABELS, LINE, MARGIN = 0.8, 0.21, 0.08

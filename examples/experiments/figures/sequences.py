@@ -6,7 +6,7 @@ import numbers
 
 import numpy as np
 
-from keras_dynfilter.inspection.optional_packages import need
+from keras_dynfilter.inspection.optional_packages import import_optional
 
 # Browsers play faster GIFs slower than they say.
 FASTEST = 50
@@ -126,7 +126,7 @@ def save_gif(path, frames, fps=5, scale=1):
     if len({picture.shape for picture in pictures}) != 1:
         shapes = sorted({picture.shape for picture in pictures})
         raise ValueError(f"Expected `frames` to be at least one, all of one size. Received: sizes {shapes}")
-    Image = need("PIL.Image", "Pillow", "save_gif")
+    Image = import_optional("PIL.Image", "Pillow", "save_gif")
     first, *others = [Image.fromarray(_bytes(picture).repeat(scale, 0).repeat(scale, 1)) for picture in pictures]
     first.save(path, format="GIF", save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
 

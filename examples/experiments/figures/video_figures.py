@@ -5,7 +5,7 @@ import numpy as np
 
 from examples.experiments.figures.layout import LABELS, LINE, compact_figure, frame_size, grey, like
 from examples.experiments.figures.sequences import sequence_grid
-from keras_dynfilter.inspection.flow import flow_to_color, show_color_wheel
+from keras_dynfilter.inspection import flow_to_color, show_color_wheel
 
 # Inches between the examples.
 BETWEEN = 0.2

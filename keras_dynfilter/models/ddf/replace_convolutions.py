@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DDF as a drop-in: an existing model with decoupled dynamic filters in place of its convolutions."""
+"""Replaces the convolutions of an existing model by DDF."""
 
 import dataclasses
+from collections.abc import Callable
 
 import keras
 
@@ -18,16 +19,16 @@ CONVOLUTIONS = (
 
 @dataclasses.dataclass(frozen=True)
 class Replacements:
-    """What `replace_convolutions` did.
+    """The report of `replace_convolutions`. Print it to read it.
 
     Attributes:
         replaced: Names of the convolutions that are now DDF.
-        kept: Dict of the names of the other ones, 1x1 convolutions apart, to the reason. Layers of a model inside the
-            model are named `model/layer`.
+        kept: Why each of the other convolutions was kept, by name; 1x1 convolutions are left out. The layers of a
+            nested model are named `model/layer`.
     """
 
-    replaced: tuple
-    kept: dict
+    replaced: tuple[str, ...]
+    kept: dict[str, str]
 
     def __str__(self):
         lines = [f"replaced {len(self.replaced)} convolutions, kept {len(self.kept)}"]
@@ -35,30 +36,38 @@ class Replacements:
         return "\n".join(lines + [f"  {name}: kept, {reason}" for name, reason in self.kept.items()])
 
 
-def replace_convolutions(model, select=None, squeeze_ratio=0.2, heads=1, combine="mul", **arguments):
-    """Makes a copy of a model with `DDF2D` in place of its k x k convolutions.
+def replace_convolutions(
+    model: keras.Model,
+    select: Callable[[keras.layers.Layer], bool] | None = None,
+    squeeze_ratio: float = 0.2,
+    heads: int = 1,
+    combine: str = "mul",
+    **arguments,
+) -> tuple[keras.Model, Replacements]:
+    """Copies a model and replaces its k x k convolutions by `DDF2D`.
 
-    Replaced are the `Conv2D` layers with an odd window of more than one tap, one group, and as many channels out as in.
-    The new layers have their names, strides and dilation rates. They start from random weights, so that the model has
-    to be trained; they can be trained also where the convolution was frozen. All other weights of the model keep their
-    values, bit for bit: also the biases of the convolutions, which are added to what DDF returns, followed by the
-    activations of the convolutions.
+    It replaces every `Conv2D` that has an odd window of more than one tap, one group, and as many output as input
+    channels. The new layer has the name, strides, dilation rate, bias and activation of the convolution.
 
-    DDF centres its windows on the pixels `i * strides` and pads both sides alike. With padding `"same"` and strides,
-    a convolution of TensorFlow may centre them one pixel further; shapes agree. Padding `"valid"` is possible where a
-    `ZeroPadding2D` of just that size comes before the convolution, as in `keras.applications`, and nothing else uses
-    what it returns: that layer then does nothing any more.
+    The new layers start from random weights, so the model has to be trained. They are trainable even if the convolution
+    was frozen. All other weights of the model keep their values, including the biases of the replaced convolutions.
+
+    DDF centres its windows on the pixels `i * strides` and pads both sides alike. A TensorFlow convolution with padding
+    `"same"` and strides may centre them one pixel further; the shapes agree. A convolution with padding `"valid"` is
+    replaced if a `ZeroPadding2D` of exactly half the window precedes it, as in `keras.applications`, and no other layer
+    uses the padded images. That padding layer then pads nothing.
 
     Args:
-        model: Functional or sequential model, built; it stays as it is. Models inside it are treated alike.
-        select: Function of a layer that returns whether to replace it; asked for those that could be. None: all.
-        squeeze_ratio: Of `DDF2D`, as are the next two.
-        heads: Number of groups of channels that have spatial filters of their own.
-        combine: `"mul"` or `"add"`.
-        **arguments: Further arguments of `DDF2D`, but for those that come from the convolutions.
+        model: Built functional or sequential model; it is not changed. Nested models are treated in the same way.
+        select: Function that returns whether to replace a convolution, called for each one that can be replaced. None:
+            all are replaced.
+        squeeze_ratio: Argument of `DDF2D`.
+        heads: Argument of `DDF2D`.
+        combine: Argument of `DDF2D`: `"mul"` or `"add"`.
+        **arguments: Further arguments of `DDF2D`, except those that come from the convolutions.
 
     Returns:
-        The new model, and `Replacements`, which can be printed.
+        The new model, and a printable report.
 
     Raises:
         ValueError: `model` is neither functional nor sequential, or no convolution can be replaced.
@@ -84,80 +93,88 @@ def replace_convolutions(model, select=None, squeeze_ratio=0.2, heads=1, combine
 
 
 def _replace(model, select, arguments):
-    reasons, paddings = _plan(model, select)
-    replaced, kept, copied, biases = [], {}, [], []
-    for name, reason in reasons.items():
-        if reason is None:
-            replaced.append(name)
-        else:
-            kept[name] = reason
+    """Returns the copy of `model`, the names of the replaced convolutions, and why each other one was kept."""
+    reasons, unused_pads = _plan(model, select)
+    to_replace = {name for name, reason in reasons.items() if reason is None}
+    replaced = [name for name in reasons if name in to_replace]
+    kept = {name: reason for name, reason in reasons.items() if reason is not None}
+    copies, ddf_layers = [], []  # pairs of the old and the new layer
 
     def clone(layer):
         if isinstance(layer, keras.Model):
-            inner, names, others = _replace(layer, select, arguments)
-            replaced.extend(f"{layer.name}/{name}" for name in names)
-            kept.update((f"{layer.name}/{name}", reason) for name, reason in others.items())
+            inner, inner_replaced, inner_kept = _replace(layer, select, arguments)
+            replaced.extend(f"{layer.name}/{name}" for name in inner_replaced)
+            kept.update((f"{layer.name}/{name}", reason) for name, reason in inner_kept.items())
             return inner
-        if reasons.get(layer.name, "") is None:
-            new = _ddf(layer, arguments)
-            biases.append((layer, new))
-        else:
-            new = layer.__class__.from_config({**layer.get_config(), **paddings.get(layer.name, {})})
-            if isinstance(layer, keras.layers.Layer):  # Keras 3 has operations beside layers, which have no weights
-                copied.append((layer, new))
+        if layer.name in to_replace:
+            new = _ddf_layer(layer, arguments)
+            ddf_layers.append((layer, new))
+            return new
+        changes = {"padding": 0} if layer.name in unused_pads else {}
+        new = layer.__class__.from_config({**layer.get_config(), **changes})
+        if isinstance(layer, keras.layers.Layer):  # Keras 3 also has operations, which have no weights
+            copies.append((layer, new))
         return new
 
     copy = keras.models.clone_model(model, clone_function=clone)
-    for old, new in copied:
+    for old, new in copies:
         new.set_weights(old.get_weights())
-        if hasattr(new, "finalize_state"):  # preprocessing layers compute from their weights what they work with
+        if hasattr(new, "finalize_state"):  # preprocessing layers derive their state from their weights
             new.finalize_state()
-    for old, new in biases:
+    for old, new in ddf_layers:
         if old.use_bias:
             new.bias.assign(old.bias)
     return copy, replaced, kept
 
 
 def _plan(model, select):
-    """For each k x k convolution its name and why it is kept, or None; and what changes of the padding layers."""
+    """Decides which convolutions to replace.
+
+    Returns:
+        A dict from the name of each k x k convolution to the reason to keep it, or None to replace it; and the names of
+        the padding layers that are then unused.
+    """
     layers = {layer.name: layer for layer in model.layers}
-    found = {name: layer for name, layer in layers.items() if _is_spatial(layer)}
-    reasons = {name: _reason(layer) for name, layer in found.items()}
-    for name, layer in found.items():
+    convolutions = {name: layer for name, layer in layers.items() if _is_spatial(layer)}
+    reasons = {name: _reason_to_keep(layer) for name, layer in convolutions.items()}
+    for name, layer in convolutions.items():
         if reasons[name] is None and select is not None and not select(layer):
             reasons[name] = "it was not selected"
     structure = graph(model)
     consumers, outputs = structure.consumers(), {tensor.layer for tensor in structure.outputs}
-    sources = {name: set() for name in found}
+    sources = {name: set() for name in convolutions}
     for call in structure.calls:
-        if call.layer in found:
+        if call.layer in convolutions:
             sources[call.layer].update(source.layer for source in call.sources)
 
-    changed, pads = True, set()
-    while changed:  # a convolution that is kept needs its padding, and so may others that share it
-        changed, pads = False, set()
-        for name, layer in found.items():
-            if reasons[name] is not None or layer.padding != "valid":
-                continue
-            if not all(_pads(layers.get(pad), layer) for pad in sources[name]):
-                reasons[name] = "it has padding 'valid' and no ZeroPadding2D of its size before it"
-                changed = True
-                continue
-            for pad in sorted(sources[name]):  # in one order in every process, as the report names the pad
-                if pad in outputs or any(reasons.get(user, "") is not None for user in consumers[pad]):
-                    reasons[name] = f"its padding layer {pad!r} is used elsewhere"
-                    break
-            pads |= sources[name]
-            changed |= reasons[name] is not None
-    return reasons, {pad: {"padding": 0} for pad in pads}
+    def padding_reason(name, layer):
+        """Returns why the padding before `layer` keeps it from being replaced, or None."""
+        if not all(_is_symmetric_padding(layers.get(source), layer) for source in sources[name]):
+            return "it has padding 'valid' and no ZeroPadding2D of its size before it"
+        for pad in sorted(sources[name]):  # sorted: every process reports the same pad
+            if pad in outputs or any(reasons.get(user, "") is not None for user in consumers[pad]):
+                return f"its padding layer {pad!r} is used elsewhere"
+        return None
+
+    # A convolution that is kept needs its padding layer, so the convolutions that share the layer are kept as well:
+    # repeat until nothing changes.
+    changed = True
+    while changed:
+        changed = False
+        for name, layer in convolutions.items():
+            if reasons[name] is None and layer.padding == "valid":
+                reasons[name] = padding_reason(name, layer)
+                changed |= reasons[name] is not None
+    unpadded = [name for name, layer in convolutions.items() if reasons[name] is None and layer.padding == "valid"]
+    return reasons, set().union(*(sources[name] for name in unpadded))
 
 
 def _is_spatial(layer):
     return isinstance(layer, CONVOLUTIONS) and max(layer.kernel_size) > 1
 
 
-def _reason(layer):
-    """Why DDF cannot take the place of `layer`, whatever is around it; or None."""
+def _reason_to_keep(layer):
+    """Returns why DDF cannot replace `layer`, whatever precedes it, or None."""
     if type(layer) is not keras.layers.Conv2D:
         return f"it is a {type(layer).__name__}, not a Conv2D"
     channels = layer.kernel.shape[2] * layer.groups
@@ -170,25 +187,26 @@ def _reason(layer):
     return None
 
 
-def _pads(padding, layer):
-    """Whether `padding` is the layer that makes padding "valid" of the convolution `layer` symmetric."""
-    if type(padding) is not keras.layers.ZeroPadding2D or padding.data_format != layer.data_format:
+def _is_symmetric_padding(padding, convolution):
+    """Whether `padding` is a layer that pads each side by exactly half the window of `convolution`."""
+    if type(padding) is not keras.layers.ZeroPadding2D or padding.data_format != convolution.data_format:
         return False
-    pixels = [(size // 2) * rate for size, rate in zip(layer.kernel_size, layer.dilation_rate)]
+    pixels = [(size // 2) * rate for size, rate in zip(convolution.kernel_size, convolution.dilation_rate)]
     return tuple(map(tuple, padding.padding)) == tuple((pixel, pixel) for pixel in pixels)
 
 
-def _ddf(layer, arguments):
+def _ddf_layer(convolution, arguments):
+    """Returns the `DDF2D` that replaces `convolution`."""
     return DDF2D(
-        tuple(layer.kernel_size),
-        strides=tuple(layer.strides),
-        dilation_rate=tuple(layer.dilation_rate),
-        activation=layer.activation,
-        use_bias=layer.use_bias,
-        data_format=layer.data_format,
-        generator_regularizer=layer.kernel_regularizer,
-        bias_regularizer=layer.bias_regularizer,
-        name=layer.name,
-        dtype=layer.dtype_policy,
+        tuple(convolution.kernel_size),
+        strides=tuple(convolution.strides),
+        dilation_rate=tuple(convolution.dilation_rate),
+        activation=convolution.activation,
+        use_bias=convolution.use_bias,
+        data_format=convolution.data_format,
+        generator_regularizer=convolution.kernel_regularizer,
+        bias_regularizer=convolution.bias_regularizer,
+        name=convolution.name,
+        dtype=convolution.dtype_policy,
         **arguments,
     )

@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks of "Decoupled Dynamic Filter Networks" (https://arxiv.org/abs/2104.14107), and their baselines."""
+"""ResNets with DDF in place of the 3x3 convolutions, of "Decoupled Dynamic Filter Networks", and their baselines."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
 
 from keras_dynfilter.layers import DDF2D
 from keras_dynfilter.models.baselines.resnet import conv2d, resnet
 
-DEPTHS = {
+DEPTHS: dict[int, dict[str, Any]] = {
     18: dict(blocks=(2, 2, 2, 2), block="basic"),
     50: dict(blocks=(3, 4, 6, 3), block="bottleneck"),
     101: dict(blocks=(3, 4, 23, 3), block="bottleneck"),
@@ -13,47 +19,51 @@ DEPTHS = {
 
 
 def ddf_resnet50(
-    input_shape=(224, 224, 3),
-    classes=1000,
-    squeeze_ratio=0.2,
-    combine="mul",
-    heads=1,
-    branches="both",
-    spatial_norm="filter",
-    channel_norm="filter",
-    width=64,
-    stem="imagenet",
-    output_stride=None,
-    include_top=True,
-    pooling=None,
-    classifier_activation="softmax",
-    name="ddf_resnet50",
-):
-    """ResNet-50 with `DDF2D` in place of the 3x3 convolution of every block.
+    input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
+    classes: int = 1000,
+    squeeze_ratio: float = 0.2,
+    combine: str = "mul",
+    heads: int = 1,
+    branches: str = "both",
+    spatial_norm: str | keras.layers.Layer | None = "filter",
+    channel_norm: str | keras.layers.Layer | None = "filter",
+    width: int = 64,
+    stem: str = "imagenet",
+    output_stride: int | None = None,
+    include_top: bool = True,
+    pooling: str | None = None,
+    classifier_activation: str | None = "softmax",
+    name: str = "ddf_resnet50",
+) -> keras.Model:
+    """Builds ResNet-50 with `DDF2D` in place of the 3x3 convolution of every block.
 
-    The 16.8M parameters that the paper prints are the trained ones, 16,843,748 here. Keras's `count_params` adds the
-    moving means and variances of batch normalisation. `models.count_flops` gives the operations that the paper prints.
+    It has 16,843,748 trainable parameters, the 16.8M that the paper prints. Keras's `count_params` adds the moving
+    means and variances of batch normalisation. `inspection.count_flops` counts the operations that the paper prints.
 
     Args:
-        input_shape: `(height, width, channels)`; sizes may be None.
+        input_shape: `(height, width, channels)`; height and width may be None.
         classes: Number of classes.
-        squeeze_ratio: Of `DDF2D`, as are the next five. The paper's networks have the defaults; its authors' code also
-            has `combine="add"`.
-        combine: `"mul"` or `"add"`.
-        heads: Number of groups of channels that have spatial filters of their own.
-        branches: `"both"`, `"spatial"` or `"channel"`.
-        spatial_norm: Normalisation of the spatial filters: `"filter"`, `"batch"`, `"sigmoid"`, None or a Keras layer.
-        channel_norm: Normalisation of the channel filters, in the same words.
-        width: Of `resnet`, as are all that follow: channels of the first stage.
+        squeeze_ratio: Argument of `DDF2D`: width of the bottleneck that generates the channel filters, relative to the
+            number of channels. The paper's networks have the defaults of all arguments of `DDF2D`; its authors' code
+            also offers `combine="add"`.
+        combine: Argument of `DDF2D`: `"mul"` or `"add"`.
+        heads: Argument of `DDF2D`: number of groups of channels with a spatial filter of their own.
+        branches: Argument of `DDF2D`: `"both"`, `"spatial"` or `"channel"`.
+        spatial_norm: Argument of `DDF2D`: normalisation of the spatial filters, `"filter"`, `"batch"`, `"sigmoid"`,
+            None or a Keras layer.
+        channel_norm: Argument of `DDF2D`: normalisation of the channel filters, one of the same values.
+        width: Argument of `resnet`, like all that follow: channels of the stem, and width of the first stage.
         stem: `"imagenet"`, or `"cifar"` for small images.
-        output_stride: Size of the images over that of the last features; None: 32, or 8 with the small stem.
+        output_stride: Largest ratio of the image size to the size of the last maps. None: no limit; the ratio is then
+            32, or 8 with the `"cifar"` stem.
         include_top: Whether to end with the classifier.
         pooling: Without the top: None, `"avg"` or `"max"`.
         classifier_activation: Activation of the classifier; None for logits.
         name: Name of the model.
 
     Returns:
-        A model of `[batch, height, width, channels]` to `[batch, classes]`; see `resnet` for those without the top.
+        A model that maps `[batch, height, width, channels]` to `[batch, classes]`; see `resnet` for its outputs without
+        the top.
 
     Raises:
         ValueError: An argument is not as described.
@@ -87,77 +97,115 @@ def ddf_resnet50(
     )
 
 
-def ddf_resnet101(input_shape=(224, 224, 3), classes=1000, squeeze_ratio=0.2, name="ddf_resnet101", **arguments):
-    """The network of `ddf_resnet50` with the blocks of ResNet-101: 28,146,912 trainable parameters.
+def ddf_resnet101(
+    input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
+    classes: int = 1000,
+    squeeze_ratio: float = 0.2,
+    name: str = "ddf_resnet101",
+    **arguments,
+) -> keras.Model:
+    """Builds ResNet-101 with `DDF2D` in place of the 3x3 convolution of every block: 28,146,912 trainable parameters.
 
-    `**arguments` are further ones of `ddf_resnet50`.
+    `**arguments` are further arguments of `ddf_resnet50`.
     """
     return _ddf_resnet(101, squeeze_ratio, input_shape=input_shape, classes=classes, name=name, **arguments)
 
 
-def ddf_resnet152(input_shape=(224, 224, 3), classes=1000, squeeze_ratio=0.2, name="ddf_resnet152", **arguments):
-    """The network of `ddf_resnet50` with the blocks of ResNet-152: 37,462,900 trainable parameters.
+def ddf_resnet152(
+    input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
+    classes: int = 1000,
+    squeeze_ratio: float = 0.2,
+    name: str = "ddf_resnet152",
+    **arguments,
+) -> keras.Model:
+    """Builds ResNet-152 with `DDF2D` in place of the 3x3 convolution of every block: 37,462,900 trainable parameters.
 
-    `**arguments` are further ones of `ddf_resnet50`.
+    `**arguments` are further arguments of `ddf_resnet50`.
     """
     return _ddf_resnet(152, squeeze_ratio, input_shape=input_shape, classes=classes, name=name, **arguments)
 
 
-def ddf_resnet18(input_shape=(224, 224, 3), classes=1000, squeeze_ratio=0.2, name="ddf_resnet18", **arguments):
-    """ResNet-18 with `DDF2D` and a 1x1 convolution in place of every 3x3 convolution of the blocks.
+def ddf_resnet18(
+    input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
+    classes: int = 1000,
+    squeeze_ratio: float = 0.2,
+    name: str = "ddf_resnet18",
+    **arguments,
+) -> keras.Model:
+    """Builds ResNet-18 with `DDF2D` and a 1x1 convolution in place of every 3x3 convolution of the blocks.
 
-    This is our reading of the paper, not its network. DDF cannot change the number of channels, as three of the 3x3
-    convolutions of ResNet-18 do, and neither the paper nor its authors' code says what takes their place. The paper
-    prints 7.7M parameters and 0.4B operations. With its `squeeze_ratio` of 0.2, this network has 4.27M and 0.37B. With
-    0.5 it has 7.69M and 0.37B, which agrees with both, but may be a coincidence.
+    This is an interpretation of the paper, which reports 7.7M parameters and 0.4B operations but does not describe the
+    architecture; nor does its authors' code. DDF cannot change the number of channels, as three of the 3x3 convolutions
+    of ResNet-18 do. This network has 4.27M parameters and 0.37B operations with the paper's `squeeze_ratio` of 0.2.
+    With 0.5 it has 7.69M and 0.37B, which agrees with both numbers but may be a coincidence.
 
-    `**arguments` are further ones of `ddf_resnet50`.
+    `**arguments` are further arguments of `ddf_resnet50`.
     """
     return _ddf_resnet(18, squeeze_ratio, input_shape=input_shape, classes=classes, name=name, **arguments)
 
 
-def ddf_resnet18_baseline(input_shape=(224, 224, 3), classes=1000, name="ddf_resnet18_baseline", **arguments):
-    """ResNet-18, the baseline of `ddf_resnet18`: 11,689,512 trainable parameters.
+def ddf_resnet18_baseline(
+    input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
+    classes: int = 1000,
+    name: str = "ddf_resnet18_baseline",
+    **arguments,
+) -> keras.Model:
+    """Builds ResNet-18, the baseline of `ddf_resnet18`: 11,689,512 trainable parameters.
 
-    `**arguments` are further ones of `resnet`.
+    `**arguments` are further arguments of `resnet`.
     """
     return resnet(**DEPTHS[18], input_shape=input_shape, classes=classes, name=name, **arguments)
 
 
-def ddf_resnet50_baseline(input_shape=(224, 224, 3), classes=1000, name="ddf_resnet50_baseline", **arguments):
-    """ResNet-50, the baseline of `ddf_resnet50`: 25,557,032 trainable parameters.
+def ddf_resnet50_baseline(
+    input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
+    classes: int = 1000,
+    name: str = "ddf_resnet50_baseline",
+    **arguments,
+) -> keras.Model:
+    """Builds ResNet-50, the baseline of `ddf_resnet50`: 25,557,032 trainable parameters.
 
-    `**arguments` are further ones of `resnet`.
+    `**arguments` are further arguments of `resnet`.
     """
     return resnet(**DEPTHS[50], input_shape=input_shape, classes=classes, name=name, **arguments)
 
 
-def ddf_resnet101_baseline(input_shape=(224, 224, 3), classes=1000, name="ddf_resnet101_baseline", **arguments):
-    """ResNet-101, the baseline of `ddf_resnet101`: 44,549,160 trainable parameters.
+def ddf_resnet101_baseline(
+    input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
+    classes: int = 1000,
+    name: str = "ddf_resnet101_baseline",
+    **arguments,
+) -> keras.Model:
+    """Builds ResNet-101, the baseline of `ddf_resnet101`: 44,549,160 trainable parameters.
 
-    `**arguments` are further ones of `resnet`.
+    `**arguments` are further arguments of `resnet`.
     """
     return resnet(**DEPTHS[101], input_shape=input_shape, classes=classes, name=name, **arguments)
 
 
-def ddf_resnet152_baseline(input_shape=(224, 224, 3), classes=1000, name="ddf_resnet152_baseline", **arguments):
-    """ResNet-152, the baseline of `ddf_resnet152`: 60,192,808 trainable parameters.
+def ddf_resnet152_baseline(
+    input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
+    classes: int = 1000,
+    name: str = "ddf_resnet152_baseline",
+    **arguments,
+) -> keras.Model:
+    """Builds ResNet-152, the baseline of `ddf_resnet152`: 60,192,808 trainable parameters.
 
-    `**arguments` are further ones of `resnet`.
+    `**arguments` are further arguments of `resnet`.
     """
     return resnet(**DEPTHS[152], input_shape=input_shape, classes=classes, name=name, **arguments)
 
 
-def ddf_convolution(pointwise=False, **arguments):
-    """What makes `resnet` a network of DDF: `DDF2D` in the role of its 3x3 convolutions.
+def ddf_convolution(pointwise: bool = False, **arguments) -> Callable[..., tf.Tensor]:
+    """Returns the argument `convolution` of `resnet` that puts `DDF2D` in place of the 3x3 convolutions.
 
     Args:
-        pointwise: Whether a 1x1 convolution follows each. Basic blocks need it, where the number of channels changes.
+        pointwise: Whether a 1x1 convolution follows each `DDF2D`. Basic blocks need it to change the number of
+            channels.
         **arguments: Arguments of `DDF2D`.
 
     Returns:
-        A function of `(inputs, channels, strides, dilation_rate, name)` that returns the outputs: the argument
-        `convolution` of `resnet`.
+        A function of `(inputs, channels, strides, dilation_rate, name)` that returns a tensor.
     """
 
     def convolution(inputs, channels, strides, dilation_rate, name):
@@ -178,6 +226,7 @@ def _ddf_resnet(
     channel_norm="filter",
     **arguments,
 ):
+    """Builds the ResNet of this depth with DDF; `**arguments` are those of `resnet`."""
     convolution = ddf_convolution(
         pointwise=DEPTHS[depth]["block"] == "basic",
         squeeze_ratio=squeeze_ratio,

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks of Dynamic Filter Networks (De Brabandere et al., NeurIPS 2016)."""
+"""Networks of "Dynamic Filter Networks" (De Brabandere et al., NeurIPS 2016)."""

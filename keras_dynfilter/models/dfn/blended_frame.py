@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The next frame as a blend: several filterings of the last one, and painted pixels."""
+"""Predicts a frame by blending several filterings of the previous frame with painted pixels."""
 
 import keras
 import tensorflow as tf
@@ -9,42 +9,47 @@ from keras_dynfilter.layers import DynamicLocalFilter2D
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
 class BlendedFrame(keras.layers.Layer):
-    """Filters a frame several times, paints pixels, and mixes them with masks; all of it as it is told per position.
+    """Filters a frame several times and blends the results with painted pixels, all by values per position.
 
-    One filter per position moves one thing. Where things cross, each needs a filter of its own, and what was hidden
-    behind another, or has been blurred by earlier predictions, can only be painted.
+        candidates = the frame after each local filter, and sigmoid(painted pixels)
+        outputs    = sum over the candidates of softmax(masks) * candidate
+
+    One filter per position can move one object. Where objects cross, each needs a filter of its own; and pixels that
+    were hidden, or were blurred by earlier predictions, can only be painted.
 
     Args:
-        kernel_size: Odd integer or pair, of the filters, which are normalised with a softmax.
-        maps: Positive integer, how many times the frame is filtered.
+        kernel_size: Odd integer or pair: the windows of the filters, which are normalised with a softmax.
+        filters: Positive integer: number of filters per position.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape:
-        A list of the frame, `(batch, height, width, 1)`, and the values that say what to do with it,
-        `(batch, height, width, count_filter_values())`: the filters of all maps, a weight for each map and one for the
-        painting (logits), and the painted pixel (a logit).
+        A list of the frame, `(batch, height, width, 1)`, and the values, `(batch, height, width, count_values())`. The
+        values of a position are, in this order: the logits of all its filters, one mask logit per filter and one for
+        the painted pixel, and the logit of the painted pixel.
 
     Output shape:
-        `(batch, height, width, 1)`, in [0, 1] if the frame is.
+        `(batch, height, width, 1)`. Outputs are in [0, 1] if the frame is.
+
+    Not in the paper.
     """
 
-    def __init__(self, kernel_size, maps=2, **kwargs):
+    def __init__(self, kernel_size: int | tuple[int, int], filters: int = 2, **kwargs):
         super().__init__(**kwargs)
         self.filtering = DynamicLocalFilter2D(
             kernel_size,
             data_format="channels_last",
             normalization="softmax",
-            filters=maps,
+            filters=filters,
             dtype=self.dtype_policy,
         )
-        self.maps = self.filtering.filters
+        self.filters = self.filtering.filters
 
-    def count_filter_values(self):
-        """Number of values per position."""
+    def count_values(self) -> int:
+        """Returns the number of values per position."""
         return sum(self._sizes())
 
-    def split_values(self, values):
-        """The filters, the logits of the masks and those of the painted pixels, of `[..., count_filter_values()]`."""
+    def split_values(self, values: tf.Tensor) -> list[tf.Tensor]:
+        """Splits `[..., count_values()]` into the logits of the filters, of the masks and of the painted pixels."""
         return tf.split(values, self._sizes(), axis=-1)
 
     def build(self, input_shape):
@@ -62,7 +67,7 @@ class BlendedFrame(keras.layers.Layer):
         return tuple(input_shape[0])
 
     def get_config(self):
-        return {**super().get_config(), "kernel_size": self.filtering.kernel_size, "maps": self.maps}
+        return {**super().get_config(), "kernel_size": self.filtering.kernel_size, "filters": self.filters}
 
     def _sizes(self):
-        return [self.filtering.count_filter_values(), self.maps + 1, 1]
+        return [self.filtering.count_filter_values(), self.filters + 1, 1]

@@ -1,59 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predicts the next frames of a video, one after the other, from its own predictions."""
+"""Predicts the next frames of a video one after the other, each from the previous predictions."""
 
 import keras
 import tensorflow as tf
 
 from keras_dynfilter.layers import DynamicLocalFilter2D
 from keras_dynfilter.models.dfn.blended_frame import BlendedFrame
-from keras_dynfilter.models.dfn.filter_network import normalized_filters
+from keras_dynfilter.models.dfn.filter_network import FilterNetwork
+from keras_dynfilter.models.dfn.normalized_filters import normalized_filters
 from keras_dynfilter.ops import layout
 from keras_dynfilter.ops.checks import positive
 
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
 class FramePredictor(keras.Model):
-    """Continues a video with a recurrent network that generates filters for its last frame.
+    """Continues a video with a recurrent network that generates the filters for the last frame.
 
-    A step reads the last `buffer` frames of a queue, advances the hidden state, generates filters from it, and filters
-    the last frame with them. The result is a prediction, and is put into the queue for the steps that follow. Nothing
-    but the frames that are given is ever taken from the true video, in training as well, and gradients flow through the
-    predictions that are fed back. Steps before the last given frame only build up the state.
+    Each step reads the last `buffer` frames of a queue, advances the state of the network, generates values from it,
+    and computes a prediction from the values and the last frame. The prediction joins the queue for the next step.
+
+    The model never sees true frames beyond the given ones, in training neither, and gradients flow through the
+    predictions that are fed back. Steps before the last given frame only update the state.
 
     Args:
         network: The recurrent `FilterNetwork`.
-        output: What makes a frame of the values of the network: a `DynamicLocalFilter2D`, which is given the last
-            frame and the values as its filters, a `BlendedFrame`, which is given the same, or any other layer, which is
-            given the values alone (a baseline).
-        output_frames: Number of frames to predict, unless a call asks for another one.
-        buffer: Number of frames that a step reads.
+        output: The layer that computes a frame. A `DynamicLocalFilter2D` or a `BlendedFrame` gets the last frame and
+            the values of the network. Any other layer (of a baseline) gets the values only.
+        output_frames: Number of frames to predict if a call does not give `steps`.
+        buffer: Number of frames that each step reads.
         **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
-        frames: `[batch, frames, height, width, 1]`, as many frames as there are, `buffer` at least.
-        steps: Positive integer, the number of frames to predict; None: `output_frames`.
-        return_filters: Whether to return the generated filters too.
+        frames: `[batch, frames, height, width, 1]`: any number of frames, at least `buffer`.
+        steps: Positive integer: number of frames to predict. None: `output_frames`.
+        return_filters: Whether to return the generated filters as well.
 
     Returns:
-        The predictions, `[batch, steps, height, width, 1]`, in float32 also where the network computes in a narrower
-        dtype; with `return_filters=True` a dict of `"frames"`, the predictions, `"filters"`,
-        `[batch, steps, height, width, taps]`, after the softmax (those of several filters one after the other), and
-        `"bias"`, `[batch, steps, height, width, 1]`, if there is a dynamic bias.
+        The predictions, `[batch, steps, height, width, 1]`, in float32 even if the network computes in a narrower
+        dtype. With `return_filters=True`, a dict of the predictions, `"frames"`; the filters after the softmax,
+        `"filters"`, `[batch, steps, height, width, taps]`, one after the other if there are several per position; and,
+        if there is a dynamic bias, `"bias"`, `[batch, steps, height, width, 1]`.
 
     Raises:
-        ValueError: An argument is not as described; filters are asked of a baseline.
+        ValueError: An argument is not as described, or `return_filters` is set for a baseline.
 
     Reference:
         [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), section 4.2.
     """
 
-    def __init__(self, network, output, output_frames, buffer=1, **kwargs):
+    def __init__(
+        self, network: FilterNetwork, output: keras.layers.Layer, output_frames: int, buffer: int = 1, **kwargs
+    ):
         super().__init__(**kwargs)
         self.network = network
         self.output_layer = output
         self.output_frames = positive(output_frames, "output_frames")
         self.buffer = positive(buffer, "buffer")
-        self.filters_frames = isinstance(output, (DynamicLocalFilter2D, BlendedFrame))
+        self.generates_filters = isinstance(output, (DynamicLocalFilter2D, BlendedFrame))
 
     def build(self, input_shape):
         shape = tuple(input_shape)
@@ -62,26 +65,26 @@ class FramePredictor(keras.Model):
         values = (batch, *image[:2], self.network.config["outputs"])
         shapes = {
             self.network: (batch, *image[:2], self.buffer * image[2]),
-            self.output_layer: [(batch, *image), values] if self.filters_frames else values,
+            self.output_layer: [(batch, *image), values] if self.generates_filters else values,
         }
         for layer, shape in shapes.items():
-            if not layer.built:  # when a model is loaded, its layers were built before it
+            if not layer.built:  # the layers of a loaded model are built before the model
                 layer.build(shape)
         keras.layers.Layer.build(self, input_shape)
 
     def call(self, frames, steps=None, return_filters=False, training=None):
         self._check(frames.shape)
         steps = self.output_frames if steps is None else positive(steps, "steps")
-        if return_filters and not self.filters_frames:
+        if return_filters and not self.generates_filters:
             raise ValueError(f"Expected a model that generates filters, for `return_filters`. Received: {self.name}")
 
         features = self._given_features(frames)
         state = self.network.zero_state(features[0])
-        for feature in features[:-1]:  # what these steps would predict is known: the next frame
+        for feature in features[:-1]:  # these steps would predict frames that are given: update the state only
             state = self.network.advance(feature, state)
 
-        # A Python loop: a step of training takes 0.6 of the time of one with tf.while_loop, 19 steps are traced in 3 s
-        # (10 s more with XLA), and what is exported is free of loops.
+        # A Python loop instead of tf.while_loop: a training step takes 0.6 of the time, and exports have no loops.
+        # Tracing 19 steps takes 3 s (13 s with XLA).
         queue = tf.unstack(frames[:, -self.buffer :], axis=1)
         feature, predictions, values = features[-1], [], []
         for step in range(steps):
@@ -89,7 +92,7 @@ class FramePredictor(keras.Model):
                 feature = self.network.encode(tf.concat(queue, axis=-1))
             state = self.network.advance(feature, state)
             values.append(self.network.decode(state, queue[-1]))
-            inputs = [queue[-1], values[-1]] if self.filters_frames else values[-1]
+            inputs = [queue[-1], values[-1]] if self.generates_filters else values[-1]
             predictions.append(self.output_layer(inputs))
             queue = [*queue[1:], predictions[-1]]
 
@@ -113,14 +116,15 @@ class FramePredictor(keras.Model):
         return cls(**{**config, **parts})
 
     def _given_features(self, frames):
-        """The features of every step that reads given frames only, taken at once."""
+        """Computes the features of all steps that read given frames only, in one batch: a list, one per step."""
         count = frames.shape[1] - self.buffer + 1
         windows = tf.concat([frames[:, first : first + count] for first in range(self.buffer)], axis=-1)
-        windows = tf.transpose(windows, [1, 0, 2, 3, 4])  # steps first, so that those of a step lie together
+        windows = tf.transpose(windows, [1, 0, 2, 3, 4])  # steps first: each step's samples are contiguous
         shape = [-1, *layout.sizes(windows)[2:]]
         return tf.split(self.network.encode(tf.reshape(windows, shape)), count, axis=0)
 
     def _filters(self, values):
+        """Returns the entries `"filters"` and `"bias"` of the result, from the values of each step."""
         layer, values = self.output_layer, tf.stack(values, axis=1)
         if isinstance(layer, BlendedFrame):
             layer, values = layer.filtering, layer.split_values(values)[0]

@@ -1,35 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks of "Dynamic Filter Networks" (https://arxiv.org/abs/1605.09673)."""
+"""Steerable filters: the networks of section 4.1 of "Dynamic Filter Networks"."""
 
 import math
 
 import keras
 
 from keras_dynfilter.layers import DynamicConv2D
-from keras_dynfilter.models.dfn.filter_network import check_image_shape
+from keras_dynfilter.models.dfn.sizes import check_image_shape
 from keras_dynfilter.ops.checks import integer
 
 
-def dfn_steerable(kernel_size=9, image_shape=(None, None, 1), raw_angles=False, name="dfn_steerable"):
-    """Filters images at an angle it is told: the angle generates the filter of a dynamic convolution.
+def dfn_steerable(
+    kernel_size: int = 9,
+    image_shape: tuple[int | None, int | None, int] = (None, None, 1),
+    raw_angles: bool = False,
+    name: str = "dfn_steerable",
+) -> keras.Model:
+    """Filters images at a given angle: the filter of a dynamic convolution is generated from the angle.
 
         angles -> Dense 64 -> Dense 128 -> Dense 81 -> filters
         images, filters -> DynamicConv2D -> results
 
     Args:
-        kernel_size: Odd number of rows and columns of the filter.
-        image_shape: `(height, width, 1)`; sizes may be None.
-        raw_angles: Feed radians to the first layer as they are, as the paper's code does, in place of
+        kernel_size: Positive odd integer: rows and columns of the filter.
+        image_shape: `(height, width, 1)`; height and width may be None.
+        raw_angles: Whether the first layer gets the angles in radians, as in the paper's code, instead of
             `angle / pi - 1`, which trains faster.
         name: Name of the model.
 
     Returns:
-        A model of `{"images": [batch, height, width, 1], "angles": [batch, 1]}`, angles in radians, to
-        `[batch, height, width, 1]`; 18,897 parameters at the default `kernel_size`. The layer `"filters"` gives the
-        filters, `[batch, kernel_size**2]`; see `models.generated_filters`.
+        A model that maps `{"images": [batch, height, width, 1], "angles": [batch, 1]}`, angles in radians, to
+        `[batch, height, width, 1]`. It has 18,897 parameters at the default `kernel_size`. The layer `"filters"`
+        returns the filters, `[batch, kernel_size**2]`; see `inspection.generated_filters`.
 
     Raises:
-        ValueError: `kernel_size` is not odd and positive, or `image_shape` is not of one channel.
+        ValueError: `kernel_size` is not odd and positive, or `image_shape` does not have one channel.
 
     Reference:
         [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), section 4.1.
@@ -42,23 +47,29 @@ def dfn_steerable(kernel_size=9, image_shape=(None, None, 1), raw_angles=False, 
     return keras.Model({"images": images, "angles": angles}, results, name=name)
 
 
-def dfn_steerable_baseline(kernel_size=9, image_shape=(None, None, 1), raw_angles=False, name="dfn_steerable_baseline"):
-    """The twin of `dfn_steerable` whose filters are the same for every angle.
+def dfn_steerable_baseline(
+    kernel_size: int = 9,
+    image_shape: tuple[int | None, int | None, int] = (None, None, 1),
+    raw_angles: bool = False,
+    name: str = "dfn_steerable_baseline",
+) -> keras.Model:
+    """Solves the task of `dfn_steerable` with ordinary filters, which are the same for every angle.
 
-    The angle goes through the same hidden layers, but then it is a map beside the features of the image, and ordinary
-    convolutions combine the two.
+    The angle passes through the same hidden layers. Its features are then combined with those of the image by 1x1
+    convolutions, as if they were further channels.
 
     Args:
-        kernel_size: Odd number of rows and columns of the first convolution.
-        image_shape: `(height, width, 1)`; sizes may be None.
+        kernel_size: Positive odd integer: rows and columns of the first convolution.
+        image_shape: `(height, width, 1)`; height and width may be None.
         raw_angles: As in `dfn_steerable`.
         name: Name of the model.
 
     Returns:
-        A model with the inputs and the output of `dfn_steerable`; 23,553 parameters at the default `kernel_size`.
+        A model with the inputs and the output of `dfn_steerable`. It has 23,553 parameters at the default
+        `kernel_size`.
 
     Raises:
-        ValueError: `kernel_size` is not odd and positive, or `image_shape` is not of one channel.
+        ValueError: `kernel_size` is not odd and positive, or `image_shape` does not have one channel.
     """
     _check(kernel_size, image_shape)
     images = keras.Input(image_shape, name="images")
@@ -66,7 +77,7 @@ def dfn_steerable_baseline(kernel_size=9, image_shape=(None, None, 1), raw_angle
     image = _leaky()(keras.layers.Conv2D(32, kernel_size, padding="same")(images))
     angle = keras.layers.Dense(64)(_angle_features(angles, raw_angles))
     angle = keras.layers.Reshape((1, 1, 64))(angle)
-    # A 1 x 1 convolution of image and angle side by side, with the angle's part of the sum taken once per image.
+    # A 1x1 convolution of the concatenated image and angle features; the angle's part is computed once per image.
     mixed = _leaky()(keras.layers.Add()([keras.layers.Conv2D(64, 1)(image), angle]))
     mixed = _leaky()(keras.layers.Conv2D(32, 1)(mixed))
     results = keras.layers.Conv2D(1, 1, name="results")(mixed)
@@ -87,5 +98,5 @@ def _angle_features(angles, raw_angles):
 
 
 def _leaky():
-    """Leaky ReLU of slope 0.01, by an argument that Keras 2 and Keras 3 both take first."""
+    # Keras 2 and Keras 3 name the argument of the slope differently; both take it first.
     return keras.layers.LeakyReLU(0.01)

@@ -1,29 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stereo prediction of "Dynamic Filter Networks" (https://arxiv.org/abs/1605.09673)."""
+"""Stereo prediction: the networks of section 4.3 of "Dynamic Filter Networks"."""
 
 import keras
 
 from keras_dynfilter.layers import DynamicLocalFilter2D
-from keras_dynfilter.models.dfn.filter_network import FilterNetwork, check_image_shape, pixels_layer, scaled
+from keras_dynfilter.models.baselines.blocks import pixel_convolution
+from keras_dynfilter.models.dfn.filter_network import FilterNetwork
+from keras_dynfilter.models.dfn.sizes import check_image_shape, scale_channels
+
+CHANNELS = dict(encoder=(32, 32, 64, 64), state=128, low_decoder=(64, 64), high_decoder=(64, 64), hidden=128)
 
 
-def dfn_stereo(image_shape=(64, 64, 1), kernel_size=(1, 13), width=1.0, untied_bias=True, name="dfn_stereo"):
-    """Predicts the right view of a rectified stereo camera from the left one.
+def dfn_stereo(
+    image_shape: tuple[int | None, int | None, int] = (64, 64, 1),
+    kernel_size: int | tuple[int, int] = (1, 13),
+    width: float = 1.0,
+    untied_bias: bool = True,
+    name: str = "dfn_stereo",
+) -> keras.Model:
+    """Predicts the right view of a rectified stereo camera from the left view.
 
-    Every pixel has a filter of one row, which finds where it lies in the left view: a disparity that nobody has told
-    the network. A bias is added to the left view before filtering.
+        left -> FilterNetwork -> one filter and one bias per pixel
+        left + bias, filters -> local filtering -> right
+
+    The filters have one row. Their weight shows where a pixel of the right view lies in the left view: a disparity,
+    which the network is never trained on.
 
     Args:
-        image_shape: `(height, width, 1)`; sizes may be None without untied biases.
-        kernel_size: Odd integer or pair: the filters, which reach as far as half of it.
-        width: Factor of every channel count of the network that generates the filters.
-        untied_bias: Whether the convolution in the middle has a bias of its own at every position, as in the paper,
-            which ties the model to one image size. Without, 333,550 parameters.
+        image_shape: `(height, width, 1)`; height and width may be None without untied biases.
+        kernel_size: Odd integer or pair: the window of the filters. Its half is the largest possible disparity.
+        width: Factor of all channel counts of the network that generates the filters.
+        untied_bias: Whether the convolution in the middle has a separate bias at every position, as in the paper. It
+            ties the model to one image size. The model without it has 333,550 parameters.
         name: Name of the model.
 
     Returns:
-        A model of `[batch, height, width, 1]` to `[batch, height, width, 1]`; 464,494 parameters by default. The layer
-        `"filters"` generates the logits of the filters and the bias; see `models.generated_filters`.
+        A model that maps `[batch, height, width, 1]` to `[batch, height, width, 1]`. It has 464,494 parameters by
+        default. The layer `"filters"` returns the logits of the filters and the bias; see
+        `inspection.generated_filters`.
 
     Raises:
         ValueError: An argument is not as described.
@@ -35,22 +49,25 @@ def dfn_stereo(image_shape=(64, 64, 1), kernel_size=(1, 13), width=1.0, untied_b
 
 
 def dfn_stereo_baseline(
-    image_shape=(64, 64, 1), kernel_size=(1, 13), width=1.0, untied_bias=True, name="dfn_stereo_baseline"
-):
-    """The twin of `dfn_stereo` that makes the pixels themselves, not filters for them.
+    image_shape: tuple[int | None, int | None, int] = (64, 64, 1),
+    kernel_size: int | tuple[int, int] = (1, 13),
+    width: float = 1.0,
+    untied_bias: bool = True,
+    name: str = "dfn_stereo_baseline",
+) -> keras.Model:
+    """Predicts the pixels of the right view directly, with the network of `dfn_stereo` but without filters.
 
-    Its network is the same, and a 1 x 1 convolution takes the place of softmax, bias and filtering: 464,509 parameters
-    by default.
+    A 1x1 convolution replaces the softmax, the bias and the filtering.
 
     Args:
-        image_shape: As in `dfn_stereo`, and so are the others.
-        kernel_size: Sets the number of channels before the last convolution.
+        image_shape: As in `dfn_stereo`.
+        kernel_size: Determines the number of channels before the last convolution, as in `dfn_stereo`.
         width: Factor of the other channel counts.
-        untied_bias: Whether the convolution in the middle has a bias of its own at every position.
+        untied_bias: As in `dfn_stereo`.
         name: Name of the model.
 
     Returns:
-        A model, used as `dfn_stereo`.
+        A model with the input and the output of `dfn_stereo`. It has 464,509 parameters by default.
 
     Raises:
         ValueError: An argument is not as described.
@@ -63,14 +80,13 @@ def _stereo(image_shape, kernel_size, width, untied_bias, name, baseline):
     layer = DynamicLocalFilter2D(
         kernel_size, data_format="channels_last", normalization="softmax", dynamic_bias="before", name="right"
     )
-    channels = dict(encoder=(32, 32, 64, 64), state=128, low_decoder=(64, 64), high_decoder=(64, 64), hidden=128)
     left = keras.Input(image_shape, name="left")
     network = FilterNetwork(
         layer.count_filter_values(),
-        **scaled(width, channels),
+        **scale_channels(CHANNELS, width),
         untied_bias="state" if untied_bias else None,
         name="values" if baseline else "filters",
     )
     values = network(left)
-    right = pixels_layer("right")(values) if baseline else layer([left, values])
+    right = pixel_convolution("right")(values) if baseline else layer([left, values])
     return keras.Model(left, right, name=name)

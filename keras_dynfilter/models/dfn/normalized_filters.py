@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The filters that a local filtering layer applies, computed from the values it receives."""
+
+import math
+
+import tensorflow as tf
+
+from keras_dynfilter.layers import DynamicLocalFilter2D
+
+
+def normalized_filters(layer: DynamicLocalFilter2D, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Splits and normalises the values that a `DynamicLocalFilter2D` receives, as the layer itself does.
+
+    Args:
+        layer: The layer, channels-last.
+        values: `[..., count_filter_values]`, as the layer takes them.
+
+    Returns:
+        `(filters, bias)`: the filters as they are applied, `[..., taps]`, and the dynamic bias, `[..., 1]`, or None if
+        the layer has none. Both are float32, or float64 if `values` are.
+    """
+    if values.dtype != tf.float64:
+        values = tf.cast(values, tf.float32)
+    filters, bias = layer.split_filters(values)
+    if layer.normalization is None:
+        return filters, bias
+    # Each filter has its own softmax; separable filters have one for the vertical and one for the horizontal part.
+    parts = list(layer.kernel_size) if layer.separable else [math.prod(layer.kernel_size)]
+    parts *= filters.shape[-1] // sum(parts)
+    return tf.concat([tf.nn.softmax(part) for part in tf.split(filters, parts, axis=-1)], axis=-1), bias
