@@ -1,85 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faces with five landmarks: MTFL where it is found, else drawn ones; brought into one position, turned, cropped."""
+"""Aligns faces by their landmarks, and draws faces to try a network with."""
 
-import itertools
+from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
 
-from examples.experiments.data.locate import find_data
 from examples.experiments.data.photographs import skimage_module
-from keras_dynfilter.ops.checks import choice, positive
+from keras_dynfilter.ops.checks import positive
 
 # Left eye, right eye, nose, left and right corner of the mouth: the mean of MTFL's training faces after similarity
-# transforms, made symmetric; x to the right and y down, in distances between the eyes, from the middle between them.
+# transforms, made symmetric. x points right and y down, in inter-ocular distances from the point between the eyes.
 MEAN_FACE = np.array([(-0.5, 0.0), (0.5, 0.0), (0.0, 0.6), (-0.43, 1.09), (0.43, 1.09)])
 MIDDLE = (0.0, 0.545)  # of the mean face, halfway from the eyes to the mouth
-SPLITS = {"train": 1_000, "test": 250}  # with the number of faces that are drawn
-LISTS = {"train": "training.txt", "test": "testing.txt"}
-SOURCES = ("auto", "mtfl", "generated")
-SIZE = 96
+SIZE = 96  # rows and columns of a drawn face
 
 
-def load_mtfl(split="train", data_dir=None, source="auto", longest=SIZE, return_source=False):
-    """Loads the faces of the Multi-Task Facial Landmark data set.
+def align_faces(
+    images: Sequence[np.ndarray],
+    landmarks: np.ndarray,
+    size: int = 64,
+    eyes: float = 20.0,
+    angles: Sequence[float] | np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Aligns faces with the mean face, by the similarity transform that fits the landmarks best.
 
-    Args:
-        split: `"train"` or `"test"`, as MTFL is divided.
-        data_dir: Folder with `mtfl_faces/`, or this folder; see `find_data`. It holds `training.txt`, `testing.txt` and
-            the folders of images that these name, as MTFL is published; or `mtfl_train.npz`, `mtfl_test.npz` with the
-            arrays `jpeg` (JPEG files one after the other, uint8), `offsets` (where each begins, and the end) and
-            `landmarks` (`[count, 5, 2]`, x and y in pixels).
-        source: `"mtfl"`: from `data_dir` or `$KERAS_DYNFILTER_DATA`; nothing is downloaded. `"generated"`: drawn faces,
-            see `generated_faces`. `"auto"`: MTFL if it is there, else drawn faces; a line is printed then.
-        longest: Positive integer: an image with a longer side is shrunk to it.
-        return_source: Whether to return too which faces these are, which `"auto"` leaves open.
-
-    Returns:
-        `(images, landmarks)`: a list of `[height, width, 3]`, uint8, and `[count, 5, 2]`, float32: x and y in pixels
-        of left eye, right eye, nose, left and right corner of the mouth; left in the image. With `return_source=True`
-        also `"mtfl"` or `"generated"`.
-
-    Raises:
-        ValueError: An argument is not as described, or the files are not.
-        FileNotFoundError: `source` is `"mtfl"`, and there is none.
-    """
-    choice(split, "split", SPLITS)
-    choice(source, "source", SOURCES)
-    *loaded, source = _load(split, data_dir, source, positive(longest, "longest"))
-    return (*loaded, source) if return_source else tuple(loaded)
-
-
-def _load(split, data_dir, source, longest):
-    folder = None if source == "generated" else find_data("mtfl_faces", data_dir)
-    if folder is not None:
-        return *_read(folder, split, longest), "mtfl"
-    if source == "mtfl":
-        raise FileNotFoundError("Expected mtfl_faces/ in `data_dir` or $KERAS_DYNFILTER_DATA. Received: no such folder")
-    if source == "auto":
-        print("No MTFL found: faces are drawn instead. See --data-dir.", flush=True)
-    images, landmarks = generated_faces(SPLITS[split], seed=list(SPLITS).index(split))
-    return list(images), landmarks, "generated"
-
-
-def align_faces(images, landmarks, size=64, eyes=20.0, angles=None):
-    """Brings faces to one place, size and direction, by the similarity transform that fits the mean face best.
-
-    Pixels beyond the image are those of its border. An image is sampled once, turned or not, so that neither blank
-    corners nor blur tell by how much it was turned.
+    Pixels outside the image repeat its border. An image is sampled once, whether it is turned or not, so that neither
+    blank corners nor blur show how much it was turned.
 
     Args:
         images: Images, `[height, width, 3]` each, uint8.
         landmarks: `[count, 5, 2]`, x and y in pixels.
         size: Positive integer, rows and columns of the result.
-        eyes: Distance of the eyes of the mean face, in pixels of the result.
-        angles: By how much each face is turned about the middle of the result, clockwise, `[count]`, degrees; None: not
-            at all.
+        eyes: Inter-ocular distance of the mean face in pixels of the result.
+        angles: By how many degrees each face is turned clockwise about the middle of the result, `[count]`. None: faces
+            are upright.
 
     Returns:
         `(images, landmarks)`: `[count, size, size, 3]`, uint8, and `[count, 5, 2]`, float32, in pixels of the result.
 
     Raises:
-        ValueError: An argument is not as described, or the landmarks of a face are all in one place.
+        ValueError: An argument is not as described, or all landmarks of a face are in one place.
         ImportError: scikit-image is not installed.
     """
     transform = skimage_module("transform")
@@ -92,17 +52,17 @@ def align_faces(images, landmarks, size=64, eyes=20.0, angles=None):
         raise ValueError("Expected the `landmarks` of a face to be apart. Received: some in one place")
     crops, points = np.empty([len(images), size, size, 3], np.uint8), np.empty(landmarks.shape, np.float32)
     for index, (image, face, angle) in enumerate(zip(images, landmarks, angles)):
-        target = eyes * (MEAN_FACE - MIDDLE) @ _turn(angle).T + (size - 1) / 2
-        place = transform.estimate_transform("similarity", face, target)
+        target = eyes * (MEAN_FACE - MIDDLE) @ _rotation(angle).T + (size - 1) / 2
+        alignment = transform.estimate_transform("similarity", face, target)
         crop = transform.warp(
-            image, place.inverse, output_shape=(size, size), order=1, mode="edge", preserve_range=True
+            image, alignment.inverse, output_shape=(size, size), order=1, mode="edge", preserve_range=True
         )
-        crops[index], points[index] = np.round(crop), place(face)
+        crops[index], points[index] = np.round(crop), alignment(face)
     return crops, points
 
 
-def generated_faces(count, seed=0):
-    """Faces to try a network with: ellipses for head, eyes, nose and mouth, of random shapes, places and colours.
+def generated_faces(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Draws faces to try a network with: ellipses for head, eyes, nose and mouth, of random shape, place and colour.
 
     Args:
         count: Positive integer.
@@ -119,22 +79,22 @@ def generated_faces(count, seed=0):
     grid = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE)), axis=-1)
     for image, points in zip(images, landmarks):
         face = MEAN_FACE - MIDDLE + rng.normal(0, 0.05, [5, 2])
-        scale, turn = rng.uniform(17, 23), _turn(rng.normal(0, 0.2))
+        scale, rotation = rng.uniform(17, 23), _rotation(rng.normal(0, 0.2))
         middle = (SIZE - 1) / 2 + rng.uniform(-6, 6, 2)
-        points[:] = scale * face @ turn.T + middle
-        image[:] = _drawn(face, (grid - middle) @ turn / scale, rng)
+        points[:] = scale * face @ rotation.T + middle
+        image[:] = _draw_face(face, (grid - middle) @ rotation / scale, rng)
     return images, landmarks
 
 
-def _drawn(face, place, rng):
-    """A face with landmarks `face`, `[5, 2]`, seen at `place`, `[rows, columns, 2]`, both in distances of the eyes."""
+def _draw_face(face: np.ndarray, positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draws a face with landmarks `[5, 2]` at pixel positions `[rows, columns, 2]`, both in inter-ocular distances."""
 
     def ellipse(middle, width, height):
-        return np.sum(((place - middle) / (width, height)) ** 2, axis=-1) < 1
+        return np.sum(((positions - middle) / (width, height)) ** 2, axis=-1) < 1
 
     left, right, nose, *mouth = face
     skin, dark, lips = rng.uniform((120, 90, 70), (230, 190, 160)), rng.uniform(10, 80, 3), rng.uniform(90, 160)
-    values = np.empty([*place.shape[:2], 3])
+    values = np.empty([*positions.shape[:2], 3])
     values[:] = rng.uniform(30, 220, 3)
     values[ellipse((0, 0), 1.15, 1.5)] = skin
     values[ellipse(nose - (0, 0.2), 0.12, 0.25)] = 0.75 * skin
@@ -143,43 +103,6 @@ def _drawn(face, place, rng):
     return np.clip(values + rng.normal(0, 12, values.shape), 0, 255)
 
 
-def _turn(angle):
-    """The matrix that turns x and y by `angle`, in radians, clockwise as y is down."""
+def _rotation(angle: float) -> np.ndarray:
+    """The matrix that turns (x, y) by `angle` in radians; clockwise, because y points down."""
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-
-
-def _read(folder, split, longest):
-    packed, listed = folder / f"mtfl_{split}.npz", folder / LISTS[split]
-    expected = f"Expected {folder} to hold {listed.name} and its images, or {packed.name} with jpeg, offsets, landmarks"
-    try:
-        files, landmarks = _packed(packed) if packed.exists() else _listed(listed)
-        if len(files) != len(landmarks) or landmarks.shape[1:] != (5, 2):
-            raise ValueError(f"{len(files)} images, {landmarks.shape=}")
-        images = [tf.io.decode_jpeg(file, channels=3) for file in files]
-    except Exception as error:  # NumPy and the decoder have many for files that are missing or damaged
-        raise ValueError(f"{expected}. Received: {error}") from error
-    shrinks = [min(1.0, longest / max(image.shape)) for image in images]
-    images = [_shrunk(image, shrink) for image, shrink in zip(images, shrinks)]
-    return images, (landmarks * np.array(shrinks)[:, None, None]).astype(np.float32)
-
-
-def _packed(path):
-    with np.load(path) as content:
-        jpeg, offsets, landmarks = (content[name] for name in ("jpeg", "offsets", "landmarks"))
-    return [jpeg[first:end].tobytes() for first, end in itertools.pairwise(offsets)], landmarks
-
-
-def _listed(path):
-    """A line of the list is the name of an image, x of all landmarks, y of all landmarks, and more."""
-    lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
-    files = [(path.parent / line[0].replace("\\", "/")).read_bytes() for line in lines]
-    landmarks = np.array([line[1:11] for line in lines], np.float64).reshape(-1, 2, 5)
-    return files, landmarks.swapaxes(1, 2)
-
-
-def _shrunk(image, factor):
-    if factor == 1:
-        return image.numpy()
-    size = [round(factor * extent) for extent in image.shape[:2]]
-    shrunk = tf.image.resize(image, size, antialias=True)
-    return tf.cast(tf.round(tf.clip_by_value(shrunk, 0.0, 255.0)), tf.uint8).numpy()

@@ -1,31 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labelled images as steps of a data set, shuffled anew in every epoch, small ones moved and mirrored at random."""
+"""Batches of small labelled images, shuffled in every epoch, shifted and mirrored at random."""
 
 import numpy as np
 import tensorflow as tf
 
-from examples.experiments.data.step_datasets import by_steps, draws
+from examples.experiments.data.step_datasets import random_key, step_dataset
 from keras_dynfilter.ops.checks import integer, positive
 
-# Of CIFAR-10 and of ImageNet: means and deviations of red, green and blue in [0, 1].
+# Means and deviations of red, green and blue in [0, 1].
 CIFAR10_STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
-def image_batches(images, labels, batch_size, steps, start=0, seed=0, pad=4, flip=True, statistics=CIFAR10_STATISTICS):
-    """Batches of images at random places and of random handedness.
 
-    Step `i` is a function of `seed` and `i` alone. An epoch takes every image once, in an order of its own; it may end
+def image_batches(
+    images: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int,
+    steps: int,
+    start: int = 0,
+    seed: int = 0,
+    pad: int = 4,
+    flip: bool = True,
+    statistics: Statistics = CIFAR10_STATISTICS,
+) -> tf.data.Dataset:
+    """Returns batches of images that are shifted and mirrored at random.
+
+    Step `i` is a function of `seed` and `i` alone. An epoch takes every image once, in its own order; it may end
     within a batch.
 
     Args:
         images: `[count, height, width, channels]`, uint8.
         labels: `[count]`, integers.
-        batch_size: Positive integer, images of a step.
+        batch_size: Positive integer, images per step.
         steps: The step to end before.
-        start: The step to start with.
-        seed: Integer seed, not negative.
-        pad: Non-negative integer: an image moves by up to so many pixels along each axis; zeros follow it.
+        start: The first step.
+        seed: Non-negative integer seed.
+        pad: Non-negative integer: an image is shifted by up to this many pixels along each axis. Zeros fill the gap.
         flip: Whether to mirror half of the images.
         statistics: Means and deviations of the channels, for `normalized`.
 
@@ -48,21 +60,21 @@ def image_batches(images, labels, batch_size, steps, start=0, seed=0, pad=4, fli
     labels = tf.constant(labels, tf.int32)
 
     def batch(key, step):
-        index = shuffled(key[0], step, batch_size, count)
-        shift = tf.random.stateless_uniform([batch_size, 2], draws(key, 0), 0, 2 * pad + 1, tf.int32)
+        index = shuffled_indices(key[0], step, batch_size, count)
+        shift = tf.random.stateless_uniform([batch_size, 2], random_key(key, 0), 0, 2 * pad + 1, tf.int32)
         rows, columns = (shift[:, axis, None] + tf.range(extent) for axis, extent in enumerate((height, width)))
         if flip:
-            mirrored = tf.random.stateless_uniform([batch_size, 1], draws(key, 1)) < 0.5
+            mirrored = tf.random.stateless_uniform([batch_size, 1], random_key(key, 1)) < 0.5
             columns = tf.where(mirrored, columns[:, ::-1], columns)
-        moved = tf.gather(tf.gather(padded, index), rows, axis=1, batch_dims=1)
-        moved = tf.gather(moved, columns, axis=2, batch_dims=1)
-        return normalized(moved, statistics), tf.gather(labels, index)
+        shifted = tf.gather(tf.gather(padded, index), rows, axis=1, batch_dims=1)
+        shifted = tf.gather(shifted, columns, axis=2, batch_dims=1)
+        return normalized(shifted, statistics), tf.gather(labels, index)
 
-    return by_steps(batch, steps, start, seed)
+    return step_dataset(batch, steps, start, seed)
 
 
-def normalized(images, statistics=CIFAR10_STATISTICS):
-    """Images from 0 to 255 as float32 with the means of their channels removed and their deviations set to 1.
+def normalized(images: np.ndarray | tf.Tensor, statistics: Statistics = CIFAR10_STATISTICS) -> tf.Tensor:
+    """Scales images from 0 to 255 to float32 channels of mean 0 and deviation 1.
 
     Args:
         images: `[..., channels]`, integers or floating-point.
@@ -72,8 +84,8 @@ def normalized(images, statistics=CIFAR10_STATISTICS):
     return (tf.cast(images, tf.float32) / 255 - mean) / deviation
 
 
-def shuffled(seed, step, batch_size, count):
-    """Which of `count` examples are in a step, `[batch_size]`: every epoch takes each once, in an order of its own.
+def shuffled_indices(seed: tf.Tensor, step: tf.Tensor, batch_size: int, count: int) -> tf.Tensor:
+    """Returns which of `count` examples are in a step, `[batch_size]`: every epoch takes each once, in its own order.
 
     Args:
         seed: Scalar, int64.
@@ -81,17 +93,17 @@ def shuffled(seed, step, batch_size, count):
         batch_size: Positive integer.
         count: Positive integer.
     """
-    place = step * batch_size + tf.range(batch_size, dtype=tf.int64)
-    epoch, first = place // count, step * batch_size // count
-    # The permutation of a key of small numbers is close to none at all.
+    position = step * batch_size + tf.range(batch_size, dtype=tf.int64)
+    epoch, first = position // count, step * batch_size // count
+    # RandomIndexShuffle hardly shuffles with a key of small numbers, so its keys are random numbers of 32 bits.
     keys = tf.stack(
         [
-            tf.random.stateless_uniform([3], draws(tf.stack([seed, first + i]), 100), None, None, tf.int32)
+            tf.random.stateless_uniform([3], random_key(tf.stack([seed, first + i]), 100), None, None, tf.int32)
             for i in range(batch_size // count + 2)
         ]
     )
     last = tf.fill([batch_size], tf.constant(count - 1, tf.int64))
-    # The function of tf.random takes the key of one epoch, but a step may lie in several.
+    # tf.random.experimental.index_shuffle takes one key; the indices of a step may be in several epochs.
     return tf.raw_ops.RandomIndexShuffle(
-        index=place % count, seed=tf.gather(keys, epoch - first), max_index=last, rounds=4
+        index=position % count, seed=tf.gather(keys, epoch - first), max_index=last, rounds=4
     )

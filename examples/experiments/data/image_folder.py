@@ -1,43 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Photographs in a folder per class: to train on, cropped at random, as steps of a data set; to test on, in order."""
+"""Lists photographs in one folder per class, and returns batches of them for training and for testing."""
 
+import os
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from examples.experiments.data.image_batches import IMAGENET_STATISTICS, normalized, shuffled
+from examples.experiments.data.image_batches import IMAGENET_STATISTICS, Statistics, normalized, shuffled_indices
 from examples.experiments.data.photographs import image_files
 from examples.experiments.data.rand_augment import rand_augment
-from examples.experiments.data.step_datasets import by_steps, draws
+from examples.experiments.data.step_datasets import random_key, step_dataset
 from keras_dynfilter.ops.checks import positive
 
-DECODED = (".png", ".jpg", ".jpeg", ".bmp")  # what TensorFlow reads
-CENTRE = 0.875  # of the shorter side is seen in a test: 224 of 256 pixels
+DECODED = (".png", ".jpg", ".jpeg", ".bmp")  # the formats that TensorFlow reads
+CENTRE = 0.875  # share of the shorter side that tests use: 224 of 256 pixels
 LARGEST_ERASED, SMALLEST_ERASED, ERASED_ASPECT = 1 / 3, 0.02, 0.3
 
 
-def list_images(folder, classes=None):
-    """Lists the images of a folder that holds a folder for every class.
+def list_images(
+    folder: str | os.PathLike, classes: Sequence[str] | None = None
+) -> tuple[list[str], np.ndarray, list[str]]:
+    """Lists the images of a folder that holds one subfolder per class.
 
     Args:
         folder: Path.
-        classes: Names of the classes, in the order of their labels; None: the folders that there are, by name.
+        classes: Names of the classes in the order of their labels. None: the names of the subfolders, sorted.
 
     Returns:
         `(files, labels, classes)`: paths as strings, `[count]`, int32, and names.
 
     Raises:
-        ValueError: There is no such folder, no class, a class that is not in `classes`, or no image of any.
+        ValueError: There is no such folder, no class, a class that is not in `classes`, or no image of any class.
     """
     folder = pathlib.Path(folder)
-    found = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    known = list(found if classes is None else classes)
-    files = [(str(file), known.index(name)) for name in found if name in known for file in image_files(folder / name)]
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    known = list(names if classes is None else classes)
+    files = [(str(file), known.index(name)) for name in names if name in known for file in image_files(folder / name)]
     files = [(file, label) for file, label in files if file.lower().endswith(DECODED)]
-    if not files or not set(found) <= set(known):
+    if not files or not set(names) <= set(known):
         expected = f"Expected `folder` to hold a folder of images ({', '.join(DECODED)}) for every class"
-        unknown = sorted(set(found) - set(known))[:5]
+        unknown = sorted(set(names) - set(known))[:5]
         raise ValueError(
             f"{expected}. Received: folder={str(folder)!r}, {len(files)} images, unknown classes: {unknown}"
         )
@@ -46,35 +50,36 @@ def list_images(folder, classes=None):
 
 
 def photograph_batches(
-    files,
-    labels,
-    batch_size,
-    steps,
-    start=0,
-    seed=0,
-    size=224,
-    least_area=0.08,
-    color_jitter=0.0,
-    rand_augment_magnitude=None,
-    erasing=0.0,
-    statistics=IMAGENET_STATISTICS,
-):
-    """Batches of photographs to train on: random resized crops, half of them mirrored.
+    files: Sequence[str],
+    labels: Sequence[int] | np.ndarray,
+    batch_size: int,
+    steps: int,
+    start: int = 0,
+    seed: int = 0,
+    size: int = 224,
+    least_area: float = 0.08,
+    color_jitter: float = 0.0,
+    rand_augment_magnitude: float | None = None,
+    erasing: float = 0.0,
+    statistics: Statistics = IMAGENET_STATISTICS,
+) -> tf.data.Dataset:
+    """Returns batches of photographs for training: random resized crops, half of them mirrored.
 
-    Step `i` is a function of `seed` and `i` alone; an epoch takes every image once, in an order of its own.
+    Step `i` is a function of `seed` and `i` alone. An epoch takes every image once, in its own order.
 
     Args:
         files: Paths of the images, `[count]`.
         labels: `[count]`, integers.
-        batch_size: Positive integer, images of a step.
+        batch_size: Positive integer, images per step.
         steps: The step to end before.
-        start: The step to start with.
-        seed: Integer seed, not negative.
-        size: Positive integer, rows and columns of a crop, after it was resized.
-        least_area: Share of the area of the image that a crop has at least. Its width is 3/4 to 4/3 of its height.
-        color_jitter: Brightness, contrast and saturation change by up to this factor.
-        rand_augment_magnitude: Of `rand_augment`, 0 to 10; None: none of it.
-        erasing: Probability that up to three rectangles of an image become noise.
+        start: The first step.
+        seed: Non-negative integer seed.
+        size: Positive integer, rows and columns of a crop after resizing.
+        least_area: Smallest share of the image area that a crop covers. Its width is 3/4 to 4/3 of its height.
+        color_jitter: Brightness, contrast and saturation change by factors from `1 - color_jitter` to
+            `1 + color_jitter`.
+        rand_augment_magnitude: Magnitude of `rand_augment`, 0 to 10. None: no `rand_augment`.
+        erasing: Probability that one to three rectangles of an image are replaced by noise.
         statistics: Means and deviations of the channels, for `normalized`.
 
     Returns:
@@ -89,24 +94,30 @@ def photograph_batches(
     count = len(files)
     files, labels = tf.constant(files), tf.constant(labels, tf.int32)
 
-    def photograph(key, place):
-        index = shuffled(key[0], place, 1, count)[0]
-        image = random_crop(_decoded(files[index]), draws(key, 0), size, least_area)
+    def photograph(key, position):
+        index = shuffled_indices(key[0], position, 1, count)[0]
+        image = random_crop(_decode(files[index]), random_key(key, 0), size, least_area)
         if rand_augment_magnitude is not None:
-            image = rand_augment(image, draws(key, 1), rand_augment_magnitude)
+            image = rand_augment(image, random_key(key, 1), rand_augment_magnitude)
         if color_jitter:
-            image = jittered(image, draws(key, 2), color_jitter)
+            image = jitter_color(image, random_key(key, 2), color_jitter)
         image = normalized(image, statistics)
         if erasing:
-            image = erased(image, draws(key, 3), erasing)
+            image = erase_rectangles(image, random_key(key, 3), erasing)
         return image, labels[index]
 
-    photographs = by_steps(photograph, steps * batch_size, start * batch_size, seed)
+    photographs = step_dataset(photograph, steps * batch_size, start * batch_size, seed)
     return photographs.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
-def photograph_tests(files, labels, batch_size, size=224, statistics=IMAGENET_STATISTICS):
-    """Batches of photographs to test on, all of them in order: the square in their middle, `CENTRE` of a side.
+def photograph_test_batches(
+    files: Sequence[str],
+    labels: Sequence[int] | np.ndarray,
+    batch_size: int,
+    size: int = 224,
+    statistics: Statistics = IMAGENET_STATISTICS,
+) -> tf.data.Dataset:
+    """Returns batches of all photographs in order, for testing: of each the central square, `CENTRE` of a side.
 
     Args:
         files: Paths of the images, `[count]`.
@@ -116,12 +127,12 @@ def photograph_tests(files, labels, batch_size, size=224, statistics=IMAGENET_ST
         statistics: Means and deviations of the channels, for `normalized`.
 
     Returns:
-        A `tf.data.Dataset` of `(images, labels)`, as of `photograph_batches`.
+        A `tf.data.Dataset` of `(images, labels)`, as `photograph_batches` returns it.
     """
     files, labels = _checked(files, labels)
 
     def photograph(file, label):
-        image = _decoded(file)
+        image = _decode(file)
         height, width = tf.shape(image)[0], tf.shape(image)[1]
         side = tf.cast(tf.round(CENTRE * tf.cast(tf.minimum(height, width), tf.float32)), tf.int32)
         image = tf.image.crop_to_bounding_box(image, (height - side) // 2, (width - side) // 2, side, side)
@@ -131,8 +142,8 @@ def photograph_tests(files, labels, batch_size, size=224, statistics=IMAGENET_ST
     return files.map(photograph, tf.data.AUTOTUNE).batch(positive(batch_size, "batch_size")).prefetch(tf.data.AUTOTUNE)
 
 
-def random_crop(image, key, size, least_area):
-    """A part of `[height, width, 3]`, resized to `[size, size, 3]`, float32, 0 to 255, mirrored or not."""
+def random_crop(image: tf.Tensor, key: tf.Tensor, size: int, least_area: float) -> tf.Tensor:
+    """Resizes a random part of `[height, width, 3]` to `[size, size, 3]`, float32, and mirrors half of the results."""
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.shape(image),
         tf.zeros([1, 0, 4]),
@@ -144,11 +155,14 @@ def random_crop(image, key, size, least_area):
         use_image_if_no_bounding_boxes=True,
     )
     image = tf.image.resize(tf.slice(image, begin, extent), [size, size], antialias=True)
-    return tf.image.stateless_random_flip_left_right(image, draws(key, 8))
+    return tf.image.stateless_random_flip_left_right(image, random_key(key, 8))
 
 
-def jittered(image, key, factor):
-    """Brightness, contrast and saturation of `[height, width, 3]`, 0 to 255, times `1 - factor` to `1 + factor`."""
+def jitter_color(image: tf.Tensor, key: tf.Tensor, factor: float) -> tf.Tensor:
+    """Multiplies brightness, contrast and saturation of `[height, width, 3]`, 0 to 255, by up to `1 +- factor`.
+
+    Own code: the functions of `tf.image` draw each factor on its own and do not clip in between.
+    """
     brightness, contrast, saturation = tf.unstack(tf.random.stateless_uniform([3], key, 1 - factor, 1 + factor))
     image = tf.clip_by_value(image * brightness, 0, 255)
     grey = tf.image.rgb_to_grayscale(image)
@@ -157,32 +171,32 @@ def jittered(image, key, factor):
     return tf.clip_by_value(grey * (1 - saturation) + image * saturation, 0, 255)
 
 
-def erased(image, key, probability, most=3):
-    """Normalised `[height, width, 3]`; with `probability`, noise in the place of one to `most` rectangles.
+def erase_rectangles(image: tf.Tensor, key: tf.Tensor, probability: float, most: int = 3) -> tf.Tensor:
+    """Replaces one to `most` rectangles of a normalised image `[height, width, 3]` by noise, with `probability`.
 
-    Together they have 2 % to a third of the area on average; each is cut off at the border, if it lies there.
+    If the rectangles do not overlap, they cover 2 % to a third of the image together on average.
     """
     height, width, channels = image.shape
-    chosen = tf.random.stateless_uniform([], draws(key, 16)) < probability
-    count = tf.random.stateless_uniform([], draws(key, 17), 1, most + 1, tf.int32)
-    shares = tf.random.stateless_uniform([most], draws(key, 18), SMALLEST_ERASED, LARGEST_ERASED)
+    chosen = tf.random.stateless_uniform([], random_key(key, 16)) < probability
+    count = tf.random.stateless_uniform([], random_key(key, 17), 1, most + 1, tf.int32)
+    shares = tf.random.stateless_uniform([most], random_key(key, 18), SMALLEST_ERASED, LARGEST_ERASED)
     areas = shares * height * width / tf.cast(count, tf.float32)
     limit = float(np.log(ERASED_ASPECT))
-    aspects = tf.exp(tf.random.stateless_uniform([most], draws(key, 19), limit, -limit))
+    aspects = tf.exp(tf.random.stateless_uniform([most], random_key(key, 19), limit, -limit))
     extents = tf.stack([tf.sqrt(areas * aspects), tf.sqrt(areas / aspects)], axis=1)
     extents = tf.minimum(tf.round(extents), [height, width])
-    corners = tf.random.stateless_uniform([most, 2], draws(key, 20)) * ([height, width] - extents + 1)
+    corners = tf.random.stateless_uniform([most, 2], random_key(key, 20)) * ([height, width] - extents + 1)
     corners = tf.floor(corners)
     inside = tf.zeros([height, width], tf.bool)
     rows, columns = tf.range(height, dtype=tf.float32)[:, None], tf.range(width, dtype=tf.float32)
     for i in range(most):
         down = (rows >= corners[i, 0]) & (rows < corners[i, 0] + extents[i, 0])
         inside |= down & (columns >= corners[i, 1]) & (columns < corners[i, 1] + extents[i, 1]) & (i < count)
-    noise = tf.random.stateless_normal([height, width, channels], draws(key, 21))
+    noise = tf.random.stateless_normal([height, width, channels], random_key(key, 21))
     return tf.where((inside & chosen)[..., None], noise, image)
 
 
-def _decoded(file):
+def _decode(file):
     return tf.io.decode_image(tf.io.read_file(file), channels=3, expand_animations=False)
 
 

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Grey photographs and patches of them. The default ones lie inside the scikit-image wheel: nothing is downloaded."""
+"""Loads grey photographs and cuts patches out of them. The default photographs come with scikit-image."""
 
+import importlib
+import os
 import pathlib
 import re
+import types
+from collections.abc import Iterable
 from io import BytesIO
 
 import numpy as np
@@ -24,15 +28,15 @@ PHOTOGRAPHS = (
     "camera",
 )
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-FLAT = 0.02
+FLAT = 0.02  # patches with a smaller standard deviation count as flat
 NUMBERS = re.compile(r"([0-9]+)")
 
 
-def load_photographs(names=PHOTOGRAPHS):
-    """Loads photographs that ship inside scikit-image.
+def load_photographs(names: Iterable[str] = PHOTOGRAPHS) -> list[np.ndarray]:
+    """Loads photographs that come with scikit-image.
 
     Args:
-        names: Names out of `PHOTOGRAPHS`.
+        names: Some of `PHOTOGRAPHS`.
 
     Returns:
         A list of images, `[height, width]`, float32, grey, in `[0, 1]`.
@@ -48,16 +52,16 @@ def load_photographs(names=PHOTOGRAPHS):
     images = []
     for name in names:
         image = getattr(data, name)()
-        images.append(_grey(image[0] if isinstance(image, tuple) else image))  # a stereo pair: its left view
+        images.append(_grey(image[0] if isinstance(image, tuple) else image))  # of a stereo pair, the left view
     return images
 
 
-def load_folder(path, smallest=64):
-    """Loads the images of a folder, in the order of their names, numbers by their value.
+def load_folder(path: str | os.PathLike, smallest: int = 64) -> list[np.ndarray]:
+    """Loads the images of a folder in the order of their names, where numbers are compared by value.
 
     Args:
         path: A folder with PNG, JPEG, BMP or TIFF files. Its subfolders are not searched.
-        smallest: Images with fewer rows or columns than this are left out.
+        smallest: Images with fewer rows or columns are left out.
 
     Returns:
         A list of images, `[height, width]`, float32, grey, in `[0, 1]`.
@@ -73,15 +77,15 @@ def load_folder(path, smallest=64):
     return images
 
 
-def sample_patches(images, count, size=64, seed=0):
+def sample_patches(images: Iterable[np.ndarray], count: int, size: int = 64, seed: int = 0) -> np.ndarray:
     """Cuts patches at random places, in equal numbers from every image, and standardises them.
 
-    The mean of a patch is removed and its deviation set to 1 (to less where the patch is nearly flat). Photographs have
-    far more energy in their mean and slow gradients than in fine detail; without this step, a filter learned from
-    them stays uncertain in fine detail for a long time.
+    Every patch gets mean 0 and deviation 1 (less if the patch is nearly flat). Photographs have far more energy in
+    their mean and slow gradients than in fine detail. Without this step, a filter that is learned from them stays
+    inaccurate in fine detail for a long time.
 
     Args:
-        images: Images, `[height, width]`, not smaller than `size`.
+        images: Images, `[height, width]`, of at least `size` rows and columns.
         count: Number of patches, 0 or more.
         size: Positive integer, rows and columns of a patch.
         seed: Integer seed.
@@ -90,7 +94,7 @@ def sample_patches(images, count, size=64, seed=0):
         Patches, `[count, size, size, 1]`, float32.
 
     Raises:
-        ValueError: There is no image, one is smaller than `size`, or `count` or `size` is not as described.
+        ValueError: There is no image, an image is smaller than `size`, or `count` or `size` is not as described.
     """
     _check_sizes(count, size)
     images = list(images)
@@ -106,8 +110,8 @@ def sample_patches(images, count, size=64, seed=0):
     return standardize(patches)
 
 
-def noise_patches(count, size=64, seed=0):
-    """Uniform noise in place of photographs, standardised.
+def noise_patches(count: int, size: int = 64, seed: int = 0) -> np.ndarray:
+    """Generates standardised patches of uniform noise, a stand-in for photographs.
 
     Args:
         count: Number of patches, 0 or more.
@@ -124,8 +128,8 @@ def noise_patches(count, size=64, seed=0):
     return standardize(np.random.default_rng(seed).random([count, size, size, 1], np.float32))
 
 
-def image_files(path):
-    """The image files of a folder in the order of their names, numbers by their value: 9.png before 10.png."""
+def image_files(path: str | os.PathLike) -> list[pathlib.Path]:
+    """Lists the image files of a folder by name, where numbers are compared by value: 9.png comes before 10.png."""
     folder = pathlib.Path(path)
     if not folder.is_dir():
         raise ValueError(f"Expected `path` to be an existing folder. Received: path={str(path)!r}")
@@ -133,21 +137,22 @@ def image_files(path):
     return sorted(files, key=lambda file: [int(part) if part.isdigit() else part for part in NUMBERS.split(file.name)])
 
 
-def read_grey(file):
-    """An image file as `[height, width]`, float32, in `[0, 1]`."""
+def read_grey(file: pathlib.Path) -> np.ndarray:
+    """Reads an image file as `[height, width]`, float32, in `[0, 1]`."""
     io = skimage_module("io")
     try:
-        return _grey(io.imread(BytesIO(file.read_bytes())))  # a decoder that fails leaves no file open
-    except Exception as error:  # whatever the decoder raises, the file is what the reader has to look at
+        return _grey(io.imread(BytesIO(file.read_bytes())))  # from memory: a decoder that fails leaves no file open
+    except Exception as error:  # decoders raise many types; the error text names the file
         raise ValueError(f"Expected {file} to be an image. Received: {error}") from error
 
 
-def resized(image, size):
-    """Means over areas.
+def resized(image: np.ndarray, size: int | tuple[int, int] | None) -> np.ndarray:
+    """Resizes an image by means over areas.
 
     Args:
         image: `[height, width]`, float32.
-        size: None: as it is. An integer: rows; columns follow by proportion. Else rows and columns.
+        size: None: the image stays as it is. An integer: number of rows; the columns keep the proportion. A pair: rows
+            and columns.
     """
     if size is None:
         return image
@@ -155,13 +160,13 @@ def resized(image, size):
     return skimage_module("transform").resize_local_mean(image, (rows, columns)).astype(np.float32)
 
 
-def check_size(size):
-    """Returns `size`, None, a positive integer or a pair of them."""
+def check_size(size: int | tuple[int, int] | None) -> int | tuple[int, int] | None:
+    """Returns `size` if it is None, a positive integer or a pair of positive integers."""
     return size if size is None or (integer(size) and size >= 1) else pair(size, "size")
 
 
-def standardize(images):
-    """`[count, height, width, 1]` with mean 0 and deviation 1 per image; nearly flat ones are not blown up."""
+def standardize(images: np.ndarray) -> np.ndarray:
+    """Scales each of `[count, height, width, 1]` to mean 0 and deviation 1; nearly flat images get a smaller one."""
     centred = images - images.mean(axis=(1, 2), keepdims=True)
     return centred / np.maximum(centred.std(axis=(1, 2), keepdims=True), FLAT)
 
@@ -173,7 +178,7 @@ def _check_sizes(count, size):
 
 
 def _grey(image):
-    """`[height, width]`, float32, in `[0, 1]`, from what scikit-image reads: integers or floats, grey, RGB or RGBA."""
+    """Converts what scikit-image reads (integers or floats; grey, RGB or RGBA) to `[height, width]` in `[0, 1]`."""
     util, color = skimage_module("util"), skimage_module("color")
     image = util.img_as_float32(image)
     if image.ndim == 3 and image.shape[-1] == 2:  # grey and opacity
@@ -185,9 +190,8 @@ def _grey(image):
     return image.astype(np.float32)
 
 
-def skimage_module(module):
-    import importlib
-
+def skimage_module(module: str) -> types.ModuleType:
+    """Imports `skimage.<module>`, or raises an error that says how to install it."""
     try:
         return importlib.import_module(f"skimage.{module}")
     except ImportError as error:

@@ -1,37 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RandAugment in the setting of the DDF networks: more of an operation, the larger the magnitude."""
+"""RandAugment, with the settings that the DDF networks were trained with.
+
+Own code: the layer of Keras draws from its own state; here the result is a function of a key, so that a run can resume.
+"""
 
 import math
 
 import tensorflow as tf
 
-from examples.experiments.data.step_datasets import draws
+from examples.experiments.data.step_datasets import random_key
 
 HIGHEST = 10.0
-DEVIATION = 0.5  # of the magnitude of an image
-FILL = (124.0, 116.0, 104.0)  # the mean of ImageNet, for what comes into the image from outside
-GREY = (0.299, 0.587, 0.114)
+DEVIATION = 0.5  # standard deviation of the magnitude, which is drawn for every operation
+FILL = (124.0, 116.0, 104.0)  # the mean of ImageNet, for pixels outside the image
+GREY = (0.299, 0.587, 0.114)  # weights of red, green and blue in the luminance
 
 
-def rand_augment(image, key, magnitude=7.0, layers=2, probability=0.5):
-    """Applies operations that are chosen at random, one after the other.
+def rand_augment(
+    image: tf.Tensor, key: tf.Tensor, magnitude: float = 7.0, layers: int = 2, probability: float = 0.5
+) -> tf.Tensor:
+    """Applies randomly chosen operations one after the other.
 
     Args:
         image: `[height, width, 3]`, float32, 0 to 255.
         key: For `tf.random.stateless_uniform`, `[2]`, int64.
-        magnitude: How much, 0 to 10 (`HIGHEST`); of each operation it deviates by `DEVIATION`.
+        magnitude: Mean strength of an operation, 0 to 10 (`HIGHEST`). Its standard deviation is `DEVIATION`.
         layers: Number of operations.
-        probability: That one of them takes place.
+        probability: Probability that a chosen operation is applied.
 
     Returns:
-        The same shape, float32, 0 to 255.
+        An image of the same shape, float32, 0 to 255.
 
     Reference:
         [RandAugment](https://arxiv.org/abs/1909.13719) (Cubuk et al., 2019).
     """
     for layer in range(layers):
-        kind, sign, deviation, takes_place = (draws(key, 32 + 4 * layer + i) for i in range(4))
-        chosen = tf.random.stateless_uniform([], kind, 0, len(OPERATIONS), tf.int32)
+        operation, sign, deviation, applied = (random_key(key, 32 + 4 * layer + i) for i in range(4))
+        chosen = tf.random.stateless_uniform([], operation, 0, len(OPERATIONS), tf.int32)
         share = magnitude + DEVIATION * tf.random.stateless_normal([], deviation)
         share = tf.clip_by_value(share, 0.0, HIGHEST) / HIGHEST
         signed = tf.where(tf.random.stateless_uniform([], sign) < 0.5, -share, share)
@@ -40,7 +45,7 @@ def rand_augment(image, key, magnitude=7.0, layers=2, probability=0.5):
             for apply in OPERATIONS.values()
         ]
         changed = tf.clip_by_value(tf.round(tf.switch_case(chosen, branches)), 0, 255)
-        image = tf.where(tf.random.stateless_uniform([], takes_place) < probability, changed, image)
+        image = tf.where(tf.random.stateless_uniform([], applied) < probability, changed, image)
     return image
 
 
@@ -52,26 +57,26 @@ def _grey(image):
     return tf.round(tf.tensordot(image, tf.constant(GREY), 1))[..., None]
 
 
-def _moved(image, rows):
-    """The image under the map of `(column, row)` by the six values `rows`, between pixels by linear interpolation."""
+def _transform(image, rows):
+    """Applies an affine map of `(column, row)`, given by six numbers, with bilinear interpolation."""
     height, width = image.shape[:2]
     transforms = tf.concat([tf.stack([tf.cast(value, tf.float32) for value in rows]), [0.0, 0.0]], axis=0)[None]
-    moved = tf.raw_ops.ImageProjectiveTransformV3(
-        images=image[None] - tf.constant(FILL),  # what comes from outside is zero
+    transformed = tf.raw_ops.ImageProjectiveTransformV3(
+        images=image[None] - tf.constant(FILL),  # so that zero, the fill value, stands for FILL
         transforms=transforms,
         output_shape=[height, width],
         fill_value=0.0,
         interpolation="BILINEAR",
         fill_mode="CONSTANT",
     )
-    return moved[0] + tf.constant(FILL)
+    return transformed[0] + tf.constant(FILL)
 
 
-def _rotated(image, degrees):
+def _rotate(image, degrees):
     angle = degrees * (math.pi / 180)
     cosine, sine = tf.cos(angle), tf.sin(angle)
     across, down = ((extent - 1) / 2 for extent in (image.shape[1], image.shape[0]))
-    return _moved(
+    return _transform(
         image,
         [cosine, -sine, across - cosine * across + sine * down, sine, cosine, down - sine * across - cosine * down],
     )
@@ -82,7 +87,7 @@ def _auto_contrast(image):
     return tf.where(high > low, (image - low) * 255 / tf.maximum(high - low, 1), image)
 
 
-def _equalized(image):
+def _equalize(image):
     def channel(values):
         values = tf.cast(tf.round(values), tf.int32)
         histogram = tf.math.bincount(tf.reshape(values, [-1]), minlength=256, maxlength=256)
@@ -95,13 +100,13 @@ def _equalized(image):
     return tf.stack([channel(image[..., i]) for i in range(3)], axis=-1)
 
 
-def _posterized(image, share):
-    """As many of 8 bits as are left when up to 4 are taken from 4."""
+def _posterize(image, share):
+    """Clears the lower 4 to 8 of the 8 bits."""
     lost = tf.cast(2 ** (4 + tf.cast(share * 4, tf.int32)), tf.float32)
     return tf.floor(image / lost) * lost
 
 
-def _sharpened(image, factor):
+def _sharpen(image, factor):
     kernel = tf.constant([[1.0, 1, 1], [1, 5, 1], [1, 1, 1]])[:, :, None, None] / 13
     smooth = tf.nn.depthwise_conv2d(image[None], tf.tile(kernel, [1, 1, 3, 1]), [1, 1, 1, 1], "VALID")[0]
     height, width = image.shape[:2]
@@ -110,13 +115,13 @@ def _sharpened(image, factor):
     return _blend(tf.where(inside > 0, smooth, image), image, factor)
 
 
-# Functions of an image, the share of the highest magnitude, and the same with a random sign.
+# Functions of an image, the strength as a share of the highest magnitude, and the same share with a random sign.
 OPERATIONS = {
     "auto contrast": lambda image, share, signed: _auto_contrast(image),
-    "equalize": lambda image, share, signed: _equalized(image),
+    "equalize": lambda image, share, signed: _equalize(image),
     "invert": lambda image, share, signed: 255 - image,
-    "rotate": lambda image, share, signed: _rotated(image, 30 * signed),
-    "posterize": lambda image, share, signed: _posterized(image, share),
+    "rotate": lambda image, share, signed: _rotate(image, 30 * signed),
+    "posterize": lambda image, share, signed: _posterize(image, share),
     "solarize": lambda image, share, signed: tf.where(image < 256 - tf.floor(share * 256), image, 255 - image),
     "solarize add": lambda image, share, signed: tf.where(
         image < 128, tf.minimum(image + tf.floor(share * 110), 255), image
@@ -124,9 +129,9 @@ OPERATIONS = {
     "color": lambda image, share, signed: _blend(_grey(image), image, 1 + 0.9 * signed),
     "contrast": lambda image, share, signed: _blend(tf.reduce_mean(_grey(image)), image, 1 + 0.9 * signed),
     "brightness": lambda image, share, signed: tf.clip_by_value(image * (1 + 0.9 * signed), 0, 255),
-    "sharpness": lambda image, share, signed: _sharpened(image, 1 + 0.9 * signed),
-    "shear x": lambda image, share, signed: _moved(image, [1, 0.3 * signed, 0, 0, 1, 0]),
-    "shear y": lambda image, share, signed: _moved(image, [1, 0, 0, 0.3 * signed, 1, 0]),
-    "translate x": lambda image, share, signed: _moved(image, [1, 0, 0.45 * signed * image.shape[1], 0, 1, 0]),
-    "translate y": lambda image, share, signed: _moved(image, [1, 0, 0, 0, 1, 0.45 * signed * image.shape[0]]),
+    "sharpness": lambda image, share, signed: _sharpen(image, 1 + 0.9 * signed),
+    "shear x": lambda image, share, signed: _transform(image, [1, 0.3 * signed, 0, 0, 1, 0]),
+    "shear y": lambda image, share, signed: _transform(image, [1, 0, 0, 0.3 * signed, 1, 0]),
+    "translate x": lambda image, share, signed: _transform(image, [1, 0, 0.45 * signed * image.shape[1], 0, 1, 0]),
+    "translate y": lambda image, share, signed: _transform(image, [1, 0, 0, 0, 1, 0.45 * signed * image.shape[0]]),
 }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Digits drawn with fonts and distorted at random: a stand-in for handwritten ones where there is no network.
+"""Draws digits with fonts and distorts them at random: a stand-in for MNIST without a download.
 
-The fonts are those inside the matplotlib wheel: nothing is downloaded, and every machine draws the same digits.
+The fonts come with the matplotlib wheel, so that every machine draws the same digits.
 """
 
 import math
@@ -12,8 +12,8 @@ import numpy as np
 from keras_dynfilter.ops.checks import positive
 
 SIZE = 28  # rows and columns of a digit, as in MNIST
-HEIGHT = 18  # rows of the glyph in it
-SCALE = 4  # glyphs are drawn larger by this factor, and sampled from there
+HEIGHT = 18  # rows of the glyph in a digit
+SCALE = 4  # glyphs are drawn larger by this factor, then sampled
 CANVAS = SIZE * SCALE
 FONTS = (
     "DejaVuSans",
@@ -29,11 +29,11 @@ FONTS = (
     "cmss10",
     "cmtt10",
 )
-KNOTS = 4  # of the grid that bends a digit
+KNOTS = 4  # rows and columns of the grid that bends a digit
 
 
-def render_digits(count, seed=0):
-    """Draws digits 0 to 9, in turn: font, size, slant, rotation, bends and thickness of strokes are random.
+def render_digits(count: int, seed: int = 0) -> np.ndarray:
+    """Draws digits 0 to 9 in turn, with random font, size, slant, rotation, bends and thickness of strokes.
 
     Args:
         count: Positive integer.
@@ -44,7 +44,7 @@ def render_digits(count, seed=0):
 
     Raises:
         ValueError: `count` is not positive.
-        ImportError: matplotlib, or Pillow that comes with it, is not installed.
+        ImportError: matplotlib or Pillow is not installed.
     """
     count = positive(count, "count")
     glyphs = _glyphs().reshape(len(FONTS) * 10, CANVAS, CANVAS)
@@ -55,7 +55,7 @@ def render_digits(count, seed=0):
 
 
 def _glyphs():
-    """The digits in every font, `[fonts, 10, rows, columns]`, float32 in `[0, 1]`, blurred and centred."""
+    """Draws the ten digits in every font, blurred and centred: `[fonts, 10, rows, columns]`, float32 in `[0, 1]`."""
     try:
         import matplotlib
         from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -80,29 +80,29 @@ def _glyphs():
 
 
 def _distorted(glyphs, chosen, rng):
-    """Samples the glyphs `chosen`, `[count]`, at places that are turned, slanted, stretched and bent; uint8."""
+    """Samples the glyphs `chosen`, `[count]`, at positions that are rotated, slanted, stretched and bent; uint8."""
     count = len(chosen)
-    turn, slant = rng.normal(0, math.radians(7), count), rng.normal(0.05, 0.15, count)
+    rotation, slant = rng.normal(0, math.radians(7), count), rng.normal(0.05, 0.15, count)
     tall, wide = rng.uniform(0.95, 1.15, count), rng.uniform(0.85, 1.3, count)
-    cos, sin = np.cos(turn), np.sin(turn)
+    cos, sin = np.cos(rotation), np.sin(rotation)
     matrix = np.stack([np.stack([cos * tall, -sin * wide], -1), np.stack([sin * tall, cos * wide], -1)], 1)
     matrix[:, 1] += slant[:, None] * matrix[:, 0]
     grid = np.stack(np.mgrid[:SIZE, :SIZE], axis=-1) - (SIZE - 1) / 2
-    places = np.einsum("nij,yxj->nyxi", matrix, grid) + _bends(count, rng)
-    places = (places * SCALE + (CANVAS - 1) / 2).clip(0, CANVAS - 1.001)
-    corner = places.astype(np.int64)
-    (fy, fx), (y, x) = np.moveaxis(places - corner, -1, 0), np.moveaxis(corner, -1, 0)
+    positions = np.einsum("nij,yxj->nyxi", matrix, grid) + _bends(count, rng)
+    positions = (positions * SCALE + (CANVAS - 1) / 2).clip(0, CANVAS - 1.001)
+    corner = positions.astype(np.int64)
+    (fy, fx), (y, x) = np.moveaxis(positions - corner, -1, 0), np.moveaxis(corner, -1, 0)
     n = chosen[:, None, None]
     top = glyphs[n, y, x] * (1 - fx) + glyphs[n, y, x + 1] * fx
     bottom = glyphs[n, y + 1, x] * (1 - fx) + glyphs[n, y + 1, x + 1] * fx
     values = top * (1 - fy) + bottom * fy
-    threshold = rng.uniform(0.17, 0.45, count)[:, None, None]  # a lower one makes strokes thicker
+    threshold = rng.uniform(0.17, 0.45, count)[:, None, None]  # a lower threshold makes strokes thicker
     values = ((values - threshold) / 0.25 + 0.5).clip(0, 1)
     return np.round(values * 255).astype(np.uint8)
 
 
 def _bends(count, rng):
-    """Smooth displacements `[count, SIZE, SIZE, 2]` in pixels: a coarse grid of random ones, blended by cosines."""
+    """Draws smooth displacements `[count, SIZE, SIZE, 2]` in pixels: a coarse random grid, blended by cosines."""
     knots = rng.normal(0, 1.1, [count, KNOTS, KNOTS, 2])
     position = np.linspace(0, KNOTS - 1, SIZE)
     distance = np.abs(position[:, None] - np.arange(KNOTS)).clip(0, 1)

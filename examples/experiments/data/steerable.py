@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The steerable filter of an orientation, and triples (image, angle, result) to learn it from."""
+"""Computes steerable filters, and generates triples (image, angle, filtered image) to learn them from."""
 
 import numpy as np
 import tensorflow as tf
 
-from keras_dynfilter.ops.checks import integer, positive
+from examples.experiments.data.step_datasets import random_key, step_dataset
+from keras_dynfilter.ops.checks import integer, number, positive
 
-TURN = 2 * np.pi
 
-
-def steerable_filter(angles, size=9, sigma=1.0):
-    """First derivative of a Gaussian along a direction, as a filter for cross-correlation.
+def steerable_filter(angles: np.ndarray | float, size: int = 9, sigma: float = 1.0) -> np.ndarray:
+    """Computes the first derivative of a Gaussian along a direction, as a filter for cross-correlation.
 
         F(dy, dx) = -(cos(angle) * dx + sin(angle) * dy) / sigma * exp(-(dx^2 + dy^2) / (2 * sigma^2))
 
@@ -32,8 +31,7 @@ def steerable_filter(angles, size=9, sigma=1.0):
     """
     if not integer(size) or size < 1 or size % 2 == 0:
         raise ValueError(f"Expected `size` to be odd and positive. Received: size={size!r}")
-    if sigma <= 0:
-        raise ValueError(f"Expected `sigma` to be positive. Received: sigma={sigma}")
+    sigma = number(sigma, "sigma", above=0, expected="positive")
     angles = np.asarray(angles, np.float64)[..., None, None]
     offsets = np.arange(size) - size // 2
     dy, dx = np.meshgrid(offsets, offsets, indexing="ij")
@@ -41,11 +39,13 @@ def steerable_filter(angles, size=9, sigma=1.0):
     return -(np.cos(angles) * dx + np.sin(angles) * dy) / sigma * gauss
 
 
-def filtered(images, angles, size=9, sigma=1.0):
-    """Results of the steerable filter.
+def apply_steerable_filter(
+    images: np.ndarray | tf.Tensor, angles: np.ndarray | tf.Tensor, size: int = 9, sigma: float = 1.0
+) -> tf.Tensor:
+    """Filters each image with the steerable filter of its angle.
 
     Args:
-        images: `[count, height, width, 1]`, floating-point; zero outside.
+        images: `[count, height, width, 1]`, floating-point, padded with zeros.
         angles: `[count]` or `[count, 1]`, radians.
         size: Odd number of rows and columns of the filter.
         sigma: Width of the filter in pixels.
@@ -63,18 +63,26 @@ def filtered(images, angles, size=9, sigma=1.0):
     return _steer(_responses(images, size, sigma), angles)
 
 
-def steerable_triples(images, batch_size, steps, start=0, seed=0, size=9, sigma=1.0):
-    """Batches of triples: image, angle, and the image filtered at that angle.
+def steerable_triples(
+    images: np.ndarray | tf.Tensor,
+    batch_size: int,
+    steps: int,
+    start: int = 0,
+    seed: int = 0,
+    size: int = 9,
+    sigma: float = 1.0,
+) -> tf.data.Dataset:
+    """Returns batches of triples: image, angle, and the image filtered at that angle.
 
-    Step `i` is a function of `seed` and `i` alone, so a training that goes on at `start` sees what it would have seen
-    without the break. The filter of any angle is a sum of two, `cos(angle) * F(0) + sin(angle) * F(90 degrees)`: the
-    images are filtered with these once, and a step only mixes the two results.
+    Step `i` is a function of `seed` and `i` alone, so that a run that resumes at `start` sees the same triples as a run
+    without a break. The filter of any angle is a sum of two filters, `cos(angle) * F(0) + sin(angle) * F(90 degrees)`.
+    All images are filtered with these two filters once, and a step only mixes the two results.
 
     Args:
         images: `[count, height, width, 1]`, float32, at least one.
         batch_size: Positive integer, triples per step.
         steps: The step to end before.
-        start: The step to start with.
+        start: The first step.
         seed: Integer seed of images and angles.
         size: Odd number of rows and columns of the filter.
         sigma: Width of the filter.
@@ -94,14 +102,13 @@ def steerable_triples(images, batch_size, steps, start=0, seed=0, size=9, sigma=
     responses = _responses(images, size, sigma)
     count = len(images)
 
-    def triples(step):
-        key = tf.stack([tf.cast(seed, tf.int64), step])
-        chosen = tf.random.stateless_uniform([batch_size], key, 0, count, tf.int32)
-        angles = tf.random.stateless_uniform([batch_size, 1], key + (0, 1 << 40), 0.0, TURN, images.dtype)
+    def triples(key, step):
+        chosen = tf.random.stateless_uniform([batch_size], random_key(key, 0), 0, count, tf.int32)
+        angles = tf.random.stateless_uniform([batch_size, 1], random_key(key, 1), 0.0, 2 * np.pi, images.dtype)
         results = _steer(tf.gather(responses, chosen), angles[:, 0])
         return {"images": tf.gather(images, chosen), "angles": angles}, results
 
-    return tf.data.Dataset.range(start, steps).map(triples, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return step_dataset(triples, steps, start, seed)
 
 
 def _images(images):
@@ -113,7 +120,7 @@ def _images(images):
 
 
 def _responses(images, size, sigma, batch=128):
-    """`[count, height, width, 2]`: the images filtered at 0 and at 90 degrees."""
+    """Filters the images at 0 and at 90 degrees: `[count, height, width, 2]`."""
     bank = np.moveaxis(steerable_filter([0, np.pi / 2], size, sigma), 0, -1)[:, :, None]
     bank = tf.constant(bank, images.dtype)
     parts = [tf.nn.conv2d(images[i : i + batch], bank, 1, "SAME") for i in range(0, max(len(images), 1), batch)]

@@ -1,23 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data sets by steps: step `i` is a function of a seed and `i` alone, so a training can be taken up anywhere."""
+"""Data sets whose step `i` is a function of a seed and `i` alone, so that a run can resume at any step.
+
+Own code: a shuffled or random `tf.data.Dataset` depends on its state, which a checkpoint would have to hold.
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
 from keras_dynfilter.ops.checks import integer
 
 
-def by_steps(function, steps, start, seed):
-    """The data set of `function(key, step)`, for the steps from `start` to before `steps`.
+def step_dataset(function: Callable[[tf.Tensor, tf.Tensor], Any], steps: int, start: int, seed: int) -> tf.data.Dataset:
+    """Returns the data set of `function(key, step)` for the steps from `start` to before `steps`.
 
     Args:
-        function: Function of plain TensorFlow ops. Its `key`, `[2]`, int64, holds the seed and the step, for
-            `tf.random.stateless_uniform`; see `draws`.
+        function: Function of plain TensorFlow ops. Its `key`, `[2]`, int64, holds the seed and the step; `random_key`
+            derives keys for `tf.random.stateless_uniform` from it.
         steps: Integer, the step to end before.
-        start: Integer, the step to start with.
+        start: Integer, the first step.
         seed: Integer of 64 bits.
-
-    Returns:
-        A `tf.data.Dataset`.
 
     Raises:
         ValueError: An argument is not as described.
@@ -32,6 +35,6 @@ def by_steps(function, steps, start, seed):
     return steps.map(lambda step: function(tf.stack([seed, step]), step), tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def draws(key, number):
-    """A key for the random numbers of one kind; 0, 1, 2 ... are independent of each other at every step."""
+def random_key(key: tf.Tensor, number: int) -> tf.Tensor:
+    """Derives the key for one kind of random numbers. The keys of different `number`s are independent at every step."""
     return key + tf.constant([0, number << 40], tf.int64)

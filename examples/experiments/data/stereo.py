@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rectified stereo pairs from folders of left and right images."""
+"""Loads rectified stereo pairs from folders of left and right images."""
 
+import os
 import pathlib
 
 import numpy as np
 
 from examples.experiments.data.photographs import check_size, image_files, read_grey, resized
 
-# left and right; the others are those of KITTI: grey and colour cameras, odometry and raw recordings
+# The last four pairs are names of KITTI: grey and colour cameras, in its odometry and raw recordings.
 FOLDERS = (
     ("left", "right"),
     ("image_0", "image_1"),
@@ -17,15 +18,15 @@ FOLDERS = (
 )
 
 
-def load_stereo(folder, size=None):
-    """Loads rectified stereo pairs: a point lies in the same row of both images.
+def load_stereo(folder: str | os.PathLike, size: int | tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Loads rectified stereo pairs: a point is in the same row of both images.
 
     Args:
         folder: Folder with `left/` and `right/`, or with folders named as in KITTI: `image_0/` and `image_1/`,
             `image_2/` and `image_3/`, `image_00/data/` and `image_01/data/`, `image_02/data/` and `image_03/data/`.
             The images of a pair have the same name, up to the suffix.
-        size: Rows of an image, with columns by proportion; or rows and columns; None leaves images as they are.
-            Disparities shrink with the columns.
+        size: Rows of an image, where the columns keep the proportion; or rows and columns. None: images keep their
+            size. Disparities shrink with the columns.
 
     Returns:
         `(left, right)`, `[pairs, height, width]` each, float32, grey, in `[0, 1]`, in the order of the names.
@@ -36,15 +37,15 @@ def load_stereo(folder, size=None):
         ImportError: scikit-image is not installed.
     """
     size, folder = check_size(size), pathlib.Path(folder)
-    found = [names for names in FOLDERS if all((folder / name).is_dir() for name in names)]
-    if not found:
+    pair_names = [names for names in FOLDERS if all((folder / name).is_dir() for name in names)]
+    if not pair_names:
         wanted = "; ".join(f"{left} and {right}" for left, right in FOLDERS)
         raise ValueError(f"Expected `folder` to hold two folders: {wanted}. Received: folder={str(folder)!r}")
-    sides = [image_files(folder / name) for name in found[0]]
+    sides = [image_files(folder / name) for name in pair_names[0]]
     names = [[file.stem for file in files] for files in sides]
     if names[0] != names[1] or not names[0]:
         alone = sorted(set(names[0]) ^ set(names[1]))
-        expected = f"Expected {' and '.join(found[0])} in {folder} to hold images of the same names"
+        expected = f"Expected {' and '.join(pair_names[0])} in {folder} to hold images of the same names"
         raise ValueError(f"{expected}. Received: {len(names[0])} and {len(names[1])} images, unpaired: {alone[:5]}")
     images = [[resized(read_grey(file), size) for file in files] for files in sides]
     shapes = {image.shape for side in images for image in side}

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Videos and stereo pairs of moving textures, whose true flow and disparity are known for every pixel.
+"""Generates videos and stereo pairs of moving textures, whose true flow and disparity are known for every pixel.
 
-A scene is a background and one to three shapes before it. Each of these layers has a texture of its own: noise whose
-spectrum falls as in photographs, without the finest detail, so that interpolation between pixels is meaningful. A
-texture is moved in the frequency domain, which is exact for any fraction of a pixel. Every pixel belongs to one layer.
+A scene is a background and one to three shapes in front of it. Each of these layers has its own texture: noise with the
+spectrum of photographs but without the finest detail, so that interpolation between pixels is meaningful. A texture is
+moved in the frequency domain, which is exact for any fraction of a pixel. Every pixel belongs to one layer.
 """
 
 import dataclasses
@@ -11,23 +11,26 @@ import math
 
 import numpy as np
 
-from keras_dynfilter.ops.checks import integer, positive
+from keras_dynfilter.ops.checks import integer, number, positive
 
 FINEST = 0.18  # cycles per pixel where detail has fallen to 1/e
 SMALLEST, LARGEST = 0.12, 0.28  # half extents of shapes, in frame sizes
-HAZE, FAINTEST = 0.7, 0.15  # what the far end of a stereo scene fades into, and the contrast that is left there
+HAZE, FAINTEST = 0.7, 0.15  # grey value of the haze at the far end of a stereo scene, and the contrast left there
 
 
-def synthetic_video(count, frames=6, size=64, max_motion=4, seed=0):
-    """Videos of textured layers that move at constant velocity, and their true backward flow.
+def synthetic_video(
+    count: int, frames: int = 6, size: int = 64, max_motion: float = 4, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Generates videos of textured layers that move at constant velocity, and their true backward flow.
 
-    Sequence `i` is a function of `seed`, `i` and the other arguments, not of `count`.
+    Sequence `i` does not depend on `count`.
 
     Args:
         count: Positive integer, sequences.
         frames: Integer of at least 2.
         size: Integer of at least 16, rows and columns of a frame.
-        max_motion: Greatest motion per frame and axis in pixels, less than `size`; velocities are uniform up to it.
+        max_motion: Largest motion per frame and axis in pixels, less than `size`. Velocities are uniform from
+            `-max_motion` to `max_motion`.
         seed: Non-negative integer.
 
     Returns:
@@ -35,7 +38,7 @@ def synthetic_video(count, frames=6, size=64, max_motion=4, seed=0):
         `videos`, `[count, frames, size, size, 1]`, float32 in `[0, 1]`;
         `flow`, `[count, frames - 1, size, size, 2]`, float32, (x, y) in pixels: where a pixel of frame `t + 1` comes
         from in frame `t`, `later[y, x] = earlier[y + flow_y, x + flow_x]`;
-        `mask`, `[count, frames - 1, size, size]`, boolean: the place it comes from is visible in frame `t`.
+        `mask`, `[count, frames - 1, size, size]`, boolean: whether that place is visible in frame `t`.
 
     Raises:
         ValueError: An argument is not as described.
@@ -54,26 +57,28 @@ def synthetic_video(count, frames=6, size=64, max_motion=4, seed=0):
     return videos, flow, mask
 
 
-def synthetic_stereo(count, size=64, max_disparity=6, seed=0):
-    """Stereo pairs of textured layers: a ground that comes nearer row by row, and shapes before it.
+def synthetic_stereo(
+    count: int, size: int = 64, max_disparity: float = 6, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Generates stereo pairs of textured layers: a ground that comes nearer row by row, and shapes in front of it.
 
-    What is far fades into haze, evenly with disparity. In photographs as here, something in one view must tell how far
-    things are: a network that predicts the other view from it has nothing else.
+    Distant layers fade into haze, linearly with disparity. As in photographs, a single view must show how far away
+    things are, because a network that predicts the other view sees nothing else.
 
-    Pair `i` is a function of `seed`, `i` and the other arguments, not of `count`.
+    Pair `i` does not depend on `count`.
 
     Args:
         count: Positive integer, pairs.
         size: Integer of at least 16, rows and columns of an image.
-        max_disparity: Greatest disparity in pixels, less than `size`; disparities lie between 0 and it.
+        max_disparity: Largest disparity in pixels, less than `size`. Disparities are from 0 to `max_disparity`.
         seed: Non-negative integer.
 
     Returns:
         A tuple `(left, right, flow_x, mask)`:
         `left` and `right`, `[count, size, size, 1]`, float32 in `[0, 1]`;
-        `flow_x`, `[count, size, size]`, float32, the disparity: where a pixel of the right image lies in the left one,
+        `flow_x`, `[count, size, size]`, float32, the disparity: where a pixel of the right image is in the left image,
         `right[y, x] = left[y, x + flow_x]`;
-        `mask`, `[count, size, size]`, boolean: that place is visible in the left image.
+        `mask`, `[count, size, size]`, boolean: whether that place is visible in the left image.
 
     Raises:
         ValueError: An argument is not as described.
@@ -87,7 +92,7 @@ def synthetic_stereo(count, size=64, max_disparity=6, seed=0):
         scene = Scene.random(rng, size)
         far, near = np.sort(rng.uniform(0, max_disparity / 2, 2))
         ground = np.linspace(far, near, size)
-        shapes = np.sort(rng.uniform(near, max_disparity, len(scene.textures) - 1))  # what is nearer covers the others
+        shapes = np.sort(rng.uniform(near, max_disparity, len(scene.textures) - 1))  # nearer shapes cover farther ones
         disparities = np.stack([ground, *(np.full(size, shape) for shape in shapes)])
         contrasts = FAINTEST + (1 - FAINTEST) * disparities / max(max_disparity, 1e-6)
         left[index, ..., 0], right[index, ..., 0], flow[index], mask[index] = scene.stereo(disparities, contrasts)
@@ -96,12 +101,12 @@ def synthetic_stereo(count, size=64, max_disparity=6, seed=0):
 
 @dataclasses.dataclass
 class Scene:
-    """A background and shapes before it, the later ones nearer.
+    """A background and shapes in front of it, from far to near.
 
     Attributes:
-        textures: `[layers, period, period]`, periodic, in `[0, 1]`; the period is that of 1.5 frames.
-        shapes: `[layers - 1, 6]`: centre x and y, half extents, angle, exponent (2: ellipse; greater: nearer to a
-            rectangle).
+        textures: `[layers, period, period]`, periodic, in `[0, 1]`. The period is 1.5 frames.
+        shapes: `[layers - 1, 6]`: centre x and y, half extents, angle, exponent (2 is an ellipse; larger exponents come
+            close to a rectangle).
         size: Rows and columns of a frame.
     """
 
@@ -110,24 +115,27 @@ class Scene:
     size: int
 
     @classmethod
-    def random(cls, rng, size):
-        """A scene of one to three shapes."""
-        number = rng.integers(1, 4)
+    def random(cls, rng: np.random.Generator, size: int) -> "Scene":
+        """Draws a scene of one to three shapes."""
+        count = rng.integers(1, 4)
         shapes = np.concatenate(
             [
-                rng.uniform(0.15 * size, 0.85 * size, [number, 2]),
-                rng.uniform(SMALLEST * size, LARGEST * size, [number, 2]),
-                rng.uniform(0, math.pi, [number, 1]),
-                rng.choice([2.0, 4.0, 8.0], [number, 1]),
+                rng.uniform(0.15 * size, 0.85 * size, [count, 2]),
+                rng.uniform(SMALLEST * size, LARGEST * size, [count, 2]),
+                rng.uniform(0, math.pi, [count, 1]),
+                rng.choice([2.0, 4.0, 8.0], [count, 1]),
             ],
             axis=1,
         )
-        return cls(np.stack([_texture(rng, size * 3 // 2) for _ in range(number + 1)]), shapes, size)
+        return cls(np.stack([_texture(rng, size * 3 // 2) for _ in range(count + 1)]), shapes, size)
 
-    def video(self, velocities, frames):
-        """Frames `[frames, size, size]`, backward flow and its mask, of layers at `velocities`, `[layers, 2]` (x, y).
+    def video(self, velocities: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Renders frames `[frames, size, size]`, backward flow and its mask.
 
-        Shapes are at their centres halfway through the video.
+        Args:
+            velocities: `[layers, 2]` (x, y), pixels per frame. Halfway through the video, the shapes are at the centres
+                that the scene gives.
+            frames: Number of frames.
         """
         times = np.arange(frames)
         offsets = velocities[:, None] * times[:, None]  # [layers, frames, 2]
@@ -138,12 +146,16 @@ class Scene:
         owner = self._owner(offsets[1:] - velocities[1:, None] * (frames - 1) / 2)
         flow = -velocities[owner[1:]]
         mask = _visible(owner[:-1], owner[1:], flow[..., 0], flow[..., 1])
-        return self._composed(images[..., : self.size, : self.size], owner), flow, mask
+        return self._pick_owner(images[..., : self.size, : self.size], owner), flow, mask
 
-    def stereo(self, disparities, contrasts):
-        """Left and right image `[size, size]`, disparity and its mask, of layers at `disparities`, `[layers, rows]`.
+    def stereo(
+        self, disparities: np.ndarray, contrasts: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Renders left and right image, disparity and its mask, `[size, size]` each.
 
-        They have `contrasts` in `[0, 1]` of the same shape, what is missing is haze.
+        Args:
+            disparities: `[layers, rows]`, pixels.
+            contrasts: `[layers, rows]`, in `[0, 1]`: the share of the texture; the rest is haze.
         """
         textures = HAZE + contrasts[..., None] * (self.textures[:, : self.size] - HAZE)
         phases = np.exp(2j * np.pi * np.fft.rfftfreq(textures.shape[2]) * disparities[..., None])
@@ -154,10 +166,10 @@ class Scene:
         owner = self._owner(offsets)
         flow = disparities[owner[1], np.arange(self.size)[:, None]]
         mask = _visible(owner[:1], owner[1:], flow[None], np.zeros_like(flow)[None])[0]
-        return *self._composed(images, owner), flow, mask
+        return *self._pick_owner(images, owner), flow, mask
 
     def _owner(self, offsets):
-        """Layer of every pixel, `[frames, size, size]`, with the shapes moved by `[shapes, frames, 2]` (x, y)."""
+        """Returns the layer of every pixel, `[frames, size, size]`. `offsets`, `[shapes, frames, 2]`: x and y."""
         y, x = np.mgrid[: self.size, : self.size]
         owner = np.zeros([offsets.shape[1], self.size, self.size], np.int64)
         for layer, (shape, offset) in enumerate(zip(self.shapes, offsets), start=1):
@@ -169,13 +181,13 @@ class Scene:
         return owner
 
     @staticmethod
-    def _composed(images, owner):
+    def _pick_owner(images, owner):
         """Picks from `[layers, frames, size, size]` the layer that each pixel belongs to."""
         return np.clip(np.take_along_axis(images, owner[None], axis=0)[0], 0, 1)
 
 
 def _visible(earlier, later, flow_x, flow_y):
-    """Whether all pixels around the place that a pixel comes from are inside the frame, and of its own layer."""
+    """Returns whether the four pixels around the source of a pixel are inside the frame and of the same layer."""
     frames, size = later.shape[0], later.shape[1]
     time, y, x = np.ogrid[:frames, :size, :size]
     visible = np.ones(later.shape, bool)
@@ -188,22 +200,20 @@ def _visible(earlier, later, flow_x, flow_y):
 
 
 def _texture(rng, period):
-    """Periodic noise `[period, period]` in `[0, 1]` with a random range of values and a random fall of its spectrum."""
+    """Draws periodic noise `[period, period]` in `[0, 1]` with a random range of values and a random spectral slope."""
     frequency = np.hypot(np.fft.rfftfreq(period), np.fft.fftfreq(period)[:, None])
-    fall = (frequency + 1 / period) ** -rng.uniform(0.7, 1.3) * np.exp(-((frequency / FINEST) ** 2))
-    noise = np.fft.irfft2(np.fft.rfft2(rng.standard_normal([period, period])) * fall, [period, period])
+    spectrum = (frequency + 1 / period) ** -rng.uniform(0.7, 1.3) * np.exp(-((frequency / FINEST) ** 2))
+    noise = np.fft.irfft2(np.fft.rfft2(rng.standard_normal([period, period])) * spectrum, [period, period])
     noise = (noise - noise.min()) / np.ptp(noise)
     low, high = rng.uniform(0.03, 0.35), rng.uniform(0.65, 0.97)
     return low + (high - low) * noise
 
 
-def _check(count, size, reach, name, seed):
+def _check(count, size, largest, name, seed):
     count = positive(count, "count")
     if not integer(size) or size < 16:
         raise ValueError(f"Expected `size` to be an integer of at least 16. Received: size={size!r}")
-    number = not isinstance(reach, bool) and isinstance(reach, (int, float, np.number))
-    if not number or not 0 <= reach < size:
-        raise ValueError(f"Expected `{name}` to be a number from 0 to less than {size}. Received: {name}={reach!r}")
+    number(largest, name, at_least=0, below=size, expected=f"a number from 0 to less than {size}")
     if not integer(seed) or seed < 0:
         raise ValueError(f"Expected `seed` to be a non-negative integer. Received: seed={seed!r}")
     return count

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Grey frames of video files and of folders of images.
+"""Loads grey frames from video files and from folders of images.
 
-Files are decoded by imageio with PyAV, which brings FFmpeg in its wheels: every usual format, no system package.
+imageio decodes files with PyAV, whose wheels contain FFmpeg: all common formats, no system package.
 """
 
+import os
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -12,15 +14,17 @@ from examples.experiments.data.photographs import check_size, image_files, read_
 from keras_dynfilter.ops.checks import positive
 
 
-def load_video(path, size=None, stride=1, limit=None):
+def load_video(
+    path: str | os.PathLike, size: int | tuple[int, int] | None = None, stride: int = 1, limit: int | None = None
+) -> np.ndarray:
     """Loads a video.
 
     Args:
-        path: A video file, or a folder of images, one a frame, in the order of their names.
-        size: Rows of a frame, with columns by proportion; or rows and columns; None leaves frames as they are.
-            Frames are made smaller by means over areas.
+        path: A video file, or a folder of images, one per frame, in the order of their names.
+        size: Rows of a frame, where the columns keep the proportion; or rows and columns. None: frames keep their
+            size. Frames are resized by means over areas.
         stride: Positive integer: every `stride`-th frame is taken.
-        limit: The greatest number of frames to take; None for all.
+        limit: Largest number of frames to take. None: all frames.
 
     Returns:
         `[frames, height, width]`, float32, grey, in `[0, 1]`.
@@ -35,7 +39,7 @@ def load_video(path, size=None, stride=1, limit=None):
     path = pathlib.Path(path)
     if not path.exists():
         raise ValueError(f"Expected `path` to be a video file or a folder of frames. Received: path={str(path)!r}")
-    frames = map(read_grey, image_files(path)[::stride]) if path.is_dir() else _decoded(path, stride)
+    frames = map(read_grey, image_files(path)[::stride]) if path.is_dir() else _decode(path, stride)
     taken = []
     for frame in frames:
         taken.append(resized(frame, size))
@@ -49,9 +53,9 @@ def load_video(path, size=None, stride=1, limit=None):
     return np.stack(taken)
 
 
-def _decoded(path, stride):
+def _decode(path: pathlib.Path, stride: int) -> Iterator[np.ndarray]:
     try:
-        import av  # noqa: F401  imageio names its own extra where PyAV is missing, not ours
+        import av  # noqa: F401  without this, imageio would name its own extra where PyAV is missing
         import imageio.v3 as imageio
     except ImportError as error:
         raise ImportError(
@@ -63,5 +67,5 @@ def _decoded(path, stride):
             for index, frame in enumerate(file.iter(format="gray")):
                 if index % stride == 0:
                     yield frame.astype(np.float32) / np.float32(255)
-    except Exception as error:  # whatever the decoder raises, the file is what the reader has to look at
+    except Exception as error:  # decoders raise many types; the error text names the file
         raise ValueError(f"Expected {path} to be a video. Received: {error}") from error

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faces with landmarks: files as they are published and packed, what is drawn in their place, and alignment."""
+"""Tests faces with landmarks: published and packed files, drawn faces, and alignment."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from examples.experiments import data
-from examples.experiments.data import faces
+from examples.experiments.data import faces, mtfl
 
 pytestmark = pytest.mark.legacy
 
@@ -34,7 +34,8 @@ def test_packed_faces(folder):
     content = dict(jpeg=np.frombuffer(b"".join(files), np.uint8), offsets=offsets, landmarks=landmarks)
     np.savez(folder / "mtfl_train.npz", **content)
     for place in (folder, folder.parent):
-        found, points = data.load_mtfl("train", place)
+        found, points, source = data.load_mtfl("train", place)
+        assert source == "mtfl"
         for image, file in zip(found, files):
             np.testing.assert_array_equal(image, tf.io.decode_jpeg(file))
         assert points.dtype == np.float32 and found[0].shape == (80, 96, 3)
@@ -44,7 +45,7 @@ def test_packed_faces(folder):
         data.load_mtfl("train", folder)
 
 
-def test_published_faces_are_shrunk(folder):
+def test_published_faces_are_resized(folder):
     image = np.zeros((60, 120, 3), np.uint8)
     image[20:28, 80:88] = 255
     for name in ("a.jpg", "b.jpg"):
@@ -52,7 +53,7 @@ def test_published_faces_are_shrunk(folder):
     across, down = "84 90 80 70 60", "24 30 40 50 50"
     lines = f" some\\a.jpg {across} {down} 1 2 2 3\n some\\b.jpg {across} {down} 1 2 2 3\n\n"
     (folder / "testing.txt").write_text(lines)
-    found, points = data.load_mtfl("test", folder, longest=60)
+    found, points, _ = data.load_mtfl("test", folder, longest=60)
     assert [each.shape for each in found] == [(30, 60, 3)] * 2 and found[0].dtype == np.uint8
     assert points.tolist() == [[[42, 12], [45, 15], [40, 20], [35, 25], [30, 25]]] * 2
     rows, columns = np.nonzero(found[0][..., 0] > 128)
@@ -66,14 +67,15 @@ def test_published_faces_are_shrunk(folder):
 
 
 def test_without_files(monkeypatch, capsys):
-    monkeypatch.setattr(faces, "SPLITS", {"train": 4, "test": 2})
-    images, landmarks = data.load_mtfl("test")
+    monkeypatch.setattr(mtfl, "SPLITS", {"train": 4, "test": 2})
+    images, landmarks, source = data.load_mtfl("test")
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1 and "drawn" in printed
     expected = data.generated_faces(2, seed=1)
     np.testing.assert_array_equal(images, expected[0])
     np.testing.assert_array_equal(landmarks, expected[1])
-    assert len(data.load_mtfl(source="generated")[0]) == 4 and capsys.readouterr().out == ""
+    assert source == "generated"
+    assert len(data.load_mtfl(source="generated").images) == 4 and capsys.readouterr().out == ""
     with pytest.raises(FileNotFoundError, match="Expected mtfl_faces/ in `data_dir`"):
         data.load_mtfl(source="mtfl")
 
@@ -93,14 +95,14 @@ def test_drawn_faces():
 
 
 def white_spot(face):
-    """A black image with a white spot of 5 x 5 at the left eye."""
+    """Draws a black image with a white spot of 5 x 5 pixels at the left eye."""
     image = np.zeros((96, 96, 3), np.uint8)
     column, row = face[0]
     image[row - 2 : row + 3, column - 2 : column + 3] = 255
     return image
 
 
-def spot(image):
+def centre_of_spot(image):
     weights = image[..., 0] / image[..., 0].sum()
     rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
     return [(weights * columns).sum(), (weights * rows).sum()]
@@ -117,7 +119,7 @@ def test_aligned_faces():
     np.testing.assert_allclose(points[:, :2].mean(axis=(0, 1)), [23.5, 23.5 - 16 * 0.545], atol=1.5)
     assert np.all(points[:, 0, 0] < points[:, 1, 0]) and np.all(points[:, 3:, 1] > points[:, 2:3, 1])  # upright
     for crop, face in zip(crops, points):
-        np.testing.assert_allclose(spot(crop), face[0], atol=0.15)
+        np.testing.assert_allclose(centre_of_spot(crop), face[0], atol=0.15)
 
     angles = np.array([30.0, -90.0])
     turned, turned_points = data.align_faces(images, landmarks, 48, 16.0, angles)
@@ -125,17 +127,17 @@ def test_aligned_faces():
         x, y = (before - 23.5).T
         expected = np.stack([x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)], axis=-1)
         np.testing.assert_allclose(after - 23.5, expected, atol=1e-3)
-        np.testing.assert_allclose(spot(crop), after[0], atol=0.15)
+        np.testing.assert_allclose(centre_of_spot(crop), after[0], atol=0.15)
 
 
-def test_the_mean_face_is_that_of_the_data(real_data):
+def test_the_mean_face_agrees_with_mtfl(real_data):
     pytest.importorskip("skimage")
-    images, landmarks = data.load_mtfl("train", real_data("mtfl_faces"), "mtfl")
+    images, landmarks, _ = data.load_mtfl("train", real_data("mtfl_faces"), "mtfl")
     assert landmarks.shape == (len(images), 5, 2) and len(images) > 5_000
     crops, points = data.align_faces(images[:200], landmarks[:200])
     expected = 20 * (faces.MEAN_FACE - faces.MIDDLE) + 31.5
     np.testing.assert_allclose(points.mean(axis=0), expected, atol=0.5)
-    assert crops.std(axis=0).min() > 20  # faces, not a blank
+    assert crops.std(axis=0).min() > 20  # faces, not a constant image
 
 
 def test_errors():

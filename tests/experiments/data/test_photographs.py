@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Photographs in folders, and their augmentations."""
+"""Tests batches of photographs in folders, and their augmentations."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from examples.experiments import data
 from examples.experiments.data import image_folder
 from examples.experiments.data.rand_augment import OPERATIONS
 
-PLAIN = ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))  # leaves values as they are
+PLAIN = ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))  # leaves values unchanged
 
 
 def key(number):
@@ -23,7 +23,7 @@ def write_jpeg(path, image):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Three classes of grey photographs, of different sizes; how bright they are tells which they are."""
+    """Three classes of grey photographs of different sizes. Every photograph has its own brightness."""
     folder = tmp_path_factory.mktemp("photographs")
     for number in range(6):
         image = np.full((40 + number, 60 - number, 3), 20 + 40 * number, np.uint8)
@@ -58,7 +58,7 @@ def test_list_images(folder, tmp_path):
             data.list_images(empty)
 
 
-def test_photographs_to_train_on(folder):
+def test_training_batches(folder):
     files, labels, _ = data.list_images(folder)
     options = dict(size=16, statistics=PLAIN, seed=3)
     batches = [*data.photograph_batches(files, labels, 4, 3, **options)]
@@ -77,19 +77,19 @@ def test_photographs_to_train_on(folder):
         data.photograph_batches(files, labels[1:], 4, 3)
 
 
-def test_photographs_to_test_on(tmp_path):
-    """The middle of the image, not distorted."""
+def test_test_batches(tmp_path):
+    """Tests see the middle of the image, undistorted."""
     image = np.zeros((80, 100, 3), np.uint8)
     image[5:75, 15:85] = 200  # 0.875 of 80, in the middle
     write_jpeg(tmp_path / "a" / "1.jpg", image)
     files, _, _ = data.list_images(tmp_path)
-    ((images, found),) = data.photograph_tests(files * 2, [0, 5], 4, size=35, statistics=PLAIN)
+    ((images, found),) = data.photograph_test_batches(files * 2, [0, 5], 4, size=35, statistics=PLAIN)
     assert images.shape == (2, 35, 35, 3) and found.numpy().tolist() == [0, 5]
     assert images.numpy()[:, 1:-1, 1:-1].min() > 190 and images.numpy()[:, [0, -1]].min() > 100
 
 
 def test_random_crops():
-    """Areas and shapes are those of the recipe, and half are mirrored."""
+    """Areas and proportions agree with the recipe, and half of the crops are mirrored."""
     ramp = np.broadcast_to(np.linspace(0, 255, 120)[None, :, None], (90, 120, 3)).astype(np.float32)
     down = np.broadcast_to(np.linspace(0, 255, 90)[:, None, None], (90, 120, 3)).astype(np.float32)
     image = tf.constant(np.stack([ramp[..., 0], down[..., 0], down[..., 0]], axis=-1))
@@ -107,15 +107,17 @@ def test_random_crops():
 
 def test_color_jitter():
     image = tf.constant(np.random.default_rng(0).uniform(80, 120, (6, 5, 3)), tf.float32)
-    np.testing.assert_allclose(image_folder.jittered(image, key(0), 0.0), image, rtol=1e-4)
-    changed = image_folder.jittered(image, key(1), 0.4).numpy()
+    np.testing.assert_allclose(image_folder.jitter_color(image, key(0), 0.0), image, rtol=1e-4)
+    changed = image_folder.jitter_color(image, key(1), 0.4).numpy()
     assert changed.shape == image.shape and 0.6 * 100 - 1 < changed.mean() < 1.4 * 100 + 1
     assert np.abs(changed - image).max() > 2
 
 
 def test_random_erasing():
     image = tf.fill([40, 30, 3], 9.0)
-    erase = tf.function(lambda number: image_folder.erased(image, tf.stack([tf.constant(1, tf.int64), number]), 0.4))
+    erase = tf.function(
+        lambda number: image_folder.erase_rectangles(image, tf.stack([tf.constant(1, tf.int64), number]), 0.4)
+    )
     results = np.stack([erase(tf.constant(number, tf.int64)) for number in range(300)])
     changed = (results != 9.0).any(axis=-1)
     share = changed.mean(axis=(1, 2))
@@ -123,10 +125,10 @@ def test_random_erasing():
     assert 0.005 < share[share > 0].min() < 0.05 and 0.2 < share.max() < 0.4
     places = map(np.nonzero, changed[share > 0])
     alone = np.mean([(np.ptp(rows) + 1) * (np.ptp(columns) + 1) == len(rows) for rows, columns in places])
-    assert 0.2 < alone < 0.7  # one rectangle of three at most, or several on top of each other
+    assert 0.2 < alone < 0.7  # a single rectangle, or several that overlap
     noise = results[changed]
     assert abs(noise.mean()) < 0.05 and abs(noise.std() - 1) < 0.05
-    assert (image_folder.erased(image, key(0), 0.0) == image).numpy().all()
+    assert (image_folder.erase_rectangles(image, key(0), 0.0) == image).numpy().all()
 
 
 # RandAugment
@@ -143,7 +145,7 @@ def picture():
     ["rotate", "color", "contrast", "brightness", "sharpness"]
     + [f"{k} {a}" for k in ("shear", "translate") for a in "xy"],
 )
-def test_operations_begin_with_nothing(picture, name):
+def test_operations_of_strength_zero_change_nothing(picture, name):
     np.testing.assert_allclose(OPERATIONS[name](picture, tf.constant(0.0), tf.constant(0.0)), picture, atol=0.01)
 
 
@@ -169,7 +171,7 @@ def test_operations_of_pixels(picture):
 
 
 def test_equalize():
-    """Values that are equally frequent are spread evenly."""
+    """Equally frequent values are spread evenly."""
     values = np.repeat(np.arange(60, 100), 2560).reshape(320, 320)[..., None].repeat(3, axis=-1)
     found = OPERATIONS["equalize"](tf.constant(values, tf.float32), None, None).numpy()
     levels = np.unique(found)
@@ -198,7 +200,7 @@ def test_rand_augment(picture):
     augment = tf.function(lambda number: data.rand_augment(picture, tf.stack([tf.constant(0, tf.int64), number]), 7.0))
     results = np.stack([augment(tf.constant(number, tf.int64)) for number in range(120)])
     same = (results == picture.numpy()).all(axis=(1, 2, 3)).sum()
-    assert 15 < same < 60  # a quarter, and what does nothing here
+    assert 15 < same < 60  # a quarter, and operations that change nothing here
     assert len({result.tobytes() for result in results}) > 50
     assert results.min() >= 0 and results.max() <= 255
     np.testing.assert_array_equal(augment(tf.constant(5, tf.int64)), results[5])

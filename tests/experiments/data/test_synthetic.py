@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Synthetic videos and stereo pairs: what the flow says about a pixel is what the images show."""
+"""Tests that the flow of synthetic videos and stereo pairs agrees with the images."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def warped(image, flow_x, flow_y):
 
 
 def video_errors(videos, flow, mask):
-    """Largest and mean error, of warped frames and of unmoved ones, over the pixels of the mask."""
+    """Returns the errors of warped frames and of unmoved frames at the pixels of the mask."""
     moved, unmoved = [], []
     for video, fields, masks in zip(videos[..., 0], flow, mask):
         for earlier, later, field, visible in zip(video, video[1:], fields, masks):
@@ -50,7 +50,7 @@ def test_later_frames_are_earlier_ones_warped():
     assert videos.min() >= 0 and videos.max() <= 1
     moved, unmoved = video_errors(videos, flow, mask)
     assert np.all(np.isfinite(moved))  # a pixel of the mask comes from inside the frame
-    assert moved.mean() < 0.004 and moved.max() < 0.04  # what linear interpolation leaves
+    assert moved.mean() < 0.004 and moved.max() < 0.04  # the error of linear interpolation
     assert unmoved.mean() > 10 * moved.mean()
     assert 0.7 < mask.mean() < 0.95
     for wrong in (-flow, flow[..., ::-1], np.roll(flow, 1, axis=0)):
@@ -71,7 +71,7 @@ def test_whole_pixels_are_exact():
         np.testing.assert_allclose(moved, 0, atol=1e-9)
 
 
-def test_mask_leaves_out_what_was_covered_or_outside():
+def test_mask_excludes_covered_pixels_and_pixels_from_outside():
     square = np.array([[16.0, 16.0, 5.5, 5.5, 0.0, 8.0]])
     rng = np.random.default_rng(0)
     textures = np.stack([0.5 * rng.random([48, 48]), 0.5 + 0.5 * rng.random([48, 48])])  # dark ground, bright shape
@@ -82,7 +82,7 @@ def test_mask_leaves_out_what_was_covered_or_outside():
     np.testing.assert_array_equal(bright[0], np.roll(bright[1], 2, axis=1))
     np.testing.assert_array_equal(flow[0][bright[1]], np.broadcast_to([2.0, 0.0], [bright[1].sum(), 2]))
     np.testing.assert_array_equal(flow[0][~bright[1]], np.broadcast_to([-1.0, 0.0], [(~bright[1]).sum(), 2]))
-    # Ground is seen again where the shape, one column further left, was; the first column came in from outside.
+    # The shape uncovers ground one column to the left of its old place; the first column comes from outside.
     expected = bright[1] | ~np.roll(bright[0], 1, axis=1)
     expected[:, 0] = False
     np.testing.assert_array_equal(mask[0], expected)
@@ -102,7 +102,7 @@ def test_right_images_are_left_ones_warped():
     assert np.nanmean(stereo_errors(left, right, -flow, mask)[0]) > 8 * moved.mean()
 
 
-def test_what_is_far_is_faint():
+def test_distant_layers_have_less_contrast():
     _, right, disparity, _ = data.synthetic_stereo(40, seed=3)
     visible = np.abs(right[..., 0] - synthetic.HAZE)
     assert np.corrcoef(visible.ravel(), disparity.ravel())[0, 1] > 0.4
@@ -110,7 +110,7 @@ def test_what_is_far_is_faint():
     assert visible[near].mean() > 3 * visible[far].mean()
 
 
-def test_reach():
+def test_largest_motion():
     flow = data.synthetic_video(40, frames=2, size=16, max_motion=2.5)[1]
     assert 2 < np.abs(flow).max() <= 2.5
     assert abs(flow.mean()) < 0.5  # no direction is preferred
@@ -123,7 +123,7 @@ def test_reach():
 
 
 @pytest.mark.parametrize("make", [data.synthetic_video, data.synthetic_stereo])
-def test_samples_do_not_depend_on_their_number(make):
+def test_samples_do_not_depend_on_count(make):
     few, many, others = make(2, size=16, seed=4), make(5, size=16, seed=4), make(2, size=16, seed=5)
     for a, b, c in zip(few[:2], many[:2], others[:2]):
         np.testing.assert_array_equal(a, b[:2])

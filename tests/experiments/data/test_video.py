@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Videos and stereo pairs from files and folders, and random crops of them."""
+"""Tests loaders of videos and stereo pairs, from files and folders."""
 
 import sys
 
@@ -22,7 +22,7 @@ def write_images(folder, images, pattern="{}.png"):
 
 @pytest.fixture
 def video_file(tmp_path):
-    """A video without loss."""
+    """A video file with lossless compression."""
     pytest.importorskip("av")
     imageio = pytest.importorskip("imageio.v3")
     with imageio.imopen(tmp_path / "video.mkv", "w", plugin="pyav") as file:
@@ -34,13 +34,13 @@ def video_file(tmp_path):
 
 @pytest.fixture(params=["file", "folder"])
 def source(request, tmp_path):
-    """`PIXELS` as a file and as a folder, whose names 9.png and 10.png have to be put in order."""
+    """`PIXELS` as a file and as a folder, where 9.png must come before 10.png."""
     if request.param == "file":
         return request.getfixturevalue("video_file")
     return write_images(tmp_path / "frames", PIXELS)
 
 
-def test_frames_are_those_of_the_video(source):
+def test_frames_agree_with_the_video(source):
     frames = data.load_video(source)
     assert frames.dtype == np.float32
     np.testing.assert_allclose(frames, PIXELS / 255, atol=1e-6)
@@ -50,7 +50,7 @@ def test_frames_are_those_of_the_video(source):
     np.testing.assert_array_equal(data.load_video(source, limit=100), frames)
 
 
-def test_frames_are_made_smaller_by_means(source):
+def test_frames_are_resized_by_means(source):
     means = (PIXELS / 255).reshape(12, 9, 4, 16, 4).mean(axis=(2, 4))
     for size in (9, (9, 16), [9, 16]):
         frames = data.load_video(source, size)
@@ -85,14 +85,14 @@ def test_errors_of_videos(tmp_path):
         data.load_video(tmp_path / "mixed")
 
 
-def test_a_video_that_breaks_off_is_an_error(video_file):
+def test_a_truncated_video_is_an_error_or_shorter(video_file):
     whole = video_file.read_bytes()
     video_file.write_bytes(whole[: len(whole) // 2])
     try:
         frames = data.load_video(video_file)
     except ValueError as error:
         assert "to be a video" in str(error)
-    else:  # what was written before the break is still a video
+    else:  # the first half may be a complete video
         np.testing.assert_allclose(frames, PIXELS[: len(frames)] / 255, atol=1e-6)
         assert len(frames) < len(PIXELS)
 
@@ -108,13 +108,13 @@ def test_missing_decoder_is_named(tmp_path, monkeypatch):
         data.load_video(frames, size=9)
 
 
-def test_decoded_videos_agree_with_frames_decoded_elsewhere(real_data):
+def test_decoded_videos_agree_with_another_decoder(real_data):
     pytest.importorskip("av")
     with np.load(real_data("highway_video") / "frames_gray_128x72.npz") as arrays:
         expected = arrays["solidWhiteRight"] / 255
     frames = data.load_video(real_data("highway_video") / "solidWhiteRight.mp4", size=72, stride=20)
     assert frames.shape == (12, 72, 128)
-    assert np.abs(frames - expected[::20]).mean() < 0.01  # two ways to turn colours into grey
+    assert np.abs(frames - expected[::20]).mean() < 0.01  # the decoders convert colours to grey differently
     assert np.corrcoef(frames.ravel(), expected[::20].ravel())[0, 1] > 0.999
 
 
@@ -152,6 +152,6 @@ def test_errors_of_stereo_pairs(tmp_path):
 def test_real_stereo_pairs(real_data):
     left, right = data.load_stereo(real_data("stereo") / "karlsruhe_drive0023")
     assert left.shape == right.shape == (64, 186, 672)
-    # What lies to the right in the left image lies further left in the right one.
+    # A point is further left in the right image than in the left image.
     errors = [np.abs(left[:, :, 40:-40] - np.roll(right, d, axis=2)[:, :, 40:-40]).mean() for d in range(-20, 21)]
     assert 0 < np.argmin(errors) - 20 < 20

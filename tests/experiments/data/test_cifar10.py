@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CIFAR-10 and what takes its place, and images as shuffled steps. Test images number their pixels."""
+"""Tests CIFAR-10 and its stand-in, and shuffled batches of images. Pixels of test images hold their own position."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from examples.experiments import data
 from examples.experiments.data import cifar10
 
 pytestmark = pytest.mark.legacy
-PLAIN = ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))  # leaves values as they are
+PLAIN = ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))  # leaves values unchanged
 
 
 def mosaic(folder, name, images, columns):
@@ -20,7 +20,7 @@ def mosaic(folder, name, images, columns):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Twelve training images in mosaics of 2 x 3, and labels for more of them."""
+    """Twelve training images in mosaics of 2 x 3, and twenty labels."""
     folder = tmp_path / "cifar10"
     folder.mkdir()
     images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
@@ -32,7 +32,8 @@ def folder(tmp_path):
 
 def test_mosaics(folder):
     path, images = folder
-    found, labels = data.load_cifar10("train", path.parent)
+    found, labels, source = data.load_cifar10("train", path.parent)
+    assert source == "cifar10"
     np.testing.assert_array_equal(found, images)
     assert labels.dtype == np.int32 and labels.tolist() == [*range(10), 0, 1]
 
@@ -41,7 +42,7 @@ def test_mosaics_in_the_order_of_their_numbers(folder):
     path, images = folder
     (path / "train_1.png").rename(path / "train_10.png")
     mosaic(path, "train_2.png", images[:6], 2)
-    found, _ = data.load_cifar10("train", path)
+    found = data.load_cifar10("train", path).images
     np.testing.assert_array_equal(found, np.concatenate([images[:6], images[:6], images[6:]]))
 
 
@@ -58,7 +59,7 @@ def test_wrong_labels(folder, labels, received):
 
 
 def test_the_real_images(real_data):
-    images, labels = data.load_cifar10("test", real_data("cifar10"))
+    images, labels, _ = data.load_cifar10("test", real_data("cifar10"))
     assert images.shape == (len(labels), 32, 32, 3) and set(labels) == set(range(10))
     np.testing.assert_allclose(images.mean(axis=(0, 1, 2)) / 255, [0.4914, 0.4822, 0.4465], atol=0.02)
 
@@ -68,8 +69,8 @@ def test_download(monkeypatch, capsys):
     images = np.zeros((2, 32, 32, 3), np.uint8)
     splits = ((images, np.array([[3], [4]])), (images, np.array([[5], [6]])))
     monkeypatch.setattr(keras.datasets.cifar10, "load_data", lambda: splits)
-    assert data.load_cifar10("train")[1].tolist() == [3, 4]
-    assert data.load_cifar10("test", source="cifar10")[1].tolist() == [5, 6]
+    assert data.load_cifar10("train").labels.tolist() == [3, 4]
+    assert data.load_cifar10("test", source="cifar10").labels.tolist() == [5, 6]
 
     def fail():
         raise Exception("no network")
@@ -78,7 +79,8 @@ def test_download(monkeypatch, capsys):
     monkeypatch.setitem(cifar10.SPLITS, "test", 20)
     with pytest.raises(OSError, match="neither here nor to be downloaded"):
         data.load_cifar10("test", source="cifar10")
-    assert len(data.load_cifar10("test")[0]) == 20
+    images, _, source = data.load_cifar10("test")
+    assert len(images) == 20 and source == "generated"
     assert "Patterns are generated instead" in capsys.readouterr().out
     with pytest.raises(ValueError, match="Expected `source` to be one of"):
         data.load_cifar10("test", source="mnist")
@@ -98,7 +100,7 @@ def test_generated_classes_can_be_told_apart():
 
 
 def numbered(count, size=5):
-    """Images that tell their number, row and column, counted from 1, in their channels."""
+    """Returns images whose channels hold number, row and column of every pixel, counted from 1."""
     values = np.mgrid[1 : count + 1, 1 : size + 1, 1 : size + 1]
     return np.moveaxis(values, 0, -1).astype(np.uint8), np.arange(count) + 100
 
@@ -119,7 +121,7 @@ def test_an_epoch_has_every_image_once():
 
 
 def test_orders_are_well_mixed():
-    """Neither close to the order of the images, nor to that of the epoch before."""
+    """An order correlates neither with the order of the images nor with the previous epoch."""
     count, epochs = 40, 60
     images, labels = np.zeros((count, 1, 1, 3), np.uint8), np.arange(count)
     dataset = data.image_batches(images, labels, count, epochs, pad=0)
@@ -155,8 +157,8 @@ def test_images_are_moved_and_mirrored_with_their_label():
             down = set(row[inside] - rows)
             flipped = np.median(np.diff(column[rows[0], inside[rows[0]]])) < 0
             across = set(column[inside] - (4 - columns if flipped else columns))
-            assert len(down) == len(across) == 1  # the whole image moves as one
-            assert inside.sum() == (5 - abs(min(down) - 1)) * (5 - abs(min(across) - 1))  # zeros follow it
+            assert len(down) == len(across) == 1  # all pixels move alike
+            assert inside.sum() == (5 - abs(min(down) - 1)) * (5 - abs(min(across) - 1))  # zeros fill the rest
             moves.add((int(min(down)) - 1, int(min(across)) - 1))
             flips += flipped
     assert moves == {(i, j) for i in range(-2, 3) for j in range(-2, 3)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where data are found, and which digits are loaded."""
+"""Tests where data sets are located, which digits are loaded, and what drawn digits look like."""
 
 import pathlib
 import socket
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from examples.experiments import data
-from examples.experiments.data import digits, rendered_digits
+from examples.experiments.data import downloads, rendered_digits
 
 pytestmark = pytest.mark.legacy
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 28, 28)).astype(np.uint8)
@@ -32,8 +32,16 @@ def folder(tmp_path):
 
 
 @pytest.fixture
+def complete_folder(folder):
+    """The same, with all labels."""
+    arrays = dict(x_train=IMAGES[:3], x_test=IMAGES[3:], y_train=LABELS[:3], y_test=LABELS[3:])
+    np.savez(folder / "mnist" / "mnist.npz", **arrays)
+    return folder
+
+
+@pytest.fixture
 def keras_download(monkeypatch):
-    """Replaces Keras's download by arrays, or by the error that is put in."""
+    """Replaces the download of Keras by arrays, or by the error that a test sets."""
     answer = {"error": None}
 
     def load_data():
@@ -63,7 +71,7 @@ def test_data_are_found(tmp_path, monkeypatch):
     assert data.find_data("stereo", "~/given") == given / "stereo"
 
 
-def test_folders_that_do_not_exist_are_errors(tmp_path, monkeypatch):
+def test_missing_folders_are_errors(tmp_path, monkeypatch):
     with pytest.raises(
         ValueError, match=r"Expected `data_dir` to be an existing folder. Received: data_dir='.*nowhere'"
     ):
@@ -77,61 +85,55 @@ def test_folders_that_do_not_exist_are_errors(tmp_path, monkeypatch):
     assert data.find_data("stereo") is None
 
 
+def check(loaded, expected, source):
+    """Compares what a loader returned with `IMAGES` and `LABELS` at `expected`."""
+    assert isinstance(loaded, data.LabelledImages) and loaded.source == source
+    np.testing.assert_array_equal(loaded.images, IMAGES[expected, ..., None])
+    np.testing.assert_array_equal(loaded.labels, LABELS[expected])
+
+
 @pytest.mark.parametrize("source", ["auto", "mnist"])
-def test_digits_of_a_folder(folder, source, monkeypatch):
-    for place in (folder, folder / "mnist", folder / "mnist" / "mnist.npz"):
-        np.testing.assert_array_equal(data.load_digits("train", place, source), IMAGES[:3])
-        np.testing.assert_array_equal(data.load_digits("test", place, source), IMAGES[3:])
-        assert data.load_digits("test", place, source, return_source=True)[1] == "mnist"
-    monkeypatch.setenv("KERAS_DYNFILTER_DATA", str(folder))
-    np.testing.assert_array_equal(data.load_digits(source=source), IMAGES[:3])
+def test_digits_of_a_folder(complete_folder, source, monkeypatch):
+    for path in (complete_folder, complete_folder / "mnist", complete_folder / "mnist" / "mnist.npz"):
+        check(data.load_mnist("train", path, source), np.s_[:3], "mnist")
+        check(data.load_mnist("test", path, source), np.s_[3:], "mnist")
+    monkeypatch.setenv("KERAS_DYNFILTER_DATA", str(complete_folder))
+    check(data.load_mnist(source=source), np.s_[:3], "mnist")
 
 
 @pytest.mark.parametrize("source", ["auto", "mnist"])
 def test_digits_of_keras(source, keras_download, capsys):
-    np.testing.assert_array_equal(data.load_digits("train", source=source), IMAGES[:4])
-    assert data.load_digits("train", source=source, return_source=True)[1] == "mnist"
-    np.testing.assert_array_equal(data.load_digits("test", source=source), IMAGES[4:])
+    check(data.load_mnist("train", source=source), np.s_[:4], "mnist")
+    check(data.load_mnist("test", source=source), np.s_[4:], "mnist")
     assert capsys.readouterr().out == ""
 
 
 def test_digits_without_network(keras_download, monkeypatch, capsys):
-    keras_download["error"] = Exception("URL fetch failure: no route to host")  # as plain as Keras raises it
-    monkeypatch.setattr(digits, "_rendered", lambda split: (f"rendered {split}", None))
-    assert data.load_digits("test", return_source=True) == ("rendered test", "rendered")
+    keras_download["error"] = Exception("URL fetch failure: no route to host")  # the plain Exception that Keras raises
+    drawn = IMAGES.repeat(5, axis=0)
+    calls = []
+    monkeypatch.setattr(rendered_digits, "render_digits", lambda count, seed: calls.append((count, seed)) or drawn)
+    images, labels, source = data.load_mnist("test")
+    assert source == "rendered" and images.shape == (25, 28, 28, 1)
+    np.testing.assert_array_equal(labels, [*range(10), *range(10), *range(5)])
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1 and "no route to host" in printed and "drawn with fonts" in printed
     with pytest.raises(OSError, match=r"neither here nor to be downloaded .*no route to host"):
-        data.load_digits(source="mnist")
-    assert data.load_digits(source="rendered") == "rendered train"
-    assert data.load_digits(source="rendered", return_source=True)[1] == "rendered"
+        data.load_mnist(source="mnist")
+    assert data.load_mnist(source="rendered").source == "rendered" and capsys.readouterr().out == ""
+    assert calls == [(4_000, 1), (20_000, 0)]
 
 
-def test_labels(folder, keras_download, monkeypatch, capsys):
-    images, labels = data.load_mnist("train", folder)
-    np.testing.assert_array_equal(images, IMAGES[:3, ..., None])
-    np.testing.assert_array_equal(labels, LABELS[:3])
+def test_labels_of_files_are_checked(folder):
+    check(data.load_mnist("train", folder), np.s_[:3], "mnist")
     with pytest.raises(ValueError, match=r"mnist\.npz to hold 'x_test', .* 'y_test', their labels. Received: .*y_t"):
         data.load_mnist("test", folder)
     np.savez(folder / "mnist" / "mnist.npz", x_train=IMAGES, y_train=LABELS[:4])
     with pytest.raises(ValueError, match=r"Received: 5 digits, and labels of shape \(4,\)"):
         data.load_mnist("train", folder)
-    images, labels = data.load_mnist("test")
-    np.testing.assert_array_equal(images, IMAGES[4:, ..., None])
-    np.testing.assert_array_equal(labels, LABELS[4:])
-
-    # Drawn digits have labels too.
-    keras_download["error"] = Exception("no route to host")
-    drawn = IMAGES.repeat(5, axis=0)
-    monkeypatch.setattr(rendered_digits, "render_digits", lambda count, seed: drawn)
-    images, labels = data.load_mnist()
-    assert images.shape == (25, 28, 28, 1) and "drawn with fonts" in capsys.readouterr().out
-    np.testing.assert_array_equal(labels, [*range(10), *range(10), *range(5)])
-    with pytest.raises(OSError, match="no route to host"):
-        data.load_mnist(source="mnist")
 
 
-def test_downloads_do_not_wait_for_ever(monkeypatch):
+def test_downloads_have_a_timeout(monkeypatch):
     timeouts = []
 
     def load_data():
@@ -141,29 +143,29 @@ def test_downloads_do_not_wait_for_ever(monkeypatch):
     monkeypatch.setattr(keras.datasets.mnist, "load_data", load_data)
     before = socket.getdefaulttimeout()
     with pytest.raises(OSError, match="timed out"):
-        data.load_digits(source="mnist")
-    assert timeouts == [digits.PATIENCE] and socket.getdefaulttimeout() == before
+        data.load_mnist(source="mnist")
+    assert timeouts == [downloads.PATIENCE] and socket.getdefaulttimeout() == before
 
 
 def test_errors(folder):
     with pytest.raises(ValueError, match=r"Expected `split` to be one of 'train', 'test'. Received: split='valid'"):
-        data.load_digits("valid")
+        data.load_mnist("valid")
     with pytest.raises(ValueError, match=r"Expected `source` to be one of .* Received: source='web'"):
-        data.load_digits(source="web")
+        data.load_mnist(source="web")
     with pytest.raises(ValueError, match=r"Expected `count` to be a positive integer. Received: count=0"):
         rendered_digits.render_digits(0)
     file = folder / "mnist" / "mnist.npz"
-    np.savez(file, x_train=IMAGES.astype(np.float32), x_test=IMAGES[:, :20])
+    np.savez(file, x_train=IMAGES.astype(np.float32), x_test=IMAGES[:, :20], y_train=LABELS, y_test=LABELS)
     with pytest.raises(ValueError, match=r"Expected .*mnist\.npz to hold 'x_train'.* Received: .*dtype=float32"):
-        data.load_digits("train", folder)
+        data.load_mnist("train", folder)
     with pytest.raises(ValueError, match=r"mnist\.npz to hold 'x_test'.* Received: shape=\(5, 20, 28\)"):
-        data.load_digits("test", folder)
-    np.savez(file, x_test=IMAGES)
+        data.load_mnist("test", folder)
+    np.savez(file, x_test=IMAGES, y_train=LABELS)
     with pytest.raises(ValueError, match=r"mnist\.npz to hold 'x_train'.* Received: .*x_train"):
-        data.load_digits("train", folder)
+        data.load_mnist("train", folder)
     file.write_bytes(b"no archive")
     with pytest.raises(ValueError, match=r"mnist\.npz to hold 'x_train'"):
-        data.load_digits("train", folder)
+        data.load_mnist("train", folder)
 
 
 def test_rendered_digits_look_like_digits(real_data):
@@ -175,15 +177,15 @@ def test_rendered_digits_look_like_digits(real_data):
     assert np.all(np.any(drawn != other, axis=(1, 2)))
     assert len(np.unique(drawn, axis=0)) == 2000  # no two alike
     border = np.concatenate([drawn[:, (0, -1)], drawn[:, :, (0, -1)].swapaxes(1, 2)], axis=1)
-    assert np.mean(border.max(axis=(1, 2)) > 0) < 0.01  # hardly any is cut off
+    assert np.mean(border.max(axis=(1, 2)) > 0) < 0.01  # hardly any digit is cut off
     assert np.all(drawn.max(axis=(1, 2)) == 255)
-    # A digit resembles its own kind more than the others.
+    # A digit resembles other drawings of the same digit most.
     drawn, other = (d.reshape(-1, 10, 784).astype(np.float32) for d in (drawn, other))
     kinds = drawn.mean(axis=0)
     nearest = ((other[:, :, None] - kinds) ** 2).sum(axis=-1).argmin(axis=-1)
     assert np.mean(nearest == np.arange(10)) > 0.7
 
-    mnist = data.load_digits("test", real_data("mnist"))
+    mnist = data.load_mnist("test", real_data("mnist")).images
     assert 0.75 < drawn.mean() / mnist.mean() < 1.33
     assert 0.75 < np.mean(drawn > 0) / np.mean(mnist > 0) < 1.33
 
@@ -191,9 +193,10 @@ def test_rendered_digits_look_like_digits(real_data):
 def test_missing_fonts_are_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"keras_dynfilter\[examples\]"):
-        data.load_digits(source="rendered")
+        data.load_mnist(source="rendered")
 
 
-def test_mnist_is_whole(real_data):
-    assert data.load_digits("train", real_data("mnist")).shape == (60_000, 28, 28)
-    assert data.load_digits("test", real_data("mnist")).shape == (10_000, 28, 28)
+def test_mnist_is_complete(real_data):
+    for split, count in (("train", 60_000), ("test", 10_000)):
+        images, labels, source = data.load_mnist(split, real_data("mnist"))
+        assert images.shape == (count, 28, 28, 1) and labels.shape == (count,) and source == "mnist"

@@ -1,25 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random crops of videos and of stereo pairs, as steps of a data set."""
+"""Batches of random crops of videos and of stereo pairs."""
 
 import numpy as np
 import tensorflow as tf
 
-from examples.experiments.data.step_datasets import by_steps, draws
-from keras_dynfilter.ops.checks import integer, positive
+from examples.experiments.data.step_datasets import random_key, step_dataset
+from keras_dynfilter.ops.checks import integer, number, positive
 
 
-def video_clips(videos, batch_size, steps, start=0, seed=0, frames=6, size=64):
-    """Batches of segments of consecutive frames, cropped at random; a crop stays in place during its segment.
+def video_clips(
+    videos: np.ndarray | list[np.ndarray],
+    batch_size: int,
+    steps: int,
+    start: int = 0,
+    seed: int = 0,
+    frames: int = 6,
+    size: int = 64,
+) -> tf.data.Dataset:
+    """Returns batches of segments of consecutive frames, cropped at random. A crop keeps its place during its segment.
 
     Step `i` is a function of `seed` and `i` alone. All segments are equally likely.
 
     Args:
-        videos: A video `[frames, height, width]`, floating-point, or a list of them, which may differ in size.
-        batch_size: Positive integer, segments of a step.
+        videos: A video `[frames, height, width]`, floating-point, or a list of videos, which may differ in size.
+        batch_size: Positive integer, segments per step.
         steps: The step to end before.
-        start: The step to start with.
+        start: The first step.
         seed: Integer seed.
-        frames: Positive integer, frames of a segment.
+        frames: Positive integer, frames per segment.
         size: Positive integer, rows and columns of a crop.
 
     Returns:
@@ -33,30 +41,39 @@ def video_clips(videos, batch_size, steps, start=0, seed=0, frames=6, size=64):
     volumes = _Volumes(videos, "videos", (frames, size, size))
 
     def clips(key, step):
-        return volumes.cut(*volumes.places(key, batch_size))[..., None]
+        return volumes.cut(*volumes.random_boxes(key, batch_size))[..., None]
 
-    return by_steps(clips, steps, start, seed)
+    return step_dataset(clips, steps, start, seed)
 
 
-def stereo_crops(pairs, batch_size, steps, start=0, seed=0, size=64, shift=0, exposure=0.0):
-    """Batches of crops out of stereo pairs.
+def stereo_crops(
+    pairs: tuple[np.ndarray, np.ndarray] | list[tuple[np.ndarray, np.ndarray]],
+    batch_size: int,
+    steps: int,
+    start: int = 0,
+    seed: int = 0,
+    size: int = 64,
+    shift: int = 0,
+    exposure: float = 0.0,
+) -> tf.data.Dataset:
+    """Returns batches of crops out of stereo pairs.
 
-    The right crop is taken `shift` pixels to the left of the left one: a point with disparity `d` then moves by
-    `shift - d` pixels, and disparities from 0 to `2 * shift` lie within a filter that reaches `shift` pixels.
-    Step `i` is a function of `seed` and `i` alone. All pairs are equally likely.
+    The right crop is taken `shift` pixels to the left of the left one. A point with disparity `d` then moves by
+    `shift - d` pixels, so that disparities from 0 to `2 * shift` fit in a filter that covers `shift` pixels on either
+    side. Step `i` is a function of `seed` and `i` alone. All pairs are equally likely.
 
     Args:
         pairs: `(left, right)`, `[pairs, height, width]` each, floating-point, or a list of such tuples, which
             may differ in size.
-        batch_size: Positive integer, crops of a step.
+        batch_size: Positive integer, crops per step.
         steps: The step to end before.
-        start: The step to start with.
+        start: The first step.
         seed: Integer seed.
         size: Positive integer, rows and columns of a crop.
         shift: Non-negative integer, pixels.
-        exposure: Non-negative number. Both crops of a pair become `gain * values ** gamma`, within `[0, 1]`, where the
-            logarithms of `gain` and `gamma` are uniform up to this number, either way: what another camera might have
-            taken in another light.
+        exposure: Non-negative number. Both crops of a pair become `gain * values ** gamma`, clipped to `[0, 1]`. The
+            logarithms of `gain` and `gamma` are uniform from `-exposure` to `exposure`. This imitates other cameras and
+            other light.
 
     Returns:
         A `tf.data.Dataset` of `(left, right)`, `[batch, size, size, 1]` each, float32, `steps - start` batches long.
@@ -68,9 +85,7 @@ def stereo_crops(pairs, batch_size, steps, start=0, seed=0, size=64, shift=0, ex
     batch_size, size = positive(batch_size, "batch_size"), positive(size, "size")
     if not integer(shift) or shift < 0:
         raise ValueError(f"Expected `shift` to be a non-negative integer. Received: shift={shift!r}")
-    number = not isinstance(exposure, bool) and isinstance(exposure, (int, float, np.number))
-    if not number or not 0 <= exposure < float("inf"):
-        raise ValueError(f"Expected `exposure` to be a non-negative number. Received: exposure={exposure!r}")
+    exposure = number(exposure, "exposure", at_least=0)
     pairs = pairs if isinstance(pairs, list) else [pairs]
     for pair in pairs:
         if not isinstance(pair, tuple) or len(pair) != 2 or np.shape(pair[0]) != np.shape(pair[1]):
@@ -80,21 +95,21 @@ def stereo_crops(pairs, batch_size, steps, start=0, seed=0, size=64, shift=0, ex
     lefts, rights = (_Volumes([pair[side] for pair in pairs], "pairs", (1, size, size + shift)) for side in (0, 1))
 
     def crops(key, step):
-        places = lefts.places(key, batch_size)
-        left, right = (side.cut(*places)[:, 0, ..., None] for side in (lefts, rights))
+        boxes = lefts.random_boxes(key, batch_size)
+        left, right = (side.cut(*boxes)[:, 0, ..., None] for side in (lefts, rights))
         if exposure:
-            logarithms = tf.random.stateless_uniform([2, batch_size, 1, 1, 1], draws(key, 2), -exposure, exposure)
+            logarithms = tf.random.stateless_uniform([2, batch_size, 1, 1, 1], random_key(key, 2), -exposure, exposure)
             gain, gamma = tf.unstack(tf.exp(logarithms))
             left, right = (tf.clip_by_value(gain * values**gamma, 0.0, 1.0) for values in (left, right))
         return left[:, :, shift:], right[:, :, :size]
 
-    return by_steps(crops, steps, start, seed)
+    return step_dataset(crops, steps, start, seed)
 
 
 class _Volumes:
-    """Arrays `[depth, height, width]` of different sizes in one flat tensor, to cut boxes of one size from."""
+    """Holds arrays `[depth, height, width]` of different sizes in one flat tensor, and cuts boxes of one size out."""
 
-    def __init__(self, arrays, name, box):
+    def __init__(self, arrays: list[np.ndarray], name: str, box: tuple[int, int, int]):
         arrays = [np.asarray(array) for array in arrays]
         if not arrays:
             raise ValueError(f"Expected `{name}` not to be empty. Received: {name}=[]")
@@ -106,21 +121,21 @@ class _Volumes:
         self.values = tf.concat([tf.constant(array.ravel(), tf.float32) for array in arrays], axis=0)
         self.offsets = tf.constant(np.cumsum([0] + [array.size for array in arrays[:-1]]), tf.int64)
         self.strides = tf.constant([(array[0].size, array.shape[2], 1) for array in arrays], tf.int64)
-        self.room = tf.constant([np.subtract(array.shape, box) + 1 for array in arrays], tf.int64)
-        self.ends = tf.cumsum(self.room[:, 0])
+        self.positions = tf.constant([np.subtract(array.shape, box) + 1 for array in arrays], tf.int64)  # per axis
+        self.ends = tf.cumsum(self.positions[:, 0])
 
-    def places(self, key, count):
-        """Which array `[count]`, and where the box begins in it, `[count, 3]`."""
-        first = tf.random.stateless_uniform([count], draws(key, 0), 0, self.ends[-1], tf.int64)
+    def random_boxes(self, key: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Draws boxes: the number of the array, `[count]`, and the first corner in it, `[count, 3]`."""
+        first = tf.random.stateless_uniform([count], random_key(key, 0), 0, self.ends[-1], tf.int64)
         array = tf.searchsorted(self.ends, first, side="right")
-        room = tf.gather(self.room, array)
-        first -= tf.gather(self.ends, array) - room[:, 0]
-        fractions = tf.random.stateless_uniform([count, 2], draws(key, 1), dtype=tf.float64)
-        corners = tf.cast(fractions * tf.cast(room[:, 1:], tf.float64), tf.int64)
+        positions = tf.gather(self.positions, array)
+        first -= tf.gather(self.ends, array) - positions[:, 0]
+        fractions = tf.random.stateless_uniform([count, 2], random_key(key, 1), dtype=tf.float64)
+        corners = tf.cast(fractions * tf.cast(positions[:, 1:], tf.float64), tf.int64)
         return array, tf.concat([first[:, None], corners], axis=1)
 
-    def cut(self, array, begins):
-        """The boxes, `[count, *box]`."""
+    def cut(self, array: tf.Tensor, begins: tf.Tensor) -> tf.Tensor:
+        """Cuts the boxes out, `[count, *box]`."""
         strides = tf.gather(self.strides, array)
         index = tf.gather(self.offsets, array) + tf.reduce_sum(begins * strides, axis=1)
         for axis, extent in enumerate(self.box):

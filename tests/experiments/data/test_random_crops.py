@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random crops of videos and stereo pairs. Every pixel of the test data is a number of its own: it tells its place."""
+"""Tests random crops of videos and stereo pairs. Test pixels have unique values, which give their place away."""
 
 import numpy as np
 import pytest
@@ -11,13 +11,13 @@ pytestmark = pytest.mark.legacy
 
 
 def numbered(*shapes):
-    """Arrays of the given shapes that number their pixels throughout."""
+    """Returns arrays of the given shapes whose pixels are numbered, across all arrays."""
     ends = np.cumsum([0, *map(np.prod, shapes)])
     return [np.arange(a, b, dtype=np.float32).reshape(shape) for a, b, shape in zip(ends, ends[1:], shapes)]
 
 
 def places(crops, arrays):
-    """Array, depth, row and column that crops `[count, depth, height, width]` are cut from; checks all their pixels."""
+    """Locates crops `[count, depth, height, width]`: array, depth, row and column. Checks all pixels of the crops."""
     found = []
     for crop in crops:
         number = next(n for n, array in enumerate(arrays) if array.min() <= crop.flat[0] <= array.max())
@@ -59,7 +59,7 @@ RIGHT = [array + 100_000 for array in LEFT]
 
 
 @pytest.mark.parametrize("shift", [0, 5])
-def test_right_crops_lie_to_the_left(shift):
+def test_right_crops_are_shifted_to_the_left(shift):
     dataset = data.stereo_crops(list(zip(LEFT, RIGHT)), 40, steps=30, size=8, shift=shift)
     spec = tf.TensorSpec([40, 8, 8, 1], tf.float32)
     assert dataset.element_spec == (spec, spec)
@@ -86,7 +86,7 @@ def test_exposure():
     left, right = (np.concatenate(side)[:, :, 0, 0] for side in zip(*crops))
     np.testing.assert_array_equal(left, right)  # alike
     assert left.min() >= 0 and left.max() <= 1
-    inner = left[left[:, -1] < 1]  # nothing was cut off: gain and gamma can be told
+    inner = left[left[:, -1] < 1]  # nothing was clipped: gain and gamma can be computed
     gamma, gain = np.polyfit(np.log(image[0, :, 0]), np.log(inner).T, 1)
     fitted = gain[:, None] + gamma[:, None] * np.log(image[0, :, 0])
     np.testing.assert_allclose(np.log(inner), fitted, atol=1e-4)
