@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of filters, flow and sequences for the experiments. Takes arrays, needs no display.
+"""Draws the figures of the experiments: predicted frames, filters, flow and disparity. Needs no display.
 
     flow = inspection.filters_to_flow(filters, kernel_size=11)
     figure = highway_figure(inputs, targets, predictions, flow)
     figure.savefig("highway.png", dpi=150)
 
-matplotlib, Pillow and imgviz (the extra `examples`) are imported on first use.
+`keras_dynfilter.inspection` has the parts that are useful outside the experiments, such as `show_filters`. matplotlib,
+Pillow and imgviz (the extra `examples`) are imported on first use.
 """
 
 from examples.experiments.figures.filter_figures import filters_figure, stereo_figure

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of generated filters, like those of Dynamic Filter Networks (https://arxiv.org/abs/1605.09673)."""
+"""Draws figures of generated filters as in Dynamic Filter Networks (https://arxiv.org/abs/1605.09673)."""
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,26 +10,37 @@ from keras_dynfilter.inspection import filters_to_flow
 from keras_dynfilter.inspection.optional_packages import import_optional
 from keras_dynfilter.ops.geometry import Geometry
 
-# Inches: width of a colour bar.
-BAR = 0.13
-# Longer side in pixels, about, of the overview of all filters.
-OVERVIEW = 72
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BAR = 0.13  # inches, width of a colour bar
+OVERVIEW = 72  # pixels, approximate length of the longer side of the overview of all filters
 
 
-def stereo_figure(left, right, predictions, disparity, baseline=None, true_disparity=None, limits=None):
-    """Figure 9: the right view, predicted from the left, and the disparity that the filters hold.
+def stereo_figure(
+    left: np.ndarray,
+    right: np.ndarray,
+    predictions: np.ndarray,
+    disparity: np.ndarray,
+    baseline: np.ndarray | None = None,
+    true_disparity: np.ndarray | None = None,
+    limits: tuple[float, float] | None = None,
+) -> "Figure":
+    """Draws figure 9 of the paper: predicted right views, and the disparity that the filters imply.
 
     Args:
         left: Left views in [0, 1], `[examples, height, width, 1]`.
-        right: Right views, as `left`.
-        predictions: As `left`.
-        disparity: Pixels, `[examples, height, width]`: the x of `filters_to_flow`.
-        baseline: As `left`: the predictions of a second network. None: it has no column.
-        true_disparity: As `disparity`, not finite where it is unknown (grey). None: it has no column.
-        limits: Smallest and largest disparity of the colours. None: those that occur.
+        right: Right views, in the shape of `left`.
+        predictions: Predicted right views, in the shape of `left`.
+        disparity: Pixels, `[examples, height, width]`: the x component of `filters_to_flow`.
+        baseline: Predictions of a second network, in the shape of `left`. None: there is no column for them.
+        true_disparity: In the shape of `disparity`, not finite (drawn in grey) where it is unknown. None: there is no
+            column for it.
+        limits: Smallest and largest disparity of the colours. None: the smallest and largest that occur.
 
     Returns:
-        A `matplotlib.figure.Figure` with an example a row. Its views share one scale of greys, that of the true ones.
+        A `matplotlib.figure.Figure` with one row per example. All views of a row share the grey scale of the true
+        views.
 
     Raises:
         ValueError: Shapes do not agree.
@@ -65,19 +78,25 @@ def stereo_figure(left, right, predictions, disparity, baseline=None, true_dispa
     return figure
 
 
-def filters_figure(image, filters, kernel_size, positions=None, columns=3):
-    """Figure 10: the filters generated at chosen positions, and an overview of those across the image.
+def filters_figure(
+    image: np.ndarray,
+    filters: np.ndarray,
+    kernel_size: int | tuple[int, int],
+    positions: np.ndarray | list[tuple[int, int]] | None = None,
+    columns: int = 3,
+) -> "Figure":
+    """Draws figure 10 of the paper: the filters at chosen positions, and an overview of the filters across the image.
 
     Args:
         image: The image that is filtered, values in [0, 1], `[height, width, 1]`.
         filters: Its filters after the softmax, `[height, width, kernel_h * kernel_w]`.
         kernel_size: Integer or pair `(kernel_h, kernel_w)`.
-        positions: Rows and columns of the image, `[count, 2]`. None: nine, spread evenly.
+        positions: Rows and columns of the image, `[count, 2]`. None: nine evenly spaced positions.
         columns: How many filters to draw side by side.
 
     Returns:
-        A `matplotlib.figure.Figure`: the image with the numbered windows, the filters in them, all filters of a
-        coarse grid. Every filter is drawn from 0 to its own maximum, which is written above it.
+        A `matplotlib.figure.Figure` with the image and its numbered windows, the filters of these windows, and all
+        filters of a coarse grid. Every filter is drawn from 0 to its own maximum, which is written above it.
 
     Raises:
         ValueError: Shapes do not agree, or a position is outside the image.
@@ -87,7 +106,7 @@ def filters_figure(image, filters, kernel_size, positions=None, columns=3):
     filters = like(filters, "filters", image.shape[:2] + (geometry.taps,)).astype(np.float32)
     flow = filters_to_flow(filters, geometry.kernel_size)
     if positions is None:
-        positions = [(y, x) for y in _spread(len(image), 3) for x in _spread(image.shape[1], 3)]
+        positions = [(y, x) for y in _evenly_spaced(len(image), 3) for x in _evenly_spaced(image.shape[1], 3)]
     positions = np.asarray(positions)
     inside = positions.ndim == 2 and positions.shape[1] == 2 and len(positions) and positions.dtype.kind in "iu"
     if not inside or (positions < 0).any() or (positions >= image.shape[:2]).any():
@@ -106,8 +125,8 @@ def filters_figure(image, filters, kernel_size, positions=None, columns=3):
     return figure
 
 
-def _spread(size, count):
-    """`count` indices, evenly spread over `size`."""
+def _evenly_spaced(size, count):
+    """Returns `count` evenly spaced indices below `size`."""
     return ((np.arange(count) + 0.5) * size / count).astype(int)
 
 
@@ -150,7 +169,7 @@ def _draw_window(axis, weights, offset, geometry):
 
 
 def _draw_bars(axis, weights, offset, geometry):
-    """A window of one row or column: its weights as bars over the offset in pixels."""
+    """Draws the weights of a window of one row or column as bars over the offset in pixels."""
     direction = 0 if geometry.kernel_size[0] == 1 else 1  # x or y
     before = geometry.pads[1 - direction][0]
     axis.bar(np.arange(weights.size) - before, weights.ravel(), width=1.0, color="0.6")
@@ -162,11 +181,11 @@ def _draw_bars(axis, weights, offset, geometry):
 
 
 def _draw_overview(figure, filters, geometry):
-    """Filters of a coarse grid, each in its place, with lines between them."""
+    """Draws the filters of a coarse grid, each in its place, with lines between them."""
     longer = max(filters.shape[:2])
     lines = [int(extent > 1) for extent in geometry.kernel_size]
     rows, columns = (
-        _spread(size, int(np.clip(round(OVERVIEW * size / longer / (extent + line)), 1, size)))
+        _evenly_spaced(size, int(np.clip(round(OVERVIEW * size / longer / (extent + line)), 1, size)))
         for size, extent, line in zip(filters.shape, geometry.kernel_size, lines)
     )
     tiles = filters[np.ix_(rows, columns)].reshape(len(rows), len(columns), *geometry.kernel_size)

@@ -1,23 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sizes and checks that the figures share."""
+"""Computes sizes of figures and checks their arguments."""
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_dynfilter.inspection import new_figure
 
-# Inches: labels of rows on the left or of colours on the right, a line of titles, around everything.
-LABELS, LINE, MARGIN = 0.8, 0.21, 0.08
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Inches.
+LABELS = 0.8  # labels of rows on the left, or of colours on the right
+LINE = 0.21  # a line of titles
+MARGIN = 0.08
 WIDEST = 12.0
 
 
-def frame_size(images, columns, largest):
-    """Width and height in inches of one of `columns` frames, `images` being `[..., height, width, 1]`."""
+def frame_size(images: np.ndarray, columns: int, largest: float) -> tuple[float, float]:
+    """Returns width and height in inches of one of `columns` frames of `images`, `[..., height, width, 1]`."""
     width = min(largest, (WIDEST - LABELS) / columns)
     return width, width * images.shape[-3] / images.shape[-2]
 
 
-def compact_figure(width, height):
-    """An empty figure for contents of `width` x `height` inches, with little room between the axes."""
+def compact_figure(width: float, height: float) -> "Figure":
+    """Returns an empty figure for contents of `width` x `height` inches, with little space between the axes."""
     around = 2 * MARGIN
     figure = new_figure(width + around, height + around)
     inside = [
@@ -30,8 +37,8 @@ def compact_figure(width, height):
     return figure
 
 
-def grey(value, name, rank):
-    """`value` as images of one channel, an array of `rank` axes that is not empty."""
+def grey(value: np.ndarray, name: str, rank: int) -> np.ndarray:
+    """Returns `value` as an array if it holds images of one channel, has `rank` axes and is not empty."""
     value = np.asarray(value)
     if value.ndim != rank or value.shape[-1] != 1 or not value.size:
         expected = f"Expected `{name}` to have {rank} axes, the last one of size 1, and not to be empty"
@@ -39,8 +46,8 @@ def grey(value, name, rank):
     return value
 
 
-def like(value, name, shape):
-    """`value` as an array of `shape`."""
+def like(value: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns `value` as an array if it has `shape`."""
     value = np.asarray(value)
     if value.shape != tuple(shape):
         raise ValueError(f"Expected `{name}` to be of shape {tuple(shape)}. Received: {name}.shape={value.shape}")

@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sequences of frames as grids and as GIFs."""
+"""Draws sequences of frames as grids, and writes them as GIFs."""
 
 import collections.abc
-import numbers
+import os
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_dynfilter.inspection.optional_packages import import_optional
+from keras_dynfilter.ops.checks import integer, number
 
-# Browsers play faster GIFs slower than they say.
-FASTEST = 50
-# Width of a gap between groups of columns, in columns.
-GAP = 0.12
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, SubFigure
+
+FASTEST = 50  # frames per second; browsers slow faster GIFs down
+GAP = 0.12  # width of a gap between groups of columns, in columns
 
 
-def image(value, name):
-    """`value` as an image `[height, width]` or `[height, width, 3]`."""
+def image(value: np.ndarray, name: str) -> np.ndarray:
+    """Returns `value` as an image `[height, width]` or `[height, width, 3]`."""
     picture = np.asarray(value)
     if picture.ndim == 3 and picture.shape[-1] == 1:
         picture = picture[..., 0]
@@ -26,17 +29,23 @@ def image(value, name):
     return picture
 
 
-def sequence_grid(figure, rows, titles=None, limits=None, group=None):
-    """Draws sequences below each other, a frame a column.
+def sequence_grid(
+    figure: "Figure | SubFigure",
+    rows: dict[str, Any],
+    titles: list[str] | dict[str, list[str]] | None = None,
+    limits: tuple[float, float] | None = None,
+    group: int | None = None,
+) -> np.ndarray:
+    """Draws one sequence per row and one frame per column.
 
     Args:
         figure: A matplotlib figure or subfigure.
-        rows: Frames by row label: `[frames, height, width]`, or with a last axis of 1 or 3, or a list of such frames,
-            where None leaves a blank. Colours are uint8, or floats in [0, 1]. Rows may be of different lengths.
+        rows: Frames by row label: `[frames, height, width]`, optionally with a last axis of 1 or 3, or a list of such
+            frames, where None leaves a blank. Colours are uint8, or floats in [0, 1]. Rows may differ in length.
         titles: A title for every column, or titles of the frames by row label.
-        limits: The grey values of black and white. None: (0, 255) for uint8 and (0, 1) for all else: frames of a
-            sequence can be compared.
-        group: Leaves a gap after every `group` columns.
+        limits: The grey values of black and white. None: (0, 255) for uint8 and (0, 1) for other dtypes, so that frames
+            of a sequence can be compared.
+        group: Number of columns after which there is a gap. None: there are no gaps.
 
     Returns:
         The axes, an array `[rows, columns]`.
@@ -63,14 +72,14 @@ def sequence_grid(figure, rows, titles=None, limits=None, group=None):
 
 
 def _axes(figure, rows, columns, group):
-    ratios, places = [], []
+    ratios, indices = [], []
     for column in range(columns):
         if column and column % group == 0:
             ratios.append(GAP)
-        places.append(len(ratios))
+        indices.append(len(ratios))
         ratios.append(1)
     grid = figure.add_gridspec(rows, len(ratios), width_ratios=ratios)
-    return np.array([[figure.add_subplot(grid[row, place]) for place in places] for row in range(rows)])
+    return np.array([[figure.add_subplot(grid[row, index]) for index in indices] for row in range(rows)])
 
 
 def _show(axis, frame, limits):
@@ -80,14 +89,14 @@ def _show(axis, frame, limits):
         axis.patch.set_visible(False)
         return
     low, high = limits or ((0, 255) if frame.dtype == np.uint8 else (0, 1))
-    # Floats of mixed precision are beyond matplotlib.
+    # matplotlib cannot draw float16 and bfloat16.
     frame = frame if frame.dtype == np.uint8 else frame.astype(np.float32)
     axis.imshow(frame, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
     axis.spines[:].set(linewidth=0.5, color="0.5")
 
 
 def _titles(titles, rows, columns):
-    """Titles by row label."""
+    """Returns titles by row label."""
     if titles is None:
         return {}
     if not isinstance(titles, collections.abc.Mapping):
@@ -101,26 +110,25 @@ def _titles(titles, rows, columns):
     return titles
 
 
-def save_gif(path, frames, fps=5, scale=1):
+def save_gif(path: str | os.PathLike, frames: Any, fps: float = 5, scale: int = 1) -> None:
     """Writes frames as a GIF that repeats for ever.
 
-    A run of equal frames is stored once, with the time of all of them. Greys are stored exactly, colours with 256
-    colours a frame.
+    Equal consecutive frames are stored once, with the sum of their times. Greys are stored exactly, colour frames with
+    a palette of 256 colours each.
 
     Args:
         path: The file.
-        frames: `[frames, height, width]`, or with a last axis of 1 or 3: uint8, or floats from 0 (black) to 1, beyond
-            which they are clipped.
-        fps: Frames a second, at most 50. GIFs count time in hundredths of a second.
-        scale: An integer: every pixel becomes a square of that side.
+        frames: `[frames, height, width]`, optionally with a last axis of 1 or 3: uint8, or floats from 0 (black) to 1,
+            which are clipped.
+        fps: Frames per second, at most 50. GIFs count time in hundredths of a second.
+        scale: An integer: every pixel becomes a square of this side.
 
     Raises:
         ImportError: Pillow is not installed.
-        ValueError: An argument is not as above.
+        ValueError: An argument is not as described.
     """
-    if not isinstance(fps, numbers.Real) or not 0 < fps <= FASTEST:
-        raise ValueError(f"Expected `fps` to be a number above 0 and at most {FASTEST}. Received: fps={fps!r}")
-    if not isinstance(scale, numbers.Integral) or scale < 1:
+    number(fps, "fps", above=0, at_most=FASTEST, expected=f"a number above 0 and at most {FASTEST}")
+    if not integer(scale) or scale < 1:
         raise ValueError(f"Expected `scale` to be an integer of at least 1. Received: scale={scale!r}")
     pictures = [image(frame, f"frames[{i}]") for i, frame in enumerate(frames)]
     if len({picture.shape for picture in pictures}) != 1:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of predicted video, like those of Dynamic Filter Networks (https://arxiv.org/abs/1605.09673)."""
+"""Draws figures of predicted video as in Dynamic Filter Networks (https://arxiv.org/abs/1605.09673)."""
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -7,18 +9,22 @@ from examples.experiments.figures.layout import LABELS, LINE, compact_figure, fr
 from examples.experiments.figures.sequences import sequence_grid
 from keras_dynfilter.inspection import flow_to_color, show_color_wheel
 
-# Inches between the examples.
-BETWEEN = 0.2
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BETWEEN = 0.2  # inches between two examples
 
 
-def moving_mnist_figure(inputs, targets, predictions, baseline=None):
-    """Figure 5: what the network has seen, what followed, and what it has predicted.
+def moving_mnist_figure(
+    inputs: np.ndarray, targets: np.ndarray, predictions: np.ndarray, baseline: np.ndarray | None = None
+) -> "Figure":
+    """Draws figure 5 of the paper: the frames that the network has seen, the frames that followed, and its predictions.
 
     Args:
         inputs: Frames in [0, 1], `[examples, input_frames, height, width, 1]`.
         targets: The frames that followed, `[examples, output_frames, height, width, 1]`.
-        predictions: As `targets`.
-        baseline: As `targets`: the predictions of a second network. None: it has no row.
+        predictions: In the shape of `targets`.
+        baseline: Predictions of a second network, in the shape of `targets`. None: there is no row for them.
 
     Returns:
         A `matplotlib.figure.Figure` with the examples below each other.
@@ -27,14 +33,14 @@ def moving_mnist_figure(inputs, targets, predictions, baseline=None):
         ValueError: Shapes do not agree.
     """
     sequences = dict(inputs=inputs, targets=targets, predictions=predictions, baseline=baseline)
-    return _digits({"": sequences})
+    return _digits_figure({"": sequences})
 
 
-def out_of_domain_figure(groups):
-    """Figure 6: as figure 5, for numbers of digits that the network was not trained on.
+def out_of_domain_figure(groups: dict[str, dict[str, Any]]) -> "Figure":
+    """Draws figure 6 of the paper: as figure 5, with numbers of digits that the network was not trained on.
 
     Args:
-        groups: The arguments of `moving_mnist_figure`, a dictionary, by heading: `{"1 digit": {...}, ...}`.
+        groups: For each heading, the arguments of `moving_mnist_figure`: `{"1 digit": {...}, ...}`.
 
     Returns:
         A `matplotlib.figure.Figure` with the groups below each other.
@@ -44,10 +50,10 @@ def out_of_domain_figure(groups):
     """
     if not groups:
         raise ValueError(f"Expected `groups` not to be empty. Received: groups={groups!r}")
-    return _digits(groups)
+    return _digits_figure(groups)
 
 
-def _digits(groups):
+def _digits_figure(groups):
     blocks = []
     for heading, sequences in groups.items():
         rows = _sequences(**sequences)
@@ -67,21 +73,30 @@ def _digits(groups):
     return figure
 
 
-def highway_figure(inputs, targets, predictions, flow, baseline=None, true_flow=None, max_magnitude=None, style="hsv"):
-    """Figure 7: predicted video, and the motion that can be read off the generated filters.
+def highway_figure(
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    predictions: np.ndarray,
+    flow: np.ndarray,
+    baseline: np.ndarray | None = None,
+    true_flow: np.ndarray | None = None,
+    max_magnitude: float | None = None,
+    style: str = "hsv",
+) -> "Figure":
+    """Draws figure 7 of the paper: predicted video, and the optical flow that the generated filters imply.
 
     Args:
         inputs: Frames in [0, 1], `[examples, input_frames, height, width, 1]`.
         targets: The frames that followed, `[examples, output_frames, height, width, 1]`.
-        predictions: As `targets`.
+        predictions: In the shape of `targets`.
         flow: `filters_to_flow` of the filters, `[examples, output_frames, height, width, 2]`.
-        baseline: As `targets`: the predictions of a second network. None: it has no row.
-        true_flow: As `flow`, not finite where it is unknown. None: it has no row.
-        max_magnitude: The magnitude of full colour in pixels. None: the longest vector of all.
-        style: As in `flow_to_color`.
+        baseline: Predictions of a second network, in the shape of `targets`. None: there is no row for them.
+        true_flow: In the shape of `flow`, not finite where it is unknown. None: there is no row for it.
+        max_magnitude: The magnitude in pixels that has full colour. None: the length of the longest vector.
+        style: The `style` of `flow_to_color`.
 
     Returns:
-        A `matplotlib.figure.Figure` with the examples beside each other.
+        A `matplotlib.figure.Figure` with the examples next to each other.
 
     Raises:
         ValueError: Shapes do not agree.
@@ -97,7 +112,7 @@ def highway_figure(inputs, targets, predictions, flow, baseline=None, true_flow=
 
     examples, past, future = len(rows["input"]), _past(rows["input"].shape[1]), _future(rows["truth"].shape[1])
     group = max(len(past), len(future))
-    columns = examples * group + 1  # the last one is for the wheel
+    columns = examples * group + 1  # the last column holds the colour wheel
     width, height = frame_size(rows["input"], columns, 1.3)
     figure = compact_figure(
         LABELS + (columns + 0.15 * examples) * (width + 0.04), len(rows) * (height + 0.04) + 2 * LINE
@@ -111,7 +126,7 @@ def highway_figure(inputs, targets, predictions, flow, baseline=None, true_flow=
 
 
 def _sequences(inputs, targets, predictions, baseline=None):
-    """The sequences by row label, checked."""
+    """Checks the sequences and returns them by row label."""
     rows = {"input": grey(inputs, "inputs", 5), "truth": grey(targets, "targets", 5)}
     inputs, targets = rows.values()
     if inputs.shape[:1] + inputs.shape[2:] != targets.shape[:1] + targets.shape[2:]:
@@ -132,5 +147,5 @@ def _future(count):
 
 
 def _in_groups(examples, group, blank):
-    """The frames of all examples in one list, each example filled up to `group` entries."""
+    """Joins the frames of all examples in one list, in which each example is filled up to `group` entries."""
     return [entry for frames in examples for entry in [*frames, *[blank] * (group - len(frames))]]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The figures of Dynamic Filter Networks: what is in which panel, that nothing overlaps, and what cannot be drawn."""
+"""Tests the contents of the panels of each figure, that nothing overlaps, and the errors."""
 
 import itertools
 
@@ -24,12 +24,12 @@ def filters(*shape):
 
 
 def shown(figure):
-    """The images of all axes that hold one."""
+    """Returns the images of all axes that hold an image."""
     return [axis.images[0].get_array() for axis in figure.axes if axis.images]
 
 
 def check_layout(figure):
-    """Draws, and raises unless every axis with its texts is inside the figure and apart from all others."""
+    """Draws the figure. Checks that every axis with its texts is inside the figure and overlaps no other axis."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     renderer = canvas.get_renderer()
@@ -50,9 +50,9 @@ def panel_sizes(figure):
 
 @pytest.mark.parametrize("steps, baseline, count", [(10, True, 2), (3, False, 1), (2, True, 1)])
 def test_moving_mnist(steps, baseline, count):
-    inputs, targets, predictions, twin = (frames(count, n) for n in (4, steps, steps, steps))
-    figure = figures.moving_mnist_figure(inputs, targets, predictions, twin if baseline else None)
-    sequences = [inputs, targets, predictions, twin][: 4 if baseline else 3]
+    inputs, targets, predictions, baseline_frames = (frames(count, n) for n in (4, steps, steps, steps))
+    figure = figures.moving_mnist_figure(inputs, targets, predictions, baseline_frames if baseline else None)
+    sequences = [inputs, targets, predictions, baseline_frames][: 4 if baseline else 3]
     expected = [frame[..., 0] for example in range(count) for sequence in sequences for frame in sequence[example]]
     np.testing.assert_array_equal(shown(figure), expected)
     check_layout(figure)
@@ -80,13 +80,13 @@ def test_out_of_domain():
 def test_highway(past, steps, full, style):
     if style == "middlebury":
         pytest.importorskip("imgviz")
-    inputs, targets, predictions, twin = (frames(2, n) for n in (past, steps, steps, steps))
+    inputs, targets, predictions, baseline_frames = (frames(2, n) for n in (past, steps, steps, steps))
     flow, true_flow = RANDOM.normal(size=(2, 2, steps, 8, 8, 2))
     true_flow[:, :, :2] = np.nan
-    more = dict(baseline=twin, true_flow=true_flow, max_magnitude=9.0) if full else {}
+    more = dict(baseline=baseline_frames, true_flow=true_flow, max_magnitude=9.0) if full else {}
     figure = figures.highway_figure(inputs, targets, predictions, flow, style=style, **more)
     longest = 9.0 if full else np.hypot(flow[..., 0], flow[..., 1]).max()
-    rows = [inputs[..., 0], targets[..., 0], predictions[..., 0]] + [twin[..., 0]] * full
+    rows = [inputs[..., 0], targets[..., 0], predictions[..., 0]] + [baseline_frames[..., 0]] * full
     rows += [inspection.flow_to_color(vectors, style, longest) for vectors in [flow, true_flow][: 1 + full]]
     *panels, wheel = shown(figure)
     expected = [frame for row in rows for example in row for frame in example]
@@ -106,12 +106,12 @@ def test_highway_without_motion():
 
 @pytest.mark.parametrize("examples, full", [(3, False), (1, True)])
 def test_stereo(examples, full):
-    left, right, predictions, twin = frames(4, examples)
+    left, right, predictions, baseline_frames = frames(4, examples)
     disparity, true_disparity = RANDOM.normal(size=(2, examples, 8, 8))
     true_disparity[:, 0] = np.nan
-    more = dict(baseline=twin, true_disparity=true_disparity) if full else {}
+    more = dict(baseline=baseline_frames, true_disparity=true_disparity) if full else {}
     figure = figures.stereo_figure(left, right, predictions, disparity, **more)
-    views = [left, right, predictions] + [twin] * full
+    views = [left, right, predictions] + [baseline_frames] * full
     expected = []
     for example in range(examples):
         expected += [view[example, ..., 0] for view in views] + [disparity[example]]
@@ -158,7 +158,7 @@ def test_filters(kernel_size, positions):
     check_layout(figure)
 
 
-def test_filters_across_the_image_lie_in_their_places():
+def test_overview_shows_every_filter_in_its_place():
     generated = np.zeros([6, 5, 9], np.float32)
     for y, x in np.ndindex(6, 5):
         generated[y, x, (y + 2 * x) % 9] = 1
@@ -211,9 +211,9 @@ def test_errors(make, arguments, message):
 def test_no_display_is_needed(python, tmp_path):
     code = f"""
 import numpy as np
-from keras_dynfilter import visualize
+from examples.experiments import figures
 frames = np.zeros([1, 2, 8, 8, 1])
-visualize.moving_mnist_figure(frames, frames, frames).savefig({str(tmp_path / "figure.png")!r})
+figures.moving_mnist_figure(frames, frames, frames).savefig({str(tmp_path / "figure.png")!r})
 """
     done = python("-c", code, MPLBACKEND="TkAgg", DISPLAY="", WAYLAND_DISPLAY="")
     assert done.returncode == 0, done.stderr

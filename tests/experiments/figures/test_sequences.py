@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sequences: grids of frames, and GIFs that are read back."""
+"""Tests grids of frames, and GIFs by reading them back."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ class TestGrid:
         pytest.importorskip("matplotlib")
         return inspection.new_figure(5, 3)
 
-    def test_frames_lie_where_they_belong(self, figure):
+    def test_frames_are_in_their_places(self, figure):
         color = np.random.default_rng(3).random((2, 5, 7, 3), np.float32)
         rows = {"grey": FRAMES, "color": color, "list": [None, FRAMES[0][..., None]]}
         axes = figures.sequence_grid(figure, rows, titles=["a", "b", "c", "d"])
@@ -77,7 +77,7 @@ class TestGif:
         self.Image = pytest.importorskip("PIL.Image")
 
     def read(self, path, mode):
-        """The frames and the seconds that each is shown."""
+        """Reads the frames and for how many seconds each is shown."""
         with self.Image.open(path) as file:
             assert file.info["loop"] == 0
             frames, seconds = [], []
