@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Downloads of data sets through Keras, with a limit on the time that they wait for the network."""
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+PATIENCE = 20  # seconds without an answer, after which a download counts as failed
+
+
+def load_with_keras(load_data: Callable[[], Any], name: str, split: str) -> tuple:
+    """Returns the arrays of one split of a data set that Keras downloads once and then keeps.
+
+    Args:
+        load_data: For example `keras.datasets.mnist.load_data`.
+        name: Name of the data set, for the error text.
+        split: `"train"` or `"test"`.
+
+    Raises:
+        OSError: Keras cannot download the data set.
+    """
+    try:
+        with _limited_waiting():
+            train, test = load_data()
+    except Exception as error:  # Keras raises a plain Exception where a download fails
+        raise OSError(f"{name} is neither here nor to be downloaded ({error}).") from error
+    return train if split == "train" else test
+
+
+@contextlib.contextmanager
+def _limited_waiting() -> Iterator[None]:
+    """Sets a timeout for sockets: a firewall that drops packets must not block a run for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
