@@ -79,9 +79,9 @@ def export(
     chosen = settings.chosen(validate)
     signature = model_signature(model, input_signature, _checked_size(input_size), row.identifiers)
     representative_data = inputs.representative(signature, representative_data)
-    cases = None if chosen is None else inputs.cases(signature, chosen, representative_data)
+    cases = [] if chosen is None else inputs.cases(signature, chosen, representative_data)
     options = {"precision": precision, "representative_data": representative_data} if row.precisions else {}
-    seconds = {}
+    seconds: dict[str, float] = {}
     with _timed(seconds, "trace"):
         traced = trace(model, signature, ops)
     with staged(path) as file:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 def staged(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a path to write to; what is written there replaces `path` when the block ends without an exception.
 
-    The staged path lies in a temporary folder beside `path`, on the same disk, so that the replacement is a rename. A
+    The staged path lies in a temporary folder next to `path`, on the same disk, so that the replacement is a rename. A
     block that raises leaves `path` as it was. The temporary folder is removed in either case.
 
     Args:

@@ -100,17 +100,18 @@ def model_signature(
     else:
         structure = _recorded_inputs(model, several_arguments)
 
-    specs = {}
+    specs: dict[str, tf.TensorSpec] = {}
     default_name = arguments[0] if arguments and not several_arguments else "inputs"
     layer_names = {id(layer.output): layer.name for layer in model.layers if isinstance(layer, keras.layers.InputLayer)}
 
     def add(leaf: Any, path: Path) -> str:
+        name: str | None
         if path and isinstance(path[-1], str):
             name = path[-1]
         else:
             name = layer_names.get(id(leaf)) or getattr(leaf, "name", None)
         if several_arguments and not name:
-            name = arguments[path[0]]
+            name = arguments[int(path[0])]
         if not name or name.startswith("keras_tensor"):  # a counter of Keras, which differs between processes
             name = default_name if not path else f"{default_name}_{'_'.join(map(str, path))}"
         name = _unique(_identifier(name) if identifiers else name, specs)
@@ -204,7 +205,7 @@ def _named_outputs(model: keras.Model, outputs: Any, inputs: Collection[str]) ->
     leaves = _leaves(outputs)
     if isinstance(model, keras.Sequential):
         names = [model.layers[-1].name]
-    named = {}
+    named: dict[str, tf.Tensor] = {}
     for index, (value, path) in enumerate(leaves):
         if path and isinstance(path[-1], str):
             name = path[-1]

@@ -81,7 +81,12 @@ def validate(
         result.task = TaskResult(settings.task.name, samples, model_score)
     for session in ways:
         outputs = _compare_session(result, traced, file, runtime, session, cases, expected)
-        if result.task is not None and outputs is not None and _has_all_outputs(cases, expected, outputs):
+        if (
+            settings.task is not None
+            and result.task is not None
+            and outputs is not None
+            and _has_all_outputs(cases, expected, outputs)
+        ):
             result.task.file[session.name], _ = _score(settings.task, cases, traced.outputs, outputs)
     if len(ways) > 1 or ways[0].name:
         result.runtime += f", {' and '.join(session.name for session in ways)}"
@@ -101,10 +106,10 @@ def _compare_session(
     expected: dict[str, dict[str, tf.Tensor]],
 ) -> dict[str, dict[str, np.ndarray]] | None:
     """Runs the cases in one session and adds the comparison to `result`; returns the outputs by case, None if none."""
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
         for index, case in enumerate(cases):
-            np.savez(folder / f"inputs_{index}.npz", **case.inputs)
+            np.savez(folder / f"inputs_{index}.npz", **case.inputs)  # type: ignore[arg-type]
         request = {"runtime": runtime, "path": str(file), "libraries": session.libraries, "cases": len(cases)}
         (folder / "request.json").write_text(json.dumps(request))
         problem = _run(folder / "request.json")
@@ -209,7 +214,7 @@ def _tolerance(traced: Traced, requested: float | None, precision: str | None) -
         roundings = ALLOWED_ROUNDINGS["float16"]
         return roundings * ROUNDING["float16"], f"{roundings} roundings of float16, which the weights are stored in"
     names = {dtype.name for dtype in traced.dtypes()} & set(ROUNDING) or {"float32"}
-    coarsest = max(names, key=ROUNDING.get)
+    coarsest = max(names, key=lambda name: ROUNDING[name])
     roundings = ALLOWED_ROUNDINGS[coarsest]
     reason = f"{roundings:g} roundings of {coarsest}, the coarsest dtype of the graph: runtimes add in other orders"
     return roundings * ROUNDING[coarsest], reason
@@ -230,7 +235,7 @@ def _run(request: pathlib.Path) -> str | None:
 
 
 def _signature_problems(traced: Traced, answer: dict) -> list[str]:
-    """Returns the differences between the inputs and outputs that the file declares and those of the model."""
+    """Returns how the inputs and outputs that the file declares differ from the inputs and outputs of the model."""
     problems = []
     shapes = {
         name: [None if isinstance(axis, str) else axis for axis in axes] for name, (_, axes) in traced.inputs.items()

@@ -2,7 +2,7 @@
 """Makes the inputs that the validation runs the model and the file on."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,10 +46,12 @@ def cases(
         ExportError: Random inputs of the model's dtype cannot be made.
     """
     batch_is_open = all(spec.shape[0] is None for spec in signature.specs.values())
-    batch_sizes = settings.batch_sizes if batch_is_open else [None]
-    image_sizes = settings.image_sizes if _has_open_image_size(signature) else [None]
+    batch_sizes: Sequence[int | None] = settings.batch_sizes if batch_is_open else [None]
+    image_sizes: Sequence[tuple[int, int] | None] = [None]
+    if _has_open_image_size(signature):
+        image_sizes = settings.image_sizes
     rng = np.random.default_rng(settings.seed)
-    collected = []
+    collected: list[Case] = []
     for index in range(max(len(batch_sizes), len(image_sizes))):
         batch_size, image_size = batch_sizes[index % len(batch_sizes)], image_sizes[index % len(image_sizes)]
         if representative_data is None:
@@ -109,7 +111,7 @@ def _has_open_image_size(signature: Signature) -> bool:
 
 def _fixed_shape(spec: tf.TensorSpec, batch_size: int | None, image_size: tuple[int, int] | None) -> list[int]:
     """The shape of `spec` with a size for every open axis."""
-    sizes = {"batch": batch_size, **SIZES_OF_OTHER_AXES}
+    sizes: dict[str, Any] = {"batch": batch_size, **SIZES_OF_OTHER_AXES}
     if image_size is not None:
         sizes["height"], sizes["width"] = image_size
     shape = spec.shape.as_list()

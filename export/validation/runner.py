@@ -12,7 +12,7 @@ import time
 import numpy as np
 
 sys.path[:] = [path for path in sys.path if path != str(pathlib.Path(__file__).parent)]
-sys.modules["keras_dynfilter"] = None
+sys.modules["keras_dynfilter"] = None  # type: ignore[assignment]  # an import raises
 
 REPEATS = 3
 
@@ -93,7 +93,7 @@ def _open_axes(shape):
 
 
 def main(request_path):
-    """Runs all cases of a request and writes their outputs, and a description of the file, beside the request."""
+    """Runs all cases of a request and writes their outputs, and a description of the file, next to the request."""
     folder = pathlib.Path(request_path).parent
     request = json.loads(pathlib.Path(request_path).read_text())
     run, result = RUNTIMES[request["runtime"]](request)

@@ -2,7 +2,7 @@
 """What the caller chooses about the validation of an exported file."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from keras_dynfilter.ops import checks
@@ -61,9 +61,9 @@ class Validation:
         ValueError: A value is not as described.
     """
 
-    batch_sizes: Iterable[int] = (1, 2, 5)
+    batch_sizes: Sequence[int] = (1, 2, 5)
     # Odd sizes, a size smaller than many filter windows, and sizes that networks can halve several times.
-    image_sizes: Iterable[tuple[int, int]] = ((32, 32), (33, 47), (7, 5), (64, 96))
+    image_sizes: Sequence[tuple[int, int]] = ((32, 32), (33, 47), (7, 5), (64, 96))
     sample_inputs: Any = None
     tolerance: float | None = None
     task: Task | None = None

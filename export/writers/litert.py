@@ -62,7 +62,7 @@ def _convert(traced: Traced, precision: str, representative_data: list[dict[str,
         if precision == "float16":
             converter.target_spec.supported_types = [tf.float16]
         if precision == "int8":
-            converter.representative_dataset = lambda: iter(representative_data)
+            converter.representative_dataset = lambda: iter(representative_data or ())
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         try:
             content = converter.convert()

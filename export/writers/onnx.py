@@ -31,7 +31,7 @@ def write(traced: Traced, path: pathlib.Path, opset: int) -> dict[str, int]:
     size = sum(variable.shape.num_elements() * variable.dtype.size for variable in traced.concrete.variables)
     if size > LARGEST_FILE:
         raise ExportError(f"One ONNX file holds 2 GB at most. The model has {size / 1e9:.1f} GB of weights")
-    configurations = {}
+    configurations: dict[tuple[str, str], onnx_native.Configuration] = {}
     model = tf2onnx.convert(traced.function, traced.specs, opset, onnx_native.handlers(configurations))
     onnx_native.attach(model, _nodes(model.graph), configurations, opset)
     _refuse_unsupported(model, opset)
@@ -46,7 +46,7 @@ def _refuse_unsupported(model: Any, opset: int) -> None:
     import onnx
 
     bodies = {(function.domain, function.name) for function in model.functions}
-    unsupported = collections.Counter()
+    unsupported: collections.Counter[str] = collections.Counter()
     for node in (*_nodes(model.graph), *(node for function in model.functions for node in _nodes(function))):
         standard = node.domain in STANDARD_DOMAINS and onnx.defs.has(node.op_type, opset, "")
         if not standard and (node.domain, node.op_type) not in bodies:

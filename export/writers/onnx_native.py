@@ -101,8 +101,8 @@ def handlers(configurations: dict[tuple[str, str], Configuration]) -> dict[str, 
             node.set_attr(key, value)
         node.type, node.domain = op, DOMAIN
 
-    compiled = {op: (convert, []) for op in FORWARD_OPS}
-    return compiled | {op: (handler, []) for op, handler in STANDARD_HANDLERS.items()}
+    functions = {**dict.fromkeys(FORWARD_OPS, convert), **STANDARD_HANDLERS}
+    return {op: (function, []) for op, function in functions.items()}
 
 
 def _project_and_pool(context: Any, node: Any, *args: Any, **kwargs: Any) -> None:
@@ -112,7 +112,8 @@ def _project_and_pool(context: Any, node: Any, *args: Any, **kwargs: Any) -> Non
     context.remove_node(node.name)
     product = context.make_node("MatMul", [inputs, kernel]).output[0]
     context.make_node("Add", [product, bias], outputs=[projected], shapes=shapes[:1], dtypes=dtypes[:1])
-    reduced, attr = [inputs], {"keepdims": 0}
+    reduced: list[str] = [inputs]
+    attr: dict[str, Any] = {"keepdims": 0}
     if context.opset < 18:
         attr["axes"] = [1, 2]
     else:
@@ -134,13 +135,16 @@ def read(context: Any, node: Any) -> Configuration:
     raw_op = FORWARD_OPS[node.type]
     kind = text("combine") if "combine" in raw_op.attributes else raw_op.kinds[0]
     heads = node.get_attr_int("heads") if "heads" in raw_op.attributes else 1
-    pairs = [tuple(node.get_attr_int(f"{name}_{axis}") for axis in "hw") for name in ("kernel", "stride", "dilation")]
+    kernel_size, strides, dilation_rate = (
+        (node.get_attr_int(f"{name}_h"), node.get_attr_int(f"{name}_w")) for name in ("kernel", "stride", "dilation")
+    )
+    geometry = Geometry(kernel_size, strides, dilation_rate, text("padding"), heads)
     dtype = tf.as_dtype(onnx.helper.tensor_dtype_to_np_dtype(context.get_dtype(node.input[0])))
     channels = None
     if heads > 1:
         channels = (context.get_shape(node.input[0]) or [-1])[-1]
         channels = None if channels < 0 else channels
-    return Configuration(raw_op, kind, Geometry(*pairs, text("padding"), heads), dtype, channels)
+    return Configuration(raw_op, kind, geometry, dtype, channels)
 
 
 def attach(model: Any, nodes: Iterable[Any], configurations: dict[tuple[str, str], Configuration], opset: int) -> None:
@@ -157,7 +161,7 @@ def attach(model: Any, nodes: Iterable[Any], configurations: dict[tuple[str, str
     """
     import onnx
 
-    domains = collections.defaultdict(dict)  # by op, by text of the configuration
+    domains: dict[str, dict[str, str]] = collections.defaultdict(dict)  # by op, by text of the configuration
     for node in nodes:
         if node.domain != DOMAIN:
             continue
@@ -187,6 +191,7 @@ def _function(op: str, domain: str, text: str, model: Any) -> Any:
 
     graph = model.graph
     constants = [onnx.helper.make_node("Constant", [], [value.name], value=value) for value in graph.initializer]
-    names = [[value.name for value in values] for values in (graph.input, graph.output)]
+    inputs, outputs = ([value.name for value in values] for values in (graph.input, graph.output))
+    nodes = [*constants, *graph.node]
     imports = [entry for entry in model.opset_import if entry.domain == ""]
-    return onnx.helper.make_function(domain, op, *names, [*constants, *graph.node], imports, doc_string=text)
+    return onnx.helper.make_function(domain, op, inputs, outputs, nodes, imports, doc_string=text)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line of the exporter."""
+"""The command line `keras-dynfilter-export`."""
 
 import json
 import zipfile
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.legacy
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A model of the package's own layers: nothing needs registering to load it."""
+    """A model that consists of layers of Keras and of this package, so it loads without any import."""
     path = tmp_path_factory.mktemp("cli") / "model.keras"
     image = keras.Input((None, None, 2), name="image")
     generator = keras.layers.Conv2D(9, 3, padding="same")
@@ -33,7 +33,7 @@ def onnx():
 
 
 def command(*arguments):
-    """Exit status of the command line, in this process."""
+    """Runs the command line in this process; returns its exit status."""
     try:
         return cli.main([str(argument) for argument in arguments])
     except SystemExit as stopped:
@@ -51,7 +51,7 @@ def test_in_a_process_of_its_own(onnx, python, saved, tmp_path):
     assert done.returncode == 2 and "Did you mean 'onnx'?" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_networks_of_the_package_load_in_a_process_that_names_none(python, tmp_path):
+def test_networks_of_the_package_load_without_an_import(python, tmp_path):
     path = tmp_path / "network.keras"
     dfn_moving_mnist((16, 16, 1), 2, 2, width=0.125).save(path)
     done = python("-m", "keras_dynfilter.export", str(path), "--no-validate")
@@ -84,12 +84,12 @@ def test_wrong_usage(arguments, message, saved, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_a_disk_that_is_full(saved, monkeypatch, capsys):
+def test_full_disk(saved, monkeypatch, capsys):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cli, "export", full)
-    assert command(saved) == 1  # no wrong usage
+    assert command(saved) == 1  # not 2, which is wrong usage
     assert "cannot be written: [Errno 28] No space left on device" in capsys.readouterr().err
 
 

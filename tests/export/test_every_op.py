@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every op in every format, in one model with an output for each: forward, against the Keras model."""
+"""Every op in every format: one model with an output for each op, compared with the Keras model."""
 
 import keras
 import numpy as np
@@ -10,8 +10,8 @@ from tests.support import export_models as models
 
 pytestmark = pytest.mark.legacy
 
-# What is written, of a model of which policy -> what its tolerance comes from. Full int8 gets a tolerance of its own:
-# random networks whose branches normalise filters, round them to 8 bits, and add them up, keep less than trained ones.
+# (format, ops, precision, dtype policy of the model) -> what the report says about the tolerance. Full int8 gets a
+# tolerance of its own, because the branches of this random network lose more by rounding than trained networks do.
 FILES = {
     ("saved_model", "portable", None, "float32"): "float32",
     ("saved_model", "portable", None, "mixed_float16"): "float16",
@@ -31,7 +31,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def images():
-    """Images of a mean that does not depend on their size."""
+    """Images whose mean does not depend on their size."""
     return [np.random.default_rng(seed).random((1, 12, 9, 4)).astype("float32") for seed in range(4)]
 
 
@@ -70,5 +70,5 @@ def test_every_op(format, ops, precision, policy, images, tmp_path, request):
     assert report.inputs["image"] == ("float32", ["batch", "height", "width", 4])
     assert FILES[format, ops, precision, policy] in report.validation.reason
     assert report.precision == precision and len(report.validation.cases) == 3
-    if precision in ("float16", "int8"):  # rounding shows
+    if precision in ("float16", "int8"):  # rounding is visible
         assert max(check.max_rel for check in report.validation.outputs) > 1e-5

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exported files compute what their models compute, and the report says so."""
+"""Exported files compute what their models compute, and the reports describe them."""
 
 import json
 import pathlib
@@ -47,9 +47,17 @@ def test_layers_in_onnx(layer, onnxruntime, tmp_path):
     assert export.export(model, tmp_path / "model.onnx", format="onnx", verbose=False).passed
 
 
-@pytest.mark.parametrize("make, opset", [(models.every_op, 15), (models.depthwise, 16), (models.ddf_module, 17)])
+@pytest.mark.parametrize(
+    "make, opset",
+    [
+        (models.local_filter, 15),
+        pytest.param(models.every_op, 15, marks=pytest.mark.slow),
+        (models.depthwise, 16),
+        (models.ddf_module, 17),
+    ],
+)
 def test_opsets(make, opset, onnxruntime, tmp_path):
-    """In the newest one, which is the default, test_export_table.py writes every op."""
+    """Older opsets; test_every_op.py writes every op in the newest one, which is the default."""
     import onnx
 
     validation = export.Validation(batch_sizes=(2,), image_sizes=((7, 5),))
@@ -113,7 +121,7 @@ def test_sequential_model_and_fixed_size(onnxruntime, tmp_path):
 
 
 def test_infinite_filter_beside_the_border(onnxruntime, tmp_path):
-    """The tap lies outside the image, so it is skipped; an exporter that multiplies by zero instead makes a NaN."""
+    """A tap outside the image is skipped, even if its filter value is infinite; multiplying by zero would give NaN."""
     image, filters = keras.Input((None, None, 1), name="image"), keras.Input((None, None, 9), name="filters")
     model = keras.Model([image, filters], models.Apply("local_filter2d", {"kernel_size": 3})([image, filters]))
     sample = {"image": np.ones((1, 4, 5, 1), "float32"), "filters": np.ones((1, 4, 5, 9), "float32")}
@@ -127,7 +135,7 @@ def test_infinite_filter_beside_the_border(onnxruntime, tmp_path):
 
 
 def test_excluded_branch_of_where_stays_excluded(onnxruntime, tmp_path):
-    """Not only in our ops: a guarded division of the user's own must not become NaN."""
+    """A guarded division in the user's own layer does not become NaN."""
 
     @keras.saving.register_keras_serializable("keras_dynfilter_tests")
     class Guarded(keras.layers.Layer):
@@ -242,7 +250,7 @@ def test_import_loads_no_format(python):
 
 
 def test_plain_model_needs_no_library(onnxruntime, monkeypatch, tmp_path):
-    """Nothing is compiled for a model without dynamic filters."""
+    """The library of ops is not loaded, let alone compiled, for a model without dynamic filters."""
     monkeypatch.setattr(library, "_loaded", None)
     monkeypatch.setattr(library, "load", lambda: pytest.fail("loaded the native library"))
     values = keras.Input((3,), name="values")

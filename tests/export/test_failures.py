@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What cannot be exported, or comes out wrong, fails loudly and leaves nothing behind."""
+"""Models that cannot be exported, and files that are wrong, raise an error that says why and leave nothing behind."""
 
 import importlib.util
 
@@ -61,7 +61,7 @@ def _renamed(onnx, path):
         (_scaled, (1, 2), "relative difference above"),
         (_truncated, (1, 2), "the runtime failed"),
         (_static, (1, 2), "the runtime failed"),
-        (_static, (1,), "should have sizes"),  # runs, and yet the axis is no longer open
+        (_static, (1,), "should have sizes"),  # the file runs, but its batch size is no longer open
         (_renamed, (1, 2), "the file lacks it"),
     ],
 )
@@ -85,7 +85,7 @@ def test_wrong_file_is_found_and_removed(damage, batch_sizes, problem, onnx, mod
 
 
 def test_task_of_a_file_without_an_output(onnx, monkeypatch, tmp_path):
-    """The report still says what is wrong, and what the task is worth to the model."""
+    """The report still has the problem of the file and the score of the model."""
     write = onnx_module.write
     monkeypatch.setattr(onnx_module, "write", lambda *args: (write(*args), _renamed(onnx, args[1]))[0])
     data = [(np.ones((2, 8, 8, 4), "float32"), np.zeros((2, 1), "float32"))]
@@ -96,8 +96,8 @@ def test_task_of_a_file_without_an_output(onnx, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("names", [("y",), ("y", "z")])
-def test_the_model_decides_what_a_metric_gets(names, tmp_path):
-    """An only output is a tensor, even out of a dict."""
+def test_outputs_for_the_metric(names, onnx, tmp_path):
+    """The metric gets a tensor if the model has one output, even in a dict; otherwise it gets a dict."""
     x, seen = keras.Input((3,), name="x"), []
 
     def metric(targets, outputs):
@@ -106,7 +106,7 @@ def test_the_model_decides_what_a_metric_gets(names, tmp_path):
 
     model = keras.Model(x, {name: keras.layers.Dense(1, name=name)(x) for name in names})
     task = export.Task([(np.ones((2, 3), "float32"), 1.0)], metric)
-    export.export(model, tmp_path / "m", validate=export.Validation(task=task))
+    export.export(model, tmp_path / "m.onnx", "onnx", validate=export.Validation(task=task))
     assert len(seen) == 2
     for outputs in seen:
         assert outputs.shape == (2, 1) if len(names) == 1 else set(outputs) == set(names)
@@ -116,7 +116,7 @@ def test_the_model_decides_what_a_metric_gets(names, tmp_path):
     "error, said", [(ValueError(), "ValueError"), (ValueError(" \n"), "ValueError"), (ValueError("\na\nb"), "a")]
 )
 def test_first_line_of_an_error(error, said):
-    """Some say nothing."""
+    """The class of the exception stands for an empty message."""
     assert first_line(error) == said
 
 
@@ -130,7 +130,7 @@ def test_tolerance_decides(onnx, model, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("output", [lambda x: x[:, :0], lambda x: x * float("nan")])
-def test_output_of_which_nothing_is_compared(output, tmp_path):
+def test_output_without_any_finite_value(output, onnx, tmp_path):
     @keras.saving.register_keras_serializable("keras_dynfilter_tests")
     class Vacuous(keras.layers.Layer):
         def call(self, x):
@@ -138,7 +138,7 @@ def test_output_of_which_nothing_is_compared(output, tmp_path):
 
     x = keras.Input((3,))
     with pytest.raises(export.ValidationError, match="no finite value was compared"):
-        export.export(keras.Model(x, [Vacuous()(x), keras.layers.Dense(1)(x)]), tmp_path / "m")
+        export.export(keras.Model(x, [Vacuous()(x), keras.layers.Dense(1)(x)]), tmp_path / "m.onnx", "onnx")
     assert not list(tmp_path.iterdir())
 
 
@@ -155,7 +155,7 @@ def test_op_that_onnx_lacks(onnx, tmp_path):
 
 
 def test_compiled_op_that_stays(native_library, tmp_path):
-    """A layer that insists on the compiled op keeps it out of a portable file."""
+    """A layer that always uses the compiled op cannot be exported to a portable file."""
 
     @keras.saving.register_keras_serializable("keras_dynfilter_tests")
     class Insists(models.Apply):
@@ -171,7 +171,7 @@ def test_compiled_op_that_stays(native_library, tmp_path):
 
 
 def test_native_saved_model_without_the_library(native_library, model, python, tmp_path):
-    """TensorFlow's own message names our op, and nothing of the file runs."""
+    """TensorFlow refuses to load the file and names the missing op."""
     report = export.export(model, tmp_path / "m", ops="native", validate=False, verbose=False)
     assert any(op.startswith("KerasDynfilter>") for op in report.nodes)
     done = python("-c", f"import tensorflow as tf; tf.saved_model.load({str(tmp_path / 'm')!r})")
@@ -309,7 +309,7 @@ def test_bad_paths(onnx, model, tmp_path):
         export.export(model, tmp_path / "folder.onnx", format="onnx")
 
 
-def test_a_file_that_was_there_stays_where_the_new_one_cannot_take_its_place(monkeypatch, model, tmp_path):
+def test_earlier_file_stays_if_it_cannot_be_replaced(monkeypatch, model, tmp_path):
     export.export(model, tmp_path / "m", validate=False, verbose=False)
     before = sorted(tmp_path.rglob("*"))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LiteRT files: names, sizes, precisions, the error of a task; and what cannot be written so."""
+"""LiteRT files: names, sizes, precisions and scores of a task, and models that cannot be written."""
 
 import importlib.util
 
@@ -62,7 +62,7 @@ def test_recurrence_of_fixed_steps(tmp_path):
     assert report.passed and [shape for _, shape in report.inputs.values()] == [["batch", 3, 8, 8, 1]]
 
 
-def test_full_int8_and_the_error_of_the_task(tmp_path):
+def test_full_int8_and_the_score_of_a_task(tmp_path):
     model, rng = small(), np.random.default_rng(0)
     batches = [(rng.random((4, 8, 8, 2)).astype("float32"), rng.random((4, 3)).astype("float32")) for _ in range(2)]
     report = write(
@@ -116,8 +116,8 @@ def test_ops_that_litert_lacks(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_foreign_ops_are_found_in_the_file(monkeypatch, tmp_path):
-    """Should a converter ever put them there."""
+def test_custom_ops_in_the_file_are_refused(monkeypatch, tmp_path):
+    """They are refused even if the converter accepts them."""
     monkeypatch.setattr(litert, "count_operators", lambda content: {"ADD": 2, "custom FlexErf": 1})
     with pytest.raises(export.ExportError, match=r"stock LiteRT lacks: FlexErf \(1\)"):
         write(small(), tmp_path / "m.tflite")
@@ -224,7 +224,7 @@ def test_command_line(tmp_path, capsys):
         ({"image": np.zeros((4, 8, 8, 2)), "guide": np.zeros((3, 2))}, "with image (4, 8, 8, 2), guide (3, 2)"),
     ],
 )
-def test_representative_data_that_is_none(arrays, message, tmp_path, capsys):
+def test_wrong_representative_data(arrays, message, tmp_path, capsys):
     path = tmp_path / "images.npz"
     path.write_bytes(b"") if arrays is None else np.savez(path, **arrays)
     command = ["m.keras", "--format", "litert", "--precision", "int8", "--representative-data", str(path)]
@@ -233,11 +233,11 @@ def test_representative_data_that_is_none(arrays, message, tmp_path, capsys):
 
 
 def test_representative_data_of_a_fixed_batch(tmp_path, capsys):
-    """Ranges are those of all samples, also where they do not fill the last batch."""
+    """All samples are used, even if they do not fill the last batch."""
     image = keras.Input((8, 8, 2), 4, name="image")
     model = keras.Model(image, keras.layers.Conv2D(3, 3, name="edges")(image))
     images = np.arange(6 * 128, dtype="float32").reshape(6, 8, 8, 2)
-    batches = [batch["image"] for batch in cli._samples({"image": images}, model)]
+    batches = [batch["image"] for batch in cli._batches({"image": images}, model)]
     np.testing.assert_array_equal(batches, [images[:4], images[2:]])
     model.save(tmp_path / "m.keras")
     command = [str(tmp_path / "m.keras"), "--format", "litert", "--precision", "int8", "--representative-data"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the command line exports beside `.keras` files: SavedModels, and weights of the networks of the package."""
+"""The command line exports SavedModels, and weights of the networks of the package."""
 
 import types
 
@@ -106,7 +106,7 @@ def _written(path, function, shape=(None, 2), name="serving_default"):
     return path
 
 
-def test_saved_model_that_reaches_files(tmp_path, capsys):
+def test_saved_model_that_writes_a_file(tmp_path, capsys):
     target = tmp_path / "written"
 
     def serve(x):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX files with nodes of our own: they run in stock sessions, and in sessions with our library."""
+"""ONNX files with native ops run in stock sessions and in sessions with the library of ops."""
 
 import dataclasses
 
@@ -66,8 +66,8 @@ def test_bodies_and_kernels_compute_what_the_model_computes(name, ort_library, t
             np.testing.assert_allclose(found.run(None, inputs)[0], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_library_takes_over_from_the_body(ort_library, tmp_path):
-    """A body that is made wrong is run by a stock session only."""
+def test_sessions_with_the_library_ignore_the_body(ort_library, tmp_path):
+    """A wrong body changes the results of a stock session only."""
     stored = onnx.load(write(models.local_filter(), tmp_path / "model.onnx").path)
     function = stored.functions[0]
     (outputs,) = function.output
@@ -92,7 +92,7 @@ def test_one_body_for_each_configuration(ort_library, tmp_path):
     domains = [function.domain for function in stored.functions]
     assert domains == ["keras_dynfilter", "keras_dynfilter.2", "keras_dynfilter.3"]
     assert {node.domain for node in stored.graph.node} == {"", *domains}
-    del stored.functions[:]  # the library knows them all
+    del stored.functions[:]  # the library has kernels in all of these domains
     inputs = np.random.default_rng(0).standard_normal((2, 9, 8, 4)).astype("float32")
     (found,) = session(stored, ort_library).run(None, {"image": inputs})
     (expected,) = models.run(keras.Model(image, x), inputs)
@@ -129,7 +129,7 @@ def test_opsets(opset, ort_library, tmp_path):
         assert {entry.domain: entry.version for entry in holder.opset_import}[""] == opset
 
 
-def test_report_tells_of_both_sessions(ort_library, tmp_path):
+def test_report_has_both_sessions(ort_library, tmp_path):
     report = write(models.local_filter(), tmp_path / "model.onnx", export.Validation(image_sizes=[(9, 7)]))
     assert report.passed and not report.validation.notes
     assert report.validation.runtime.endswith("without the op library and with the op library")
@@ -139,7 +139,7 @@ def test_report_tells_of_both_sessions(ort_library, tmp_path):
     }
 
 
-def test_without_the_library_the_report_says_so(monkeypatch, tmp_path):
+def test_report_notes_a_missing_library(monkeypatch, tmp_path):
     def missing():
         raise RuntimeError("no headers here")
 
@@ -201,7 +201,10 @@ def test_gradients_cannot_be_exported(tmp_path):
 
 @pytest.mark.parametrize(
     "make, opset",
-    [(models.ddf_module, None), (models.every_op, 18)],  # None: what tf2onnx has for a default
+    [
+        (models.ddf_module, None),  # the default opset of tf2onnx
+        pytest.param(models.every_op, 18, marks=pytest.mark.slow),
+    ],
 )
 def test_export_of_keras(make, opset, tmp_path):
     export.register_onnx_handlers()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small models that the export tests share."""
+"""Small models for the export tests."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from keras_dynfilter import layers, ops
 
 @keras.saving.register_keras_serializable("keras_dynfilter_tests")
 class Apply(keras.layers.Layer):
-    """Calls one op of the package on its inputs."""
+    """Calls one op of the package, with options, on its inputs."""
 
     def __init__(self, op, options=None, **kwargs):
         super().__init__(**kwargs)
@@ -24,7 +24,7 @@ class Apply(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_dynfilter_tests")
-class Banks(keras.layers.Layer):
+class SplitChannels(keras.layers.Layer):
     """Reshapes the channels of `[batch, height, width, channels]` to `shape`."""
 
     def __init__(self, shape, **kwargs):
@@ -39,11 +39,12 @@ class Banks(keras.layers.Layer):
 
 
 def spatial(image, channels, strides=1):
-    """Filters of every position: a strided convolution of 1 x 1, whose sizes are those of the ops."""
+    """Filters for every position. A 1x1 convolution has the same output size as an op with the same strides."""
     return keras.layers.Conv2D(channels, 1, strides=strides)(image)
 
 
 def per_sample(image, *shape):
+    """One filter for every sample, of the given shape."""
     pooled = keras.layers.GlobalAveragePooling2D()(image)
     return keras.layers.Reshape(shape)(keras.layers.Dense(int(np.prod(shape)))(pooled))
 
@@ -84,7 +85,7 @@ def ddf_module():
 
 
 def two_by_name():
-    """Dicts in and out."""
+    """A model with dicts as inputs and outputs."""
     inputs = {"image": keras.Input((None, None, 2), name="image"), "guide": keras.Input((None, None, 3), name="guide")}
     filters = spatial(inputs["guide"], 9)
     filtered = Apply("local_filter2d", {"kernel_size": 3})([inputs["image"], filters])
@@ -93,7 +94,7 @@ def two_by_name():
 
 @keras.saving.register_keras_serializable("keras_dynfilter_tests")
 class Subclassed(keras.Model):
-    """Two arguments, outputs without names."""
+    """A subclassed model with two arguments and outputs without names."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -112,18 +113,18 @@ def subclassed():
 
 
 def run(model, *inputs):
-    """Outputs of the model as a list of arrays."""
+    """Calls the model; returns its outputs as a list of arrays."""
     return [np.asarray(value) for value in tf.nest.flatten(model(*inputs, training=False))]
 
 
 def every_op():
-    """All ops side by side, and the layers on them that use more than one; an output each, by name."""
+    """A model with all ops, and the layers that use several ops, side by side; each has an output of its own."""
     image = keras.Input((None, None, 4), name="image")
 
     def apply(name, op, filters, **options):
         return Apply(op, options, name=name)([image, *filters])
 
-    bank = [per_sample(image, 3, 3, 4), spatial(image, 18)]
+    factors = [per_sample(image, 3, 3, 4), spatial(image, 18)]
     outputs = {
         "local": apply("local", "local_filter2d", [spatial(image, 9)], kernel_size=3),
         "softmax": apply(
@@ -139,13 +140,13 @@ def every_op():
         "depthwise": apply(
             "depthwise", "dynamic_depthwise_conv2d", [per_sample(image, 5, 3, 4)], strides=(2, 1), dilation_rate=2
         ),
-        "ddf_mul": apply("ddf_mul", "ddf2d", bank, heads=2),
-        "ddf_add": apply("ddf_add", "ddf2d", bank, heads=2, combine="add"),
-        "ddf_strided": apply("ddf_strided", "ddf2d", [bank[0], spatial(image, 9, 2)], strides=2),
-        "ddf_dilated": apply("ddf_dilated", "ddf2d", [bank[0], spatial(image, 9)], dilation_rate=2),
+        "ddf_mul": apply("ddf_mul", "ddf2d", factors, heads=2),
+        "ddf_add": apply("ddf_add", "ddf2d", factors, heads=2, combine="add"),
+        "ddf_strided": apply("ddf_strided", "ddf2d", [factors[0], spatial(image, 9, 2)], strides=2),
+        "ddf_dilated": apply("ddf_dilated", "ddf2d", [factors[0], spatial(image, 9)], dilation_rate=2),
         "conv": apply("conv", "dynamic_conv2d", [per_sample(image, 3, 3, 4, 2)], strides=2),
         "conv_to_one": apply("conv_to_one", "dynamic_conv2d", [per_sample(image, 3, 3, 4, 1)], padding="valid"),
-        "local_conv": apply("local_conv", "local_conv2d", [Banks((3, 3, 4, 2))(spatial(image, 72))]),
+        "local_conv": apply("local_conv", "local_conv2d", [SplitChannels((3, 3, 4, 2))(spatial(image, 72))]),
         "one_channel": Apply("local_filter2d", {"kernel_size": 7, "normalization": "softmax"}, name="one_channel")(
             [keras.layers.Conv2D(1, 1)(image), spatial(image, 49)]
         ),
@@ -154,7 +155,7 @@ def every_op():
         "ddf_up_guided": layers.DDFUp2D(2, squeeze_ratio=2.0, guide_size="output", name="ddf_up_guided")(
             [image, keras.layers.UpSampling2D(2)(image)]
         ),
-        "ddf_biased": layers.BiasedDDF2D(3, strides=2, squeeze_ratio=2.0, activation="relu", name="ddf_biased")(image),
+        "ddf_biased": layers.DDF2D(3, 2, squeeze_ratio=2.0, use_bias=True, activation="relu", name="ddf_biased")(image),
         "repository": layers.RepositoryConv2D(3, 3, base_filters=2, dynamic_bias="after", name="repository")(
             [image, keras.layers.GlobalAveragePooling2D()(image)]
         ),
