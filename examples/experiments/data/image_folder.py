@@ -159,9 +159,14 @@ def random_crop(image: tf.Tensor, key: tf.Tensor, size: int, least_area: float) 
 
 
 def jitter_color(image: tf.Tensor, key: tf.Tensor, factor: float) -> tf.Tensor:
-    """Multiplies brightness, contrast and saturation of `[height, width, 3]`, 0 to 255, by up to `1 +- factor`.
+    """Multiplies brightness, contrast and saturation of an image by random factors of `1 - factor` to `1 + factor`.
 
-    Own code: the functions of `tf.image` draw each factor on its own and do not clip in between.
+    Own code: `tf.image` adds to the brightness instead, and measures contrast from the mean of each channel.
+
+    Args:
+        image: `[height, width, 3]`, float32, 0 to 255.
+        key: Key for `tf.random.stateless_uniform`, `[2]`, int64.
+        factor: Number from 0 to 1.
     """
     brightness, contrast, saturation = tf.unstack(tf.random.stateless_uniform([3], key, 1 - factor, 1 + factor))
     image = tf.clip_by_value(image * brightness, 0, 255)

@@ -169,7 +169,7 @@ class Scene:
         return *self._pick_owner(images, owner), flow, mask
 
     def _owner(self, offsets):
-        """Returns the layer of every pixel, `[frames, size, size]`. `offsets`, `[shapes, frames, 2]`: x and y."""
+        """Returns the layer of every pixel, `[frames, size, size]`, of shapes moved by `[shapes, frames, 2]`: x, y."""
         y, x = np.mgrid[: self.size, : self.size]
         owner = np.zeros([offsets.shape[1], self.size, self.size], np.int64)
         for layer, (shape, offset) in enumerate(zip(self.shapes, offsets), start=1):
