@@ -39,7 +39,7 @@ def pytest_configure(config):
     for warning in THIRD_PARTY_WARNINGS:
         config.addinivalue_line("filterwarnings", warning)
     if not REQUIRE_NATIVE:  # without the compiled ops, any test may be the one that gets the single warning
-        config.addinivalue_line("filterwarnings", "ignore:keras_dynfilter runs on composed TensorFlow ops")
+        config.addinivalue_line("filterwarnings", "ignore:keras_dynfilter runs on composite TensorFlow ops")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -144,7 +144,7 @@ def real_data():
 @pytest.fixture
 def no_training(monkeypatch):
     """Runs an example up to its training, which it must reach."""
-    from examples.experiments.core import harness
+    from examples.experiments.core import training
 
     def train(*_, **__):
         raise InterruptedError
@@ -153,7 +153,7 @@ def no_training(monkeypatch):
         with pytest.raises(InterruptedError):
             main(*arguments)
 
-    monkeypatch.setattr(harness, "train_networks", train)
+    monkeypatch.setattr(training, "train_networks", train)
     return run
 
 

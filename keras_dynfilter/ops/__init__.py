@@ -4,6 +4,7 @@
 The first three are one family with a compiled kernel; the last two mix channels.
 """
 
+from keras_dynfilter.ops.backends import native_gradients  # noqa: F401 (registers the gradients of the compiled ops)
 from keras_dynfilter.ops.backends.scope import implementation
 from keras_dynfilter.ops.ddf import ddf2d
 from keras_dynfilter.ops.depthwise import dynamic_depthwise_conv2d

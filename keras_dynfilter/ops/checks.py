@@ -6,7 +6,7 @@ import numbers
 
 import tensorflow as tf
 
-MOST = 2**31 - 1  # as in the compiled ops, whose offsets inside a window are 32 bits wide
+MAX_SIZE = 2**31 - 1  # The compiled ops compute offsets inside a window in 32 bits.
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -110,8 +110,8 @@ def positive(value, name):
     """Returns `value`, a positive integer."""
     if not integer(value) or value < 1:
         raise ValueError(f"Expected `{name}` to be a positive integer. Received: {name}={value!r}")
-    if value > MOST:
-        raise ValueError(f"Expected `{name}` to be at most {MOST}. Received: {name}={value!r}")
+    if value > MAX_SIZE:
+        raise ValueError(f"Expected `{name}` to be at most {MAX_SIZE}. Received: {name}={value!r}")
     return int(value)
 
 
@@ -125,8 +125,8 @@ def pair(value, name):
         valid = False
     if not valid:
         raise ValueError(f"Expected `{name}` to be a positive integer or a pair of them. Received: {name}={value!r}")
-    if max(values) > MOST:
-        raise ValueError(f"Expected `{name}` to be at most {MOST}. Received: {name}={value!r}")
+    if max(values) > MAX_SIZE:
+        raise ValueError(f"Expected `{name}` to be at most {MAX_SIZE}. Received: {name}={value!r}")
     return int(values[0]), int(values[1])
 
 

@@ -7,7 +7,7 @@ from keras_dynfilter.ops import checks, filter2d
 from keras_dynfilter.ops.backends import composite
 from keras_dynfilter.ops.checks import choice
 from keras_dynfilter.ops.geometry import Geometry
-from keras_dynfilter.ops.layout import DATA_FORMATS, sizes, to_channels_first, to_channels_last
+from keras_dynfilter.ops.layout import DATA_FORMATS, sizes, static_sizes, to_channels_first, to_channels_last
 from keras_dynfilter.ops.local_filter import local_filter2d
 
 
@@ -50,15 +50,15 @@ def dynamic_conv2d(inputs, filters, strides=1, dilation_rate=1, padding="same", 
     """
     inputs, filters = _prepare(inputs, filters, 5, "[batch, kernel_h, kernel_w, channels, output_maps]", data_format)
     geometry = Geometry.make(_window(filters, 1), strides, dilation_rate, padding, even=True)
-    batch, _, _, channels = sizes(inputs, 4)
-    _, kernel_h, kernel_w, _, maps = sizes(filters, 5)
+    batch, _, _, channels = static_sizes(inputs, 4)
+    _, kernel_h, kernel_w, _, maps = static_sizes(filters, 5)
     dims = dict(batch=batch, kernel_h=kernel_h, kernel_w=kernel_w, channels=channels, output_maps=maps)
     checks.check_shape("filters", filters, **dims)
     odd = kernel_h % 2 == 1 and kernel_w % 2 == 1
     if odd and 1 in (channels, maps) and None not in (channels, maps):
         output = _depthwise(inputs, filters, geometry)
     else:
-        output = _matmul(inputs, filters, geometry)
+        output = matmul_per_sample(inputs, filters, geometry)
     return to_channels_first(output) if data_format == "channels_first" else output
 
 
@@ -102,9 +102,9 @@ def local_conv2d(inputs, filters, strides=1, dilation_rate=1, padding="same", da
     meaning = "[batch, out_height, out_width, kernel_h, kernel_w, channels, output_maps]"
     inputs, filters = _prepare(inputs, filters, 7, meaning, data_format)
     geometry = Geometry.make(_window(filters, 3), strides, dilation_rate, padding)
-    batch, height, width, channels = sizes(inputs, 4)
+    batch, height, width, channels = static_sizes(inputs, 4)
     out_height, out_width = geometry.output_shape((batch, height, width, channels))
-    _, _, _, kernel_h, kernel_w, _, maps = sizes(filters, 7)
+    _, _, _, kernel_h, kernel_w, _, maps = static_sizes(filters, 7)
     dims = dict(batch=batch, out_height=out_height, out_width=out_width, kernel_h=kernel_h, kernel_w=kernel_w)
     checks.check_shape("filters", filters, **dims, channels=channels, output_maps=maps)
     if channels == 1 and maps == 1:
@@ -112,7 +112,7 @@ def local_conv2d(inputs, filters, strides=1, dilation_rate=1, padding="same", da
         filters = tf.reshape(filters, [batch, out_height, out_width, geometry.taps])
         output = local_filter2d(inputs, filters, geometry.kernel_size, strides, dilation_rate, padding)
     else:
-        output = _per_position(inputs, filters, geometry)
+        output = matmul_per_position(inputs, filters, geometry)
     return to_channels_first(output) if data_format == "channels_first" else output
 
 
@@ -144,24 +144,24 @@ def _depthwise(inputs, filters, geometry):
     return tf.cast(output, dtype)
 
 
-def _matmul(inputs, filters, geometry):
+def matmul_per_sample(inputs, filters, geometry):
     """Every sample is one matrix product: `[positions, taps * channels] x [taps * channels, output_maps]`."""
     dtype, accumulate = inputs.dtype, checks.accumulation(inputs.dtype)
-    patches = composite.windows(tf.cast(inputs, accumulate), geometry)
-    batch, out_height, out_width, depth = composite.sizes(patches)
-    maps = composite.sizes(filters)[4]
+    patches = composite.extract_windows(tf.cast(inputs, accumulate), geometry)
+    batch, out_height, out_width, depth = sizes(patches)
+    maps = sizes(filters)[4]
     patches = tf.reshape(patches, [batch, out_height * out_width, depth])
     bank = tf.reshape(tf.cast(filters, accumulate), [batch, depth, maps])
     output = tf.reshape(tf.matmul(patches, bank), [batch, out_height, out_width, maps])
     return tf.cast(output, dtype)
 
 
-def _per_position(inputs, filters, geometry):
+def matmul_per_position(inputs, filters, geometry):
     """Every position is one product of a vector, its window, and a matrix."""
     dtype, accumulate = inputs.dtype, checks.accumulation(inputs.dtype)
-    patches = composite.windows(tf.cast(inputs, accumulate), geometry)
-    *positions, depth = composite.sizes(patches)
-    maps = composite.sizes(filters)[6]
+    patches = composite.extract_windows(tf.cast(inputs, accumulate), geometry)
+    *positions, depth = sizes(patches)
+    maps = sizes(filters)[6]
     bank = tf.reshape(tf.cast(filters, accumulate), [*positions, depth, maps])
     output = tf.matmul(tf.reshape(patches, [*positions, 1, depth]), bank)
     return tf.cast(tf.reshape(output, [*positions, maps]), dtype)

@@ -1,17 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The common path of the filter family: checks, layout, choice of implementation."""
+"""The common path of `local_filter2d`, `dynamic_depthwise_conv2d` and `ddf2d`: checks, layout, implementation, call."""
 
-from keras_dynfilter.ops import checks
-from keras_dynfilter.ops.backends import composite, dispatch
+import tensorflow as tf
+
+from keras_dynfilter.ops import backends, checks
+from keras_dynfilter.ops.backends import composite, raw_ops
 from keras_dynfilter.ops.checks import choice
-from keras_dynfilter.ops.layout import DATA_FORMATS, sizes, to_channels_first, to_channels_last
+from keras_dynfilter.ops.geometry import Geometry
+from keras_dynfilter.ops.layout import DATA_FORMATS, static_sizes, to_channels_first, to_channels_last
+
+# Kind of filter -> public op, by which the implementation is chosen.
+_OP_OF_KIND = {
+    "spatial": "local_filter2d",
+    "softmax": "local_filter2d",
+    "channel": "dynamic_depthwise_conv2d",
+    "mul": "ddf2d",
+    "add": "ddf2d",
+}
 
 
-def filter2d(inputs, spatial, channel, weight, geometry, data_format, names=("spatial_filters", "channel_filters")):
-    """Applies the factored filters `spatial` and `channel`.
+def filter2d(
+    inputs: tf.Tensor,
+    spatial: tf.Tensor | None,
+    channel: tf.Tensor | None,
+    kind: str,
+    geometry: Geometry,
+    data_format: str,
+    names: tuple[str | None, str | None] = ("spatial_filters", "channel_filters"),
+) -> tf.Tensor:
+    """Applies filters that are a spatial factor, a channel factor, or both combined.
 
-    All are tensors, of `_arguments.tensors`; a factor that `weight` does not have is None. `names` are those of the
-    factors in error texts.
+    Args:
+        inputs: Images, `[batch, height, width, channels]`, or `[batch, channels, height, width]` for
+            `data_format="channels_first"`.
+        spatial: Spatial filters, `[batch, out_height, out_width, heads*kernel_h*kernel_w]`, in the order of
+            `data_format`. None for `kind="channel"`.
+        channel: Channel filters, `[batch, kernel_h, kernel_w, channels]`. None for `"spatial"` and `"softmax"`.
+        kind: How the filters are made from the factors: `"spatial"`, `"softmax"` (spatial factor: logits),
+            `"channel"`, `"mul"` (product) or `"add"` (sum).
+        geometry: The window.
+        data_format: `"channels_last"` or `"channels_first"`.
+        names: Names of the spatial and the channel filters in error texts.
+
+    Returns:
+        `[batch, out_height, out_width, channels]`, in the order of `data_format`, with the dtype of `inputs`.
+
+    Raises:
+        ValueError: A rank or a shape is wrong.
+        RuntimeError: The native implementation is requested and not available.
     """
     choice(data_format, "data_format", DATA_FORMATS)
     inputs = checks.check_rank("inputs", inputs, data_format)
@@ -22,30 +58,29 @@ def filter2d(inputs, spatial, channel, weight, geometry, data_format, names=("sp
     if data_format == "channels_first":
         inputs = to_channels_last(inputs)
         spatial = None if spatial is None else to_channels_last(spatial)
-    batch, height, width, channels = sizes(inputs, 4)
+    batch, height, width, channels = static_sizes(inputs, 4)
     if channels is not None and channels % geometry.heads:
         raise ValueError(f"Expected `heads` to divide the channels. Received: heads={geometry.heads}, {channels=}")
     if spatial is not None:
         out_height, out_width = geometry.output_shape((batch, height, width, channels))
-        dims = dict(batch=batch, out_height=out_height, out_width=out_width)
-        dims["heads*kernel_h*kernel_w"] = geometry.heads * geometry.taps
-        checks.check_shape(names[0], spatial, **dims)
+        expected = dict(batch=batch, out_height=out_height, out_width=out_width)
+        expected["heads*kernel_h*kernel_w"] = geometry.heads * geometry.taps
+        checks.check_shape(names[0], spatial, **expected)
     if channel is not None:
         kernel_h, kernel_w = geometry.kernel_size
-        dims = dict(batch=batch, kernel_h=kernel_h, kernel_w=kernel_w, channels=channels)
-        checks.check_shape(names[1], channel, **dims)
+        expected = dict(batch=batch, kernel_h=kernel_h, kernel_w=kernel_w, channels=channels)
+        checks.check_shape(names[1], channel, **expected)
 
-    if dispatch.use_native():
-        from keras_dynfilter.ops.backends import raw_ops
-
-        output = raw_ops.filter2d(inputs, spatial, channel, weight, geometry)
-    else:
-        output = composite.filter2d(inputs, spatial, channel, weight, geometry)
+    chosen = backends.choose(_OP_OF_KIND[kind])
+    if chosen.is_fallback:
+        backends.warn_of_fallback(chosen.reason)
+    backend = raw_ops if chosen.name == "native" else composite
+    output = backend.filter2d(inputs, spatial, channel, kind, geometry)
     return to_channels_first(output) if data_format == "channels_first" else output
 
 
-def window(filters, name="filters"):
-    """The window `(kernel_h, kernel_w)` of channel filters `[batch, kernel_h, kernel_w, channels]`."""
+def window(filters: tf.Tensor, name: str = "filters") -> tuple[int, int]:
+    """Returns the window `(kernel_h, kernel_w)` of channel filters `[batch, kernel_h, kernel_w, channels]`."""
     shape = filters.shape
     if shape.rank != 4 or None in shape[1:3].as_list():
         expected = f"Expected `{name}` to have shape (batch, kernel_h, kernel_w, channels) with a known window"

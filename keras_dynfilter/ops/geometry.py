@@ -1,31 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Window geometry: the normalised arguments of every op and the one formula of the output size."""
+"""The geometry of a sliding window: checked arguments, padding and output size."""
 
 import dataclasses
 import numbers
+from collections.abc import Sequence
+from typing import Any
 
-from keras_dynfilter.ops.checks import MOST, choice, pair, positive
+from keras_dynfilter.ops.checks import MAX_SIZE, choice, pair, positive
 
 PADDINGS = ("same", "valid")
 
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """A sliding window: its size, strides, dilation, padding, and the number of heads the channels are split into.
+    """The size, strides, dilation and padding of a window, and the number of heads that the channels are split into.
 
-    `padding="same"` pads `dilation * (size - 1) / 2` on both sides, so that the window of output `i` is centred on
-    input `i * stride`. TensorFlow's SAME is another rule for strides above 1.
+    `padding="same"` pads `dilation_rate * (kernel_size - 1) / 2` zeros on both sides, so that the window of output `i`
+    is centred on input `i * strides`. TensorFlow's SAME pads differently for strides above 1.
+
+    Pairs are ordered `(vertical, horizontal)`.
     """
 
-    kernel_size: tuple
-    strides: tuple = (1, 1)
-    dilation_rate: tuple = (1, 1)
+    kernel_size: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    dilation_rate: tuple[int, int] = (1, 1)
     padding: str = "same"
     heads: int = 1
 
     @classmethod
-    def make(cls, kernel_size, strides=1, dilation_rate=1, padding="same", heads=1, even=False):
-        """Normalises and checks the arguments of a public function. `even` allows windows of even size."""
+    def make(
+        cls,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = 1,
+        dilation_rate: int | Sequence[int] = 1,
+        padding: str = "same",
+        heads: int = 1,
+        even: bool = False,
+    ) -> "Geometry":
+        """Makes a geometry from the arguments of a public function.
+
+        Args:
+            kernel_size: Positive integer or pair. Odd, unless `even` is True.
+            strides: Positive integer or pair.
+            dilation_rate: Positive integer or pair.
+            padding: `"same"` or `"valid"`, in upper or lower case.
+            heads: Positive integer.
+            even: Whether windows of even size are allowed.
+
+        Raises:
+            ValueError: An argument is not as described, or the window is too large for 32-bit offsets.
+        """
         kernel_size = pair(kernel_size, "kernel_size")
         if not even and (kernel_size[0] % 2 == 0 or kernel_size[1] % 2 == 0):
             raise ValueError(
@@ -39,7 +63,7 @@ class Geometry:
             choice(padding, "padding", PADDINGS),
             positive(heads, "heads"),
         )
-        if max(*geometry.extent, geometry.heads * geometry.taps) > MOST:
+        if max(*geometry.extent, geometry.heads * geometry.taps) > MAX_SIZE:
             raise ValueError(
                 "Expected a window of fewer than 2^31 taps and pixels across. Received: "
                 f"kernel_size={kernel_size}, dilation_rate={geometry.dilation_rate}, heads={geometry.heads}"
@@ -47,30 +71,39 @@ class Geometry:
         return geometry
 
     @property
-    def taps(self):
+    def taps(self) -> int:
+        """Number of taps of one filter."""
         return self.kernel_size[0] * self.kernel_size[1]
 
     @property
-    def extent(self):
-        """Height and width that the dilated window spans."""
-        return tuple((k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation_rate))
+    def extent(self) -> tuple[int, int]:
+        """Height and width of the dilated window in pixels."""
+        return tuple((size - 1) * dilation + 1 for size, dilation in zip(self.kernel_size, self.dilation_rate))
 
     @property
-    def pads(self):
-        """`((top, bottom), (left, right))`. Even windows, which have no centre, pad one more at the end."""
+    def pads(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Number of zeros `((top, bottom), (left, right))`. Windows of even size get one more at the end."""
         if self.padding == "valid":
             return (0, 0), (0, 0)
-        return tuple(((e - 1) // 2, e // 2) for e in self.extent)
+        return tuple(((extent - 1) // 2, extent // 2) for extent in self.extent)
 
-    def output_size(self, size, axis):
-        """Output size along `axis` (0 vertical, 1 horizontal) for an input of `size`: an int, None, or a tensor."""
+    def output_size(self, size: Any, axis: int) -> Any:
+        """Computes the output size along `axis` (0: vertical, 1: horizontal).
+
+        Args:
+            size: Input size: an integer, None if it is unknown, or a scalar tensor.
+            axis: The axis.
+
+        Returns:
+            An integer, None or a scalar tensor, like `size`.
+        """
         if size is None:
             return None
-        steps = size + sum(self.pads[axis]) - self.extent[axis]
+        last_begin = size + sum(self.pads[axis]) - self.extent[axis]
         if isinstance(size, numbers.Integral):
-            return max(steps // self.strides[axis] + 1, 0)
-        return steps // self.strides[axis] + 1
+            return max(last_begin // self.strides[axis] + 1, 0)
+        return last_begin // self.strides[axis] + 1
 
-    def output_shape(self, inputs_shape):
-        """`(Ho, Wo)` for a channels-last `inputs_shape`, with None where a size is unknown."""
+    def output_shape(self, inputs_shape: Sequence) -> tuple:
+        """Returns `(out_height, out_width)` for the channels-last shape of the inputs, with None for unknown sizes."""
         return tuple(self.output_size(inputs_shape[1 + axis], axis) for axis in (0, 1))

@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Converts between channels-last and channels-first tensors and reads static sizes."""
+"""Data formats: converts tensors and shapes between channels-last and channels-first, and reads their sizes.
+
+Everything inside the package computes in channels-last order. Public functions and layers convert at their boundary.
+"""
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -9,20 +15,40 @@ from keras_dynfilter.ops.checks import choice
 DATA_FORMATS = ("channels_last", "channels_first")
 
 
-def standardize_data_format(data_format):
-    """Returns `data_format`, that of Keras for None."""
+def standardize_data_format(data_format: str | None) -> str:
+    """Returns `data_format`, or Keras's default (`keras.backend.image_data_format()`) for None."""
     data_format = keras.backend.image_data_format() if data_format is None else data_format
     return choice(data_format, "data_format", DATA_FORMATS)
 
 
-def to_channels_last(value):
-    return tf.transpose(value, [0, 2, 3, 1])
+def to_channels_last(images: tf.Tensor) -> tf.Tensor:
+    """Transposes `[batch, channels, height, width]` to `[batch, height, width, channels]`."""
+    return tf.transpose(images, [0, 2, 3, 1])
 
 
-def to_channels_first(value):
-    return tf.transpose(value, [0, 3, 1, 2])
+def to_channels_first(images: tf.Tensor) -> tf.Tensor:
+    """Transposes `[batch, height, width, channels]` to `[batch, channels, height, width]`."""
+    return tf.transpose(images, [0, 3, 1, 2])
 
 
-def sizes(value, rank):
-    """The static shape of `value` as a list of `rank` sizes, None where unknown."""
+def shape_to_channels_last(shape: Sequence) -> tuple:
+    """Reorders the shape `(batch, channels, ...)` to `(batch, ..., channels)`."""
+    batch, channels, *sizes_of_positions = shape
+    return (batch, *sizes_of_positions, channels)
+
+
+def shape_to_channels_first(shape: Sequence) -> tuple:
+    """Reorders the shape `(batch, ..., channels)` to `(batch, channels, ...)`."""
+    batch, *sizes_of_positions, channels = shape
+    return (batch, channels, *sizes_of_positions)
+
+
+def static_sizes(value: tf.Tensor, rank: int) -> list[int | None]:
+    """Returns the static shape of `value` as a list of `rank` sizes, with None for unknown sizes."""
     return [None] * rank if value.shape.rank is None else value.shape.as_list()
+
+
+def sizes(value: tf.Tensor) -> list[Any]:
+    """Returns the shape of `value` as a list: integers for known sizes, scalar tensors for the others."""
+    dynamic = tf.shape(value)
+    return [dynamic[axis] if size is None else size for axis, size in enumerate(value.shape.as_list())]

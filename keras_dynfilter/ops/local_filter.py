@@ -63,5 +63,5 @@ def local_filter2d(
     inputs, filters = checks.tensors(inputs=inputs, filters=filters)
     geometry = Geometry.make(kernel_size, strides, dilation_rate, padding, heads)
     choice(normalization, "normalization", NORMALIZATIONS)
-    weight = "softmax" if normalization == "softmax" else "spatial"
-    return filter2d.filter2d(inputs, filters, None, weight, geometry, data_format, names=("filters", None))
+    kind = "softmax" if normalization == "softmax" else "spatial"
+    return filter2d.filter2d(inputs, filters, None, kind, geometry, data_format, names=("filters", None))

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What generators of filters need of an image: a linear map of every pixel, and the means of the channels.
+"""Projects every pixel linearly and averages every channel: what filter generators compute from an image.
 
     projected[n,i,j,k] = bias[k] + sum_c inputs[n,i,j,c] * kernel[c,k]
-    means[n,c]         = the mean of inputs[n,i,j,c] over the positions
+    means[n,c]         = mean_{i,j} inputs[n,i,j,c]
 
-On CPUs a compiled op makes both in one reading of the image. TensorFlow's product of so many pixels with so few columns
-takes longer than filtering the image, and reads it once more for the means.
+On CPUs, one compiled op computes both while it reads the image once. With TensorFlow ops, the product of so many pixels
+with so few columns takes longer than filtering the image, and the means read the image a second time.
 """
 
 import tensorflow as tf
 
-from keras_dynfilter.ops import checks
-from keras_dynfilter.ops.backends import dispatch
+from keras_dynfilter.ops import backends, checks
+from keras_dynfilter.ops.backends import raw_ops
 
 
-def project_and_pool(inputs, kernel, bias):
-    """The linear map and the means.
+def project_and_pool(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Projects every pixel and averages every channel.
 
     Args:
         inputs: Images, `[batch, height, width, channels]`.
@@ -23,30 +23,32 @@ def project_and_pool(inputs, kernel, bias):
         bias: `[outputs]`.
 
     Returns:
-        `[batch, height, width, outputs]` and `[batch, channels]`, of the dtype of `inputs`.
-    """
-    if dispatch.use_native() and not tf.config.get_visible_devices("GPU"):
-        from keras_dynfilter.ops.backends import library
+        The projection, `[batch, height, width, outputs]`, and the means, `[batch, channels]`, with the dtype of
+        `inputs`.
 
-        return library.load().ops.keras_dynfilter_project_and_pool(inputs=inputs, kernel=kernel, bias=bias)
+    Raises:
+        RuntimeError: The native implementation is requested and not available.
+    """
+    if backends.choose("project_and_pool").name == "native":
+        return raw_ops.project_and_pool(inputs, kernel, bias)
     return project(inputs, kernel, bias), pool(inputs)
 
 
-def project(inputs, kernel, bias):
-    """The linear map alone: `[batch, height, width, outputs]`."""
-    # Not tf.nn.conv2d, which is no faster and on CPUs gives a wrong shape for an empty batch.
+def project(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """Projects every pixel with TensorFlow ops; returns `[batch, height, width, outputs]`."""
+    # tf.nn.conv2d is no faster, and on CPUs it returns a wrong shape for an empty batch.
     product = tf.tensordot(inputs, kernel, 1)
-    # At least float32, in which the gradient by the bias is then added up.
+    # The bias is added in float32 or wider, so that its gradient is summed in this dtype.
     wide = checks.accumulation(inputs.dtype)
     return tf.cast(tf.nn.bias_add(tf.cast(product, wide), tf.cast(bias, wide)), inputs.dtype)
 
 
-def pool(inputs):
-    """The means alone: `[batch, channels]`.
+def pool(inputs: tf.Tensor) -> tf.Tensor:
+    """Averages every channel with TensorFlow ops; returns `[batch, channels]`.
 
-    Row by row: over both axes at once, TensorFlow takes two to four times as long on a CPU. In float32 at least:
-    there it adds up float16 in float16.
+    The mean is computed row by row, because TensorFlow takes two to four times as long on CPUs for both axes at once,
+    and in float32 or wider, because TensorFlow sums float16 values in float16 on CPUs.
     """
-    accumulate = checks.accumulation(inputs.dtype)
-    rows = tf.reduce_mean(tf.cast(inputs, accumulate), axis=2)
+    wide = checks.accumulation(inputs.dtype)
+    rows = tf.reduce_mean(tf.cast(inputs, wide), axis=2)
     return tf.cast(tf.reduce_mean(rows, axis=1), inputs.dtype)

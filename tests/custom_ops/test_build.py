@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The builder: what it names, when it builds anew, and what happens where it cannot."""
+"""The builder of the ops: its errors, its keys, and when it compiles again."""
 
 import ast
 import concurrent.futures
@@ -9,12 +9,8 @@ import stat
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
-import keras_dynfilter
 from keras_dynfilter.custom_ops import build
-from keras_dynfilter.ops.backends import dispatch
-from keras_dynfilter.ops.backends import library as library_module
 
 pytestmark = pytest.mark.legacy
 
@@ -35,7 +31,7 @@ print(len(ours), *ours)
 def test_without_a_compiler_the_composite_runs_with_one_warning(python, tmp_path):
     done = python("-c", USE, PATH="/nowhere", KERAS_DYNFILTER_CACHE=str(tmp_path), CXX="g++")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("1 keras_dynfilter runs on composed TensorFlow ops")
+    assert done.stdout.startswith("1 keras_dynfilter runs on composite TensorFlow ops")
     assert "no C++ compiler was found" in done.stdout
 
 
@@ -51,7 +47,7 @@ def test_a_failing_compiler_names_the_log(python, tmp_path):
     assert "something is wrong" in log.read_text()
     assert not list((tmp_path / "cache" / "objects").glob("*.o"))
 
-    log.unlink()  # the next process does not compile in vain again
+    log.unlink()  # the next process does not try to compile again
     done = python("-c", USE, **variables)
     assert done.returncode == 0, done.stderr
     assert "python -m keras_dynfilter.custom_ops.build tries again" in done.stdout and not log.exists()
@@ -78,11 +74,10 @@ def test_importing_needs_no_compiler_and_builds_nothing(python, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-SLOW_COMPILER = """#!/bin/sh
+FAKE_COMPILER = """#!/bin/sh
 for argument; do [ "$previous" = -o ] && output=$argument; previous=$argument; done
-[ -n "$output" ] || exit 0  # a question about the compiler
+[ -n "$output" ] || exit 0  # a query of the version
 echo "$output" >> "{log}"
-sleep 0.2
 touch "$output"
 """
 BUILD = """
@@ -92,28 +87,28 @@ folder, me = map(pathlib.Path, sys.argv[1:])
 (folder / me).touch()
 while len(list(folder.glob("ready*"))) < 2:
     time.sleep(0.01)
-tensorflow = build.TensorFlow("2.15.1", str(folder), str(folder), ())  # one without XLA
+tensorflow = build.TensorFlow("2.15.1", str(folder), str(folder), ())  # a version without XLA
 print(build.build(tensorflow, folder / "cache", lambda text: None).ops)
 """
 
 
 @pytest.mark.slow
 def test_two_processes_that_build_at_once_compile_everything_once(python, tmp_path):
-    compiler, log = tmp_path / "slow", tmp_path / "calls"
-    compiler.write_text(SLOW_COMPILER.format(log=log))
+    compiler, log = tmp_path / "compiler", tmp_path / "calls"
+    compiler.write_text(FAKE_COMPILER.format(log=log))
     compiler.chmod(compiler.stat().st_mode | stat.S_IXUSR)
 
     def start(name):
         return python("-c", BUILD, str(tmp_path), name, CXX=str(compiler), KERAS_DYNFILTER_CUDA="0")
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        both = list(pool.map(start, ["ready1", "ready2"]))
-    assert [done.returncode for done in both] == [0, 0], both[0].stderr + both[1].stderr
-    assert both[0].stdout == both[1].stdout
-    outputs = [pathlib.Path(line).name.rsplit(".", 1)[0] for line in log.read_text().split()]  # without the process
+        first, second = pool.map(start, ["ready1", "ready2"])
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert first.stdout == second.stdout
+    outputs = [pathlib.Path(line).name.rsplit(".", 1)[0] for line in log.read_text().split()]  # without the process id
     assert len(outputs) == len(set(outputs)) > 3
     objects = {path.name for path in (tmp_path / "cache" / "objects").iterdir()}
-    assert objects | {pathlib.Path(both[0].stdout.strip()).name} == set(outputs)
+    assert objects | {pathlib.Path(first.stdout.strip()).name} == set(outputs)
 
 
 @pytest.fixture
@@ -122,17 +117,17 @@ def compiler(native_library):
 
 
 def test_a_second_build_compiles_nothing(native_library):
-    said = []
-    libraries = build.build(progress=said.append)
-    assert not said
+    messages = []
+    libraries = build.build(progress=messages.append)
+    assert not messages
     assert str(libraries.ops) in native_library.paths
 
 
-def test_keys_change_with_everything_that_goes_in(compiler, monkeypatch, tmp_path):
-    source = build.SOURCES / "cpu" / "run.cc"
+def test_keys_change_with_every_input(compiler, monkeypatch, tmp_path):
+    source = build.SOURCES / "cpu" / "launch.cc"
     key = compiler.cpu(source, "native").key
     assert key == compiler.cpu(source, "native").key
-    assert key != compiler.cpu(build.SOURCES / "cpu" / "float32.cc", "native").key
+    assert key != compiler.cpu(build.SOURCES / "cpu" / "types" / "float32.cc", "native").key
     assert key != compiler.cpu(source, "x86-64-v3").key
     assert key != dataclasses.replace(compiler, salt=compiler.salt + "another TensorFlow").cpu(source, "native").key
 
@@ -142,10 +137,10 @@ def test_keys_change_with_everything_that_goes_in(compiler, monkeypatch, tmp_pat
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(path.read_text())
     monkeypatch.setattr(build, "SOURCES", copy)
-    before = build._Unit(copy / "cpu" / "run.cc", (), "").key
-    with open(copy / "filter.h", "a") as header:
+    before = build._Unit(copy / "cpu" / "launch.cc", (), "").key
+    with open(copy / "family.h", "a") as header:
         header.write("// changed\n")
-    assert before != build._Unit(copy / "cpu" / "run.cc", (), "").key
+    assert before != build._Unit(copy / "cpu" / "launch.cc", (), "").key
 
 
 def test_cuda_architectures_are_chosen_by_the_variable(compiler, monkeypatch):
@@ -156,7 +151,7 @@ def test_cuda_architectures_are_chosen_by_the_variable(compiler, monkeypatch):
         assert target in command
 
 
-LEVEL = """
+PRINT_SOFTMAX_FILTER = """
 import sys
 import tensorflow as tf
 ops = tf.load_op_library(sys.argv[1])
@@ -169,26 +164,15 @@ print(repr(ops.keras_dynfilter_softmax_local_filter2d(inputs=x, filters=s, kerne
 def test_a_portable_library_serves_every_instruction_set(native_ops, python, monkeypatch):
     monkeypatch.setenv("KERAS_DYNFILTER_MARCH", "portable")
     monkeypatch.setenv("KERAS_DYNFILTER_CUDA", "0")
-    monkeypatch.setattr(build.TensorFlow, "has_xla", False)  # not its subject, and slow to compile
-    # In a folder that stays: compiled when a kernel changes, and not at every run. Its lock stops no other test.
+    monkeypatch.setattr(build.TensorFlow, "has_xla", False)  # not the subject of this test, and slow to compile
+    # A folder that stays: the library is compiled when a kernel changes, not at every run. The folder has a lock of its
+    # own, so that other tests do not wait.
     library = build.build(cache=build.cache_folder() / "portable").ops
     results = []
-    for level in ("v4", "v3", "baseline"):  # a level that this machine has not falls back to the next
-        done = python("-c", LEVEL, str(library), KERAS_DYNFILTER_CPU_LEVEL=level)
+    for target in reversed(build.ISA_TARGETS):  # a target that this machine does not support falls back to the baseline
+        done = python("-c", PRINT_SOFTMAX_FILTER, str(library), KERAS_DYNFILTER_CPU_ISA_TARGET=target)
         assert done.returncode == 0, done.stderr
         results.append(np.array(ast.literal_eval(done.stdout)))
     np.testing.assert_allclose(results[1], results[0], rtol=0, atol=2e-6)
     np.testing.assert_allclose(results[2], results[0], rtol=0, atol=2e-6)
     assert np.abs(results[0]).max() > 0.1
-
-
-def test_a_gpu_without_cuda_kernels_gets_the_composite(monkeypatch, native_library):
-    monkeypatch.setattr(library_module, "_loaded", dataclasses.replace(native_library, cuda=False))
-    monkeypatch.setattr(dispatch, "_warned", False)
-    assert dispatch.use_native()
-    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [kind])
-    with pytest.warns(RuntimeWarning, match="the library has no CUDA kernels"):
-        assert not dispatch.use_native()
-    assert library_module.supports_jit()
-    with keras_dynfilter.implementation("native"):  # who asks for it gets it, on the CPU
-        assert dispatch.use_native()

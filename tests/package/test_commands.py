@@ -2,8 +2,10 @@
 """`python -m keras_dynfilter.info` and `python -m benchmarks`, as a user calls them."""
 
 import json
+import re
 
 import pytest
+import tensorflow as tf
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import targets, timing
@@ -17,50 +19,47 @@ def test_info_reports_a_wrong_implementation(python):
     done = python("-m", "keras_dynfilter.info", KERAS_DYNFILTER_IMPLEMENTATION="nativ")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "tensorflow  " in done.stdout
-    assert "Expected `KERAS_DYNFILTER_IMPLEMENTATION` to be one of" in done.stdout
+    assert "none: Expected `KERAS_DYNFILTER_IMPLEMENTATION` to be one of" in done.stdout
 
 
 def test_info_builds_nothing_for_composite(monkeypatch, capsys):
     monkeypatch.setenv(scope.VARIABLE, "composite")
     monkeypatch.setattr(library_module, "load", lambda: pytest.fail("loaded the library"))
     assert info.main([]) == 0
-    assert "composite, because the environment variable" in capsys.readouterr().out
+    assert "ddf2d                     composite, because the environment variable" in capsys.readouterr().out
+
+
+Library = library_module.Library
 
 
 @pytest.mark.parametrize(
-    "library, asked, status, text",
+    "library, requested, status, text",
     [
-        (
-            library_module.Library(reason="no compiler"),
-            "auto",
-            0,
-            "composite, because the compiled ops are not available",
-        ),
-        (
-            library_module.Library(reason="no compiler"),
-            "native",
-            1,
-            "no implementation, because the compiled ops are not",
-        ),
-        (library_module.Library(ops=object(), xla_reason="too old"), "auto", 0, "supports_jit=False: too old"),
-        (library_module.Library(ops=object()), "auto", 0, "GPU kernels                no: "),
-        (library_module.Library(ops=object(), cuda=True), "auto", 0, "GPU kernels                yes"),
+        (Library(reason="no compiler"), "auto", 0, "composite, because the compiled ops are not available: "),
+        (Library(reason="no compiler"), "native", 1, "none: .* asks for the native ops, .* not available: no compiler"),
+        (Library(ops=object(), xla_reason="too old"), "auto", 0, "jit_compile  .* supports_jit=False: too old"),
+        (Library(ops=object()), "auto", 0, "CUDA kernels  +no, "),
+        (Library(ops=object(), cuda=True), "auto", 0, "CUDA kernels  +yes"),
+        (Library(ops=object(), paths=("/a.so",), notes=("no nvcc",)), "auto", 0, "library  +/a.so\nnote  +no nvcc"),
     ],
 )
-def test_info_says_what_is_missing(library, asked, status, text, monkeypatch, capsys):
-    monkeypatch.setenv(scope.VARIABLE, asked)
+def test_info_names_what_is_missing(library, requested, status, text, monkeypatch, capsys):
+    monkeypatch.setenv(scope.VARIABLE, requested)
     monkeypatch.setattr(library_module, "load", lambda: library)
     assert info.main([]) == status
-    assert text in capsys.readouterr().out
+    assert re.search(text, capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("asked, kernel", [("auto", "composite"), ("native", "native")])
-def test_info_with_a_gpu_and_no_kernels_for_it(asked, kernel, monkeypatch, capsys):
-    monkeypatch.setenv(scope.VARIABLE, asked)
-    monkeypatch.setattr(library_module, "load", lambda: library_module.Library(ops=object()))
-    monkeypatch.setattr(library_module, "lacks_gpu_kernels", lambda: True)
+@pytest.mark.parametrize("requested, filters", [("auto", "composite"), ("native", "native")])
+def test_info_prints_the_choice_of_every_op(requested, filters, monkeypatch, capsys):
+    monkeypatch.setenv(scope.VARIABLE, requested)
+    monkeypatch.setattr(library_module, "load", lambda: Library(ops=object()))
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [kind])
     assert info.main([]) == 0
-    assert capsys.readouterr().out.count(f"{kernel}, because") == 3
+    out = capsys.readouterr().out
+    for op in info.FILTER_OPS:
+        assert re.search(rf"^{op} +{filters}, because ", out, re.MULTILINE)
+    assert re.search("^project_and_pool +composite, because its compiled kernel runs on CPUs only", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("arguments, status", [(["--help"], 0), (["--verbose"], 2)])
@@ -81,8 +80,6 @@ def test_info_arguments(arguments, status, monkeypatch, capsys):
     ],
 )
 def test_benchmarks_refuse(arguments, message, monkeypatch, capsys, tmp_path):
-    import re
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["benchmarks", *arguments])
     monkeypatch.setattr(timing, "copy_gb_per_s", lambda: pytest.fail("began to measure"))

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The family in TensorFlow ops. Runs, differentiates and exports wherever TensorFlow does.
+"""The filter ops in standard TensorFlow ops. They run, differentiate and export wherever TensorFlow does.
 
-There are three forms, chosen by what they cost in onnxruntime and LiteRT (`python -m benchmarks.export.portable_forms`). None
-uses `tf.image.extract_patches`, which is slower by two orders of magnitude and breaks exports with an unknown batch
-size, and none a tensor of more than five axes or an index of new axes, which LiteRT lacks.
+There are three forms: `windows`, `slices` and `canvas`. Each is used where it is the fastest form in onnxruntime and
+LiteRT (`python -m benchmarks.export.portable_forms`). No form uses `tf.image.extract_patches`, which is slower by two
+orders of magnitude and breaks exports with an unknown batch size. No form uses tensors of more than five axes, or
+indexing that adds axes, because LiteRT does not support them.
 """
 
 import numpy as np
@@ -11,17 +12,22 @@ import tensorflow as tf
 
 from keras_dynfilter.ops import checks
 from keras_dynfilter.ops.backends import scope
+from keras_dynfilter.ops.geometry import Geometry
+from keras_dynfilter.ops.layout import sizes
 
 
-def filter2d(inputs, spatial, channel, weight, geometry):
-    """`sum_t w(n,i,j,t,c) * inputs[...]`; see `keras_dynfilter.ops` for the shapes.
+def filter2d(inputs, spatial, channel, kind: str, geometry: Geometry) -> tf.Tensor:
+    """Applies factored filters with TensorFlow ops.
 
     Args:
-        inputs: `[batch, height, width, channels]`.
-        spatial: `[batch, out_height, out_width, heads * taps]`, or None.
-        channel: `[batch, kernel_h, kernel_w, channels]`, or None.
-        weight: `"spatial"`, `"softmax"`, `"channel"`, `"mul"` or `"add"`.
-        geometry: A `Geometry`.
+        inputs: Images, `[batch, height, width, channels]`.
+        spatial: Spatial filters, `[batch, out_height, out_width, heads * taps]`, or None.
+        channel: Channel filters, `[batch, kernel_h, kernel_w, channels]`, or None.
+        kind: `"spatial"`, `"softmax"`, `"channel"`, `"mul"` or `"add"`; see `ops.filter2d`.
+        geometry: The window.
+
+    Returns:
+        `[batch, out_height, out_width, channels]`, with the dtype of `inputs`.
     """
     dtype = inputs.dtype
     accumulate = checks.accumulation(dtype)
@@ -29,61 +35,62 @@ def filter2d(inputs, spatial, channel, weight, geometry):
         None if value is None else tf.cast(value, accumulate) for value in (inputs, spatial, channel)
     )
     if inputs.shape[-1] == 1 and channel is None:
-        output = patches(inputs, spatial, weight, geometry)
+        output = windows(inputs, spatial, channel, kind, geometry)
     elif channel is None or geometry.padding == "valid" or geometry.strides != (1, 1):
-        output = gathered(inputs, spatial, channel, weight, geometry)
+        output = slices(inputs, spatial, channel, kind, geometry)
     else:
-        output = scattered(inputs, spatial, channel, weight, geometry)
+        output = canvas(inputs, spatial, channel, kind, geometry)
     return tf.cast(output, dtype)
 
 
-def patches(inputs, spatial, weight, geometry):
-    """One channel: the window around each position, times its filter, summed."""
-    spatial = _skipping(spatial, weight, inputs, geometry)
-    return tf.reduce_sum(spatial * windows(inputs, geometry), axis=-1, keepdims=True)
+def windows(inputs, spatial, channel, kind, geometry):
+    """Multiplies the window around each position by its filter and sums. For one channel; `channel` is None."""
+    spatial = mask_outside(spatial, kind, inputs, geometry)
+    return tf.reduce_sum(spatial * extract_windows(inputs, geometry), axis=-1, keepdims=True)
 
 
-def gathered(inputs, spatial, channel, weight, geometry):
-    """Shifted slices, times their factors, accumulated: from the output's side, any strides."""
-    masked = channel is not None  # otherwise the spatial filters are, all at once
-    if masked:
-        rows, columns = _inside(inputs, geometry)
-        channel = _taps(channel, geometry)
-        if weight == "mul":
-            # In the gradient by one factor, the other meets a gradient of zero there: NaN if it is infinite. All taps
-            # at once: LiteRT's converter to 8 bits gives them the range of one of them if each is masked by itself.
-            spatial = _skipping(spatial, "spatial", inputs, geometry)
+def slices(inputs, spatial, channel, kind, geometry):
+    """Multiplies one shifted slice of the images per tap by its factors and sums. For any strides and padding."""
+    mask_products = channel is not None  # Otherwise the spatial filters are masked, all at once.
+    if mask_products:
+        rows, columns = inside_masks(inputs, geometry)
+        channel = _per_tap(channel, geometry)
+        if kind == "mul":
+            # The gradient with respect to one factor multiplies the other factor by a gradient of zero at masked taps,
+            # which gives NaN if the factor is infinite. All taps are masked at once, because LiteRT's converter to
+            # 8 bits would otherwise give all taps the range of one of them.
+            spatial = mask_outside(spatial, "spatial", inputs, geometry)
         elif spatial is not None:
-            spatial = _per_head(spatial, geometry)
+            spatial = _split_heads(spatial, geometry)
     else:
-        spatial = _skipping(spatial, weight, inputs, geometry)
-    padded = pad(_per_head(inputs, geometry), geometry)
+        spatial = mask_outside(spatial, kind, inputs, geometry)
+    padded = pad(_split_heads(inputs, geometry), geometry)
     zero = tf.zeros((), inputs.dtype)
     output = None
     for tap in range(geometry.taps):
         u, v = divmod(tap, geometry.kernel_size[1])
         image = shifted(padded, (u, v), geometry)
-        mask = _both(rows[u], columns[v], image) if masked else None
+        mask = combine_masks(rows[u], columns[v], image) if mask_products else None
         spatial_tap = None if spatial is None else spatial[..., tap : tap + 1]
         if channel is None:
             product = spatial_tap * image
         elif spatial is None:
             product = channel[tap] * image
         else:
-            product = (spatial_tap * channel[tap] if weight == "mul" else spatial_tap + channel[tap]) * image
+            product = (spatial_tap * channel[tap] if kind == "mul" else spatial_tap + channel[tap]) * image
         if mask is not None:
-            # A tap outside the image is skipped: an infinite filter there must not become NaN.
+            # A tap outside the image is skipped: an infinite filter value there must not become NaN.
             product = tf.where(mask, product, zero)
         output = product if output is None else output + product
-    return _all_channels(output, inputs, geometry)
+    return _join_heads(output, inputs, geometry)
 
 
-def scattered(inputs, spatial, channel, weight, geometry):
-    """Pixels times their factors, each added where its results are: from the input's side, at stride 1.
+def canvas(inputs, spatial, channel, kind, geometry):
+    """Multiplies every pixel by its factors and adds each product where its result belongs. For stride 1, "same".
 
-    A pixel has no taps outside the image, so nothing is masked, and no size is computed. But its products for positions
-    beside the image are formed and dropped; in the gradients they would come back as zero times infinity. So the
-    gradients are those of the other form.
+    No tap of a pixel lies outside the image. So this form masks nothing and computes no sizes. It does compute products
+    for positions outside the output and drops them. In its own gradients, the dropped products would come back as zero
+    times infinity. Therefore its gradients are those of `slices`.
     """
     factors = [factor for factor in (spatial, channel) if factor is not None]
 
@@ -92,114 +99,111 @@ def scattered(inputs, spatial, channel, weight, geometry):
 
     @scope.custom_gradient
     def compute(inputs, *factors):
-        def gradient(grad):
+        def gradient(upstream):
             with tf.GradientTape() as tape:
                 tape.watch([inputs, *factors])
-                output = gathered(inputs, *split(factors), weight, geometry)
-            return tape.gradient(output, [inputs, *factors], output_gradients=grad)
+                output = slices(inputs, *split(factors), kind, geometry)
+            return tape.gradient(output, [inputs, *factors], output_gradients=upstream)
 
-        return _scattered(inputs, *split(factors), weight, geometry), gradient
+        return _canvas(inputs, *split(factors), kind, geometry), gradient
 
     return compute(inputs, *factors)
 
 
-def _scattered(inputs, spatial, channel, weight, geometry):
-    images = _per_head(inputs, geometry)
-    reach = [before for before, _ in geometry.pads]
-    channel = _taps(channel, geometry)
+def _canvas(inputs, spatial, channel, kind, geometry):
+    images = _split_heads(inputs, geometry)
+    pads = [before for before, _ in geometry.pads]  # Windows are odd: the pads before and after are equal.
+    channel = _per_tap(channel, geometry)
     if spatial is not None:
-        spatial = pad(_per_head(spatial, geometry), geometry)
+        spatial = pad(_split_heads(spatial, geometry), geometry)
     output = None
     for tap in range(geometry.taps):
-        place = divmod(tap, geometry.kernel_size[1])
-        offset = [place[axis] * geometry.dilation_rate[axis] - reach[axis] for axis in (0, 1)]
-        ends = [(reach[axis] - offset[axis], reach[axis] + offset[axis]) for axis in (0, 1)]
+        tap_position = divmod(tap, geometry.kernel_size[1])
+        offsets = [tap_position[axis] * geometry.dilation_rate[axis] - pads[axis] for axis in (0, 1)]
+        margins = [(pads[axis] - offsets[axis], pads[axis] + offsets[axis]) for axis in (0, 1)]
         spatial_tap = None
         if spatial is not None:
-            (top, bottom), (left, right) = ends
+            (top, bottom), (left, right) = margins
             spatial_tap = spatial[:, top : -bottom or None, left : -right or None][..., tap : tap + 1]
-        if weight == "add":
+        if kind == "add":
             product = images * (spatial_tap + channel[tap])
         else:
             product = images * channel[tap]
             product = product if spatial is None else product * spatial_tap
-        product = tf.pad(product, [[0, 0], *ends, *[[0, 0]] * (product.shape.rank - 3)])
+        product = tf.pad(product, [[0, 0], *margins, *[[0, 0]] * (product.shape.rank - 3)])
         output = product if output is None else output + product
-    output = output[:, reach[0] : -reach[0] or None, reach[1] : -reach[1] or None]
-    return _all_channels(output, inputs, geometry)
+    output = output[:, pads[0] : -pads[0] or None, pads[1] : -pads[1] or None]
+    return _join_heads(output, inputs, geometry)
 
 
-def windows(inputs, geometry):
-    """`[batch, out_height, out_width, taps * channels]`: the window around each position, taps first.
+def extract_windows(inputs, geometry: Geometry) -> tf.Tensor:
+    """Extracts the window around each position: `[batch, out_height, out_width, taps * channels]`, taps first.
 
-    Along the rows, then along the columns, whose parts are then in one piece.
+    Rows of windows are concatenated first, then columns of these rows, whose parts are contiguous.
     """
     output = pad(inputs, geometry)
     for axis in (1, 0):
-        parts = [_along(output, axis, tap, geometry) for tap in range(geometry.kernel_size[axis])]
+        parts = [_slice_along(output, axis, tap, geometry) for tap in range(geometry.kernel_size[axis])]
         output = parts[0] if len(parts) == 1 else tf.concat(parts, axis=-1)
     return output
 
 
-def pad(images, geometry):
-    """`[batch, height, width, ...]` with the zeros around it that the windows reach."""
+def pad(images, geometry: Geometry) -> tf.Tensor:
+    """Pads `[batch, height, width, ...]` with the zeros that the windows cover."""
     if geometry.padding == "valid":
         return images
     return tf.pad(images, [[0, 0], *geometry.pads, *[[0, 0]] * (images.shape.rank - 3)])
 
 
-def shifted(padded, tap, geometry):
-    """The pixel of the padded image that lies under `tap`, for every output position."""
-    (top, bottom, down), (left, right, across) = (_slice(axis, tap[axis], geometry) for axis in (0, 1))
-    return padded[:, top:bottom:down, left:right:across]
+def shifted(padded, tap: tuple[int, int], geometry: Geometry) -> tf.Tensor:
+    """Slices the padded images so that every output position holds the pixel under `tap`."""
+    (top, bottom, row_stride), (left, right, column_stride) = (_bounds(axis, tap[axis], geometry) for axis in (0, 1))
+    return padded[:, top:bottom:row_stride, left:right:column_stride]
 
 
-def _along(padded, axis, tap, geometry):
-    begin, end, stride = _slice(axis, tap, geometry)
+def _slice_along(padded, axis, tap, geometry):
+    begin, end, stride = _bounds(axis, tap, geometry)
     return padded[:, begin:end:stride] if axis == 0 else padded[:, :, begin:end:stride]
 
 
-def _slice(axis, tap, geometry):
+def _bounds(axis, tap, geometry):
     begin = tap * geometry.dilation_rate[axis]
-    # Ends are counted from the far side, which needs no size: the slices of an exported graph stay constant.
+    # The end counts from the far side and so needs no size: the slices of an exported graph stay constant.
     return begin, begin - geometry.extent[axis] + 1 or None, geometry.strides[axis]
 
 
-def sizes(value):
-    """Sizes of `value`: Python ints where known, scalar tensors elsewhere."""
-    dynamic = tf.shape(value)
-    return [dynamic[i] if size is None else size for i, size in enumerate(value.shape.as_list())]
+def mask_outside(spatial, kind, inputs, geometry: Geometry) -> tf.Tensor:
+    """Splits spatial filters by head and sets taps outside the image to zero, so that an infinite one gives no NaN.
 
-
-def _skipping(spatial, weight, inputs, geometry):
-    """Spatial filters by head, zero where a tap lies outside the image: an infinite one must not become NaN there.
-
-    Those of a softmax are finite, or NaN all over the window.
+    Softmax filters are normalised instead. They need no mask: they are finite, or NaN in the whole window.
     """
-    spatial = _per_head(spatial, geometry)
-    if weight == "softmax":
-        # As a matrix: tf2onnx would otherwise let the taps lie apart, as the convolution before left them.
-        weights = tf.nn.softmax(tf.reshape(spatial, [-1, geometry.taps]))
-        return tf.reshape(weights, sizes(spatial))
-    rows, columns = _inside(inputs, geometry)
+    spatial = _split_heads(spatial, geometry)
+    if kind == "softmax":
+        # As a matrix: otherwise tf2onnx keeps the taps apart, in the layout of the convolution before.
+        filters = tf.nn.softmax(tf.reshape(spatial, [-1, geometry.taps]))
+        return tf.reshape(filters, sizes(spatial))
+    rows, columns = inside_masks(inputs, geometry)
     if all(mask is None for mask in (*rows, *columns)):
         return spatial
-    size = _output_size(inputs, geometry)
+    out_size = _output_size(inputs, geometry)
     (kernel_h, kernel_w), heads = geometry.kernel_size, [1] * (geometry.heads > 1)
     rows, columns = (
-        tf.stack([tf.ones(size[axis], tf.bool) if mask is None else mask for mask in masks], axis=-1)
+        tf.stack([tf.ones(out_size[axis], tf.bool) if mask is None else mask for mask in masks], axis=-1)
         for axis, masks in enumerate((rows, columns))
     )
-    inside = tf.reshape(rows, [size[0], 1, kernel_h, 1]) & tf.reshape(columns, [1, size[1], 1, kernel_w])
-    return tf.where(tf.reshape(inside, [*size, *heads, geometry.taps]), spatial, tf.zeros((), spatial.dtype))
+    inside = tf.reshape(rows, [out_size[0], 1, kernel_h, 1]) & tf.reshape(columns, [1, out_size[1], 1, kernel_w])
+    return tf.where(tf.reshape(inside, [*out_size, *heads, geometry.taps]), spatial, tf.zeros((), spatial.dtype))
 
 
-def _inside(inputs, geometry):
-    """By axis, by tap along it: whether the tap lies inside the image, `[out_height]` or `[out_width]`.
+def inside_masks(inputs, geometry: Geometry) -> tuple[list, list]:
+    """Computes for every row and column of the window at which output positions it lies inside the image.
 
-    None stands for all of them. What is known while the graph is made is an array, which becomes a constant.
+    Returns:
+        A list of masks `[out_height]`, one per row of the window, and a list of masks `[out_width]`, one per column.
+        None stands for a mask that is true everywhere. A mask that is known while the graph is traced is an array,
+        which becomes a constant.
     """
-    found = []
+    masks_by_axis = []
     for axis, (size, out_size) in enumerate(zip(sizes(inputs)[1:3], _output_size(inputs, geometry))):
         before, after = geometry.pads[axis]
         masks = [None] * geometry.kernel_size[axis]
@@ -207,17 +211,17 @@ def _inside(inputs, geometry):
             offset = tap * geometry.dilation_rate[axis] - before
             if (not before and not after) or offset == 0:
                 continue
-            known = isinstance(size, int)
-            position = np.arange(out_size) if known else tf.range(out_size)
+            is_static = isinstance(size, int)
+            position = np.arange(out_size) if is_static else tf.range(out_size)
             position = position * geometry.strides[axis] + offset
             mask = (position >= 0) & (position < size)
-            masks[tap] = None if known and mask.all() else mask
-        found.append(masks)
-    return found
+            masks[tap] = None if is_static and mask.all() else mask
+        masks_by_axis.append(masks)
+    return masks_by_axis[0], masks_by_axis[1]
 
 
-def _both(row, column, image):
-    """The mask of a tap, which broadcasts with `image`; None if it is inside everywhere."""
+def combine_masks(row, column, image):
+    """Combines the masks of a row and a column of the window. The result broadcasts with `image`, or is None."""
     ones = [1] * (image.shape.rank - 3)
     row = None if row is None else tf.reshape(row, [-1, 1, *ones])
     column = None if column is None else tf.reshape(column, [1, -1, *ones])
@@ -228,21 +232,21 @@ def _output_size(inputs, geometry):
     return [geometry.output_size(size, axis) for axis, size in enumerate(sizes(inputs)[1:3])]
 
 
-def _per_head(values, geometry):
-    """`[..., heads * n]` as `[..., heads, n]`; a single head broadcasts as it is."""
+def _split_heads(values, geometry):
+    """Reshapes `[..., heads * n]` to `[..., heads, n]`. Leaves a single head as it is, because it broadcasts."""
     if geometry.heads == 1:
         return values
     *positions, last = sizes(values)
     return tf.reshape(values, [*positions, geometry.heads, last // geometry.heads])
 
 
-def _all_channels(output, inputs, geometry):
-    """Undoes `_per_head`."""
+def _join_heads(output, inputs, geometry):
+    """Reshapes `[batch, height, width, heads, n]` to `[batch, height, width, channels]`."""
     return output if geometry.heads == 1 else tf.reshape(output, [*sizes(output)[:3], sizes(inputs)[3]])
 
 
-def _taps(channel, geometry):
-    """Channel filters by tap: `[batch, 1, 1, channels]`, or `[batch, 1, 1, heads, channels / heads]`."""
-    channel = _per_head(channel, geometry)
+def _per_tap(channel, geometry):
+    """Splits channel filters by tap: `[batch, 1, 1, channels]`, or `[batch, 1, 1, heads, channels / heads]`."""
+    channel = _split_heads(channel, geometry)
     rows, columns = (range(size) for size in geometry.kernel_size)
     return [channel[:, row : row + 1, column : column + 1] for row in rows for column in columns]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds or builds the compiled ops and loads them, once, when an op first needs them."""
+"""Finds the libraries of compiled ops, or builds them, and loads them once, when an op first needs them."""
 
 import ctypes
 import dataclasses
@@ -13,24 +13,38 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class Library:
-    """What was loaded: the module of raw ops (or None), whether CUDA and XLA kernels came along, and why not if not."""
+    """The result of loading.
+
+    Attributes:
+        ops: The module of raw ops, or None if they are not available.
+        cuda: Whether the ops have CUDA kernels.
+        xla: Whether the ops compile under XLA.
+        reason: Why `ops` is None.
+        xla_reason: Why `xla` is False.
+        paths: The files that were loaded.
+        notes: What the build left out, and why.
+    """
 
     ops: Any = None
     cuda: bool = False
     xla: bool = False
     reason: str = ""
     xla_reason: str = ""
-    paths: tuple = ()
-    notes: tuple = ()
+    paths: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 _lock = threading.Lock()
-_loaded = None
+_loaded: Library | None = None
 
 
-@tf.autograph.experimental.do_not_convert  # the first call may come while a function is traced
-def load():
-    """Returns the `Library` of this process; builds it if it is not in the cache yet."""
+def load() -> Library:
+    """Returns the `Library` of this process. The first call loads it, and builds it if it is not in the cache yet."""
+    return _loaded or _load_once()
+
+
+@tf.autograph.experimental.do_not_convert  # The first call may happen while a function is traced.
+def _load_once():
     global _loaded
     with _lock:
         if _loaded is None:
@@ -38,11 +52,16 @@ def load():
         return _loaded
 
 
+def loaded() -> Library | None:
+    """Returns the `Library` of this process, or None if nothing has needed it yet."""
+    return _loaded
+
+
 def _load():
     if not sys.platform.startswith("linux"):
         return Library(reason=f"they are built on Linux only, not on {sys.platform}")
     try:
-        libraries = _prebuilt() or _build()
+        libraries = _find_or_build()
         ops = tf.load_op_library(str(libraries.ops))
     except (RuntimeError, ImportError, OSError, tf.errors.OpError) as error:
         return Library(reason=str(error))
@@ -58,22 +77,14 @@ def _load():
     return Library(ops, cuda, xla, "", xla_reason, paths, libraries.notes)
 
 
-def lacks_gpu_kernels():
-    """Whether there is a GPU and the library was built without CUDA."""
-    return not load().cuda and bool(tf.config.get_visible_devices("GPU"))
-
-
-def _prebuilt():
-    """The libraries that `pip install` built into the package, if they are of this TensorFlow."""
+def _find_or_build():
+    """Returns the libraries that `pip install` built for this TensorFlow, or those of the cache, built if necessary."""
+    # Not at the top: `python -m keras_dynfilter.custom_ops.build` warns if the package has already imported the module.
     from keras_dynfilter.custom_ops import build
 
     folder = pathlib.Path(build.__file__).parent / "lib" / tf.version.VERSION
     ops = list(folder.glob("libkeras_dynfilter_ops-*.so"))
     xla = list(folder.glob("libkeras_dynfilter_xla-*.so"))
-    return build.Libraries(ops[0], xla[0] if xla else None) if ops else None
-
-
-def _build():
-    from keras_dynfilter.custom_ops import build
-
+    if ops:
+        return build.Libraries(ops[0], xla[0] if xla else None)
     return build.build(progress=lambda text: print(text, file=sys.stderr, flush=True))

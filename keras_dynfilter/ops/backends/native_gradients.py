@@ -1,127 +1,89 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gradients of the compiled ops, of every order.
+"""Registers the gradients of the compiled ops, of every order. TensorFlow takes them before the ops are loaded.
 
-`T = <grad, outputs>` is linear in each of its operands. A raw op is the derivative of T by one operand, as a function
-of the others; so the gradient of that op by another operand, for a cotangent y, is again a derivative of T, with y in
-the place of the operand the op was derived by. One function serves all ops. A softmax is linear in all but its logits;
-there the second derivative is composed from the family.
+See `raw_ops` for the scalar function T. T is linear in each of its operands, and every raw op is a derivative of T. So
+the gradient of a raw op is again a derivative of T, in which the gradient that arrives at the op takes the place of the
+operand `wrt`. One function serves all ops. The exception is a softmax filter: T is not linear in its logits, and the
+second derivative with respect to them is composed of several ops.
 """
 
 import tensorflow as tf
 
 from keras_dynfilter.ops import checks
-from keras_dynfilter.ops.backends import composite, raw_ops
+from keras_dynfilter.ops.backends import raw_ops
+from keras_dynfilter.ops.layout import sizes
 
-_ATTRIBUTES = ("kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "padding")
 
-
-def _register(name, weight, by, operands):
-    """Registers the gradient of the raw op `name`, whose inputs are `operands` in order."""
-
-    def gradient(op, cotangent):
-        attributes = {key: op.get_attr(key) for key in _ATTRIBUTES}
+def _register(raw_op):
+    def gradient(op, arriving):
+        attributes = {name: op.get_attr(name) for name in raw_op.attributes}
         attributes["padding"] = tf.compat.as_str(attributes["padding"])
-        if weight != "channel":
-            attributes["heads"] = op.get_attr("heads")
-        given = dict(zip(operands, op.inputs))
-        kind = weight
-        if kind == "mul" and by in ("grad", "inputs"):
-            kind = tf.compat.as_str(op.get_attr("combine"))
-        if kind == "softmax":
-            gradients = _softmax_gradients(by, given, cotangent, attributes)
-        else:
-            gradients = _multilinear_gradients(kind, by, given, cotangent, attributes)
-        return [gradients.get(name) for name in operands]
+        kind = tf.compat.as_str(attributes["combine"]) if "combine" in attributes else raw_op.kinds[0]
+        operands = dict(zip(raw_op.inputs, op.inputs))
+        gradients = _softmax_gradients if kind == "softmax" else _multilinear_gradients
+        gradients = gradients(kind, raw_op.wrt, operands, arriving, attributes)
+        return [gradients.get(name) for name in raw_op.inputs]
 
-    tf.RegisterGradient(name)(gradient)
+    tf.RegisterGradient(raw_op.type)(gradient)
 
 
-def _multilinear_gradients(weight, by, given, cotangent, attributes):
-    full = {name: value for name, value in given.items() if name != "input_size"}
-    full[by] = cotangent
-    gradients = {}
-    for name in given:
-        if name == "input_size":
-            continue
-        others = {key: value for key, value in full.items() if key != name}
-        gradients[name] = _derivative(weight, name, others, given, attributes)
-    return gradients
-
-
-def _derivative(weight, by, operands, given, attributes):
-    if by == "inputs":
-        operands = dict(operands, input_size=raw_ops.input_size(given["inputs"]))
-        operands.pop("inputs", None)
-    return raw_ops.member(weight, by, operands, attributes)
-
-
-def _softmax_gradients(by, given, y, attributes):
-    logits = given["spatial"]
-    if by == "grad":
-        inputs = given["inputs"]
-        return {
-            "inputs": _derivative("softmax", "inputs", {"spatial": logits, "grad": y}, given, attributes),
-            "spatial": raw_ops.member(
-                "softmax", "spatial", {"inputs": inputs, "spatial": logits, "grad": y}, attributes
-            ),
-        }
-    grad = given["grad"]
-    if by == "inputs":  # <y, Gx(p, grad)> = <grad, F(y, p)>
-        return {
-            "grad": raw_ops.member("softmax", "grad", {"inputs": y, "spatial": logits}, attributes),
-            "spatial": raw_ops.member("softmax", "spatial", {"inputs": y, "spatial": logits, "grad": grad}, attributes),
-        }
-    # The op is p * (q - <p, q>) with q = GS(inputs, grad), linear in inputs and grad.
-    inputs = given["inputs"]
-    shape = tf.shape(logits)
-    split = tf.concat([shape[:3], [attributes["heads"], attributes["kernel_h"] * attributes["kernel_w"]]], axis=0)
-    p = tf.nn.softmax(tf.reshape(logits, split))
-    y = tf.reshape(y, split)
-    q = tf.reshape(raw_ops.member("spatial", "spatial", {"inputs": inputs, "grad": grad}, attributes), split)
-    py, pq = _over_taps(p * y), _over_taps(p * q)
-    by_q = tf.reshape(p * (y - py), shape)
-    by_p = y * (q - pq) - q * py
+def _multilinear_gradients(kind, wrt, operands, arriving, attributes):
+    """Gradients of the derivative `wrt` of T with respect to its operands, by name."""
+    replaced = {**operands, wrt or "upstream": arriving}
     return {
-        "inputs": _derivative("spatial", "inputs", {"spatial": by_q, "grad": grad}, given, attributes),
-        "grad": raw_ops.member("spatial", "grad", {"inputs": inputs, "spatial": by_q}, attributes),
-        "spatial": tf.reshape(p * (by_p - _over_taps(p * by_p)), shape),
+        name: raw_ops.derivative(kind, None if name == "upstream" else name, replaced, attributes)
+        for name in operands
+        if name != "input_size"
     }
 
 
-def _over_taps(value):
-    return tf.reduce_sum(value, axis=-1, keepdims=True)
+def _softmax_gradients(kind, wrt, operands, arriving, attributes):
+    """The same for filters that are the softmax of logits, which are the operand `spatial`."""
+    if wrt != "spatial":
+        return _multilinear_gradients(kind, wrt, operands, arriving, attributes)
+    # The op is p * (q - sum(p * q)), where p is the softmax of the logits, the sum is over the taps, and q, the
+    # derivative with respect to the filter p, is linear in inputs and upstream.
+    logits = operands["spatial"]
+    shape = tf.shape(logits)
+    per_filter = tf.concat([shape[:3], [attributes["heads"], attributes["kernel_h"] * attributes["kernel_w"]]], axis=0)
+    p = tf.nn.softmax(tf.reshape(logits, per_filter))
+    y = tf.reshape(arriving, per_filter)
+    q = tf.reshape(raw_ops.derivative("spatial", "spatial", operands, attributes), per_filter)
+    p_y, p_q = _over_taps(p * y), _over_taps(p * q)
+    gradient_of_q = tf.reshape(p * (y - p_y), shape)
+    gradient_of_p = y * (q - p_q) - q * p_y
+    linear = dict(operands, spatial=gradient_of_q)
+    return {
+        "inputs": raw_ops.derivative("spatial", "inputs", linear, attributes),
+        "upstream": raw_ops.derivative("spatial", None, linear, attributes),
+        "spatial": tf.reshape(p * (gradient_of_p - _over_taps(p * gradient_of_p)), shape),
+    }
 
 
-for _name, _weight, _filters in (
-    ("LocalFilter2D", "spatial", ["spatial"]),
-    ("SoftmaxLocalFilter2D", "softmax", ["spatial"]),
-    ("DynamicDepthwiseConv2D", "channel", ["channel"]),
-    ("DDF2D", "mul", ["channel", "spatial"]),
-):
-    _register(f"KerasDynfilter>{_name}", _weight, "grad", ["inputs", *_filters])
-    _register(f"KerasDynfilter>{_name}GradInputs", _weight, "inputs", ["input_size", *_filters, "grad"])
-_register("KerasDynfilter>LocalFilter2DGradFilters", "spatial", "spatial", ["inputs", "grad"])
-_register("KerasDynfilter>SoftmaxLocalFilter2DGradFilters", "softmax", "spatial", ["inputs", "spatial", "grad"])
-_register("KerasDynfilter>DynamicDepthwiseConv2DGradFilters", "channel", "channel", ["inputs", "grad"])
-_register("KerasDynfilter>DDF2DGradChannelFilters", "mul", "channel", ["inputs", "spatial", "grad"])
-_register("KerasDynfilter>DDF2DGradSpatialFilters", "mul", "spatial", ["inputs", "channel", "grad"])
+def _over_taps(values):
+    return tf.reduce_sum(values, axis=-1, keepdims=True)
 
 
-@tf.RegisterGradient("KerasDynfilter>ProjectAndPool")
-def _project_and_pool_gradients(op, by_projected, by_means):
-    """Composed, and so are those of higher order."""
+for _raw_op in raw_ops.RAW_OPS:
+    _register(_raw_op)
+
+
+@tf.RegisterGradient(f"{raw_ops.PREFIX}ProjectAndPool")
+def _project_and_pool_gradients(op, upstream_projected, upstream_means):
+    """Standard TensorFlow ops, which also give the gradients of higher order."""
     inputs, kernel, _ = op.inputs
-    batch, height, width, channels = composite.sizes(inputs)
+    batch, height, width, channels = sizes(inputs)
     pixels = height * width
-    outputs = composite.sizes(kernel)[1]
-    rows = tf.reshape(by_projected, [batch * pixels, outputs])
-    by_kernel = tf.matmul(tf.reshape(inputs, [batch * pixels, channels]), rows, transpose_a=True)
-    # One product makes the sum of both gradients by the inputs: that by a mean is the same at every position.
+    outputs = sizes(kernel)[1]
+    rows = tf.reshape(upstream_projected, [batch * pixels, outputs])
+    kernel_gradient = tf.matmul(tf.reshape(inputs, [batch * pixels, channels]), rows, transpose_a=True)
+    # One matrix product adds both gradients of the inputs. The gradient of a mean is the same at every position: it is
+    # the product of a column of ones and a row of the second factor.
     wide = checks.accumulation(inputs.dtype)
-    by_means = tf.cast(tf.cast(by_means, wide) / tf.cast(pixels, wide), by_means.dtype)
-    ones = tf.ones([batch, pixels, 1], by_projected.dtype)
-    by_values = tf.concat([tf.reshape(by_projected, [batch, pixels, outputs]), ones], axis=-1)
+    mean_gradient = tf.cast(tf.cast(upstream_means, wide) / tf.cast(pixels, wide), upstream_means.dtype)
+    ones = tf.ones([batch, pixels, 1], upstream_projected.dtype)
+    left = tf.concat([tf.reshape(upstream_projected, [batch, pixels, outputs]), ones], axis=-1)
     columns = tf.broadcast_to(tf.transpose(kernel), [batch, outputs, channels])
-    by_inputs = tf.matmul(by_values, tf.concat([columns, by_means[:, None]], axis=1))
-    by_bias = tf.cast(tf.reduce_sum(tf.cast(rows, wide), axis=0), rows.dtype)
-    return tf.reshape(by_inputs, tf.shape(inputs)), by_kernel, by_bias
+    inputs_gradient = tf.matmul(left, tf.concat([columns, mean_gradient[:, None]], axis=1))
+    bias_gradient = tf.cast(tf.reduce_sum(tf.cast(rows, wide), axis=0), rows.dtype)
+    return tf.reshape(inputs_gradient, tf.shape(inputs)), kernel_gradient, bias_gradient

@@ -1,70 +1,123 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled family: one function that calls any of its members."""
+"""The table of the compiled filter ops, and the functions that call them.
+
+All filter ops are derivatives of one scalar function of four operands,
+
+    T = sum_{n,i,j,c} upstream[n,i,j,c] * outputs[n,i,j,c]
+
+where `outputs` depends on `inputs`, `spatial` and `channel` filters as the *kind* of the filter says. Every raw op
+computes the derivative of T *with respect to* (`wrt`) one operand from the other operands. The forward op is the
+derivative with respect to `upstream`, written `wrt=None`.
+"""
+
+import dataclasses
+from typing import Any
 
 import tensorflow as tf
 
 from keras_dynfilter.ops.backends import library
+from keras_dynfilter.ops.geometry import Geometry
 
-# (weight, the operand by which <grad, outputs> is differentiated) -> raw op. The forward op is the derivative by grad.
-_RAW = {
-    ("spatial", "grad"): "local_filter2d",
-    ("spatial", "inputs"): "local_filter2d_grad_inputs",
-    ("spatial", "spatial"): "local_filter2d_grad_filters",
-    ("softmax", "grad"): "softmax_local_filter2d",
-    ("softmax", "inputs"): "softmax_local_filter2d_grad_inputs",
-    ("softmax", "spatial"): "softmax_local_filter2d_grad_filters",
-    ("channel", "grad"): "dynamic_depthwise_conv2d",
-    ("channel", "inputs"): "dynamic_depthwise_conv2d_grad_inputs",
-    ("channel", "channel"): "dynamic_depthwise_conv2d_grad_filters",
-    ("mul", "grad"): "ddf2d",
-    ("mul", "inputs"): "ddf2d_grad_inputs",
-    ("mul", "channel"): "ddf2d_grad_channel_filters",
-    ("mul", "spatial"): "ddf2d_grad_spatial_filters",
-    ("add", "grad"): "ddf2d",
-    ("add", "inputs"): "ddf2d_grad_inputs",
-}
+PREFIX = "KerasDynfilter>"
+WINDOW_ATTRIBUTES = ("kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "padding")
 
 
-def filter2d(inputs, spatial, channel, weight, geometry):
-    """As `_composite.filter2d`, on the compiled ops."""
-    attributes = dict(padding=geometry.padding)
-    for name, values in (("kernel", geometry.kernel_size), ("stride", geometry.strides)):
-        attributes[f"{name}_h"], attributes[f"{name}_w"] = values
-    attributes["dilation_h"], attributes["dilation_w"] = geometry.dilation_rate
-    if weight != "channel":
-        attributes["heads"] = geometry.heads
-    operands = {"inputs": inputs, "spatial": spatial, "channel": channel}
-    return member(weight, "grad", {k: v for k, v in operands.items() if v is not None}, attributes)
+@dataclasses.dataclass(frozen=True)
+class RawOp:
+    """A compiled op.
+
+    Attributes:
+        name: Name of the op without the prefix `KerasDynfilter>`.
+        function: Its Python function in the loaded library, without the prefix `keras_dynfilter_`.
+        kinds: The kinds of filter that it serves.
+        wrt: The operand it is the derivative with respect to, or None for the forward op.
+        inputs: Operand -> name of the op's input, in the op's order. The operands are `"inputs"`, `"spatial"`,
+            `"channel"` and `"upstream"`. `"input_size"` stands for the height and width of `"inputs"`.
+        attributes: Names of its attributes, without the type.
+    """
+
+    name: str
+    function: str
+    kinds: tuple[str, ...]
+    wrt: str | None
+    inputs: dict[str, str]
+    attributes: tuple[str, ...]
+
+    @property
+    def type(self) -> str:
+        """Type of the op's nodes in a graph."""
+        return PREFIX + self.name
 
 
-def member(weight, by, operands, attributes):
-    """The derivative of `<grad, outputs>` by the operand `by`, a function of the others.
+_HEADS = (*WINDOW_ATTRIBUTES, "heads")
+_COMBINE = (*_HEADS, "combine")
+# Operand -> name of the op's input.
+_INPUTS, _SIZE, _UPSTREAM = {"inputs": "inputs"}, {"input_size": "input_size"}, {"upstream": "grad"}
+_SPATIAL, _CHANNEL = {"spatial": "filters"}, {"channel": "filters"}
+_SPATIAL_FACTOR, _CHANNEL_FACTOR = {"spatial": "spatial_filters"}, {"channel": "channel_filters"}
+# The derivative of a sum of factors ("add") with respect to one factor does not depend on the other factor. So it is
+# the derivative of a filter that consists of this factor only.
+# fmt: off
+RAW_OPS = (
+    RawOp("LocalFilter2D", "local_filter2d", ("spatial",), None,
+          _INPUTS | _SPATIAL, _HEADS),
+    RawOp("LocalFilter2DGradInputs", "local_filter2d_grad_inputs", ("spatial",), "inputs",
+          _SIZE | _SPATIAL | _UPSTREAM, _HEADS),
+    RawOp("LocalFilter2DGradFilters", "local_filter2d_grad_filters", ("spatial", "add"), "spatial",
+          _INPUTS | _UPSTREAM, _HEADS),
+    RawOp("SoftmaxLocalFilter2D", "softmax_local_filter2d", ("softmax",), None,
+          _INPUTS | _SPATIAL, _HEADS),
+    RawOp("SoftmaxLocalFilter2DGradInputs", "softmax_local_filter2d_grad_inputs", ("softmax",), "inputs",
+          _SIZE | _SPATIAL | _UPSTREAM, _HEADS),
+    RawOp("SoftmaxLocalFilter2DGradFilters", "softmax_local_filter2d_grad_filters", ("softmax",), "spatial",
+          _INPUTS | _SPATIAL | _UPSTREAM, _HEADS),
+    RawOp("DynamicDepthwiseConv2D", "dynamic_depthwise_conv2d", ("channel",), None,
+          _INPUTS | _CHANNEL, WINDOW_ATTRIBUTES),
+    RawOp("DynamicDepthwiseConv2DGradInputs", "dynamic_depthwise_conv2d_grad_inputs", ("channel",), "inputs",
+          _SIZE | _CHANNEL | _UPSTREAM, WINDOW_ATTRIBUTES),
+    RawOp("DynamicDepthwiseConv2DGradFilters", "dynamic_depthwise_conv2d_grad_filters", ("channel", "add"), "channel",
+          _INPUTS | _UPSTREAM, WINDOW_ATTRIBUTES),
+    RawOp("DDF2D", "ddf2d", ("mul", "add"), None,
+          _INPUTS | _CHANNEL_FACTOR | _SPATIAL_FACTOR, _COMBINE),
+    RawOp("DDF2DGradInputs", "ddf2d_grad_inputs", ("mul", "add"), "inputs",
+          _SIZE | _CHANNEL_FACTOR | _SPATIAL_FACTOR | _UPSTREAM, _COMBINE),
+    RawOp("DDF2DGradChannelFilters", "ddf2d_grad_channel_filters", ("mul",), "channel",
+          _INPUTS | _SPATIAL_FACTOR | _UPSTREAM, _HEADS),
+    RawOp("DDF2DGradSpatialFilters", "ddf2d_grad_spatial_filters", ("mul",), "spatial",
+          _INPUTS | _CHANNEL_FACTOR | _UPSTREAM, _HEADS),
+)
+# fmt: on
+# (kind, wrt) -> raw op.
+TABLE = {(kind, raw_op.wrt): raw_op for raw_op in RAW_OPS for kind in raw_op.kinds}
+
+
+def filter2d(inputs, spatial, channel, kind: str, geometry: Geometry) -> tf.Tensor:
+    """Applies factored filters with the compiled ops; see `composite.filter2d` for the arguments."""
+    values = (*geometry.kernel_size, *geometry.strides, *geometry.dilation_rate, geometry.padding)
+    attributes = dict(zip(WINDOW_ATTRIBUTES, values), heads=geometry.heads)
+    return derivative(kind, None, dict(inputs=inputs, spatial=spatial, channel=channel), attributes)
+
+
+def derivative(kind: str, wrt: str | None, operands: dict[str, tf.Tensor], attributes: dict[str, Any]) -> tf.Tensor:
+    """Computes the derivative of T with respect to one operand.
 
     Args:
-        weight: `"spatial"`, `"softmax"`, `"channel"`, `"mul"` or `"add"`.
-        by: `"grad"` (the forward op), `"inputs"`, `"spatial"` or `"channel"`.
-        operands: The other tensors by name, and `input_size` where `by` is `"inputs"`.
-        attributes: Attributes of the raw op, but for `combine`.
+        kind: `"spatial"`, `"softmax"`, `"channel"`, `"mul"` or `"add"`.
+        wrt: None (the forward op), `"inputs"`, `"spatial"` or `"channel"`.
+        operands: The operands by name. The op reads those that the derivative depends on and ignores the others. For
+            `wrt="inputs"` it reads the size of `"inputs"`, not the values.
+        attributes: The attributes of the window, and `heads` unless `kind` is `"channel"`.
     """
-    attributes = dict(attributes)
-    if weight == "add" and by in ("spatial", "channel"):
-        # S + C: the derivative by one term does not know the other.
-        weight = by
-        operands = {name: operands[name] for name in ("inputs", "grad")}
-    if weight in ("mul", "add"):
-        names = {"spatial": "spatial_filters", "channel": "channel_filters"}
-        if by in ("grad", "inputs"):
-            attributes["combine"] = weight
-    else:
-        names = {"spatial": "filters", "channel": "filters"}
-    if weight == "channel":
-        attributes.pop("heads", None)
-    elif "heads" not in attributes:
-        attributes["heads"] = 1
-    raw = getattr(library.load().ops, f"keras_dynfilter_{_RAW[weight, by]}")
-    return raw(**{names.get(name, name): value for name, value in operands.items()}, **attributes)
+    raw_op = TABLE[kind, wrt]
+    if wrt == "inputs":
+        operands = dict(operands, input_size=tf.shape(operands["inputs"], out_type=tf.int64)[1:3])
+    arguments = {name: operands[operand] for operand, name in raw_op.inputs.items()}
+    for name in raw_op.attributes:
+        arguments[name] = kind if name == "combine" else attributes[name]
+    return getattr(library.load().ops, f"keras_dynfilter_{raw_op.function}")(**arguments)
 
 
-def input_size(inputs):
-    """Height and width of channels-last images, as the ops take it."""
-    return tf.shape(inputs, out_type=tf.int64)[1:3]
+def project_and_pool(inputs, kernel, bias) -> tuple[tf.Tensor, tf.Tensor]:
+    """Projects every pixel and averages every channel with the compiled op; see `pixel_projection`."""
+    projected, means = library.load().ops.keras_dynfilter_project_and_pool(inputs=inputs, kernel=kernel, bias=bias)
+    return projected, means

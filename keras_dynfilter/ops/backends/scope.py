@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which implementation an op runs on: chosen by rule before the call, never by rescue after a failure."""
+"""What the user requests for the calls of this thread: an implementation of the ops, and graphs without gradients."""
 
 import contextlib
 import functools
 import os
 import threading
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
@@ -17,21 +18,23 @@ _state = threading.local()
 
 
 @contextlib.contextmanager
-def implementation(name):
-    """Selects the implementation of the ops that are called, or traced, inside the `with` block.
+def implementation(name: str) -> Iterator[None]:
+    """Selects the implementation of the ops that are called or traced inside the `with` block.
+
+    The selection applies to the current thread. A `tf.function` keeps the implementation under which it was traced.
+    Outside of any block, the environment variable `KERAS_DYNFILTER_IMPLEMENTATION` selects; its default is `"auto"`.
 
     Args:
-        name: `"auto"` (the compiled ops where they can be had, otherwise TensorFlow ops), `"native"` (the compiled
-            ops, or an error that says why not) or `"composite"` (TensorFlow ops only, for portable exports).
-
-    The choice belongs to the current thread. A `tf.function` keeps the choice under which it was traced.
+        name: `"auto"` (the compiled ops if they are available, otherwise TensorFlow ops), `"native"` (the compiled
+            ops, or an error that says why they are not available) or `"composite"` (TensorFlow ops only, for
+            portable exports).
 
     Returns:
         A context manager.
 
     Raises:
-        ValueError: On entry, where `name` is none of these.
-        RuntimeError: When an op is called under `"native"` and the compiled ops cannot be had.
+        ValueError: On entry, if `name` is none of these.
+        RuntimeError: When an op is called under `"native"` and the compiled ops are not available.
 
     Example:
 
@@ -46,20 +49,26 @@ def implementation(name):
         _state.name = previous
 
 
-def custom_gradient(compute):
-    """`tf.custom_gradient`, but for `inference_only`."""
-    with_gradient = tf.custom_gradient(compute)
+def requested() -> tuple[str, str]:
+    """Returns the requested implementation and what requests it.
 
-    @functools.wraps(compute)
-    def call(*args):
-        return compute(*args)[0] if getattr(_state, "inference_only", False) else with_gradient(*args)
+    In order of precedence: the innermost `with implementation(...)` block, the environment variable, the default.
 
-    return call
+    Raises:
+        ValueError: The environment variable names no implementation.
+    """
+    name = getattr(_state, "name", None)
+    if name is not None:
+        return name, "keras_dynfilter.implementation"
+    name = os.environ.get(VARIABLE)
+    if name:
+        return choice(name, VARIABLE, IMPLEMENTATIONS), f"the environment variable {VARIABLE}"
+    return "auto", "the default"
 
 
 @contextlib.contextmanager
-def inference_only():
-    """Leaves the gradients of TensorFlow to what is traced in this thread: exported graphs hold no other ones."""
+def inference_only() -> Iterator[None]:
+    """Disables the custom gradients of functions that this thread traces in the block: exported graphs hold none."""
     previous = getattr(_state, "inference_only", False)
     _state.inference_only = True
     try:
@@ -68,12 +77,12 @@ def inference_only():
         _state.inference_only = previous
 
 
-def requested():
-    """The implementation asked for, and by what: the innermost `with` block, the environment, or the default."""
-    name = getattr(_state, "name", None)
-    if name is not None:
-        return name, "keras_dynfilter.implementation"
-    name = os.environ.get(VARIABLE)
-    if name:
-        return choice(name, VARIABLE, IMPLEMENTATIONS), f"the environment variable {VARIABLE}"
-    return "auto", "the default"
+def custom_gradient(compute: Callable) -> Callable:
+    """Decorates `compute` like `tf.custom_gradient`, except inside `inference_only()`."""
+    with_gradient = tf.custom_gradient(compute)
+
+    @functools.wraps(compute)
+    def call(*args):
+        return compute(*args)[0] if getattr(_state, "inference_only", False) else with_gradient(*args)
+
+    return call

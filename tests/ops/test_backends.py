@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The choice of the implementation, with its reason, and the ways to request one: scopes, the environment, defaults."""
+
+import doctest
+import threading
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_dynfilter
+from keras_dynfilter import ops
+from keras_dynfilter.layers import DDF2D
+from keras_dynfilter.ops import backends, pixel_projection
+from keras_dynfilter.ops.backends import Choice, library, scope
+
+pytestmark = pytest.mark.legacy
+
+X = np.ones((1, 3, 3, 1), np.float32)
+S = np.ones((1, 3, 3, 9), np.float32)
+MISSING = library.Library(reason="there is no compiler")
+CPU_ONLY = library.Library(ops=object(), xla_reason="too old")
+CPU_AND_GPU = library.Library(ops=object(), cuda=True, xla=True)
+FILTER_OPS = ("local_filter2d", "dynamic_depthwise_conv2d", "ddf2d")
+CPU_OPS = ("project_and_pool", "separable_conv2d")
+
+
+def call():
+    return ops.local_filter2d(X, S, 3)
+
+
+@pytest.fixture(autouse=True)
+def nothing_requested(monkeypatch):
+    monkeypatch.delenv(scope.VARIABLE, raising=False)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Makes a machine with the given library and GPUs."""
+
+    def make(loaded, gpu=False):
+        monkeypatch.setattr(library, "load", lambda: loaded)
+        monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [kind] if gpu and kind == "GPU" else [])
+
+    return make
+
+
+@pytest.fixture
+def unavailable(machine):
+    """No library, and no warning yet."""
+    machine(MISSING)
+    backends.warn_of_fallback.cache_clear()
+    yield
+    backends.warn_of_fallback.cache_clear()
+
+
+NATIVE = Choice("native", "its kernels are loaded")
+NO_LIBRARY = Choice("composite", "the compiled ops are not available: there is no compiler", is_fallback=True)
+NO_CUDA = Choice("composite", "there is a GPU, and the library has no CUDA kernels", is_fallback=True)
+ON_CPUS = Choice("composite", "its compiled kernel runs on CPUs only, and there is a GPU")
+REQUESTED = Choice("composite", "keras_dynfilter.implementation asks for it")
+
+
+@pytest.mark.parametrize(
+    "loaded, gpu, name, of_filters, of_others",
+    [
+        (CPU_ONLY, False, "auto", NATIVE, NATIVE),
+        (CPU_ONLY, False, "native", NATIVE, NATIVE),
+        (CPU_ONLY, False, "composite", REQUESTED, REQUESTED),
+        (CPU_ONLY, True, "auto", NO_CUDA, ON_CPUS),
+        (CPU_ONLY, True, "native", NATIVE, ON_CPUS),  # on the CPU, as requested
+        (CPU_AND_GPU, False, "auto", NATIVE, NATIVE),
+        (CPU_AND_GPU, True, "auto", NATIVE, ON_CPUS),
+        (CPU_AND_GPU, True, "native", NATIVE, ON_CPUS),
+        (CPU_AND_GPU, True, "composite", REQUESTED, REQUESTED),
+        (MISSING, False, "auto", NO_LIBRARY, NO_LIBRARY),
+        (MISSING, True, "auto", NO_LIBRARY, NO_LIBRARY),
+        (MISSING, False, "composite", REQUESTED, REQUESTED),
+    ],
+)
+def test_choice_and_reason(loaded, gpu, name, of_filters, of_others, machine):
+    machine(loaded, gpu)
+    with keras_dynfilter.implementation(name):
+        assert [backends.choose(op) for op in FILTER_OPS] == [of_filters] * 3
+        assert [backends.choose(op) for op in CPU_OPS] == [of_others] * 2
+    assert {*FILTER_OPS, *CPU_OPS} == set(backends.OPS)
+
+
+@pytest.mark.parametrize("op", backends.OPS)
+@pytest.mark.parametrize("gpu", [False, True])
+def test_native_requested_but_unavailable(op, gpu, machine, monkeypatch):
+    machine(MISSING, gpu)
+    message = " asks for the native ops, which are not available: there is no compiler"
+    with keras_dynfilter.implementation("native"), pytest.raises(RuntimeError, match="implementation" + message):
+        backends.choose(op)
+    monkeypatch.setenv(scope.VARIABLE, "native")
+    with pytest.raises(RuntimeError, match=f"the environment variable {scope.VARIABLE}{message}"):
+        backends.choose(op)
+
+
+def test_unknown_op():
+    with pytest.raises(ValueError, match=r"Expected `op` to be one of 'local_filter2d'.*Received: op='conv'"):
+        backends.choose("conv")
+
+
+@pytest.mark.parametrize(
+    "loaded, gpu, name, expected",
+    [
+        (CPU_AND_GPU, False, "auto", True),
+        (CPU_ONLY, False, "auto", False),
+        (CPU_ONLY, True, "auto", True),
+        (CPU_ONLY, True, "native", False),
+        (CPU_ONLY, False, "composite", True),
+        (MISSING, False, "auto", True),
+    ],
+)
+def test_jit_is_supported_by_tensorflow_ops_and_by_a_library_with_xla(loaded, gpu, name, expected, machine):
+    machine(loaded, gpu)
+    with keras_dynfilter.implementation(name):
+        assert backends.supports_jit() is expected
+        if not keras.__version__.startswith("2."):
+            assert DDF2D().supports_jit is expected
+
+
+def test_composite_never_loads_the_library(monkeypatch):
+    monkeypatch.setattr(library, "load", lambda: pytest.fail("the library was loaded"))
+    with keras_dynfilter.implementation("composite"):
+        call()
+        pixel_projection.project_and_pool(*(tf.ones(shape) for shape in ((1, 3, 3, 1), (1, 2), (2,))))
+        assert backends.supports_jit()
+
+
+def test_falls_back_with_one_warning_at_the_call(unavailable):
+    with pytest.warns(RuntimeWarning, match="composite TensorFlow ops.*there is no compiler") as caught:
+        expected = call()
+    assert len(caught) == 1 and caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(call(), expected)
+
+
+def test_no_warning_for_what_was_requested_or_without_a_filter(unavailable):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with keras_dynfilter.implementation("composite"):
+            call()
+        backends.choose("ddf2d")
+        backends.supports_jit()
+
+
+@pytest.mark.parametrize("function", FILTER_OPS)
+def test_the_graph_holds_the_requested_implementation(function, implementation):
+    """A traced function keeps the implementation under which it was traced."""
+    arguments = {
+        "local_filter2d": dict(inputs=X, filters=S, kernel_size=3),
+        "ddf2d": dict(inputs=X, channel_filters=np.ones((1, 3, 3, 1), np.float32), spatial_filters=S),
+        "dynamic_depthwise_conv2d": dict(inputs=X, filters=np.ones((1, 3, 3, 1), np.float32)),
+    }[function]
+    traced = tf.function(lambda: getattr(ops, function)(**arguments))
+    with keras_dynfilter.implementation(implementation):
+        graph = traced.get_concrete_function().graph
+    assert any(op.type.startswith("KerasDynfilter>") for op in graph.get_operations()) == (implementation == "native")
+
+
+def requested():
+    return scope.requested()[0]
+
+
+def test_default():
+    assert requested() == "auto"
+
+
+def test_scopes_nest_and_end():
+    with keras_dynfilter.implementation("composite"):
+        with keras_dynfilter.implementation("auto"):
+            assert requested() == "auto"
+        assert requested() == "composite"
+    assert requested() == "auto"
+
+
+def test_a_scope_ends_with_an_exception():
+    with pytest.raises(KeyError), keras_dynfilter.implementation("composite"):
+        raise KeyError
+    assert requested() == "auto"
+
+
+def test_a_scope_begins_on_entry():
+    context = keras_dynfilter.implementation("composite")
+    assert requested() == "auto"
+    with context:
+        assert requested() == "composite"
+
+
+def test_a_scope_belongs_to_the_thread():
+    seen = []
+    with keras_dynfilter.implementation("composite"):
+        thread = threading.Thread(target=lambda: seen.append(requested()))
+        thread.start()
+        thread.join()
+    assert seen == ["auto"]
+
+
+@pytest.mark.parametrize("name", ["cuda", "", None, 1])
+def test_wrong_name(name):
+    expected = r"Expected `name` to be one of 'auto', 'native', 'composite'\. Received: name="
+    with pytest.raises(ValueError, match=expected), keras_dynfilter.implementation(name):
+        pass
+    assert requested() == "auto"
+
+
+def test_environment_variable(monkeypatch):
+    monkeypatch.setenv(scope.VARIABLE, "composite")
+    assert backends.choose("ddf2d") == Choice("composite", f"the environment variable {scope.VARIABLE} asks for it")
+    with keras_dynfilter.implementation("auto"):
+        assert requested() == "auto"
+
+
+def test_empty_environment_variable(monkeypatch):
+    monkeypatch.setenv(scope.VARIABLE, "")
+    assert requested() == "auto"
+
+
+def test_wrong_environment_variable(monkeypatch):
+    monkeypatch.setenv(scope.VARIABLE, "fast")
+    with pytest.raises(ValueError, match=f"{scope.VARIABLE}.*'fast'"):
+        call()
+
+
+def test_docstring_example():
+    globs = dict(implementation=keras_dynfilter.implementation, ops=ops, inputs=X, filters=S)
+    (example,) = doctest.DocTestFinder().find(keras_dynfilter.implementation, "implementation", globs=globs)
+    assert example.examples
+    doctest.DebugRunner().run(example)
