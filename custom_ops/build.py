@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the compiled ops: for `setup.py build_ext`, at the first use in a process, and by `python -m`.
+"""Compiles the ops: for `setup.py build_ext`, at the first use in a process, and on the command line.
 
-Two libraries are built: the ops with their CPU and, where nvcc is found, CUDA kernels; and their lowering to XLA,
-which takes a minute to compile and may fail without costing the ops. A third, of the same kernels for onnxruntime, is
-built when it is asked for (`build_ort`, or `python -m keras_dynfilter.custom_ops.build --ort`). Objects and libraries
-are named by the SHA-256 of all that goes into them (sources, flags, compiler, TensorFlow, CUDA architectures), so
-nothing stale is ever loaded.
+Two libraries are built: the ops with their CPU kernels and, if nvcc is installed, their CUDA kernels; and the lowering
+of the ops to XLA. The XLA library takes a minute to compile, and the ops work without it if it fails. A third library,
+with the same kernels for ONNX Runtime, is built on request (`build_ort`, or `python -m
+keras_dynfilter.custom_ops.build --ort`).
 
-Nothing here is imported with keras_dynfilter, and importing this module imports no TensorFlow.
+Objects and libraries are named by the SHA-256 of everything that determines them: sources, flags, compiler, TensorFlow,
+CUDA architectures. A stale file is therefore never loaded.
+
+`import keras_dynfilter` imports nothing from here, and importing this module does not import TensorFlow.
 
 Environment variables:
-    KERAS_DYNFILTER_CACHE: Folder of what is built (default `~/.cache/keras_dynfilter`).
-    KERAS_DYNFILTER_CUDA: `0` builds without CUDA though nvcc is there.
-    KERAS_DYNFILTER_CUDA_ARCHITECTURES: For example `80;90`, the default; PTX of the last is added.
-    KERAS_DYNFILTER_MARCH: Value of the compiler's `-march` (default `native`: this machine), or `portable`: kernels for
-        AVX-512, AVX2 and the baseline of x86-64, chosen when they run; for libraries that are given to others.
-    KERAS_DYNFILTER_ORT_INCLUDE: Folder of onnxruntime's headers; see `ort_headers.py`.
+    KERAS_DYNFILTER_CACHE: The folder of the objects and libraries (default `~/.cache/keras_dynfilter`).
+    KERAS_DYNFILTER_CUDA: `0` builds without CUDA even if nvcc is installed.
+    KERAS_DYNFILTER_CUDA_ARCHITECTURES: The GPU architectures, by default `80;90`. PTX of the last one is added.
+    KERAS_DYNFILTER_MARCH: The value of the compiler's `-march` (default `native`, this machine), or `portable`: kernels
+        for AVX-512, AVX2 and the baseline of x86-64, chosen at run time. Use `portable` for libraries that run on
+        other machines.
+    KERAS_DYNFILTER_ORT_INCLUDE: The folder of the ONNX Runtime headers; see `ort_headers.py`.
 """
 
 import argparse
@@ -32,17 +35,18 @@ import threading
 
 SOURCES = pathlib.Path(__file__).resolve().parent / "cc"
 XLA_FROM = (2, 16)
-# What -march=portable compiles. The baseline comes first: of inline functions the linker keeps the first copy.
-LEVELS = {"baseline": "x86-64", "v3": "x86-64-v3", "v4": "x86-64-v4"}
+# The instruction sets of a portable library. The baseline comes first: the linker keeps the first copy of an inline
+# function, and that copy has to run on every machine.
+ISA_TARGETS = {"baseline": "x86-64", "v3": "x86-64-v3", "v4": "x86-64-v4"}
 
 
 class BuildError(RuntimeError):
-    """The compiler is missing or failed; the message names the log."""
+    """The compiler is missing or failed. The message names the log file."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TensorFlow:
-    """The installation the libraries are built for: their symbols carry its version."""
+    """The TensorFlow installation for which the libraries are built. They work with this version only."""
 
     version: str
     include: str
@@ -63,7 +67,7 @@ class TensorFlow:
 
 @dataclasses.dataclass(frozen=True)
 class Libraries:
-    """Paths of the two libraries; `xla` is None where it was not built. `notes` say what is missing and why."""
+    """Paths of the two libraries. `xla` is None if it was not built; `notes` explain what is missing and why."""
 
     ops: pathlib.Path
     xla: pathlib.Path | None
@@ -71,7 +75,7 @@ class Libraries:
 
 
 def cache_folder():
-    """The folder that everything is built in."""
+    """Returns the folder of the objects and libraries."""
     chosen = os.environ.get("KERAS_DYNFILTER_CACHE")
     if chosen:
         return pathlib.Path(chosen)
@@ -79,33 +83,36 @@ def cache_folder():
 
 
 def build(tensorflow=None, cache=None, progress=None):
-    """Builds what the cache does not hold yet.
+    """Builds the libraries that are not in the cache.
 
     Args:
-        tensorflow: The `TensorFlow` to build for; the installed one by default.
-        cache: Folder to build in; `cache_folder()` by default.
-        progress: Called with a line of text before anything is compiled.
+        tensorflow: The `TensorFlow` for which to build; the installed one by default.
+        cache: The folder of the objects and libraries; `cache_folder()` by default.
+        progress: A function that is called with a line of text before compilation starts.
 
     Returns:
         `Libraries`.
 
     Raises:
-        BuildError: No compiler, or it failed.
+        BuildError: If there is no compiler, or it failed.
     """
     return _locked(_build, tensorflow, cache, progress)
 
 
 def build_ort(tensorflow=None, cache=None, progress=None):
-    """Returns the path of the library of onnxruntime ops; builds it if the cache does not hold it yet.
+    """Builds the library of ONNX Runtime ops if it is not in the cache, and returns its path.
 
-    It shares the compiled kernels of the TensorFlow ops, and runs without TensorFlow. Arguments and errors are those of
-    `build`; a BuildError is also raised where onnxruntime's headers are missing.
+    The library contains the compiled kernels of the TensorFlow ops and runs without TensorFlow. The arguments are those
+    of `build`.
+
+    Raises:
+        BuildError: If there is no compiler, if it failed, or if the ONNX Runtime headers are missing.
     """
     return _locked(_build_ort, tensorflow, cache, progress)
 
 
-def _locked(what, tensorflow, cache, progress):
-    """Runs `what(compiler, cache, progress)` while no other process builds in the cache."""
+def _locked(builder, tensorflow, cache, progress):
+    """Runs `builder(compiler, cache, progress)` with the lock of the cache, which excludes other processes."""
     import filelock
 
     cache = pathlib.Path(cache or cache_folder())
@@ -113,23 +120,25 @@ def _locked(what, tensorflow, cache, progress):
         compiler = _Compiler.found(tensorflow or TensorFlow.installed())
         cache.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(cache / "lock"):
-            return what(compiler, cache, progress or (lambda text: None))
+            return builder(compiler, cache, progress or (lambda text: None))
     except OSError as error:
         raise BuildError(f"the cache folder {cache} cannot be used: {error}") from error
 
 
 def _build(compiler, cache, progress):
-    """Builds the ops, with CUDA if that works, and XLA's part, if that works."""
+    """Builds the ops, with CUDA if possible, and the XLA library if possible."""
     log = _Log(cache / "build.log")
     notes = []
 
     def library(name, sources, cuda, link):
-        units = compiler.kernels(cuda) + [compiler.glue(SOURCES / source, cuda, name == "xla") for source in sources]
+        units = compiler.kernels(cuda) + [
+            compiler.framework(SOURCES / source, cuda, name == "xla") for source in sources
+        ]
         _compile(units, cache, log, progress, name + (" with CUDA" if cuda else ""))
         return compiler.link(name, units, link, cache, log)
 
     def ops(cuda):
-        sources = ["tf/ops.cc", "tf/kernels.cc", "tf/project.cc"]
+        sources = ["tf/ops.cc", "tf/kernels.cc", "tf/project_and_pool.cc"]
         return library("ops", sources, cuda, ["-l:libtensorflow_framework.so.2"])
 
     cuda = compiler.nvcc is not None
@@ -148,14 +157,19 @@ def _build(compiler, cache, progress):
         return Libraries(path, None, tuple(notes))
     try:
         link = ["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"]
-        sources = ["xla/lowering.cc", "xla/handlers.cc", "xla/project.cc", "xla/project_handler.cc"]
+        sources = [
+            "xla/lowering.cc",
+            "xla/handlers.cc",
+            "xla/project_and_pool_lowering.cc",
+            "xla/project_and_pool_handler.cc",
+        ]
         return Libraries(path, library("xla", sources, cuda, link), tuple(notes))
     except BuildError as error:
         return Libraries(path, None, (*notes, f"no XLA kernels: {error}"))
 
 
 def _build_ort(compiler, cache, progress):
-    """Builds the onnxruntime ops, with CUDA if that works."""
+    """Builds the ONNX Runtime ops, with CUDA if possible."""
     from keras_dynfilter.custom_ops import ort_headers
 
     try:
@@ -166,7 +180,7 @@ def _build_ort(compiler, cache, progress):
 
     def library(cuda):
         units = [*compiler.kernels(cuda), compiler.ort(SOURCES / "ort" / "ops.cc", include, cuda)]
-        _compile(units, cache, log, progress, "onnxruntime ops" + (" with CUDA" if cuda else ""))
+        _compile(units, cache, log, progress, "ONNX Runtime ops" + (" with CUDA" if cuda else ""))
         return compiler.link("ort", units, [], cache, log)
 
     if compiler.nvcc is not None:
@@ -179,7 +193,7 @@ def _build_ort(compiler, cache, progress):
 
 @dataclasses.dataclass(frozen=True)
 class _Unit:
-    """A source file and the command that compiles it, without its output."""
+    """A source file and the command that compiles it, without the output file."""
 
     source: pathlib.Path
     command: tuple
@@ -187,7 +201,7 @@ class _Unit:
 
     @property
     def key(self):
-        # By contents: where the sources lie does not matter.
+        # The key depends on the contents of the sources, not on their folder.
         text = hashlib.sha256(f"{self.salt} {self.command}".replace(str(SOURCES), "").encode())
         for path in _closure(self.source):
             text.update(path.read_bytes())
@@ -197,12 +211,12 @@ class _Unit:
         return cache / "objects" / f"{self.key[:32]}.o"
 
     def failure(self, cache):
-        """A note that the unit does not compile, and why."""
+        """Returns the path of the note that the unit does not compile, with the reason."""
         return self.object(cache).with_suffix(".failed")
 
 
 def _closure(source):
-    """The source and all of our files that it includes."""
+    """Returns the source and all files of this folder that it includes, directly or indirectly."""
     seen, queue = {}, [source]
     while queue:
         path = queue.pop()
@@ -231,25 +245,26 @@ class _Compiler:
         if os.environ.get("KERAS_DYNFILTER_CUDA", "1") != "0":
             home = os.environ.get("CUDA_HOME")
             nvcc = shutil.which("nvcc", path=f"{home}/bin" if home else None)
-        # What -march=native means belongs to the name of an object: caches travel between machines.
+        # The meaning of -march=native is part of the key, because a cache may be copied to another machine.
         native = ""
         if _march() == "native":
             native = _output([cxx, "-march=native", "-Q", "--help=target"]) + _processor()
-        about = [_output([cxx, "--version"]), native, _output([nvcc, "--version"]) if nvcc else ""]
-        return cls(tensorflow, cxx, nvcc, "\n".join([tensorflow.version, tensorflow.lib, *about]))
+        descriptions = [_output([cxx, "--version"]), native, _output([nvcc, "--version"]) if nvcc else ""]
+        return cls(tensorflow, cxx, nvcc, "\n".join([tensorflow.version, tensorflow.lib, *descriptions]))
 
     def kernels(self, cuda):
-        """The kernels of the GPU, if asked for, and of the CPU: per instruction set, and what chooses among them."""
+        """Returns the units of the kernels, for the CPU and, if `cuda`, for the GPU."""
         return (self._cuda_kernels() if cuda else []) + self._cpu_kernels()
 
     def _cpu_kernels(self):
-        dispatch = SOURCES / "cpu" / "dispatch.cc"
-        sources = [path for path in sorted((SOURCES / "cpu").glob("*.cc")) if path != dispatch]
+        dispatch = SOURCES / "cpu" / "isa_dispatch.cc"
+        sources = [path for path in sorted((SOURCES / "cpu").rglob("*.cc")) if path != dispatch]
         if _march() != "portable":
             return [self.cpu(dispatch), *(self.cpu(source, _march()) for source in sources)]
-        levels = LEVELS.items()
         units = [
-            self.cpu(source, march, f"-DKERAS_DYNFILTER_LEVEL={name}") for name, march in levels for source in sources
+            self.cpu(source, march, f"-DKERAS_DYNFILTER_ISA_TARGET={target}")
+            for target, march in ISA_TARGETS.items()
+            for source in sources
         ]
         return [self.cpu(dispatch, None, "-DKERAS_DYNFILTER_PORTABLE"), *units]
 
@@ -257,7 +272,7 @@ class _Compiler:
         flags = ["-O3", "-ffp-contract=fast", "-fvisibility=hidden", *([f"-march={march}"] if march else []), *flags]
         return self._unit(source, [self.cxx, "-std=c++17", "-fPIC", *flags])
 
-    def glue(self, source, cuda, xla=False):
+    def framework(self, source, cuda, xla=False):
         include = self.tensorflow.include
         system = [include]
         if xla:
@@ -273,7 +288,7 @@ class _Compiler:
         return self._unit(source, command, f"{self.salt}\n{headers}")
 
     def _cuda_kernels(self):
-        return [self.cuda(source) for source in sorted((SOURCES / "cuda").glob("*.cu"))]
+        return [self.cuda(source) for source in sorted((SOURCES / "cuda").rglob("*.cu"))]
 
     def cuda(self, source):
         chosen = os.environ.get("KERAS_DYNFILTER_CUDA_ARCHITECTURES") or "80;90"
@@ -290,7 +305,7 @@ class _Compiler:
         objects = [str(unit.object(cache)) for unit in units]
         command = [self.cxx, "-shared", *objects]
         if any(unit.source.suffix == ".cu" for unit in units):
-            # Before TensorFlow's libraries, whose stubs of the same names would win otherwise.
+            # CUDA comes before the libraries of TensorFlow, which contain stubs with the same names.
             home = pathlib.Path(_output([self.nvcc, "--dryrun", "-x", "cu", "/dev/null"], merge=True).split("TOP=")[-1])
             folder = pathlib.Path(str(home).split("\n")[0].strip()) / "lib64"
             command += [f"-L{folder}", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
@@ -303,7 +318,7 @@ class _Compiler:
 
 
 class _Log:
-    """The commands that were run and what they printed; begun anew when something is compiled."""
+    """A log file of the commands and their output. The first entry of a build replaces the earlier contents."""
 
     def __init__(self, path):
         self.path = path
@@ -316,14 +331,15 @@ class _Log:
             file.write(text + "\n")
 
 
-def _compile(units, cache, log, progress, what):
+def _compile(units, cache, log, progress, name):
+    """Compiles the units that are not in the cache, in parallel. A unit that failed before is not compiled again."""
     missing = [unit for unit in units if not unit.object(cache).exists()]
-    for unit in missing:  # not again in every process
+    for unit in missing:
         if unit.failure(cache).exists():
             raise BuildError(unit.failure(cache).read_text())
     if not missing:
         return
-    progress(f"keras_dynfilter: compiling its {what}, {len(missing)} files, once; this takes minutes (log: {log.path})")
+    progress(f"keras_dynfilter: compiling its {name}, {len(missing)} files, once; this takes minutes (log: {log.path})")
     (cache / "objects").mkdir(exist_ok=True)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(lambda unit: _compile_one(unit, cache, log), missing):
@@ -339,7 +355,7 @@ def _compile_one(unit, cache, log):
 
 
 def _run(command, output, log):
-    """Runs `command -o output`; the file appears only when it is complete."""
+    """Runs `command -o output`. The output file appears only when it is complete."""
     partial = output.with_name(f"{output.name}.{os.getpid()}")
     command = [*command, "-o", str(partial)]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
@@ -366,7 +382,7 @@ def _output(command, merge=False):
 
 
 def _processor():
-    """What Linux says of the processor's instruction sets."""
+    """Returns the instruction sets of the processor, as Linux lists them."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -375,9 +391,11 @@ def _processor():
 
 
 def main(arguments=None):
-    """Builds on the command line; what failed to compile earlier is tried again."""
+    """Builds the ops. Files that failed to compile before are compiled again."""
     parser = argparse.ArgumentParser(prog="python -m keras_dynfilter.custom_ops.build", description=main.__doc__)
-    parser.add_argument("--ort", action="store_true", help="the library for onnxruntime, in place of TensorFlow's")
+    parser.add_argument(
+        "--ort", action="store_true", help="build the library for ONNX Runtime instead of the libraries for TensorFlow"
+    )
     ort = parser.parse_args(arguments).ort
     for note in (cache_folder() / "objects").glob("*.failed"):
         note.unlink()

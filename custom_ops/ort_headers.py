@@ -1,120 +1,115 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds onnxruntime's C and C++ headers, which no Python wheel holds.
+"""Finds the C and C++ headers of ONNX Runtime, which its Python wheels do not contain.
 
-The API is versioned: what is compiled with the headers of one release runs in newer ones. In this order they come from
+The API is versioned: a library that is compiled with the headers of one release runs in newer releases. The headers
+come from the first of these places that has them:
 
-1. the folder that the variable KERAS_DYNFILTER_ORT_INCLUDE names (`include` of an onnxruntime release archive),
+1. the folder that the variable KERAS_DYNFILTER_ORT_INCLUDE names (the folder `include` of an ONNX Runtime release),
 2. a system package (`libonnxruntime-dev` of Debian 13 and newer),
-3. on any Debian, that package of Debian 13, fetched from the mirror that apt is set up with, and only unpacked.
+3. the same Debian package, downloaded, checked against its SHA-256, and unpacked in the cache. No package manager is
+   involved, so this works on every Linux distribution.
 """
 
+import hashlib
+import io
 import os
 import pathlib
-import re
-import shutil
-import subprocess
+import tarfile
 import tempfile
+import urllib.request
 
 VARIABLE = "KERAS_DYNFILTER_ORT_INCLUDE"
 HEADER = "onnxruntime_cxx_api.h"
 SYSTEM = ("/usr/include/onnxruntime", "/usr/local/include/onnxruntime")
 SUBFOLDERS = (".", "onnxruntime", "core/session", "onnxruntime/core/session")
-APT = pathlib.Path("/etc/apt")
-KEYRING = pathlib.Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-SUITE, PACKAGE = "trixie", "libonnxruntime-dev"
-SECONDS = 300
+VERSION = "1.21.0"
+PACKAGE = "pool/main/o/onnxruntime/libonnxruntime-dev_1.21.0+dfsg-1_amd64.deb"  # the headers suit all processors
+SHA256 = "14f7d959d5deacbcf1504830d4189f91fc67382b399ed9ae9d3aa9c4050ced08"
+# The mirror has a package while a supported release of Debian contains it. The snapshots keep every package.
+SITES = ("https://deb.debian.org/debian", "https://snapshot.debian.org/archive/debian/20250901T000000Z")
+TIMEOUT_SECONDS = 300
 
 
 class HeadersError(RuntimeError):
-    """The headers were not found; the message says what can be done."""
+    """The headers were not found. The message says how to provide them."""
 
 
 def find(cache, progress=lambda text: None):
-    """Returns the folder that holds `onnxruntime_cxx_api.h`.
+    """Returns the folder that contains `onnxruntime_cxx_api.h`.
 
     Args:
-        cache: Folder in which fetched headers are kept.
-        progress: Called with a line of text before anything is fetched.
+        cache: The folder in which downloaded headers are kept.
+        progress: A function that is called with a line of text before a download.
 
     Raises:
-        HeadersError: They are not here, and cannot be fetched.
+        HeadersError: If no place has the headers, or the variable names a folder without them.
     """
-    chosen = os.environ.get(VARIABLE)
-    if chosen:
-        found = _inside(chosen)
-        if found is None:
-            raise HeadersError(f"Expected {VARIABLE} to be a folder with {HEADER}. Received: {VARIABLE}={chosen}")
-        return found
-    kept = pathlib.Path(cache) / f"onnxruntime-{SUITE}"
-    for folder in (*SYSTEM, kept):
-        found = _inside(folder)
-        if found is not None:
-            return found
-    try:
-        _fetch(kept, progress)
-    except (OSError, subprocess.SubprocessError) as error:
-        said = (getattr(error, "stdout", None) or str(error)).strip().splitlines()[-1:]
-        raise HeadersError(f"{_advice()} Debian's package could not be fetched: {''.join(said)}") from error
-    return _inside(kept)
+    named = os.environ.get(VARIABLE)
+    if named:
+        folder = _folder_in(named)
+        if folder is None:
+            raise HeadersError(f"Expected {VARIABLE} to be a folder with {HEADER}. Received: {VARIABLE}={named}")
+        return folder
+    target = pathlib.Path(cache) / f"onnxruntime-{VERSION}"
+    for place in (*SYSTEM, target):
+        folder = _folder_in(place)
+        if folder is not None:
+            return folder
+    progress(f"keras_dynfilter: downloading the headers of ONNX Runtime {VERSION}, once")
+    _unpack(_download(), target)
+    return _folder_in(target)
 
 
-def _inside(folder):
-    folders = (pathlib.Path(folder) / part for part in SUBFOLDERS)
-    return next((path.resolve() for path in folders if (path / HEADER).is_file()), None)
+def _folder_in(place):
+    """Returns the folder at or below `place` that contains the headers, or None."""
+    folders = (pathlib.Path(place) / subfolder for subfolder in SUBFOLDERS)
+    return next((folder.resolve() for folder in folders if (folder / HEADER).is_file()), None)
 
 
-def _advice():
-    return (
-        "onnxruntime's headers were not found. Install libonnxruntime-dev, or unpack a release of onnxruntime (1.18 or "
-        f"newer) and name its folder `include` in the variable {VARIABLE}."
+def _download():
+    """Returns the bytes of the package from the first site that delivers it unchanged."""
+    failures = []
+    for site in SITES:
+        url = f"{site}/{PACKAGE}"
+        try:
+            with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
+                content = response.read()
+        except OSError as error:
+            failures.append(f"{url}: {error}")
+            continue
+        digest = hashlib.sha256(content).hexdigest()
+        if digest == SHA256:
+            return content
+        failures.append(f"{url}: expected the SHA-256 {SHA256}, received {digest}")
+    raise HeadersError(
+        "The headers of ONNX Runtime were not found, and could not be downloaded. Install libonnxruntime-dev, or "
+        f"unpack a release of ONNX Runtime (1.18 or newer) and set {VARIABLE} to its folder `include`. "
+        + "; ".join(failures)
     )
 
 
-def _fetch(target, progress):
-    """Unpacks the headers of Debian's package into `target`, which appears when it is complete."""
-    mirror = _mirror()
-    if mirror is None or not KEYRING.is_file() or shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise HeadersError(_advice())
-    progress(f"keras_dynfilter: fetching onnxruntime's headers ({PACKAGE} of Debian {SUITE}), once")
+def _unpack(package, target):
+    """Writes the headers of a Debian package to the folder `target`, which appears when it is complete."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        folder = pathlib.Path(folder)
-        for name in ("lists/partial", "cache/archives/partial", "package"):
-            (folder / name).mkdir(parents=True)
-        # apt checks signatures; its own lists and sources stay as they are.
-        (folder / "sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror} {SUITE} main\n")
-        settings = {
-            "Dir::Etc::sourcelist": folder / "sources.list",
-            "Dir::Etc::sourceparts": "-",
-            "Dir::State::Lists": folder / "lists",
-            "Dir::Cache": folder / "cache",
-            "APT::Sandbox::User": "root",
-        }
-        apt = ["apt-get", "-q", *(part for key, value in settings.items() for part in ("-o", f"{key}={value}"))]
-        _run([*apt, "update", "--error-on=any"], folder)
-        _run([*apt, "download", PACKAGE], folder)
-        (package,) = folder.glob(f"{PACKAGE}_*.deb")
-        _run(["dpkg-deb", "-x", str(package), str(folder / "package")], folder)
-        found = _inside(folder / "package" / "usr" / "include" / "onnxruntime")
-        if found is None:
-            raise HeadersError(f"{_advice()} The package {package.name} does not hold them.")
-        shutil.copytree(found, folder / "headers")
-        (folder / "headers").rename(target)
+        headers = pathlib.Path(folder) / "headers"
+        headers.mkdir()
+        with tarfile.open(fileobj=io.BytesIO(_member(package, "data.tar.xz")), mode="r:xz") as archive:
+            for entry in archive:
+                path = pathlib.PurePosixPath(entry.name)
+                if entry.isfile() and path.suffix == ".h" and path.parent.name == "onnxruntime":
+                    (headers / path.name).write_bytes(archive.extractfile(entry).read())
+        headers.rename(target)
 
 
-def _run(command, folder):
-    subprocess.run(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True, timeout=SECONDS
-    )
-
-
-def _mirror():
-    """The first mirror of apt's sources, in either of their notations; None where this is no Debian."""
-    try:
-        if not re.search(r"^ID=debian$", pathlib.Path("/etc/os-release").read_text(), re.MULTILINE):
-            return None
-        files = [*sorted(APT.glob("sources.list.d/*.sources")), *sorted(APT.glob("sources.list"))]
-        text = "\n".join(path.read_text() for path in files)
-    except OSError:
-        return None
-    match = re.search(r"^(?:URIs:\s*|deb\s+(?:\[[^]]*\]\s+)?)(\S*/debian/?)(?:\s|$)", text, re.MULTILINE)
-    return match[1] if match else None
+def _member(archive, name):
+    """Returns a member of an `ar` archive, the container of a Debian package."""
+    position = len(b"!<arch>\n")
+    while position < len(archive):
+        header = archive[position : position + 60]
+        size = int(header[48:58])
+        start = position + len(header)
+        if header[:16].decode().rstrip(" /") == name:
+            return archive[start : start + size]
+        position = start + size + size % 2
+    raise ValueError(f"the archive has no member {name}")

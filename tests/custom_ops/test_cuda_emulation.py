@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CUDA kernels, compiled for an emulated device on the CPU, against the oracle; and nvcc's opinion of them."""
+"""The CUDA kernels on an emulated device, against the reference implementation; nvcc compiles them without warnings."""
 
 import shutil
 import subprocess
@@ -7,23 +7,24 @@ import subprocess
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.support.cuda_emulation.harness import Device, Job
 
 from tests.ops.test_ddf_vectors import CHECKED, WORKED, rows, worked_operands
 from tests.support import cases
 from tests.support.cases import Case
 from tests.support.cuda_emulation import harness
+from tests.support.cuda_emulation.harness import Device, Job
 
-# Few blocks, so that kernels walk on over the grid; blocks and threads backwards; no room for whole filters.
+# Few blocks, so that kernels loop over their work; blocks and threads in reverse order; too little shared memory for
+# filters.
 FEW_BLOCKS = Device(max_blocks=2)
 BACKWARDS = Device(max_blocks=3, backwards=True)
 NO_SHARED = Device(max_shared=64)
 
-# Beside the geometries of the op tests, those around the limits of the kernels.
+# The cases of the op tests, and cases at the limits of the kernels.
 CASES = (
     *cases.CASES,
-    Case("three_columns_of_packs", (1, 9, 11, 32)),
-    Case("five_columns_of_packs", (1, 6, 10, 16), (5, 5)),
+    Case("three_columns_of_vectors", (1, 9, 11, 32)),
+    Case("five_columns_of_vectors", (1, 6, 10, 16), (5, 5)),
     Case("five_columns_of_15_channels", (1, 6, 9, 15), (3, 5)),
     Case("several_tiles_of_channels", (1, 2, 5, 264), heads=3),
     Case("several_chunks_of_positions", (2, 10, 13, 128)),
@@ -38,21 +39,22 @@ CASES = (
     Case("empty_image", (2, 0, 6, 3)),
     Case("no_channels", (1, 4, 4, 0)),
 )
+CUDA_SOURCES = sorted((harness.SOURCES / "cuda").rglob("*.cu"))
 OPS = [cases.OPS[name] for name in cases.FAMILY]
 
 
 def jobs_of(op, case, dtype):
-    """`(job, expected, scale, terms)` of every member that exists for the weight of `op`."""
+    """Yields `(job, expected, scale, terms)` for every derivative that exists for the kind of `op`."""
     truth = cases.truth(op, case)
     operands = {**dict(zip(op.kinds, truth.operands)), "grad": truth.grad}
     expected = [("output", truth.output, truth.output_scale)]
     expected += zip(op.kinds, truth.gradients, truth.gradient_scales)
-    for member, value, scale in expected:
-        if op.weight == "add" and member in ("spatial", "channel"):
-            continue  # those of the term alone
-        names = harness.read_operands(op.weight, member)
+    for derivative, value, scale in expected:
+        if op.weight == "add" and derivative in ("spatial", "channel"):
+            continue  # these are the derivatives of "spatial" and "channel"
+        names = harness.read_operands(op.weight, derivative)
         read = {name: operands[name].astype(harness.DTYPES[dtype]) for name in names}
-        yield Job(case, op.weight, member, dtype, read), value, scale, truth.terms
+        yield Job(case, op.weight, derivative, dtype, read), value, scale, truth.terms
 
 
 def assert_close(result, expected, scale, terms):
@@ -67,7 +69,7 @@ def assert_same_bits(result, expected):
 @pytest.mark.parametrize("dtype", harness.DTYPES)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.weight)
-def test_members_match_the_oracle(op, case, dtype):
+def test_derivatives_match_the_reference(op, case, dtype):
     for job, *truth in jobs_of(op, case, dtype):
         result = harness.run(job, FEW_BLOCKS)
         assert_close(result, *truth)
@@ -88,7 +90,7 @@ def test_worked_vectors_of_ddf(filters, combine, strides, dilation_rate, expecte
 @pytest.mark.parametrize("dilation_rate", [1, 2])
 @pytest.mark.parametrize("batch, channels, size, kernel", CHECKED)
 def test_gradient_checks_of_ddf(batch, channels, size, kernel, dilation_rate, strides, name):
-    """The configurations of test_ddf_vectors.py, in float64."""
+    """The gradient checks of test_ddf_vectors.py, in float64."""
     case = Case("", (batch, size, size, channels), (kernel,) * 2, (strides,) * 2, (dilation_rate,) * 2)
     for job, *truth in jobs_of(cases.OPS[name], case, "float64"):
         assert_close(harness.run(job, FEW_BLOCKS), *truth)
@@ -119,7 +121,7 @@ def test_operands_may_be_unaligned(op, dtype):
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.weight)
 def test_filters_outside_the_image_do_not_matter(op, channels):
     case = Case("", (1, 4, 5, channels), (9, 3))
-    rows = np.arange(4)[:, None] + np.arange(9) - 4  # of the image, under each output row and tap row
+    rows = np.arange(4)[:, None] + np.arange(9) - 4  # of the image, for each output row and tap row
     outside = (rows < 0) | (rows >= 4)
     for job, *_ in jobs_of(op, case, "float32"):
         if op.weight == "softmax":
@@ -133,7 +135,9 @@ def test_filters_outside_the_image_do_not_matter(op, channels):
                 operand[:, outside.all(axis=0)] = value
             operands[name] = operand
         for device in (FEW_BLOCKS, NO_SHARED):
-            results = [harness.run(Job(case, op.weight, job.member, job.dtype, o), device) for o in (poisoned, clean)]
+            results = [
+                harness.run(Job(case, op.weight, job.derivative, job.dtype, o), device) for o in (poisoned, clean)
+            ]
             assert np.isfinite(results[0]).all()
             np.testing.assert_array_equal(*results)
 
@@ -150,20 +154,20 @@ def test_softmax_of_extreme_logits(channels):
             results = []
             for value in (logits, shifted):
                 operands = {**job.operands, "spatial": value.astype(np.float32)}
-                results.append(harness.run(Job(case, "softmax", job.member, "float32", operands), device))
+                results.append(harness.run(Job(case, "softmax", job.derivative, "float32", operands), device))
             assert np.isfinite(results[0]).all()
             np.testing.assert_allclose(*results, rtol=1e-6, atol=1e-6)
-            if job.member == "spatial":
+            if job.derivative == "spatial":
                 np.testing.assert_array_equal(results[0][..., ::2], 0)
 
 
-def test_members_that_do_not_exist_are_an_error():
+def test_derivatives_that_do_not_exist_are_an_error():
     case = Case("", (1, 4, 5, 3))
     operands = {name: np.zeros(case.operand_shape(name), np.float32) for name in ("inputs", "spatial", "channel")}
     operands["grad"] = np.zeros((1, 4, 5, 3), np.float32)
-    for weight, member in (("add", "spatial"), ("add", "channel"), ("spatial", "channel"), ("channel", "spatial")):
+    for kind, derivative in (("add", "spatial"), ("add", "channel"), ("spatial", "channel"), ("channel", "spatial")):
         with pytest.raises(RuntimeError, match="invalid argument"):
-            harness.run(Job(case, weight, member, "float32", operands), FEW_BLOCKS)
+            harness.run(Job(case, kind, derivative, "float32", operands), FEW_BLOCKS)
 
 
 @pytest.mark.parametrize(
@@ -178,9 +182,9 @@ def test_members_that_do_not_exist_are_an_error():
     ],
 )
 def test_the_emulation_finds_mistakes(mistake, message):
-    found = harness.library().emulation_make_mistake(mistake)
-    assert (found is None) == (message is None)
-    assert message is None or message in found.decode()
+    error = harness.library().emulation_make_mistake(mistake)
+    assert (error is None) == (message is None)
+    assert message is None or message in error.decode()
 
 
 def test_the_emulation_fills_shared_memory_with_nan():
@@ -205,13 +209,13 @@ def test_the_emulation_converts_as_the_device_does(name):
         np.testing.assert_array_equal(narrowed.view(dtype), values.astype(dtype))
 
 
-@pytest.mark.parametrize("source", sorted(path.name for path in (harness.SOURCES / "cuda").glob("*.cu")))
+@pytest.mark.parametrize("source", CUDA_SOURCES, ids=lambda path: path.name)
 def test_nvcc_compiles_without_warnings(source, tmp_path):
     nvcc = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
     if nvcc is None:
         pytest.skip("nvcc is not on this machine")
     flags = ["-std=c++17", "-O3", "-arch=sm_90", "-Werror=all-warnings", "-Xcompiler=-fPIC,-Wall,-Wextra,-Werror"]
-    command = [nvcc, *flags, f"-I{harness.SOURCES}", "-c", str(harness.SOURCES / "cuda" / source)]
+    command = [nvcc, *flags, f"-I{harness.SOURCES}", "-c", str(source)]
     done = subprocess.run([*command, "-o", str(tmp_path / "unit.o")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernels for onnxruntime: every forward op, in every type, against the oracle; threads; and bad nodes."""
+"""The ops for ONNX Runtime: results of every forward op in every type, threads, errors, and the search for headers."""
 
+import hashlib
+import io
 import pathlib
+import tarfile
 
 import numpy as np
 import pytest
@@ -20,7 +23,7 @@ OPS = {
     "DynamicDepthwiseConv2D": ("channel", {"inputs": "inputs", "filters": "channel"}),
     "DDF2D": ("mul", {"inputs": "inputs", "channel_filters": "channel", "spatial_filters": "spatial"}),
 }
-VARIANTS = [(op, weight) for op, (weight, _) in OPS.items()] + [("DDF2D", "add")]
+VARIANTS = [(op, kind) for op, (kind, _) in OPS.items()] + [("DDF2D", "add")]
 ROUNDING = {"float16": 2.0**-10, "float32": 2.0**-23, "float64": 2.0**-52}
 CASE = raw_ops.CASE
 VALUES = raw_ops.arrays(CASE)
@@ -28,7 +31,7 @@ VALUES = raw_ops.arrays(CASE)
 
 @pytest.fixture(scope="module")
 def session(ort_library):
-    """Makes a session of one node, which has no body: what runs it is the library."""
+    """Makes sessions of one node. The node has no function body, so only the library can run it."""
 
     def make(op="LocalFilter2D", dtype="float32", inputs=None, threads=1, edit=lambda graph: None, **changes):
         inputs = list(OPS[op][1]) if inputs is None else inputs
@@ -36,8 +39,8 @@ def session(ort_library):
         for name, pair in (("kernel", CASE.kernel_size), ("stride", CASE.strides), ("dilation", CASE.dilation_rate)):
             attributes[f"{name}_h"], attributes[f"{name}_w"] = pair
         attributes = {name: value for name, value in {**attributes, **changes}.items() if value is not None}
-        kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-        values = [onnx.helper.make_tensor_value_info(name, kind, None) for name in (*inputs, "outputs")]
+        element_type = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        values = [onnx.helper.make_tensor_value_info(name, element_type, None) for name in (*inputs, "outputs")]
         node = onnx.helper.make_node(op, inputs, ["outputs"], domain="keras_dynfilter", **attributes)
         graph = onnx.helper.make_graph([node], "graph", values[:-1], values[-1:])
         edit(graph)
@@ -52,45 +55,45 @@ def session(ort_library):
 
 
 def run(session, op="LocalFilter2D", dtype="float32", **changes):
-    inputs = {name: VALUES[kind].astype(dtype) for name, kind in OPS[op][1].items()}
+    inputs = {name: VALUES[operand].astype(dtype) for name, operand in OPS[op][1].items()}
     (outputs,) = session.run(None, {**inputs, **changes})
     return outputs
 
 
 @pytest.mark.parametrize("dtype", ROUNDING)
-@pytest.mark.parametrize("op, weight", VARIANTS)
-def test_values(op, weight, dtype, session):
-    changes = {"combine": weight} if op == "DDF2D" else {}
-    found = run(session(op, dtype, heads=None if weight == "channel" else CASE.heads, **changes), op, dtype)
-    given = {kind: value.astype(dtype).astype("float64") for kind, value in VALUES.items()}
-    spatial = None if weight == "channel" else given["spatial"]
-    channel = given["channel"] if weight in ("channel", "mul", "add") else None
-    expected = reference.filter2d(given["inputs"], spatial, channel, weight, heads=CASE.heads, **CASE.geometry)
-    assert found.dtype == dtype and found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=0, atol=64 * ROUNDING[dtype] * np.abs(expected).max())
+@pytest.mark.parametrize("op, kind", VARIANTS)
+def test_values(op, kind, dtype, session):
+    changes = {"combine": kind} if op == "DDF2D" else {}
+    actual = run(session(op, dtype, heads=None if kind == "channel" else CASE.heads, **changes), op, dtype)
+    operands = {name: value.astype(dtype).astype("float64") for name, value in VALUES.items()}
+    spatial = None if kind == "channel" else operands["spatial"]
+    channel = operands["channel"] if kind in ("channel", "mul", "add") else None
+    expected = reference.filter2d(operands["inputs"], spatial, channel, kind, heads=CASE.heads, **CASE.geometry)
+    assert actual.dtype == dtype and actual.shape == expected.shape
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=64 * ROUNDING[dtype] * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("op, weight", VARIANTS)
-def test_values_in_bfloat16(op, weight, session):
-    """NumPy lacks the type, so the node stands between casts."""
+@pytest.mark.parametrize("op, kind", VARIANTS)
+def test_values_in_bfloat16(op, kind, session):
+    """NumPy does not have the type, so the node is between two casts."""
 
     def cast(graph):
         node = onnx.NodeProto.FromString(graph.node[0].SerializeToString())
-        names, near = list(node.input), [f"{name}_near" for name in node.input]
-        node.input[:], node.output[:] = near, ["outputs_near"]
+        names, rounded = list(node.input), [f"{name}_bfloat16" for name in node.input]
+        node.input[:], node.output[:] = rounded, ["outputs_bfloat16"]
         make, types = onnx.helper.make_node, onnx.TensorProto
-        before = [make("Cast", [name], [inner], to=types.BFLOAT16) for name, inner in zip(names, near)]
+        before = [make("Cast", [name], [inner], to=types.BFLOAT16) for name, inner in zip(names, rounded)]
         del graph.node[:]
-        graph.node.extend([*before, node, make("Cast", ["outputs_near"], ["outputs"], to=types.FLOAT)])
+        graph.node.extend([*before, node, make("Cast", ["outputs_bfloat16"], ["outputs"], to=types.FLOAT)])
 
-    changes = {"combine": weight} if op == "DDF2D" else {}
-    found = run(session(op, heads=None if weight == "channel" else CASE.heads, edit=cast, **changes), op)
-    given = {kind: tf.cast(tf.cast(value, tf.bfloat16), tf.float64).numpy() for kind, value in VALUES.items()}
-    spatial = None if weight == "channel" else given["spatial"]
-    channel = given["channel"] if weight in ("channel", "mul", "add") else None
-    expected = reference.filter2d(given["inputs"], spatial, channel, weight, heads=CASE.heads, **CASE.geometry)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=2.0**-7 * np.abs(expected).max())
-    assert np.array_equal(tf.cast(tf.cast(found, tf.bfloat16), tf.float32), found)
+    changes = {"combine": kind} if op == "DDF2D" else {}
+    actual = run(session(op, heads=None if kind == "channel" else CASE.heads, edit=cast, **changes), op)
+    operands = {name: tf.cast(tf.cast(value, tf.bfloat16), tf.float64).numpy() for name, value in VALUES.items()}
+    spatial = None if kind == "channel" else operands["spatial"]
+    channel = operands["channel"] if kind in ("channel", "mul", "add") else None
+    expected = reference.filter2d(operands["inputs"], spatial, channel, kind, heads=CASE.heads, **CASE.geometry)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=2.0**-7 * np.abs(expected).max())
+    assert np.array_equal(tf.cast(tf.cast(actual, tf.bfloat16), tf.float32), actual)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +136,7 @@ def test_the_number_of_threads_changes_no_bit(session):
 
 
 def test_empty_batch(session):
-    empty = {name: VALUES[kind][:0].astype("float32") for name, kind in OPS["LocalFilter2D"][1].items()}
+    empty = {name: VALUES[operand][:0].astype("float32") for name, operand in OPS["LocalFilter2D"][1].items()}
     assert run(session(), **empty).shape == (0, *CASE.out_size, CASE.shape[3])
 
 
@@ -181,36 +184,64 @@ def test_the_library_is_built_once(ort_library):
 
 def test_headers_are_found_by_the_variable(ort_library, monkeypatch, tmp_path):
     monkeypatch.delenv(ort_headers.VARIABLE, raising=False)
-    found = ort_headers.find(build.cache_folder())
-    assert (found / ort_headers.HEADER).is_file()
-    monkeypatch.setenv(ort_headers.VARIABLE, str(found.parent))
-    if found.name == "onnxruntime":
-        assert ort_headers.find(tmp_path) == found
-    monkeypatch.setenv(ort_headers.VARIABLE, str(found))
-    assert ort_headers.find(tmp_path) == found
+    folder = ort_headers.find(build.cache_folder())
+    assert (folder / ort_headers.HEADER).is_file()
+    monkeypatch.setenv(ort_headers.VARIABLE, str(folder.parent))
+    if folder.name == "onnxruntime":
+        assert ort_headers.find(tmp_path) == folder
+    monkeypatch.setenv(ort_headers.VARIABLE, str(folder))
+    assert ort_headers.find(tmp_path) == folder
     monkeypatch.setenv(ort_headers.VARIABLE, str(tmp_path))
     with pytest.raises(ort_headers.HeadersError, match=f"a folder with {ort_headers.HEADER}. Received: .*{tmp_path}"):
         ort_headers.find(tmp_path)
 
 
-def test_without_headers_the_error_says_what_to_do(monkeypatch, tmp_path):
+def package(folder):
+    """Writes a Debian package with two header files to a site in `folder`. Returns its address and SHA-256."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:xz") as archive:
+        for name in (ort_headers.HEADER, "onnxruntime_c_api.h"):
+            entry = tarfile.TarInfo(f"./usr/include/onnxruntime/{name}")
+            entry.size = len(name)
+            archive.addfile(entry, io.BytesIO(name.encode()))
+    content = b"!<arch>\n"
+    for name, member in (("debian-binary", b"2.0"), ("data.tar.xz", data.getvalue())):
+        content += f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(member):<10}`\n".encode() + member
+        content += b"\n" * (len(member) % 2)
+    path = folder / ort_headers.PACKAGE
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    return folder.as_uri(), hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def nothing_installed(monkeypatch, tmp_path):
+    """A machine without headers and with a site that does not have the package."""
     monkeypatch.delenv(ort_headers.VARIABLE, raising=False)
     monkeypatch.setattr(ort_headers, "SYSTEM", ())
-    monkeypatch.setattr(ort_headers, "APT", tmp_path)
-    with pytest.raises(build.BuildError, match=f"libonnxruntime-dev.*{ort_headers.VARIABLE}"):
+    monkeypatch.setattr(ort_headers, "SITES", ((tmp_path / "missing").as_uri(),))
+
+
+def test_headers_are_downloaded_once(nothing_installed, monkeypatch, tmp_path):
+    site, digest = package(tmp_path / "site")
+    monkeypatch.setattr(ort_headers, "SITES", (*ort_headers.SITES, site))  # the first site does not have the package
+    monkeypatch.setattr(ort_headers, "SHA256", digest)
+    messages = []
+    folder = ort_headers.find(tmp_path / "cache", messages.append)
+    assert sorted(path.name for path in folder.iterdir()) == ["onnxruntime_c_api.h", ort_headers.HEADER]
+    assert (folder / ort_headers.HEADER).read_text() == ort_headers.HEADER
+    assert ort_headers.find(tmp_path / "cache", messages.append) == folder
+    assert len(messages) == 1 and "downloading the headers" in messages[0]
+
+
+def test_a_changed_package_is_refused(nothing_installed, monkeypatch, tmp_path):
+    site, digest = package(tmp_path / "site")
+    monkeypatch.setattr(ort_headers, "SITES", (site,))
+    with pytest.raises(ort_headers.HeadersError, match=f"expected the SHA-256 {ort_headers.SHA256}, received {digest}"):
+        ort_headers.find(tmp_path / "cache")
+    assert not list(tmp_path.glob("cache/**/*.h"))
+
+
+def test_without_headers_the_error_says_what_to_do(nothing_installed, tmp_path):
+    with pytest.raises(build.BuildError, match=f"libonnxruntime-dev.*{ort_headers.VARIABLE}.*{tmp_path}/missing"):
         build.build_ort(cache=tmp_path / "cache")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Types: deb\nURIs: http://mirror.example/debian\nSuites: stable\n",
-        "# a comment\ndeb [arch=amd64 signed-by=/key] http://mirror.example/debian stable main\n",
-    ],
-)
-def test_mirror_of_apt(text, monkeypatch, tmp_path):
-    if "ID=debian" not in pathlib.Path("/etc/os-release").read_text():
-        pytest.skip("only Debian's apt is asked")
-    (tmp_path / "sources.list").write_text(text)
-    monkeypatch.setattr(ort_headers, "APT", tmp_path)
-    assert ort_headers._mirror() == "http://mirror.example/debian"

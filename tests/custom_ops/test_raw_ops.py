@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every raw op and raw gradient op: right results, refusal of all that does not fit, shapes known at trace time."""
+"""Every raw op and raw gradient op: results, refusal of bad arguments, and shapes at trace time."""
 
 import dataclasses
 import re
@@ -12,15 +12,15 @@ from tests.support import cases, raw_ops
 
 pytestmark = pytest.mark.legacy
 
-EVERY_OP = pytest.mark.parametrize("op", raw_ops.OPS, ids=[f"{op.name}-{op.weight}" for op in raw_ops.OPS])
+EVERY_OP = pytest.mark.parametrize("op", raw_ops.OPS, ids=[f"{op.name}-{op.kind}" for op in raw_ops.OPS])
 REFUSALS = (tf.errors.InvalidArgumentError, tf.errors.ResourceExhaustedError)
 TRACE_REFUSALS = (ValueError, tf.errors.InvalidArgumentError)
 
 
 def table(rows):
-    """`(op, name of the change)` for the changes of `rows` that apply to the op."""
-    found = [(op, name) for op in raw_ops.OPS for name, _ in raw_ops.refused(op, rows)]
-    return pytest.mark.parametrize("op,change", found, ids=[f"{op.name}-{op.weight}-{name}" for op, name in found])
+    """Parametrizes a test with `(op, name of the change)` for the changes of `rows` that apply to the op."""
+    pairs = [(op, name) for op in raw_ops.OPS for name, _ in raw_ops.refused(op, rows)]
+    return pytest.mark.parametrize("op,change", pairs, ids=[f"{op.name}-{op.kind}-{name}" for op, name in pairs])
 
 
 def bad_call(op, change):
@@ -53,12 +53,12 @@ def test_huge_is_refused(op, change, native_ops):
 @pytest.mark.slow
 @table({**raw_ops.SHAPES, **raw_ops.ATTRIBUTES})
 def test_refused_when_traced(op, change, native_ops):
-    """Shapes that contradict each other, or an attribute, are found before anything runs."""
+    """Shapes that contradict each other or an attribute are refused before anything runs."""
     call = bad_call(op, change)
 
     @tf.function(autograph=False)
     def traced(inputs):
-        if not change.startswith("input_size") and "input_size" in inputs:  # constant sizes of images count as known
+        if not change.startswith("input_size") and "input_size" in inputs:  # a constant operand counts as known
             inputs = {**inputs, "input_size": tf.constant(raw_ops.CASE.shape[1:3], tf.int64)}
         return op(native_ops, raw_ops.Call(inputs, call.attributes))
 
@@ -75,13 +75,13 @@ def test_refused_in_a_graph_of_unknown_shapes(op, change, native_ops):
     def traced(inputs):
         return op(native_ops, raw_ops.Call(inputs, call.attributes))
 
-    specs = {kind: tf.TensorSpec(None, value.dtype) for kind, value in call.inputs.items()}
+    specs = {operand: tf.TensorSpec(None, value.dtype) for operand, value in call.inputs.items()}
     function = traced.get_concrete_function(specs)
     with pytest.raises(tf.errors.InvalidArgumentError):
         function(call.inputs)
 
 
-# Compiling takes its time: some of every table.
+# Compiling is slow, so these are a few changes of every table.
 COMPILED = (
     "heads_that_do_not_divide",
     "inputs_rank_3",
@@ -101,14 +101,14 @@ COMPILED = (
 
 @table({name: raw_ops.REFUSED[name] for name in COMPILED})
 def test_refused_when_compiled(op, change, native_xla):
-    """The lowering to XLA refuses what the kernels do: traced with unknown shapes, nothing is known before it."""
+    """The lowering to XLA refuses the same calls as the kernels. The shapes are unknown when the function is traced."""
     call = bad_call(op, change)
 
     @tf.function(autograph=False, jit_compile=True)
     def compiled(inputs):
         return op(native_xla.ops, raw_ops.Call(inputs, call.attributes))
 
-    specs = {kind: tf.TensorSpec(None, value.dtype) for kind, value in call.inputs.items()}
+    specs = {operand: tf.TensorSpec(None, value.dtype) for operand, value in call.inputs.items()}
     with pytest.raises((ValueError, *REFUSALS)) as error:
         compiled.get_concrete_function(specs)(call.inputs)
     assert re.search(r"Expected .* Received", str(error.value)), error.value
@@ -134,8 +134,10 @@ def test_traced_with_unknown_shapes(op, unknown, native_ops):
         return op(native_ops, raw_ops.Call(inputs, call.attributes))
 
     specs = {
-        kind: tf.TensorSpec(UNKNOWN[unknown](call.inputs[kind].shape.as_list(), index), call.inputs[kind].dtype)
-        for index, kind in enumerate(op.kinds)
+        operand: tf.TensorSpec(
+            UNKNOWN[unknown](call.inputs[operand].shape.as_list(), index), call.inputs[operand].dtype
+        )
+        for index, operand in enumerate(op.operands)
     }
     function = traced.get_concrete_function(specs)
     actual = function(call.inputs)
@@ -146,14 +148,14 @@ def test_traced_with_unknown_shapes(op, unknown, native_ops):
 
 @EVERY_OP
 def test_static_shape(op, native_ops):
-    """With known shapes, that of the result is known too; constant sizes of images count as known."""
+    """If the shapes are known, the shape of the result is known too. A constant input_size counts as known."""
     call = raw_ops.valid_call(op)
     size = raw_ops.CASE.shape[1:3]
 
     @tf.function(autograph=False)
     def traced(inputs):
-        given = {**inputs, "input_size": tf.constant(size, tf.int64)}
-        return op(native_ops, raw_ops.Call(given, call.attributes))
+        all_inputs = {**inputs, "input_size": tf.constant(size, tf.int64)}
+        return op(native_ops, raw_ops.Call(all_inputs, call.attributes))
 
     function = traced.get_concrete_function({k: v for k, v in call.inputs.items() if k != "input_size"})
     assert function.structured_outputs.shape == raw_ops.expected(op)[0].shape
@@ -162,9 +164,9 @@ def test_static_shape(op, native_ops):
 def test_inputs_of_different_dtypes_are_refused(native_ops):
     for op in raw_ops.OPS:
         call = raw_ops.valid_call(op)
-        last = op.kinds[-1]
+        last = op.operands[-1]
         call.inputs[last] = tf.cast(call.inputs[last], tf.float64)
-        if len([kind for kind in op.kinds if kind != "input_size"]) > 1:
+        if len([operand for operand in op.operands if operand != "input_size"]) > 1:
             with pytest.raises(tf.errors.InvalidArgumentError):
                 op(native_ops, call)
 
@@ -186,7 +188,7 @@ def test_empty(op, case, native_ops):
 
 @EVERY_OP
 def test_strides_beyond_the_image(op, native_ops):
-    """The largest strides that are allowed leave the one window at the origin."""
+    """With the largest allowed strides, only the window at the origin is left."""
     call = raw_ops.valid_call(op, dataclasses.replace(raw_ops.CASE, strides=(5, 6)))
     expected = op(native_ops, call)
     call.attributes.update(stride_h=2**31 - 1, stride_w=2**31 - 1)
@@ -195,7 +197,7 @@ def test_strides_beyond_the_image(op, native_ops):
 
 @EVERY_OP
 def test_dilation_beyond_the_image(op, native_ops):
-    """The largest dilation that is allowed leaves the centre of the window."""
+    """With the largest allowed dilation, only the centre of the window is inside the image."""
     case = dataclasses.replace(raw_ops.CASE, kernel_size=(3, 3), dilation_rate=(7, 7))
     call = raw_ops.valid_call(op, case)
     expected = op(native_ops, call)
@@ -204,7 +206,7 @@ def test_dilation_beyond_the_image(op, native_ops):
 
 
 def test_no_bad_call_takes_the_process_down(native_ops, python):
-    """All of them in a process of its own: an abort, or a crash, is a failure of this test only."""
+    """All bad calls run in a separate process, so that an abort or a crash fails only this test."""
     done = python("-m", "tests.support.raw_ops")
     assert done.returncode == 0, done.stderr[-4000:]
     assert "ACCEPTED" not in done.stdout, [line for line in done.stdout.splitlines() if "ACCEPTED" in line]

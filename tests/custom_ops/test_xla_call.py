@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The XLA custom call: it can be reached from any graph, by the op XlaCallModule, and trusts none."""
+"""The XLA custom call. Any graph can contain it, through the op XlaCallModule, so it checks all its arguments."""
 
 import sys
 
@@ -15,8 +15,8 @@ except ImportError:
     pytest.skip("this TensorFlow has no XlaCallModule in Python", allow_module_level=True)
 
 FIELDS = dict(
-    weight=0,
-    member=0,
+    kind=0,
+    derivative=0,
     dtype=0,
     batch=1,
     height=4,
@@ -38,9 +38,9 @@ FIELDS = dict(
 CONTRADICTIONS = {
     "another dtype": dict(dtype=1),
     "unknown dtype": dict(dtype=9),
-    "unknown weight": dict(weight=-1),
-    "unknown member": dict(member=7),
-    "a member the weight has not": dict(weight=3, member=2),
+    "unknown kind": dict(kind=-1),
+    "unknown derivative": dict(derivative=7),
+    "a derivative that the kind does not have": dict(kind=3, derivative=2),
     "no heads": dict(heads=0),
     "no stride": dict(stride_h=0),
     "no dilation": dict(dilation_w=0),
@@ -51,12 +51,12 @@ CONTRADICTIONS = {
     "a pad beyond the window": dict(pad_h=3),
     "an overflow": dict(height=2**62, out_height=2**62),
     "a large image": dict(height=2**20, width=2**20, out_height=2**20, out_width=2**20),
-    "a missing workspace": dict(weight=4, member=1),
+    "a missing workspace": dict(kind=4, derivative=1),
 }
 
 
 def call(**changes):
-    """A local filter with ones on an image of ones, by the custom call with the fields of the problem changed."""
+    """Applies a local filter of ones to an image of ones, by the custom call, with changed fields of the problem."""
     problem = ", ".join(str(value) for value in {**FIELDS, **changes}.values())
     image, filters = "tensor<1x4x4x1xf32>", "tensor<1x4x4x9xf32>"
     module = f"""module @m {{
@@ -86,14 +86,14 @@ def test_the_call_runs(native_xla):
     np.testing.assert_array_equal(call()[0, :, :, 0], [[4, 6, 6, 4], [6, 9, 9, 6], [6, 9, 9, 6], [4, 6, 6, 4]])
 
 
-def test_contradictions_are_refused_and_kill_nothing(native_xla, python):
+def test_contradictions_are_refused_without_a_crash(native_xla, python):
     done = python(__file__)
     assert done.returncode == 0, done.stderr[-3000:]
     for name in CONTRADICTIONS:
         assert f"{name}: keras_dynfilter: the " in done.stdout, done.stdout
 
 
-def test_a_batch_of_which_xla_knows_a_bound_only(native_xla):
+def test_a_batch_with_a_size_known_only_by_a_bound(native_xla):
     x, s = tf.random.normal((3, 4, 4, 2)), tf.random.normal((3, 4, 4, 9))
     live = tf.constant([True, False, True])
 
@@ -104,12 +104,12 @@ def test_a_batch_of_which_xla_knows_a_bound_only(native_xla):
             total = tf.reduce_sum(y * y)
         return total, tape.gradient(total, x)
 
-    expected, got = masked(x, s), tf.function(masked, jit_compile=True)(x, s)
-    for a, b in zip(expected, got):
+    expected, actual = masked(x, s), tf.function(masked, jit_compile=True)(x, s)
+    for a, b in zip(expected, actual):
         np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
 
 
-def test_an_image_of_which_xla_knows_a_bound_only_is_refused(native_xla):
+def test_an_image_with_a_size_known_only_by_a_bound_is_refused(native_xla):
     def masked(x, s, rows):
         return kdf.ops.local_filter2d(tf.boolean_mask(x, rows, axis=1), tf.boolean_mask(s, rows, axis=1), 3)
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every kernel of the family shares: types, vector loads, the geometry of a call, and the way to launch.
+// Shared code of the CUDA kernels: conversions, vector loads and stores, operands, and the launch.
 #ifndef KERAS_DYNFILTER_CUDA_DEVICE_CUH_
 #define KERAS_DYNFILTER_CUDA_DEVICE_CUH_
 
@@ -11,28 +11,16 @@
 #include <cstdint>
 #include <cstring>
 
-#include "filter.h"
+#include "cuda/choose_kernel.cuh"
+#include "cuda/tuning.cuh"
+#include "family.h"
 
 namespace keras_dynfilter::cuda {
 
-inline constexpr int kThreads = 256;  // most threads a block has
-inline constexpr size_t kDefaultShared = 48 * 1024;
-
-template <Weight kWeight>
-inline constexpr bool kUsesSpatial = uses_spatial(kWeight);
-template <Weight kWeight>
-inline constexpr bool kUsesChannel = uses_channel(kWeight);
-
-template <typename T>
-struct AccumulatorOf {
-  using type = float;
-};
-template <>
-struct AccumulatorOf<double> {
-  using type = double;
-};
-template <typename T>
-using Accumulator = typename AccumulatorOf<T>::type;
+template <FilterKind kKind>
+inline constexpr bool kUsesSpatial = uses_spatial(kKind);
+template <FilterKind kKind>
+inline constexpr bool kUsesChannel = uses_channel(kKind);
 
 __device__ inline float widen(float value) { return value; }
 __device__ inline double widen(double value) { return value; }
@@ -44,7 +32,8 @@ __device__ inline void narrow(double value, double* to) { *to = value; }
 __device__ inline void narrow(float value, __half* to) { *to = __float2half_rn(value); }
 __device__ inline void narrow(float value, __nv_bfloat16* to) { *to = __float2bfloat16_rn(value); }
 
-// What moves so many bytes in one access. Plain stores of structures can end up as one store per element.
+// The type that moves a number of bytes in one access. The compiler may split plain stores of structures into one store
+// per element.
 template <size_t kBytes>
 struct BitsOf;
 template <>
@@ -64,83 +53,70 @@ struct BitsOf<16> {
   using type = uint4;
 };
 
-template <typename T, int kWidth>
-using Bits = typename BitsOf<sizeof(T) * kWidth>::type;
+template <typename T, int kVecElems>
+using Bits = typename BitsOf<sizeof(T) * kVecElems>::type;
 
-// A load in two steps, so that several can be under way before the first is needed.
-template <int kWidth, typename T>
-__device__ inline Bits<T, kWidth> fetch(const T* from) {
-  return *reinterpret_cast<const Bits<T, kWidth>*>(from);
+// The first of two steps of a load; `unpack` is the second. Separate steps let several loads be in flight.
+template <int kVecElems, typename T>
+__device__ inline Bits<T, kVecElems> fetch(const T* from) {
+  return *reinterpret_cast<const Bits<T, kVecElems>*>(from);
 }
 
-template <typename T, int kWidth>
-__device__ inline void unpack(const Bits<T, kWidth>& bits, Accumulator<T> (&to)[kWidth]) {
-  T values[kWidth];
+template <typename T, int kVecElems>
+__device__ inline void unpack(const Bits<T, kVecElems>& bits, Accumulator<T> (&to)[kVecElems]) {
+  T values[kVecElems];
   memcpy(values, &bits, sizeof(bits));
 #pragma unroll
-  for (int w = 0; w < kWidth; ++w) to[w] = widen(values[w]);
+  for (int w = 0; w < kVecElems; ++w) to[w] = widen(values[w]);
 }
 
-template <typename T, int kWidth>
-__device__ inline void load(const T* from, Accumulator<T> (&to)[kWidth]) {
-  unpack<T>(fetch<kWidth>(from), to);
+template <typename T, int kVecElems>
+__device__ inline void load(const T* from, Accumulator<T> (&to)[kVecElems]) {
+  unpack<T>(fetch<kVecElems>(from), to);
 }
 
-template <typename T, int kWidth>
-__device__ inline void store(const Accumulator<T> (&from)[kWidth], T* to) {
-  T values[kWidth];
+template <typename T, int kVecElems>
+__device__ inline void store(const Accumulator<T> (&from)[kVecElems], T* to) {
+  T values[kVecElems];
 #pragma unroll
-  for (int w = 0; w < kWidth; ++w) narrow(from[w], &values[w]);
-  Bits<T, kWidth> bits;
+  for (int w = 0; w < kVecElems; ++w) narrow(from[w], &values[w]);
+  Bits<T, kVecElems> bits;
   memcpy(&bits, values, sizeof(bits));
-  __stwb(reinterpret_cast<Bits<T, kWidth>*>(to), bits);
+  __stwb(reinterpret_cast<Bits<T, kVecElems>*>(to), bits);
 }
 
-template <Weight kWeight, typename A>
+template <FilterKind kKind, typename A>
 __device__ inline A combine(A spatial, A channel) {
-  if constexpr (kWeight == Weight::kMul) return spatial * channel;
-  if constexpr (kWeight == Weight::kAdd) return spatial + channel;
-  if constexpr (kWeight == Weight::kChannel) return channel;
+  if constexpr (kKind == FilterKind::kMul) return spatial * channel;
+  if constexpr (kKind == FilterKind::kAdd) return spatial + channel;
+  if constexpr (kKind == FilterKind::kChannel) return channel;
   return spatial;
 }
 
-__host__ __device__ inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-__host__ __device__ inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-__host__ __device__ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }  // a >= 0
+KDF_HOST_DEVICE inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
+KDF_HOST_DEVICE inline int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// Splits the coordinate that varies fastest off a linear index.
-__device__ inline int64_t take(int64_t& index, int64_t size) {
+// Divides a linear index by `size` and returns the remainder, the coordinate that varies fastest.
+__device__ inline int64_t divmod(int64_t& index, int64_t size) {
   const int64_t coordinate = index % size;
   index /= size;
   return coordinate;
 }
 
-struct Axis {
-  int64_t inputs, outputs, window, stride, dilation, pad;
-};
-
-// Where `tap` of a window meets the source: for an output (kForward) the input it reads, for an input the output that
-// reads it. False where there is none.
+// Finds the source at `tap` of a window: the input that an output reads (kForward), or the output that reads an input.
+// Returns false if there is none.
 template <bool kForward>
 __device__ inline bool find_source(const Axis& axis, int64_t position, int64_t tap, int64_t* source) {
   if constexpr (kForward) {
     *source = position * axis.stride + tap * axis.dilation - axis.pad;
-    return *source >= 0 && *source < axis.inputs;
+    return *source >= 0 && *source < axis.size;
   } else {
     const int64_t origin = position + axis.pad - tap * axis.dilation;
     if (origin < 0) return false;
     *source = axis.stride == 1 ? origin : origin / axis.stride;
-    return *source * axis.stride == origin && *source < axis.outputs;
+    return *source * axis.stride == origin && *source < axis.out_size;
   }
 }
-
-struct Geometry {
-  int64_t batch, channels, heads, head_channels, taps;
-  Axis rows, columns;
-
-  __host__ __device__ int64_t outputs() const { return rows.outputs * columns.outputs; }
-  __host__ __device__ int64_t filters() const { return batch * outputs() * heads; }
-};
 
 template <typename T>
 struct Operands {
@@ -152,12 +128,12 @@ struct Operands {
   void* workspace;
 };
 
-// One call on its way to the device.
+// One call to the device.
 struct Call {
   Geometry geometry;
+  Choice choice;
   cudaStream_t stream;
-  int64_t most_blocks;
-  size_t most_shared;  // bytes a block may ask for
+  int64_t max_blocks;
 };
 
 template <typename A>
@@ -166,7 +142,8 @@ __device__ inline A* shared_memory() {
   return reinterpret_cast<A*>(dynamic_shared);
 }
 
-// Kernels walk over `blocks` units of work with a stride of the grid, so that any number of units fits.
+// Launches a kernel for `blocks` units of work. A kernel loops over the units with the size of the grid as the stride,
+// so that any number of units is possible.
 template <typename... Parameters, typename... Arguments>
 cudaError_t launch(const Call& call, void (*kernel)(Parameters...), int64_t blocks, dim3 threads, size_t shared,
                    Arguments... arguments) {
@@ -177,13 +154,13 @@ cudaError_t launch(const Call& call, void (*kernel)(Parameters...), int64_t bloc
   }
   if (error == cudaSuccess) {
     cudaLaunchConfig_t config = {};
-    config.gridDim = dim3(static_cast<unsigned>(least(blocks, call.most_blocks)));
+    config.gridDim = dim3(static_cast<unsigned>(min(blocks, call.max_blocks)));
     config.blockDim = threads;
     config.dynamicSmemBytes = shared;
     config.stream = call.stream;
     error = cudaLaunchKernelEx(&config, kernel, arguments...);
   }
-  if (error != cudaSuccess) cudaGetLastError();  // reported by us, so not left for the next caller to find
+  if (error != cudaSuccess) cudaGetLastError();  // clears the error, which the caller reports
   return error;
 }
 

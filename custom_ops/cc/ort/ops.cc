@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The forward ops of the family for onnxruntime: checks, memory, threads or stream, and then the kernels of filter.h.
-// Domain keras_dynfilter, version 1; inputs in the order of TensorFlow's raw ops, and their attributes, all of them.
-// The same ops are in the domains keras_dynfilter.2, .3, ...: in a file with several configurations of an op, each has
-// a body of its own, and the domain tells them apart.
+// The forward ops of the family as custom ops of ONNX Runtime: each checks its arguments, allocates the result and runs
+// the kernels that the TensorFlow ops run.
+//
+// The domain is keras_dynfilter, version 1. Inputs and attributes are those of the TensorFlow ops, and every attribute
+// is required. The same ops are also in the domains keras_dynfilter.2, .3, ...: an ONNX file can define one function
+// body per domain and op, so a model that uses an op in several configurations needs one domain per configuration.
 #include <algorithm>
 #include <cstring>
 #include <functional>
@@ -19,8 +21,8 @@ namespace keras_dynfilter {
 namespace {
 
 constexpr char kDomain[] = "keras_dynfilter", kTensorFlowPrefix[] = "KerasDynfilter>";
-constexpr int kDomains = 32;  // as many as export/_onnx_native.py uses
-// All that is called here exists since then, so libraries built with newer headers run in older runtimes.
+constexpr int kDomains = 32;  // the limit of the exporter of ONNX files with native ops
+// The oldest API with all functions used here. Libraries built with newer headers still run in this older runtime.
 constexpr uint32_t kApiVersion = 18;
 
 struct Type {
@@ -36,7 +38,7 @@ void require(const Error& error) {
   if (!error.empty()) throw Ort::Exception("keras_dynfilter: " + error, ORT_INVALID_ARGUMENT);
 }
 
-// Errors leave as statuses: no exception crosses the C API.
+// Runs `body` and converts exceptions to statuses: no exception may cross the C API.
 template <typename Body>
 OrtStatusPtr guarded(const Body& body) {
   try {
@@ -58,6 +60,7 @@ T attribute(const Ort::ConstKernelInfo& info, const char* name) {
   }
 }
 
+// Whether an attribute has the second of its two possible values.
 bool is_second(const Ort::ConstKernelInfo& info, const char* name, const char* first, const char* second) {
   const auto value = attribute<std::string>(info, name);
   if (value != first && value != second) {
@@ -66,22 +69,21 @@ bool is_second(const Ort::ConstKernelInfo& info, const char* name, const char* f
   return value == second;
 }
 
-Attributes read_attributes(const Ort::ConstKernelInfo& info, const Spec& spec) {
+Attributes read_attributes(const Ort::ConstKernelInfo& info, const FamilyOp& op) {
   Attributes a;
-  for (auto [name, field] : a.numbers(spec)) *field = attribute<int64_t>(info, name);
+  for (auto [name, field] : a.numbers(op)) *field = attribute<int64_t>(info, name);
   a.same = !is_second(info, "padding", "same", "valid");
-  if (spec.combines) a.add = is_second(info, "combine", "mul", "add");
+  if (op.has_combine()) a.add = is_second(info, "combine", "mul", "add");
   require(a.check());
   return a;
 }
 
-// On the session's own threads, whose number the API does not tell: more ranges than there are processors.
+// Runs ranges on the threads of the session. The API does not expose their number, so there are four ranges per
+// processor.
 void parallel_for(const Ort::KernelContext& context, int64_t total, int64_t cost,
                   const std::function<void(int64_t, int64_t)>& body) {
-  constexpr int64_t kNanosecondsPerRange = 20000;
-  const int64_t most = 4 * std::max<int64_t>(1, std::thread::hardware_concurrency());
-  const int64_t per_range = std::max<int64_t>(kNanosecondsPerRange / std::max<int64_t>(cost, 1), 1);
-  const int64_t ranges = std::min(most, (total + per_range - 1) / per_range);
+  const int64_t max_ranges = 4 * std::max<int64_t>(1, std::thread::hardware_concurrency());
+  const int64_t ranges = range_count(total, cost, max_ranges);
   if (ranges <= 1) return body(0, total);
   struct Work {
     int64_t total, ranges;
@@ -89,16 +91,16 @@ void parallel_for(const Ort::KernelContext& context, int64_t total, int64_t cost
   } work{total, ranges, body};
   const auto run = [](void* data, size_t index) {
     const auto& w = *static_cast<Work*>(data);
-    const auto r = static_cast<int64_t>(index);
-    w.body(w.total * r / w.ranges, w.total * (r + 1) / w.ranges);
+    const Range range = nth_range(w.total, static_cast<int64_t>(index), w.ranges);
+    w.body(range.begin, range.end);
   };
   context.ParallelFor(run, ranges, 0, &work);
 }
 
 class FilterKernel {
  public:
-  FilterKernel(const Spec& spec, DType dtype, bool on_cuda, const OrtKernelInfo* info)
-      : spec_(spec), dtype_(dtype), on_cuda_(on_cuda), attributes_(read_attributes(Ort::ConstKernelInfo(info), spec)) {}
+  FilterKernel(const FamilyOp& op, DType dtype, bool on_cuda, const OrtKernelInfo* info)
+      : op_(op), dtype_(dtype), on_cuda_(on_cuda), attributes_(read_attributes(Ort::ConstKernelInfo(info), op)) {}
 
   OrtStatusPtr ComputeV2(OrtKernelContext* raw) {
     return guarded([&] { compute(Ort::KernelContext(raw)); });
@@ -112,7 +114,7 @@ class FilterKernel {
     }
     Problem problem;
     Shape result;
-    require(fill_problem(spec_, attributes_, dtype_, shapes, {}, &problem, &result));
+    require(fill_problem(op_, attributes_, dtype_, shapes, {}, &problem, &result));
     if (!valid(problem)) require("Expected tensors of fewer than 2^48 elements");
     Ort::UnownedValue output = context.GetOutput(0, result);
     if (result_size(problem) == 0) return;
@@ -122,7 +124,7 @@ class FilterKernel {
     if (reads_inputs(problem)) b.inputs = context.GetInput(next++).GetTensorRawData();
     if (reads_channel(problem)) b.channel = context.GetInput(next++).GetTensorRawData();
     if (reads_spatial(problem)) b.spatial = context.GetInput(next++).GetTensorRawData();
-    // Forward members need no workspace.
+    // Forward ops need no workspace.
     b.result = output.GetTensorMutableRawData();
     run(context, problem, b);
   }
@@ -140,29 +142,30 @@ class FilterKernel {
     });
   }
 
-  const Spec& spec_;
+  const FamilyOp& op_;
   DType dtype_;
   [[maybe_unused]] bool on_cuda_;
   Attributes attributes_;
 };
 
-// One op of the family, for one type, on one provider. onnxruntime chooses among those of a name by the inputs' type.
+// One op of the family for one type and one execution provider. ONNX Runtime selects among the ops of one name by the
+// type of the inputs.
 struct FilterOp : Ort::CustomOpBase<FilterOp, FilterKernel, true> {
-  FilterOp(const Spec& spec, Type type, bool on_cuda) : spec(spec), type(type), on_cuda(on_cuda) {
+  FilterOp(const FamilyOp& op, Type type, bool on_cuda) : op(op), type(type), on_cuda(on_cuda) {
     OrtCustomOp::version = kApiVersion;
     OrtCustomOp::InferOutputShapeFn = [](const OrtCustomOp* op, OrtShapeInferContext* raw) -> OrtStatusPtr {
-      // What is wrong with a node is told when its kernel is made: then with the argument.
+      // Errors are ignored here. The constructor of the kernel reports them, and names the argument.
       OrtStatusPtr status = guarded([&] { static_cast<const FilterOp*>(op)->infer(raw); });
       if (status != nullptr) Ort::GetApi().ReleaseStatus(status);
       return nullptr;
     };
   }
 
-  // The sizes of the result where those of an input tell them, names of open ones included.
+  // Infers the shape of the result from the shape of an input, if possible, including the names of unknown sizes.
   void infer(OrtShapeInferContext* raw) const {
     Ort::ShapeInferContext context(&Ort::GetApi(), raw);
-    // By the C API where the C++ one of some releases errs: it reads past the end of texts, and writes -2 for a named
-    // size.
+    // This uses the C API because the C++ API of some releases has errors: it reads past the end of strings, and writes
+    // -2 for a named size.
     const OrtApi& api = Ort::GetApi();
     const OrtOpAttr* attribute = nullptr;
     char padding[8] = {};
@@ -174,66 +177,66 @@ struct FilterOp : Ort::CustomOpBase<FilterOp, FilterKernel, true> {
     auto shape = context.GetInputShape(0);
     if (shape.size() != 4) return;
     if (!as_inputs) {
-      if (!uses_spatial(spec.weight)) return;
+      if (!uses_spatial(op.kind)) return;
       const auto& filters = context.GetInputShape(context.GetInputCount() - 1);
       if (filters.size() != 4) return;
       std::copy_n(filters.begin() + 1, 2, shape.begin() + 1);
     }
     for (const auto& size : shape) {
-      if (size.IsInt() && size.AsInt() < 0) return;  // open, without a name
+      if (size.IsInt() && size.AsInt() < 0) return;  // unknown, without a name
     }
-    OrtTensorTypeAndShapeInfo *input = nullptr, *made = nullptr;  // the context owns the first
-    ONNXTensorElementDataType element;  // of this node: the first op of a name infers for those of all types
+    OrtTensorTypeAndShapeInfo *input = nullptr, *inferred = nullptr;  // the context owns `input`
+    ONNXTensorElementDataType element;  // of this node, as the first op of a name infers the shapes for all types
     Ort::ThrowOnError(api.ShapeInferContext_GetInputTypeShape(raw, 0, &input));
     Ort::ThrowOnError(api.GetTensorElementType(input, &element));
-    Ort::ThrowOnError(api.CreateTensorTypeAndShapeInfo(&made));
-    const Ort::TensorTypeAndShapeInfo owner(made);
+    Ort::ThrowOnError(api.CreateTensorTypeAndShapeInfo(&inferred));
+    const Ort::TensorTypeAndShapeInfo owner(inferred);
     std::vector<int64_t> sizes;
     std::vector<const char*> names;
     for (const auto& size : shape) {
       sizes.push_back(size.IsInt() ? size.AsInt() : -1);
       names.push_back(size.IsInt() ? "" : size.AsSym());
     }
-    Ort::ThrowOnError(api.SetTensorElementType(made, element));
-    Ort::ThrowOnError(api.SetDimensions(made, sizes.data(), sizes.size()));
-    Ort::ThrowOnError(api.SetSymbolicDimensions(made, names.data(), names.size()));
-    Ort::ThrowOnError(api.ShapeInferContext_SetOutputTypeShape(raw, 0, made));
+    Ort::ThrowOnError(api.SetTensorElementType(inferred, element));
+    Ort::ThrowOnError(api.SetDimensions(inferred, sizes.data(), sizes.size()));
+    Ort::ThrowOnError(api.SetSymbolicDimensions(inferred, names.data(), names.size()));
+    Ort::ThrowOnError(api.ShapeInferContext_SetOutputTypeShape(raw, 0, inferred));
   }
 
   OrtStatusPtr CreateKernelV2(const OrtApi&, const OrtKernelInfo* info, void** kernel) const {
-    return guarded([&] { *kernel = new FilterKernel(spec, type.dtype, on_cuda, info); });
+    return guarded([&] { *kernel = new FilterKernel(op, type.dtype, on_cuda, info); });
   }
-  const char* GetName() const { return spec.name + std::strlen(kTensorFlowPrefix); }
+  const char* GetName() const { return op.name + std::strlen(kTensorFlowPrefix); }
   const char* GetExecutionProviderType() const { return on_cuda ? "CUDAExecutionProvider" : "CPUExecutionProvider"; }
-  size_t GetInputTypeCount() const { return 1 + uses_channel(spec.weight) + uses_spatial(spec.weight); }
+  size_t GetInputTypeCount() const { return op.operands().size(); }
   ONNXTensorElementDataType GetInputType(size_t) const { return type.onnx; }
   size_t GetOutputTypeCount() const { return 1; }
   ONNXTensorElementDataType GetOutputType(size_t) const { return type.onnx; }
 
-  const Spec& spec;
+  const FamilyOp& op;
   Type type;
   bool on_cuda;
 };
 
-// Sessions refer to them as long as they live, and they may outlive this library's own statics: they are never freed.
+// The domains with all ops. They are never freed: sessions refer to them, and may outlive the statics of this library.
 const std::vector<Ort::CustomOpDomain>& domains() {
   static const auto& all = []() -> const std::vector<Ort::CustomOpDomain>& {
     std::vector<FilterOp*> ops;
-    for (const Spec& spec : kSpecs) {
-      if (spec.member != Member::kOutput) continue;
+    for (const FamilyOp& op : kFamilyOps) {
+      if (op.derivative != Derivative::kOutput) continue;
       for (const Type type : kTypes) {
-        ops.push_back(new FilterOp(spec, type, false));
+        ops.push_back(new FilterOp(op, type, false));
 #ifdef KERAS_DYNFILTER_CUDA
-        ops.push_back(new FilterOp(spec, type, true));
+        ops.push_back(new FilterOp(op, type, true));
 #endif
       }
     }
-    auto& made = *new std::vector<Ort::CustomOpDomain>();
+    auto& result = *new std::vector<Ort::CustomOpDomain>();
     for (int i = 1; i <= kDomains; ++i) {
-      made.emplace_back((i == 1 ? kDomain : message(kDomain, ".", i)).c_str());
-      for (FilterOp* op : ops) made.back().Add(op);
+      result.emplace_back((i == 1 ? kDomain : message(kDomain, ".", i)).c_str());
+      for (FilterOp* op : ops) result.back().Add(op);
     }
-    return made;
+    return result;
   }();
   return all;
 }
@@ -241,7 +244,7 @@ const std::vector<Ort::CustomOpDomain>& domains() {
 }  // namespace
 }  // namespace keras_dynfilter
 
-// What SessionOptions.register_custom_ops_library calls.
+// The entry point that SessionOptions.register_custom_ops_library calls.
 extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
                                                                                const OrtApiBase* base) {
   const OrtApi* api = base->GetApi(keras_dynfilter::kApiVersion);

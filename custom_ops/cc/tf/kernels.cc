@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ops' kernels: check, allocate, run.
-#include <algorithm>
+// The TensorFlow kernels of the family: each checks its arguments, allocates the result and runs the computation.
+#include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "cpu/choose_kernel.h"
+#include "tensorflow/core/framework/kernel_def_builder.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/util/work_sharder.h"
 #include "tf/problem.h"
@@ -21,13 +23,13 @@ using tensorflow::TensorShape;
 
 class FilterOp : public OpKernel {
  public:
-  explicit FilterOp(OpKernelConstruction* c) : OpKernel(c), spec_(find_spec(type_string())) {
-    OP_REQUIRES(c, spec_ != nullptr, absl::InternalError(absl::StrCat("Unknown op ", type_string())));
-    OP_REQUIRES_OK(c, read_attributes(c, *spec_, &attributes_));
+  explicit FilterOp(OpKernelConstruction* c) : OpKernel(c), op_(find_op(type_string())) {
+    OP_REQUIRES(c, op_ != nullptr, absl::InternalError(absl::StrCat("Unknown op ", type_string())));
+    OP_REQUIRES_OK(c, read_attributes(c, *op_, &attributes_));
   }
 
   void Compute(OpKernelContext* c) override {
-    const int first = spec_->member == Member::kInputs ? 1 : 0;
+    const int first = op_->has_input_size() ? 1 : 0;
     Shape input_size;
     if (first) {
       const Tensor& size = c->input(0);
@@ -45,7 +47,7 @@ class FilterOp : public OpKernel {
     Problem problem;
     Shape result;
     const DType dtype = to_dtype(c->input(first).dtype());
-    OP_REQUIRES_OK(c, make_problem(*spec_, attributes_, dtype, shapes, input_size, &problem, &result));
+    OP_REQUIRES_OK(c, make_problem(*op_, attributes_, dtype, shapes, input_size, &problem, &result));
     TensorShape shape;
     OP_REQUIRES_OK(c, TensorShape::BuildTensorShape(result, &shape));
     Tensor* output = nullptr;
@@ -74,7 +76,7 @@ class FilterOp : public OpKernel {
   virtual void run(OpKernelContext* c, const Problem& problem, const Buffers& buffers) = 0;
 
  private:
-  const Spec* spec_;
+  const FamilyOp* op_;
   Attributes attributes_;
 };
 
@@ -109,48 +111,48 @@ class FilterOpCuda : public FilterOp {
 };
 #endif
 
-// One registration per spec; REGISTER_KERNEL_BUILDER needs a literal, so they are listed.
-#define REGISTER_CPU(name) \
-  REGISTER_KERNEL_BUILDER(Name("KerasDynfilter>" name).Device(tensorflow::DEVICE_CPU), FilterOpCpu)
-#ifdef KERAS_DYNFILTER_CUDA
-#define REGISTER_CUDA(name) \
-  REGISTER_KERNEL_BUILDER(Name("KerasDynfilter>" name).Device(tensorflow::DEVICE_GPU), FilterOpCuda)
-#define REGISTER_CUDA_GRAD_INPUTS(name)                                                                         \
-  REGISTER_KERNEL_BUILDER(Name("KerasDynfilter>" name).Device(tensorflow::DEVICE_GPU).HostMemory("input_size"), \
-                          FilterOpCuda)
-#else
-#define REGISTER_CUDA(name) static_assert(true)
-#define REGISTER_CUDA_GRAD_INPUTS(name) static_assert(true)
-#endif
-#define REGISTER(name) \
-  REGISTER_CPU(name);  \
-  REGISTER_CUDA(name)
-#define REGISTER_GRAD_INPUTS(name) \
-  REGISTER_CPU(name);              \
-  REGISTER_CUDA_GRAD_INPUTS(name)
+template <typename Kernel>
+void register_kernel(const FamilyOp& op, const char* device) {
+  tensorflow::KernelDefBuilder builder(op.name);
+  builder.Device(device);
+  if (op.has_input_size()) builder.HostMemory("input_size");
+  // The registrar takes ownership of the definition.
+  tensorflow::kernel_factory::OpKernelRegistrar(builder.Build(), "FilterOp",
+                                                [](OpKernelConstruction* c) -> OpKernel* { return new Kernel(c); });
+}
 
-REGISTER("LocalFilter2D");
-REGISTER_GRAD_INPUTS("LocalFilter2DGradInputs");
-REGISTER("LocalFilter2DGradFilters");
-REGISTER("SoftmaxLocalFilter2D");
-REGISTER_GRAD_INPUTS("SoftmaxLocalFilter2DGradInputs");
-REGISTER("SoftmaxLocalFilter2DGradFilters");
-REGISTER("DynamicDepthwiseConv2D");
-REGISTER_GRAD_INPUTS("DynamicDepthwiseConv2DGradInputs");
-REGISTER("DynamicDepthwiseConv2DGradFilters");
-REGISTER("DDF2D");
-REGISTER_GRAD_INPUTS("DDF2DGradInputs");
-REGISTER("DDF2DGradChannelFilters");
-REGISTER("DDF2DGradSpatialFilters");
+[[maybe_unused]] const bool kRegistered = [] {
+  for (const FamilyOp& op : kFamilyOps) {
+    register_kernel<FilterOpCpu>(op, tensorflow::DEVICE_CPU);
+#ifdef KERAS_DYNFILTER_CUDA
+    register_kernel<FilterOpCuda>(op, tensorflow::DEVICE_GPU);
+#endif
+  }
+  return true;
+}();
 
 }  // namespace
 }  // namespace keras_dynfilter
 
-// For Python: which devices the library has kernels for.
+// The functions below are for Python, which calls them by ctypes.
+
+// Whether the library has kernels for GPUs.
 extern "C" __attribute__((visibility("default"))) int keras_dynfilter_has_cuda() {
 #ifdef KERAS_DYNFILTER_CUDA
   return 1;
 #else
   return 0;
 #endif
+}
+
+// The name of the CPU kernel that computes a problem with vectors of `lanes` accumulators. Sets `streams` to whether
+// the kernel stores the result past the caches. For tests.
+extern "C" __attribute__((visibility("default"))) const char* keras_dynfilter_choose_cpu_kernel(const int64_t* problem,
+                                                                                                int64_t lanes,
+                                                                                                int* streams) {
+  keras_dynfilter::Problem p;
+  std::memcpy(&p, problem, sizeof(p));
+  const auto choice = keras_dynfilter::cpu::choose_kernel(p, lanes);
+  *streams = choice.streams;
+  return keras_dynfilter::cpu::kernel_name(choice.kernel);
 }

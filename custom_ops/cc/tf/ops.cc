@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ops: their signatures and what is known of their shapes at trace time.
-#include <optional>
+// Defines the TensorFlow ops of the family: signatures, and shapes as far as they are known when a function is traced.
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "tensorflow/core/framework/common_shape_fns.h"
 #include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/op_def_builder.h"
 #include "tensorflow/core/framework/shape_inference.h"
 #include "tf/problem.h"
 
@@ -15,30 +16,30 @@ using tensorflow::shape_inference::DimensionHandle;
 using tensorflow::shape_inference::InferenceContext;
 using tensorflow::shape_inference::ShapeHandle;
 
-// Merges `value` into `dim`, which may be unset.
+// Merges `value` into `dim`, either of which may be unknown.
 absl::Status merge(InferenceContext* c, DimensionHandle value, DimensionHandle* dim) {
   return c->Merge(*dim, value, dim);
 }
 
 absl::Status merge_output(InferenceContext* c, DimensionHandle size, int64_t (Attributes::*formula)(int64_t) const,
                           const Attributes& a, DimensionHandle* dim) {
-  if (!c->ValueKnown(size) || c->Value(size) > kMostPixels) return absl::OkStatus();  // the kernel refuses the latter
+  if (!c->ValueKnown(size) || c->Value(size) > kMaxPixels) return absl::OkStatus();  // the kernel refuses larger sizes
   return merge(c, c->MakeDim((a.*formula)(c->Value(size))), dim);
 }
 
-absl::Status infer(InferenceContext* c, const Spec& spec) {
+absl::Status infer(InferenceContext* c, const FamilyOp& op) {
   Attributes a;
-  TF_RETURN_IF_ERROR(read_attributes(c, spec, &a));
+  TF_RETURN_IF_ERROR(read_attributes(c, op, &a));
   Problem p{};
-  p.weight = a.weight(spec);
-  p.member = spec.member;
+  p.kind = a.kind(op);
+  p.derivative = op.derivative;
   const auto unknown = [&] { return c->UnknownDim(); };
   DimensionHandle batch = unknown(), channels = unknown(), height = unknown(), width = unknown();
   DimensionHandle out_height = unknown(), out_width = unknown();
 
   int next = 0;
   ShapeHandle s;
-  if (spec.member == Member::kInputs) {
+  if (op.has_input_size()) {
     ShapeHandle size;
     TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 1, &s));
     DimensionHandle two;
@@ -80,116 +81,40 @@ absl::Status infer(InferenceContext* c, const Spec& spec) {
     return absl::InvalidArgumentError(absl::StrCat("Expected heads to divide the channels. Received: heads=", a.heads,
                                                    ", channels=", c->Value(channels)));
   }
-  switch (spec.member) {
-    case Member::kOutput: c->set_output(0, c->MakeShape({batch, out_height, out_width, channels})); break;
-    case Member::kInputs: c->set_output(0, c->MakeShape({batch, height, width, channels})); break;
-    case Member::kSpatial: c->set_output(0, c->MakeShape({batch, out_height, out_width, a.heads_by_taps()})); break;
-    case Member::kChannel: c->set_output(0, c->MakeShape({batch, a.kernel_h, a.kernel_w, channels})); break;
+  switch (op.derivative) {
+    case Derivative::kOutput: c->set_output(0, c->MakeShape({batch, out_height, out_width, channels})); break;
+    case Derivative::kInputs: c->set_output(0, c->MakeShape({batch, height, width, channels})); break;
+    case Derivative::kSpatial: c->set_output(0, c->MakeShape({batch, out_height, out_width, a.heads_by_taps()})); break;
+    case Derivative::kChannel: c->set_output(0, c->MakeShape({batch, a.kernel_h, a.kernel_w, channels})); break;
   }
   return absl::OkStatus();
 }
 
-#define WINDOW                               \
-  Attr("T: {half, bfloat16, float, double}") \
-      .Attr("kernel_h: int >= 1")            \
-      .Attr("kernel_w: int >= 1")            \
-      .Attr("stride_h: int >= 1 = 1")        \
-      .Attr("stride_w: int >= 1 = 1")        \
-      .Attr("dilation_h: int >= 1 = 1")      \
-      .Attr("dilation_w: int >= 1 = 1")      \
-      .Attr("padding: {'same', 'valid'} = 'same'")
-#define HEADS Attr("heads: int >= 1 = 1")
-#define COMBINE Attr("combine: {'mul', 'add'} = 'mul'")
-#define SHAPE(name) SetShapeFn([](InferenceContext* c) { return infer(c, *find_spec("KerasDynfilter>" name)); })
-#define DOC "See keras_dynfilter/ops for the formula and the shapes."
+tensorflow::OpDefBuilder definition(const FamilyOp& op) {
+  tensorflow::OpDefBuilder builder(op.name);
+  for (const std::string& operand : op.operands()) {
+    builder.Input(operand + (operand == "input_size" ? ": int64" : ": T"));
+  }
+  builder.Output("outputs: T").Attr("T: {half, bfloat16, float, double}");
+  for (const char* side : {"h", "w"}) builder.Attr(absl::StrCat("kernel_", side, ": int >= 1"));
+  for (const char* name : {"stride", "dilation"}) {
+    for (const char* side : {"h", "w"}) builder.Attr(absl::StrCat(name, "_", side, ": int >= 1 = 1"));
+  }
+  builder.Attr("padding: {'same', 'valid'} = 'same'");
+  if (op.has_heads()) builder.Attr("heads: int >= 1 = 1");
+  if (op.has_combine()) builder.Attr("combine: {'mul', 'add'} = 'mul'");
+  builder.SetShapeFn([&op](InferenceContext* c) { return infer(c, op); });
+  builder.Doc("See keras_dynfilter/ops for the formula and the shapes.");
+  return builder;
+}
 
-REGISTER_OP("KerasDynfilter>LocalFilter2D")
-    .Input("inputs: T")
-    .Input("filters: T")
-    .Output("outputs: T")
-    .WINDOW.HEADS.SHAPE("LocalFilter2D")
-    .Doc(DOC);
-REGISTER_OP("KerasDynfilter>LocalFilter2DGradInputs")
-    .Input("input_size: int64")
-    .Input("filters: T")
-    .Input("grad: T")
-    .Output("outputs: T")
-    .WINDOW.HEADS.SHAPE("LocalFilter2DGradInputs")
-    .Doc(DOC);
-REGISTER_OP("KerasDynfilter>LocalFilter2DGradFilters")
-    .Input("inputs: T")
-    .Input("grad: T")
-    .Output("outputs: T")
-    .WINDOW.HEADS.SHAPE("LocalFilter2DGradFilters")
-    .Doc(DOC);
-REGISTER_OP("KerasDynfilter>SoftmaxLocalFilter2D")
-    .Input("inputs: T")
-    .Input("filters: T")
-    .Output("outputs: T")
-    .WINDOW.HEADS.SHAPE("SoftmaxLocalFilter2D")
-    .Doc(DOC);
-REGISTER_OP("KerasDynfilter>SoftmaxLocalFilter2DGradInputs")
-    .Input("input_size: int64")
-    .Input("filters: T")
-    .Input("grad: T")
-    .Output("outputs: T")
-    .WINDOW.HEADS.SHAPE("SoftmaxLocalFilter2DGradInputs")
-    .Doc(DOC);
-REGISTER_OP("KerasDynfilter>SoftmaxLocalFilter2DGradFilters")
-    .Input("inputs: T")
-    .Input("filters: T")
-    .Input("grad: T")
-    .Output("outputs: T")
-    .WINDOW.HEADS.SHAPE("SoftmaxLocalFilter2DGradFilters")
-    .Doc(DOC);
-REGISTER_OP("KerasDynfilter>DynamicDepthwiseConv2D")
-    .Input("inputs: T")
-    .Input("filters: T")
-    .Output("outputs: T")
-    .WINDOW.SHAPE("DynamicDepthwiseConv2D")
-    .Doc(DOC);
-REGISTER_OP("KerasDynfilter>DynamicDepthwiseConv2DGradInputs")
-    .Input("input_size: int64")
-    .Input("filters: T")
-    .Input("grad: T")
-    .Output("outputs: T")
-    .WINDOW.SHAPE("DynamicDepthwiseConv2DGradInputs")
-    .Doc(DOC);
-REGISTER_OP("KerasDynfilter>DynamicDepthwiseConv2DGradFilters")
-    .Input("inputs: T")
-    .Input("grad: T")
-    .Output("outputs: T")
-    .WINDOW.SHAPE("DynamicDepthwiseConv2DGradFilters")
-    .Doc(DOC);
-REGISTER_OP("KerasDynfilter>DDF2D")
-    .Input("inputs: T")
-    .Input("channel_filters: T")
-    .Input("spatial_filters: T")
-    .Output("outputs: T")
-    .WINDOW.HEADS.COMBINE.SHAPE("DDF2D")
-    .Doc(DOC);
-REGISTER_OP("KerasDynfilter>DDF2DGradInputs")
-    .Input("input_size: int64")
-    .Input("channel_filters: T")
-    .Input("spatial_filters: T")
-    .Input("grad: T")
-    .Output("outputs: T")
-    .WINDOW.HEADS.COMBINE.SHAPE("DDF2DGradInputs")
-    .Doc(DOC);
-REGISTER_OP("KerasDynfilter>DDF2DGradChannelFilters")
-    .Input("inputs: T")
-    .Input("spatial_filters: T")
-    .Input("grad: T")
-    .Output("outputs: T")
-    .WINDOW.HEADS.SHAPE("DDF2DGradChannelFilters")
-    .Doc(DOC);
-REGISTER_OP("KerasDynfilter>DDF2DGradSpatialFilters")
-    .Input("inputs: T")
-    .Input("channel_filters: T")
-    .Input("grad: T")
-    .Output("outputs: T")
-    .WINDOW.HEADS.SHAPE("DDF2DGradSpatialFilters")
-    .Doc(DOC);
+[[maybe_unused]] const bool kRegistered = [] {
+  for (const FamilyOp& op : kFamilyOps) {
+    tensorflow::OpRegistry::Global()->Register(
+        [&op](tensorflow::OpRegistrationData* data) { return definition(op).Finalize(data); });
+  }
+  return true;
+}();
 
 }  // namespace
 }  // namespace keras_dynfilter

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The checks of arguments.h in TensorFlow's terms, for its kernels and for the XLA lowering.
+// Wraps the checks of arguments.h in TensorFlow's types, for the kernels and the XLA lowering.
 #ifndef KERAS_DYNFILTER_TF_PROBLEM_H_
 #define KERAS_DYNFILTER_TF_PROBLEM_H_
 
@@ -25,25 +25,25 @@ inline DType to_dtype(tensorflow::DataType type) {
   }
 }
 
-// Context: OpKernelConstruction or InferenceContext.
+// Reads and checks the attributes. Context is OpKernelConstruction or InferenceContext.
 template <typename Context>
-absl::Status read_attributes(Context* context, const Spec& spec, Attributes* a) {
-  for (auto [name, field] : a->numbers(spec)) {
+absl::Status read_attributes(Context* context, const FamilyOp& op, Attributes* a) {
+  for (auto [name, field] : a->numbers(op)) {
     if (absl::Status s = context->GetAttr(name, field); !s.ok()) return s;
   }
   std::string text;
   if (absl::Status s = context->GetAttr("padding", &text); !s.ok()) return s;
   a->same = text == "same";
-  if (spec.combines) {
+  if (op.has_combine()) {
     if (absl::Status s = context->GetAttr("combine", &text); !s.ok()) return s;
     a->add = text == "add";
   }
   return to_status(a->check());
 }
 
-inline absl::Status make_problem(const Spec& spec, const Attributes& a, DType dtype, const std::vector<Shape>& shapes,
+inline absl::Status make_problem(const FamilyOp& op, const Attributes& a, DType dtype, const std::vector<Shape>& shapes,
                                  const Shape& input_size, Problem* problem, Shape* result) {
-  return to_status(fill_problem(spec, a, dtype, shapes, input_size, problem, result));
+  return to_status(fill_problem(op, a, dtype, shapes, input_size, problem, result));
 }
 
 }  // namespace keras_dynfilter

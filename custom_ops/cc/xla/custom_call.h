@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the lowerings and the handlers agree on: the names of the custom calls, and their attribute.
+// The names of the custom calls and of their attribute, shared by the lowerings and the handlers.
 #ifndef KERAS_DYNFILTER_XLA_CUSTOM_CALL_H_
 #define KERAS_DYNFILTER_XLA_CUSTOM_CALL_H_
 
 namespace keras_dynfilter {
 
-// Operands: what the member reads, in the order of `Buffers`. Results: the member, and the workspace if there is one.
+// Runs an op of the family. Operands: inputs, channel, spatial, grad, as far as the derivative reads them. Results: the
+// derivative, and the workspace if one is needed.
 inline constexpr char kCustomCall[] = "keras_dynfilter_filter";
-// The fields of Problem, in order, as 64-bit integers.
+// The attribute: the fields of Problem, in order, as 64-bit integers.
 inline constexpr char kProblem[] = "problem";
 
-// On CPUs. Operands: inputs, kernel, bias. Results: projected, means, workspace. Their shapes say all.
-inline constexpr char kProjectCall[] = "keras_dynfilter_project_and_pool";
+// Runs ProjectAndPool on the CPU. Operands: inputs, kernel, bias. Results: projected, means, workspace. It has no
+// attribute; the shapes determine the problem.
+inline constexpr char kProjectAndPoolCall[] = "keras_dynfilter_project_and_pool";
 
 }  // namespace keras_dynfilter
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// XLA runs the family by a custom call; these handlers run the same kernels as TensorFlow's ops.
+// The handlers of the custom call by which XLA runs an op of the family. They run the same kernels as the TensorFlow
+// ops.
 #include <cstring>
 #include <string>
 
-#include "filter.h"
+#include "family.h"
 #include "xla/custom_call.h"
-#include "xla/handler.h"
+#include "xla/thread_pool.h"
 
 namespace keras_dynfilter {
 namespace {
@@ -19,18 +20,19 @@ ffi::DataType to_data_type(DType dtype) {
   }
 }
 
-// Custom calls can be reached from any graph: the problem is checked, and the buffers against the problem.
+// Reads the problem and the buffers. Any graph can contain this custom call, so the problem is checked first, and then
+// the buffers against the problem.
 ffi::Error unpack(ffi::Span<const int64_t> fields, ffi::RemainingArgs args, ffi::RemainingRets rets,
                   size_t (*workspace_bytes)(const Problem&), Problem* p, Buffers* b) {
   if (static_cast<int64_t>(fields.size()) != kProblemFields) {
     return ffi::Error::InvalidArgument("keras_dynfilter: the attribute `problem` has the wrong length");
   }
   std::memcpy(p, fields.begin(), sizeof(Problem));
-  if (!valid(*p)) return ffi::Error::InvalidArgument("keras_dynfilter: the attribute `problem` contradicts itself");
+  if (!valid(*p)) return ffi::Error::InvalidArgument("keras_dynfilter: the attribute `problem` is inconsistent");
   const ffi::DataType type = to_data_type(p->dtype);
   size_t next = 0;
-  std::string wrong;
-  const auto take = [&](const char* name, int64_t size) -> const void* {
+  std::string wrong;  // the name of a buffer that does not match
+  const auto next_operand = [&](const char* name, int64_t size) -> const void* {
     const auto arg = args.get<ffi::AnyBuffer>(next++);
     if (arg.has_value() && arg->element_type() == type && static_cast<int64_t>(arg->element_count()) == size) {
       return arg->untyped_data();
@@ -38,10 +40,10 @@ ffi::Error unpack(ffi::Span<const int64_t> fields, ffi::RemainingArgs args, ffi:
     wrong = name;
     return nullptr;
   };
-  if (reads_inputs(*p)) b->inputs = take("inputs", inputs_size(*p));
-  if (reads_channel(*p)) b->channel = take("channel", channel_size(*p));
-  if (reads_spatial(*p)) b->spatial = take("spatial", spatial_size(*p));
-  if (reads_grad(*p)) b->grad = take("grad", output_size(*p));
+  if (reads_inputs(*p)) b->inputs = next_operand("inputs", inputs_size(*p));
+  if (reads_channel(*p)) b->channel = next_operand("channel", channel_size(*p));
+  if (reads_spatial(*p)) b->spatial = next_operand("spatial", spatial_size(*p));
+  if (reads_grad(*p)) b->grad = next_operand("grad", output_size(*p));
   auto result = rets.get<ffi::AnyBuffer>(0);
   if (!result.has_value() || (*result)->element_type() != type ||
       static_cast<int64_t>((*result)->element_count()) != result_size(*p)) {
@@ -58,7 +60,7 @@ ffi::Error unpack(ffi::Span<const int64_t> fields, ffi::RemainingArgs args, ffi:
     }
   }
   if (wrong.empty()) return ffi::Error::Success();
-  return ffi::Error::InvalidArgument("keras_dynfilter: the buffer `" + wrong + "` is not that of the problem");
+  return ffi::Error::InvalidArgument("keras_dynfilter: the buffer `" + wrong + "` does not match the problem");
 }
 
 ffi::Error run_on_host(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lowers the ops to XLA, for tf.function(jit_compile=True) and Keras's jit_compile.
-#include "xla/lowering.h"
-
+// Lowers the ops of the family to custom calls of XLA, for `jit_compile=True` in tf.function and Keras.
 #include <algorithm>
+#include <cstring>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
@@ -14,6 +13,7 @@
 #include "xla/hlo/builder/xla_builder.h"
 #include "xla/layout_util.h"
 #include "xla/register_late.h"
+#include "xla/shapes.h"
 
 namespace keras_dynfilter {
 namespace {
@@ -21,6 +21,7 @@ namespace {
 using tensorflow::XlaOpKernel;
 using tensorflow::XlaOpKernelContext;
 
+// The workspace has to be large enough for both devices: the device is not known here.
 size_t workspace_bytes(const Problem& problem) {
   size_t bytes = cpu::workspace_bytes(problem);
 #ifdef KERAS_DYNFILTER_CUDA
@@ -31,19 +32,19 @@ size_t workspace_bytes(const Problem& problem) {
 
 class FilterXla : public XlaOpKernel {
  public:
-  explicit FilterXla(tensorflow::OpKernelConstruction* c) : XlaOpKernel(c), spec_(find_spec(type_string())) {
-    OP_REQUIRES(c, spec_ != nullptr, absl::InternalError(absl::StrCat("Unknown op ", type_string())));
-    OP_REQUIRES_OK(c, read_attributes(c, *spec_, &attributes_));
+  explicit FilterXla(tensorflow::OpKernelConstruction* c) : XlaOpKernel(c), op_(find_op(type_string())) {
+    OP_REQUIRES(c, op_ != nullptr, absl::InternalError(absl::StrCat("Unknown op ", type_string())));
+    OP_REQUIRES_OK(c, read_attributes(c, *op_, &attributes_));
   }
 
   void Compile(XlaOpKernelContext* c) override {
-    const int first = spec_->member == Member::kInputs ? 1 : 0;
+    const int first = op_->has_input_size() ? 1 : 0;
     Shape input_size;
     if (first) OP_REQUIRES_OK(c, c->ConstantInputAsIntVector(0, &input_size));
     std::vector<Shape> shapes;
     std::vector<xla::XlaOp> operands;
     std::vector<xla::Shape> operand_shapes;
-    std::optional<xla::XlaOp> batch;  // its size, where only a bound is known
+    std::optional<xla::XlaOp> batch;  // the batch size, if XLA knows only a bound of it
     for (int i = first; i < c->num_inputs(); ++i) {
       auto shape = c->InputXlaShape(i);
       OP_REQUIRES_OK(c, shape.status());
@@ -56,7 +57,7 @@ class FilterXla : public XlaOpKernel {
       }
       xla::XlaOp operand = c->Input(i);
       if (shape->dimensions().size() > 0 && shape->is_dynamic_dimension(0)) {
-        // Samples are independent: all up to the bound are computed, and the result is cut to size again.
+        // Samples are independent, so all samples up to the bound are computed and the result is cut to the real size.
         batch = xla::GetDimensionSize(operand, 0);
         operand = xla::RemoveDynamicDimension(operand, 0);
       }
@@ -66,7 +67,7 @@ class FilterXla : public XlaOpKernel {
     const xla::PrimitiveType type = operand_shapes[0].element_type();
     Problem problem;
     Shape result;
-    OP_REQUIRES_OK(c, make_problem(*spec_, attributes_, to_dtype(type), shapes, input_size, &problem, &result));
+    OP_REQUIRES_OK(c, make_problem(*op_, attributes_, to_dtype(type), shapes, input_size, &problem, &result));
     OP_REQUIRES_OK(c, check_size(result));
 
     xla::Shape shape = row_major(type, result);
@@ -94,35 +95,27 @@ class FilterXla : public XlaOpKernel {
     }
   }
 
-  const Spec* spec_;
+  const FamilyOp* op_;
   Attributes attributes_;
 };
 
-// Without CUDA kernels there is nothing that XLA could call on a GPU.
+// Without CUDA kernels, there is nothing that XLA could call on a GPU.
 #ifdef KERAS_DYNFILTER_CUDA
 constexpr bool kOnGpus = true;
-#define OP(name) Name("KerasDynfilter>" name)
 #else
 constexpr bool kOnGpus = false;
-#define OP(name) Name("KerasDynfilter>" name).Device(tensorflow::DEVICE_CPU_XLA_JIT)
 #endif
 
-REGISTER_XLA_OP(OP("LocalFilter2D"), FilterXla);
-REGISTER_XLA_OP(OP("LocalFilter2DGradInputs").CompileTimeConstantInput("input_size"), FilterXla);
-REGISTER_XLA_OP(OP("LocalFilter2DGradFilters"), FilterXla);
-REGISTER_XLA_OP(OP("SoftmaxLocalFilter2D"), FilterXla);
-REGISTER_XLA_OP(OP("SoftmaxLocalFilter2DGradInputs").CompileTimeConstantInput("input_size"), FilterXla);
-REGISTER_XLA_OP(OP("SoftmaxLocalFilter2DGradFilters"), FilterXla);
-REGISTER_XLA_OP(OP("DynamicDepthwiseConv2D"), FilterXla);
-REGISTER_XLA_OP(OP("DynamicDepthwiseConv2DGradInputs").CompileTimeConstantInput("input_size"), FilterXla);
-REGISTER_XLA_OP(OP("DynamicDepthwiseConv2DGradFilters"), FilterXla);
-REGISTER_XLA_OP(OP("DDF2D"), FilterXla);
-REGISTER_XLA_OP(OP("DDF2DGradInputs").CompileTimeConstantInput("input_size"), FilterXla);
-REGISTER_XLA_OP(OP("DDF2DGradChannelFilters"), FilterXla);
-REGISTER_XLA_OP(OP("DDF2DGradSpatialFilters"), FilterXla);
-
 [[maybe_unused]] const bool kRegistered = [] {
-  for (const Spec& spec : kSpecs) register_late<FilterXla>(spec.name, kOnGpus);
+  for (const FamilyOp& op : kFamilyOps) {
+    auto builder = tensorflow::XlaOpRegistrationBuilder::Name(op.name);
+    if (!kOnGpus) builder.Device(tensorflow::DEVICE_CPU_XLA_JIT);
+    if (op.has_input_size()) builder.CompileTimeConstantInput("input_size");
+    tensorflow::XlaOpRegistrar(
+        builder.Build([](tensorflow::OpKernelConstruction* c) -> tensorflow::OpKernel* { return new FilterXla(c); }));
+  }
+  // Only after all ops are registered: if XLA is not set up yet, this sets it up for the registered ops.
+  for (const FamilyOp& op : kFamilyOps) register_late<FilterXla>(op.name, kOnGpus);
   return true;
 }();
 

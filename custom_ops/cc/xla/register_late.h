@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// TensorFlow turns what REGISTER_XLA_OP lists into kernels once, when XLA is first needed (that can be long before this
-// library is loaded, at the first op of the process). Whatever comes later has to become a kernel by itself.
+// Registers the XLA kernel of an op after TensorFlow has set up XLA. TensorFlow creates kernels from the registered XLA
+// ops only once, when XLA is first used. That can be before this library is loaded; then the library has to register
+// its kernels itself.
 #ifndef KERAS_DYNFILTER_XLA_REGISTER_LATE_H_
 #define KERAS_DYNFILTER_XLA_REGISTER_LATE_H_
 
@@ -21,7 +22,7 @@ void register_late(const char* name, bool on_gpus) {
     bool exists = device == tensorflow::DEVICE_GPU_XLA_JIT && !on_gpus;
     for (const auto& kernel : registered.kernel()) exists = exists || kernel.device_type() == device;
     if (exists) continue;
-    auto* definition = new tensorflow::KernelDef;  // the registrar takes it
+    auto* definition = new tensorflow::KernelDef;  // the registrar takes ownership
     definition->set_op(name);
     definition->set_device_type(device);
     tensorflow::kernel_factory::OpKernelRegistrar(

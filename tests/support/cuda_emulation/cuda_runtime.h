@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A CUDA runtime on the CPU, for tests: enough of the language and the interface for the kernels of this project, whose
-// sources compile unchanged as C++ with this folder in the place of the toolkit's headers.
+// A CUDA runtime on the CPU, for tests. It has the part of the language and of the interface that the kernels of this
+// project use. The sources of the kernels compile unchanged as C++ with this folder instead of the toolkit's headers.
 //
-// A block runs at a time, its threads as fibres which give way at barriers and shuffles. Dynamic shared memory is
-// filled with NaN before every block. What a GPU leaves undefined is an error here: barriers that not all threads
-// reach, shuffles with missing lanes, shared memory beyond what was asked for (under AddressSanitizer). There is no
-// static shared memory: `__shared__` is for `extern` arrays.
+// Blocks run one at a time. Their threads are fibres that switch at barriers and shuffles. Dynamic shared memory is
+// filled with NaN before every block. Undefined behaviour of a GPU is an error here: barriers that some threads do not
+// reach, shuffles with missing lanes, and accesses beyond the requested shared memory (under AddressSanitizer). There
+// is no static shared memory: `__shared__` is for `extern` arrays.
 #ifndef CUDA_EMULATION_CUDA_RUNTIME_H_
 #define CUDA_EMULATION_CUDA_RUNTIME_H_
 
@@ -54,7 +54,7 @@ const char* cudaGetErrorString(cudaError_t error);
 
 namespace cuda_emulation {
 
-// What the device offers, and the order in which threads and blocks run.
+// The limits of the device, and the order in which threads and blocks run.
 struct Settings {
   int64_t max_blocks, max_shared, reverse;
 };
@@ -63,7 +63,8 @@ extern Settings settings;
 void allow_shared(const void* kernel, size_t bytes);
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const std::function<void()>& thread);
 void barrier(int line);
-uint64_t exchange(unsigned mask, uint64_t value, unsigned lane, int line);  // the value of `lane` of the same warp
+uint64_t exchange(unsigned mask, uint64_t value, unsigned lane,
+                  int line);  // returns the value of `lane` of the same warp
 unsigned lane();
 
 template <typename T>
@@ -103,7 +104,7 @@ T __shfl_xor_sync(unsigned mask, T value, int offset, int line = __builtin_LINE(
   return cuda_emulation::shuffle(mask, value, cuda_emulation::lane() ^ offset, line);
 }
 
-// Lanes beyond the warp give back the caller's own value.
+// For a lane beyond the warp, returns the value of the caller.
 template <typename T>
 T __shfl_down_sync(unsigned mask, T value, unsigned offset, int line = __builtin_LINE()) {
   const unsigned lane = cuda_emulation::lane();

@@ -16,7 +16,7 @@
 dim3 gridDim, blockDim, blockIdx, threadIdx;
 
 namespace keras_dynfilter::cuda {
-alignas(64) unsigned char dynamic_shared[256 * 1024];  // what the kernels declare as `extern __shared__`
+alignas(64) unsigned char dynamic_shared[256 * 1024];  // the array that the kernels declare as `extern __shared__`
 }
 
 namespace cuda_emulation {
@@ -114,7 +114,7 @@ void run_ready(unsigned count) {
   }
 }
 
-// True if threads [begin, end) all wait for `state` at the same line.
+// Whether all threads of [begin, end) wait in `state` at the same line.
 bool all_wait(unsigned begin, unsigned end, State state) {
   for (unsigned k = begin; k < end; ++k) {
     if (fibres[k]->state != state || fibres[k]->line != fibres[begin]->line) return false;
@@ -215,7 +215,7 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const s
     run_block(threads);
   }
   if (failure.empty()) return cudaSuccess;
-  fibres.clear();  // those that wait will never go on
+  fibres.clear();  // waiting fibres cannot continue
   return cudaErrorLaunchFailure;
 }
 

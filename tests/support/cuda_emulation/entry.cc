@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the tests call: C functions for ctypes, and a program for runs under sanitizers, where every operand is an
-// allocation of its own, of exactly its size.
+// The entry points of the tests: C functions for ctypes, and a program for runs under sanitizers. In the program, every
+// operand has a separate allocation of exactly its size.
 #include <cuda_runtime.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 
-#include "filter.h"
+#include "cuda/choose_kernel.cuh"
+#include "family.h"
 
 using keras_dynfilter::Buffers;
 using keras_dynfilter::Problem;
@@ -18,6 +19,14 @@ int64_t emulation_problem_fields() { return keras_dynfilter::kProblemFields; }
 
 int64_t emulation_workspace_bytes(const Problem* problem) {
   return static_cast<int64_t>(keras_dynfilter::cuda::workspace_bytes(*problem));
+}
+
+const char* emulation_choose_kernel(const Problem* problem, int64_t alignment, int64_t max_shared, int* options) {
+  const auto choice = keras_dynfilter::cuda::choose_kernel(*problem, alignment, static_cast<size_t>(max_shared));
+  options[0] = choice.vec_elems;
+  options[1] = choice.window_cols;
+  options[2] = choice.max_channels;
+  return keras_dynfilter::cuda::kernel_name(choice.kernel);
 }
 
 const char* emulation_run(const Problem* problem, const Buffers* buffers, int64_t max_blocks, int64_t max_shared,
@@ -37,7 +46,7 @@ using Block = std::unique_ptr<void, Free>;
 
 Block allocate(int64_t bytes) {
   Block block(bytes == 0 ? nullptr : std::malloc(bytes));
-  if (block) std::memset(block.get(), 0xff, bytes);  // NaN, so that what is not written shows
+  if (block) std::memset(block.get(), 0xff, bytes);  // NaN, so that tests see values that were not written
   return block;
 }
 
@@ -47,8 +56,9 @@ void read(std::FILE* file, void* to, size_t bytes) {
 
 }  // namespace
 
-// Cases lie behind one another in the first file: the problem, max_blocks, max_shared, reverse, the bytes of inputs,
-// spatial, channel, grad and result, and the four operands. The results go to the second file.
+// The first file contains the cases. Each case has the problem, max_blocks, max_shared, reverse, the numbers of bytes
+// of inputs, spatial, channel, grad and result, and the four operands. The program writes the results to the second
+// file.
 int main(int count, char** arguments) {
   std::FILE* cases = count == 3 ? std::fopen(arguments[1], "rb") : nullptr;
   std::FILE* results = count == 3 ? std::fopen(arguments[2], "wb") : nullptr;

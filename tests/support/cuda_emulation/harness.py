@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the CUDA sources with the host's C++ compiler for the emulated device, and runs problems on it."""
+"""Compiles the CUDA sources for the emulated device with the C++ compiler of the host, and runs problems on it."""
 
 import concurrent.futures
 import ctypes
@@ -19,8 +19,8 @@ import numpy as np
 HERE = pathlib.Path(__file__).resolve().parent
 SOURCES = HERE.parents[2] / "custom_ops" / "cc"
 FLAGS = ("-std=c++17", "-O1", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror")
-# The first knows no `#pragma unroll`; the second sees ghosts around `getcontext`.
-TOLERATED = ("-Wno-unknown-pragmas", "-Wno-maybe-uninitialized")
+# The host compiler does not know `#pragma unroll`, and its warning about `getcontext` is a false alarm.
+IGNORED_WARNINGS = ("-Wno-unknown-pragmas", "-Wno-maybe-uninitialized")
 SANITIZERS = ("-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 DTYPES = {
     "float32": np.dtype(np.float32),
@@ -28,14 +28,14 @@ DTYPES = {
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
-WEIGHTS = ("spatial", "channel", "mul", "add", "softmax")
-MEMBERS = ("output", "inputs", "spatial", "channel")
+KINDS = ("spatial", "channel", "mul", "add", "softmax")
+DERIVATIVES = ("output", "inputs", "spatial", "channel")
 OPERANDS = ("inputs", "spatial", "channel", "grad")
 
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """What the emulated device offers, and whether its threads and blocks run backwards."""
+    """The limits of the emulated device, and whether its threads and blocks run in reverse order."""
 
     max_blocks: int = 2**31 - 1
     max_shared: int = 227 * 1024
@@ -44,49 +44,50 @@ class Device:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One member of the family at one problem; `operands` has what the member reads, by name."""
+    """One derivative of one filter kind for one case. `operands` has the operands that the derivative reads."""
 
     case: object
-    weight: str
-    member: str
+    kind: str
+    derivative: str
     dtype: str
     operands: dict
 
     @property
     def problem(self):
+        """The fields of the C++ struct `Problem`."""
         case = self.case
         batch, height, width, channels = case.shape
         pads = [(k - 1) // 2 * d if case.padding == "same" else 0 for k, d in zip(case.kernel_size, case.dilation_rate)]
-        indices = (WEIGHTS.index(self.weight), MEMBERS.index(self.member), list(DTYPES).index(self.dtype))
+        indices = (KINDS.index(self.kind), DERIVATIVES.index(self.derivative), list(DTYPES).index(self.dtype))
         sizes = (batch, height, width, channels, *case.out_size, case.heads)
         window = (*case.kernel_size, *case.strides, *case.dilation_rate, *pads)
         return np.array([*indices, *sizes, *window], np.int64)
 
     @property
     def result_shape(self):
-        if self.member == "output":
+        if self.derivative == "output":
             return (*self.operands["inputs"].shape[:1], *self.case.out_size, self.case.shape[3])
-        return self.case.operand_shape(self.member)
+        return self.case.operand_shape(self.derivative)
 
 
-def read_operands(weight, member):
-    """Names of the operands that a member reads: the interface promises that the others may be null."""
-    spatial = ["spatial"] if weight != "channel" else []
-    channel = ["channel"] if weight in ("channel", "mul", "add") else []
-    absent = "grad" if member == "output" else member
-    linear = ["inputs", "grad", *spatial, *channel]
-    return [name for name in linear if name != absent or (weight, member) == ("softmax", "spatial")]
+def read_operands(kind, derivative):
+    """Returns the names of the operands that a derivative reads. The other operands may be null."""
+    spatial = ["spatial"] if kind != "channel" else []
+    channel = ["channel"] if kind in ("channel", "mul", "add") else []
+    absent = "grad" if derivative == "output" else derivative
+    names = ["inputs", "grad", *spatial, *channel]
+    return [name for name in names if name != absent or (kind, derivative) == ("softmax", "spatial")]
 
 
 @functools.cache
 def build(sanitized):
-    """Path of the shared library, or of the program that runs under sanitizers; kept from run to run."""
+    """Builds the shared library, or the program for sanitizers, unless it exists already. Returns its path."""
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
-        raise FileNotFoundError("the emulation needs g++, or the compiler that CXX names")
-    units = sorted((SOURCES / "cuda").glob("*.cu")) + sorted(HERE.glob("*.cc"))
-    headers = [SOURCES / "filter.h", *(SOURCES / "cuda").glob("*.cuh"), *HERE.glob("*.h")]
-    flags = [*FLAGS, *TOLERATED, *(SANITIZERS if sanitized else ()), f"-I{HERE}", f"-I{SOURCES}"]
+        raise FileNotFoundError("the emulation needs g++, or the compiler that the variable CXX names")
+    units = sorted((SOURCES / "cuda").rglob("*.cu")) + sorted(HERE.glob("*.cc"))
+    headers = [*SOURCES.glob("*.h"), *(SOURCES / "cuda").rglob("*.cuh"), *HERE.glob("*.h")]
+    flags = [*FLAGS, *IGNORED_WARNINGS, *(SANITIZERS if sanitized else ()), f"-I{HERE}", f"-I{SOURCES}"]
     version = subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True).stdout
     key = hashlib.sha256("\n".join([version, *flags]).encode())
     for path in sorted([*units, *headers]):
@@ -123,22 +124,43 @@ def library():
     loaded.emulation_run.restype = ctypes.c_char_p
     loaded.emulation_make_mistake.restype = ctypes.c_char_p
     loaded.emulation_workspace_bytes.restype = ctypes.c_int64
+    loaded.emulation_choose_kernel.restype = ctypes.c_char_p
     return loaded
 
 
 def pointer(array):
-    """Address of an array for C; null if there is none or it is empty."""
+    """Returns the address of an array for C; null for None and for an empty array."""
     return ctypes.c_void_p(array.ctypes.data if array is not None and array.size else None)
 
 
-def run(job, device, shift=0):
-    """Result of a job.
+def choose_kernel(job, alignment, max_shared):
+    """Returns the kernel that the CUDA code chooses for a job, with its options.
 
     Args:
-        shift: Elements by which the operands and the result lie off their natural alignment.
+        job: The `Job`. Its operands are not read.
+        alignment: A power of two that divides the addresses of the operands.
+        max_shared: The bytes of shared memory that a block can have.
+
+    Returns:
+        The name of the kernel, the elements per access, the columns of the window for which it is compiled (0 for every
+        window), and the channels of a head for which it is compiled (0 for every number).
+    """
+    options = (ctypes.c_int * 3)()
+    limits = ctypes.c_int64(alignment), ctypes.c_int64(max_shared)
+    name = library().emulation_choose_kernel(pointer(job.problem), *limits, options)
+    return name.decode(), *options
+
+
+def run(job, device, shift=0):
+    """Runs a job and returns its result.
+
+    Args:
+        job: The `Job`.
+        device: The `Device`.
+        shift: The number of elements by which the addresses of the operands and the result are misaligned.
 
     Raises:
-        RuntimeError: With the message of the library, if it returns one.
+        RuntimeError: With the error message of the library.
     """
     dtype = DTYPES[job.dtype]
 
@@ -165,10 +187,10 @@ def run(job, device, shift=0):
 
 
 def run_sanitized(jobs, device):
-    """Results of jobs that ran one after another in a program under AddressSanitizer and UBSan.
+    """Runs jobs in a program under AddressSanitizer and UBSan, and returns their results.
 
     Raises:
-        RuntimeError: With the report, if a sanitizer found something.
+        RuntimeError: With the report of a sanitizer.
     """
     with tempfile.TemporaryDirectory() as scratch:
         with open(f"{scratch}/jobs", "wb") as file:

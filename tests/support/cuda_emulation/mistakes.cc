@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the tests of the emulation itself call: kernels with mistakes, and the conversions.
+// The entry points of the tests of the emulation itself: kernels with mistakes, and the conversions.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -39,7 +39,7 @@ const char* emulation_make_mistake(int mistake) {
   const cudaError_t error = cudaLaunchKernelEx(&config, mistaken_kernel, mistake, sums);
   if (error != cudaSuccess) return cudaGetErrorString(error);
   for (int k = 0; k < 64; k += 2) {
-    const int next = k % 32 == 30 ? k : k + 2;  // beyond the warp, the own value
+    const int next = k % 32 == 30 ? k : k + 2;  // beyond the warp, a shuffle returns the value of the caller
     if (sums[k] != static_cast<float>(2 * k + 1 + 2 * next + 1)) return "a shuffle gave a wrong value";
   }
   return nullptr;

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// Chooses the CPU kernel for a problem. The decision is made here and nowhere else, and depends only on the problem and
+// the width of the vector registers.
+#ifndef KERAS_DYNFILTER_CPU_CHOOSE_KERNEL_H_
+#define KERAS_DYNFILTER_CPU_CHOOSE_KERNEL_H_
+
+#include "family.h"
+
+namespace keras_dynfilter::cpu {
+
+enum class Kernel {
+  kChannelLanes,  // vector lanes along the channels of a head: every problem
+  kChannelTiles,  // the same, four neighbouring pixels at a time: windows of three or five columns
+  kTapLanes,      // vector lanes along the taps of a filter: local filters over few channels per head
+  kFlatLanes,     // vector lanes along pixels and channels as they are in memory: depthwise, few channels
+};
+
+struct Choice {
+  Kernel kernel;
+  bool streams;  // whether results are stored past the caches, if they are aligned to a vector
+};
+
+inline const char* kernel_name(Kernel kernel) {
+  switch (kernel) {
+    case Kernel::kChannelLanes: return "channel_lanes";
+    case Kernel::kChannelTiles: return "channel_tiles";
+    case Kernel::kTapLanes: return "tap_lanes";
+    case Kernel::kFlatLanes: return "flat_lanes";
+  }
+  return nullptr;
+}
+
+// The memory on the stack that kFlatLanes has for one filter, in vectors, and for padded rows, in accumulators.
+inline constexpr int64_t kFlatMaxTaps = 256, kFlatScratch = 4096;
+
+// The columns, times channels, that kFlatLanes computes at a time; not positive if the window does not fit its memory.
+inline int64_t flat_tile(const Problem& p, int64_t lanes) {
+  const int64_t per_row = taps(p) <= kFlatMaxTaps ? kFlatScratch / p.kernel_h : 0;
+  const int64_t halo = (p.kernel_w - 1) * p.dilation_w * p.channels;
+  return (per_row - halo) / lanes * lanes;
+}
+
+// `lanes` is the number of accumulators in a vector register.
+inline Choice choose_kernel(const Problem& p, int64_t lanes) {
+  constexpr int64_t kStreamedBytes = 16 << 20;  // results of this size do not fit the caches
+  const int64_t head_channels = p.channels / p.heads;
+  const bool whole_vectors = head_channels % lanes == 0;
+  const bool makes_pixels = p.derivative == Derivative::kOutput || p.derivative == Derivative::kInputs;
+  if ((p.kind == FilterKind::kSpatial || p.kind == FilterKind::kSoftmax) && head_channels < lanes) {
+    return {Kernel::kTapLanes, false};
+  }
+  if (p.kind == FilterKind::kChannel && p.stride_w == 1 && p.channels > 0 && p.channels < lanes &&
+      lanes % p.channels == 0 && (!makes_pixels || flat_tile(p, lanes) > 0)) {
+    return {Kernel::kFlatLanes, false};
+  }
+  const int64_t bytes = p.dtype == DType::kFloat32 ? 4 : p.dtype == DType::kFloat64 ? 8 : 0;  // half types: never
+  const bool streams = makes_pixels && whole_vectors && result_size(p) * bytes >= kStreamedBytes;
+  const bool tiles =
+      makes_pixels && whole_vectors && p.stride_w == 1 && p.dilation_w == 1 && (p.kernel_w == 3 || p.kernel_w == 5);
+  return {tiles ? Kernel::kChannelTiles : Kernel::kChannelLanes, streams};
+}
+
+}  // namespace keras_dynfilter::cpu
+
+#endif  // KERAS_DYNFILTER_CPU_CHOOSE_KERNEL_H_

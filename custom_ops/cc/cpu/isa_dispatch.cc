@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// Selects the instruction set of the CPU kernels. It is the instruction set of the machine that compiled the library
+// or, in a portable library, the best of x86-64-v4 (AVX-512), x86-64-v3 (AVX2) and the baseline that this machine
+// supports.
+#include <cstdlib>
+#include <cstring>
+
+#include "family.h"
+#include "project_and_pool.h"
+
+#define DECLARE(target)                                                      \
+  namespace target {                                                         \
+  size_t workspace_bytes(const Problem&);                                    \
+  size_t workspace_bytes(const Projection&);                                 \
+  void run(const Problem&, const Buffers&, const ParallelFor&);              \
+  void run(const Projection&, const ProjectionBuffers&, const ParallelFor&); \
+  }
+
+namespace keras_dynfilter::cpu {
+
+#ifdef KERAS_DYNFILTER_PORTABLE
+
+DECLARE(v4)
+DECLARE(v3)
+DECLARE(baseline)
+
+namespace {
+
+enum class IsaTarget { kV4, kV3, kBaseline };
+
+IsaTarget detect() {
+  // For tests and comparisons, the variable limits the choice to one target. If the machine does not support the
+  // target, the baseline runs.
+  const char* limit = std::getenv("KERAS_DYNFILTER_CPU_ISA_TARGET");
+  const auto allowed = [limit](const char* name) { return limit == nullptr || std::strcmp(limit, name) == 0; };
+  if (__builtin_cpu_supports("x86-64-v4") && allowed("v4")) return IsaTarget::kV4;
+  if (__builtin_cpu_supports("x86-64-v3") && allowed("v3")) return IsaTarget::kV3;
+  return IsaTarget::kBaseline;
+}
+
+template <typename Work>
+size_t bytes(const Work& work) {
+  return baseline::workspace_bytes(work);  // the same on all targets
+}
+
+template <typename Work, typename Memory>
+void run_best(const Work& work, const Memory& memory, const ParallelFor& parallel_for) {
+  static const IsaTarget target = detect();
+  switch (target) {
+    case IsaTarget::kV4: return v4::run(work, memory, parallel_for);
+    case IsaTarget::kV3: return v3::run(work, memory, parallel_for);
+    case IsaTarget::kBaseline: return baseline::run(work, memory, parallel_for);
+  }
+}
+
+}  // namespace
+
+#else
+
+DECLARE(native)
+
+namespace {
+
+template <typename Work>
+size_t bytes(const Work& work) {
+  return native::workspace_bytes(work);
+}
+
+template <typename Work, typename Memory>
+void run_best(const Work& work, const Memory& memory, const ParallelFor& parallel_for) {
+  native::run(work, memory, parallel_for);
+}
+
+}  // namespace
+
+#endif
+
+size_t workspace_bytes(const Problem& problem) { return bytes(problem); }
+size_t workspace_bytes(const Projection& projection) { return bytes(projection); }
+
+void run(const Problem& problem, const Buffers& buffers, const ParallelFor& parallel_for) {
+  run_best(problem, buffers, parallel_for);
+}
+
+void run(const Projection& projection, const ProjectionBuffers& buffers, const ParallelFor& parallel_for) {
+  run_best(projection, buffers, parallel_for);
+}
+
+}  // namespace keras_dynfilter::cpu

@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cuda/launch.cuh"
+
+template cudaError_t keras_dynfilter::cuda::run_type<__nv_bfloat16>(const Call&, const Buffers&, FilterKind,
+                                                                    Derivative);

@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cuda/launch.cuh"
+
+template cudaError_t keras_dynfilter::cuda::run_type<float>(const Call&, const Buffers&, FilterKind, Derivative);

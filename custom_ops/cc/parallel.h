@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Splits work into ranges, the same way on every host.
+#ifndef KERAS_DYNFILTER_PARALLEL_H_
+#define KERAS_DYNFILTER_PARALLEL_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+
+#ifdef __CUDACC__
+#define KDF_HOST_DEVICE __host__ __device__
+#else
+#define KDF_HOST_DEVICE
+#endif
+
+namespace keras_dynfilter {
+
+// The quotient rounded up, for any `a` and positive `b`.
+KDF_HOST_DEVICE inline int64_t ceil_div(int64_t a, int64_t b) { return a > 0 ? (a + b - 1) / b : -(-a / b); }
+
+// The indices [begin, end).
+struct Range {
+  int64_t begin, end;
+};
+
+// Runs body(begin, end) over disjoint ranges that cover [0, total). `cost` estimates the nanoseconds per index.
+using ParallelFor =
+    std::function<void(int64_t total, int64_t cost, const std::function<void(int64_t begin, int64_t end)>& body)>;
+
+// Range number `index` of `count` ranges of nearly equal length that cover [0, total).
+inline Range nth_range(int64_t total, int64_t index, int64_t count) {
+  return {total * index / count, total * (index + 1) / count};
+}
+
+// The number of ranges into which a ParallelFor splits [0, total): at least 20 microseconds of work in each.
+inline int64_t range_count(int64_t total, int64_t cost, int64_t max_ranges) {
+  constexpr int64_t kMinNanoseconds = 20000;
+  const int64_t min_length = std::max<int64_t>(kMinNanoseconds / std::max<int64_t>(cost, 1), 1);
+  return std::min(max_ranges, ceil_div(total, min_length));
+}
+
+// The number of bands into which a sum over `units` (rows or pixels) is split. Each band has a partial sum of its own,
+// and the partial sums are added in order. The number depends only on the sizes, never on the number of threads, so the
+// result has the same bits on every run.
+inline int64_t band_count(int64_t products, int64_t units) {
+  constexpr int64_t kProductsPerBand = int64_t{1} << 20, kMaxBands = 64;
+  return std::clamp<int64_t>(products / kProductsPerBand, 1, std::clamp<int64_t>(units, 1, kMaxBands));
+}
+
+}  // namespace keras_dynfilter
+
+#endif  // KERAS_DYNFILTER_PARALLEL_H_
