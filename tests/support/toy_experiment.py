@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An experiment of milliseconds, which tests run, and kill, in a process of its own.
+"""A tiny experiment that tests run, and kill, in a process of its own.
 
-TOY_KILL_AT=EVENT:NUMBER kills the process, without a warning, at the event of this number (from 1). The events:
+TOY_KILL_AT=EVENT:NUMBER kills the process by SIGKILL at the event of this number, from 1. The events:
 
     step     a training step has ended
     write    half of a checkpoint is written
-    rename   a checkpoint is written, and has not got its name yet
-    renamed  a checkpoint has got its name
+    rename   a checkpoint is complete, and does not have its name yet
+    renamed  a checkpoint has its name
 """
 
-import argparse
 import functools
 import os
 import signal
@@ -31,7 +30,7 @@ def build(dropout=0.0):
 
 
 def batches(first, end, batch_size=4):
-    """Images, and the same moved by a row; a step depends on its number alone."""
+    """Returns images, and as targets the images moved by a row. The data of a step depend only on its number."""
     import tensorflow as tf
 
     def make(step):
@@ -42,23 +41,23 @@ def batches(first, end, batch_size=4):
 
 
 def main(arguments):
-    from examples.experiments.core import common, harness
+    from examples.experiments.core import losses, options, run, training
 
-    parser = argparse.ArgumentParser()
+    parser = options.new_parser(__doc__)
     parser.add_argument("--dropout", type=float, default=0.0)
-    harness.add_options(parser, "toy")
-    harness.add_training_options(parser)
+    options.add_run_options(parser, "toy")
+    options.add_training_options(parser)
     parser.set_defaults(iterations=20, batch_size=4, learning_rate=0.01, schedule="cosine", checkpoint_every=5)
-    run = harness.begin(harness.parse(parser, arguments, {}))
-    network = functools.partial(build, run.args.dropout)
+    experiment = run.begin(options.parse(parser, arguments, {}))
+    network = functools.partial(build, experiment.args.dropout)
     networks = {"toy": network, "baseline": network}
-    trained = harness.train_networks(run, networks, common.squared_error, batches)
-    if run.chief:
-        harness.write_results(run, {"training": harness.training_figures(trained["toy"])})
+    trained = training.train_networks(experiment, networks, losses.squared_error, batches)
+    if experiment.chief:
+        run.write_results(experiment, {"training": run.training_figures(trained["toy"])})
 
 
 def kill_at(moment):
-    """Arranges that this process is killed at a moment, `EVENT:NUMBER` as in the docstring of this module."""
+    """Arranges for this process to be killed at `EVENT:NUMBER`, as the docstring of this module describes."""
     from examples.experiments.core import checkpoint, training
 
     event, number = moment.split(":")
@@ -70,7 +69,7 @@ def kill_at(moment):
         if not remaining:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def step_ended(self, batch, logs=None, original=training.Keeper.on_train_batch_end):
+    def step_ended(self, batch, logs=None, original=training.Checkpointer.on_train_batch_end):
         original(self, batch, logs)
         happened()
 
@@ -93,7 +92,7 @@ def kill_at(moment):
             happened()
 
     if event == "step":
-        training.Keeper.on_train_batch_end = step_ended
+        training.Checkpointer.on_train_batch_end = step_ended
     elif event == "write":
         checkpoint.np.savez = write_half
     else:
@@ -101,7 +100,7 @@ def kill_at(moment):
 
 
 def with_devices(arguments):
-    """`--devices N` as the first argument divides the processor into so many devices."""
+    """Divides the processor into N devices if the first argument is `--devices N`. Returns the other arguments."""
     if arguments[:1] == ["--devices"]:
         import tensorflow as tf
 

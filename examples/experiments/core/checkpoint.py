@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state of a training as one file, which is whole at any moment."""
+"""Keeps the state of a training in one file that is complete at any moment.
+
+This is own code because the checkpoints of TensorFlow and Orbax are folders of several files, and none of them records
+the settings of the run.
+"""
 
 import itertools
 import json
+import pathlib
 import zipfile
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +20,10 @@ NOTES = "notes"
 
 
 class SetupError(ValueError):
-    """What a training is to start with does not fit: its state, settings or stages. The text is for the user."""
+    """The state, settings or stages of a training do not fit. The message is for the user."""
 
 
-def save(path, arrays, notes):
+def save(path: str | pathlib.Path, arrays: Sequence[np.ndarray], notes: Any) -> None:
     """Writes arrays and notes into one file. A process that is killed meanwhile leaves the file as it was before.
 
     Args:
@@ -28,8 +35,8 @@ def save(path, arrays, notes):
         np.savez(file, **{NOTES: np.array(json.dumps(notes))}, **{str(i): array for i, array in enumerate(arrays)})
 
 
-def load(path):
-    """Reads what `save` wrote.
+def load(path: str | pathlib.Path) -> tuple[list[np.ndarray], Any]:
+    """Reads a file of `save`.
 
     Returns:
         `(arrays, notes)`.
@@ -45,11 +52,11 @@ def load(path):
         raise SetupError(f"Expected {path} to hold the state of a training. Received: {error}") from error
 
 
-def restore(variables, arrays, path):
-    """Gives `variables` the values that `load` returned.
+def restore(variables: Sequence, arrays: Sequence[np.ndarray], path: str | pathlib.Path) -> None:
+    """Assigns the values that `load` returned to `variables`.
 
     Raises:
-        SetupError: The values are those of other variables.
+        SetupError: The values belong to other variables.
     """
     expected, received = ([tuple(value.shape) for value in values] for values in (variables, arrays))
     if expected != received:
@@ -60,7 +67,7 @@ def restore(variables, arrays, path):
         variable.assign(array)
 
 
-def read_settings(path):
+def read_settings(path: pathlib.Path) -> dict[str, Any]:
     """Reads the settings of a run, by name.
 
     Raises:
@@ -75,24 +82,28 @@ def read_settings(path):
     return settings
 
 
-def same_settings(earlier, settings, path):
-    """Refuses to continue a run with other settings than it began with.
+def same_settings(earlier: dict[str, Any], settings: dict[str, Any], path: str | pathlib.Path) -> None:
+    """Checks that a run continues with the settings that it began with.
 
     Args:
-        earlier: Settings by name, as they were read from `path`.
-        settings: Those of the run that is to continue it, as for JSON. A setting is the option of the same name,
-            except for `data`, which describes what was loaded to train on.
-        path: File that is named in the error.
+        earlier: Settings by name, read from `path`.
+        settings: Settings of the run that continues the earlier one, for JSON. A setting is the value of the option of
+            the same name, except for `data`, which describes the training data.
+        path: File that the error names.
 
     Raises:
-        SetupError: They differ.
+        SetupError: The settings differ.
     """
-    for name in sorted({*earlier, *settings}, key=lambda name: (name == "data", name)):  # an option says more than data
+    for name in sorted(
+        {*earlier, *settings}, key=lambda name: (name == "data", name)
+    ):  # an option may explain other data
         expected, received = earlier.get(name), settings.get(name)
         if expected == received:
             continue
         if name == "data":
-            if isinstance(expected, dict) and isinstance(received, dict):  # only what differs, of many files perhaps
+            if isinstance(expected, dict) and isinstance(
+                received, dict
+            ):  # only the difference: there may be many files
                 differ = {key for key in {*expected, *received} if expected.get(key) != received.get(key)}
                 expected, received = ({key: of[key] for key in sorted(differ & {*of})} for of in (expected, received))
             expected = f"the same training data: {expected}"
@@ -106,15 +117,15 @@ def same_settings(earlier, settings, path):
 
 
 def _switched(option, value, otherwise):
-    """How an option without a value is typed on the command line, `otherwise` if it has one."""
+    """Returns how a switch is typed on the command line; `otherwise` if the option has a value."""
     if value is None or value is False:
         return f"no {option}"
     return option if value is True else otherwise
 
 
-def set_aside(path):
-    """Renames the file of an earlier run, and says so; what was set aside before is kept too."""
+def set_aside(path: pathlib.Path) -> None:
+    """Renames the file of an earlier run, and prints the new name. Files that were set aside before are kept."""
     names = (f"{path.name}.previous{end}" for end in itertools.chain([""], (f".{i}" for i in itertools.count(2))))
     kept = next(path.with_name(name) for name in names if not path.with_name(name).exists())
     path.replace(kept)
-    print(f"{path}: of an earlier run, is now {kept.name}.")
+    print(f"{path}: belongs to an earlier run, renamed to {kept.name}.")

@@ -1,48 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures with their spread over the seeds, Markdown tables of them, and what they say of claims."""
+"""Summarizes the runs of several seeds, and judges claims by Welch's t-test: holds, does not hold, undecided."""
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from scipy import stats
 
-# A difference of means is certain if it is larger than so many of its standard errors: between three seeds each, chance
-# makes such a difference once in twenty times (Student's t, four degrees of freedom), between two seeds once in nine.
-CERTAIN = 2.8
-RULE = "Differences are of means, with their standard error over the seeds. Single seeds, and differences within\n"
-RULE += f"{CERTAIN:g} errors, leave an order undecided."
+LEVEL = 0.05
+RULE = (
+    "Differences are of means, with their standard error over the seeds. A difference decides a claim if a two-sided\n"
+)
+RULE += f"Welch t-test is significant at the {LEVEL:.0%} level. Single seeds leave it undecided."
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 
+Summary = Mapping[str, Any]
+Claim = dict[str, Any]
 
-def spread(values):
-    """`{"mean", "deviation", "runs"}` of a value for each seed; the deviation of one is None."""
+
+def summarize_seeds(values: Sequence[float]) -> dict[str, Any]:
+    """Returns `{"mean", "deviation", "values"}` of one value per seed; the deviation of a single value is None."""
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"mean": float(np.mean(values)), "deviation": deviation, "runs": [float(value) for value in values]}
+    return {"mean": float(np.mean(values)), "deviation": deviation, "values": [float(value) for value in values]}
 
 
-def text(figures):
-    """A mean and its deviation; nothing for None."""
-    if figures is None:
-        return ""
-    deviation = "" if figures["deviation"] is None else f" ± {figures['deviation']:.2f}"
-    return f"{figures['mean']:.2f}{deviation}"
-
-
-def markdown(head, rows):
-    """A table of lists of strings."""
-    return "".join(f"| {' | '.join(line)} |\n" for line in [head, ["---"] * len(head), *rows])
-
-
-def by_variant(cells, variants):
-    """The finished cells of each variant, by seed; variants without any are left out."""
+def by_variant(runs: Iterable[Mapping[str, Any]], variants: Iterable[str]) -> dict[str, list[Mapping[str, Any]]]:
+    """Returns the finished runs of each variant, by seed; variants without runs are left out."""
+    runs = list(runs)
     found = {
-        variant: sorted((cell for cell in cells if cell["variant"] == variant), key=lambda cell: cell["seed"])
+        variant: sorted((run for run in runs if run["variant"] == variant), key=lambda run: run["seed"])
         for variant in variants
     }
     return {variant: runs for variant, runs in found.items() if runs}
 
 
-def beginning(title, runs):
-    """What the summary of a variant begins with: its title, and of its cells parameters, seeds and mean minutes."""
+def summarize_variant(title: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns what the summaries of all experiments have: title, parameters, seeds and mean minutes of training."""
     return {
         "title": title,
         "parameters": runs[0]["parameters"],
@@ -51,98 +45,79 @@ def beginning(title, runs):
     }
 
 
-def report(module, finished, tested=None):
-    """What a grid reports: summary and claims for the results, tables, and a figure, by a module with these functions.
-
-    Args:
-        module: Has `summarize`, `check_claims`, `markdown` and `figure`.
-        finished: What is known of the finished cells, as dicts.
-        tested: The images and labels to test on, which are not needed.
-    """
-    summary = module.summarize(finished)
-    claims = module.check_claims(summary)
-    content = {"variants": summary, "claims": claims}
-    return content, module.markdown(summary, claims), {"accuracy.png": module.figure(summary)}
+# A claim is a dictionary of the `claim`, the `verdict`, and the number that it was judged by: a `mean`, or a
+# `difference` with its standard `error`.
 
 
-# Claims: dicts of the `claim`, the `verdict`, and what was found, a `mean` or a `difference` with its `error`.
-
-
-def reached(claim, figures, met):
-    """A claim on a figure and a fixed number, judged by the mean.
+def judge_mean(claim: str, summary: Summary, met: bool) -> Claim:
+    """Judges a claim that compares a mean with a fixed number, by the mean alone.
 
     Args:
         claim: Text.
-        figures: What `spread` returned.
-        met: Whether it holds of the mean.
+        summary: What `summarize_seeds` returned.
+        met: Whether the claim holds for the mean.
     """
-    return {"claim": claim, "mean": figures["mean"], "verdict": HOLDS if met else FAILS}
+    return {"claim": claim, "mean": summary["mean"], "verdict": HOLDS if met else FAILS}
 
 
-def above(claim, more, less, least=0.0):
-    """A claim that figures are above others, which holds, or does not, where the difference is certain.
+def judge_order(claim: str, higher: Sequence[Summary], lower: Sequence[Summary], margin: float = 0.0) -> Claim:
+    """Judges a claim that one sum of means is above another one.
 
     Args:
         claim: Text.
-        more: List of what `spread` returned. The sum of their means is compared.
-        less: Likewise.
-        least: By how much they are above the others.
+        higher: List of what `summarize_seeds` returned; the sum of their means is compared.
+        lower: The same for the other side.
+        margin: By how much the first sum is said to be above the second one.
     """
-    value, error = difference(more, less)
+    difference, error, freedom = contrast(higher, lower)
     verdict = UNDECIDED
-    if error is not None and abs(value - least) > CERTAIN * error:
-        verdict = HOLDS if value > least else FAILS
-    return {"claim": claim, "difference": value, "error": error, "verdict": verdict}
+    if error is not None and p_value(difference - margin, error, freedom) < LEVEL:
+        verdict = HOLDS if difference > margin else FAILS
+    return {"claim": claim, "difference": difference, "error": error, "verdict": verdict}
 
 
-def alike(claim, first, second, margin):
-    """A claim that two figures are alike.
+def judge_equality(claim: str, first: Summary, second: Summary, margin: float) -> Claim:
+    """Judges a claim that two means are equal within a margin.
 
-    It holds where the difference is within the margin with all that its error leaves open, so not because the error is
-    large; it does not hold where there is a difference for certain that may be beyond the margin.
+    It holds if the confidence interval of the difference lies within the margin, so never because the error is large.
+    It does not hold if the difference is significant, and may be beyond the margin.
 
     Args:
         claim: Text.
-        first: What `spread` returned.
-        second: Likewise.
-        margin: By how much figures may differ that are alike.
+        first: What `summarize_seeds` returned.
+        second: The same for the other one.
+        margin: The largest difference of means that count as equal.
     """
-    value, error = difference([first], [second])
+    difference, error, freedom = contrast([first], [second])
     verdict = UNDECIDED
-    if error is not None and abs(value) + CERTAIN * error <= margin:
-        verdict = HOLDS
-    elif error is not None and abs(value) > CERTAIN * error:
-        verdict = FAILS
-    return {"claim": claim, "difference": value, "error": error, "verdict": verdict}
+    if error is not None:
+        half_interval = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error
+        if abs(difference) + half_interval <= margin:
+            verdict = HOLDS
+        elif abs(difference) > half_interval:
+            verdict = FAILS
+    return {"claim": claim, "difference": difference, "error": error, "verdict": verdict}
 
 
-def difference(more, less):
-    """The difference of the sums of the means of two lists of spreads; its standard error, None with single seeds."""
-    figures = [*more, *less]
-    value = sum(each["mean"] for each in more) - sum(each["mean"] for each in less)
-    if any(each["deviation"] is None for each in figures):
-        return value, None
-    return value, math.sqrt(sum(each["deviation"] ** 2 / len(each["runs"]) for each in figures))
+def contrast(higher: Sequence[Summary], lower: Sequence[Summary]) -> tuple[float, float | None, float | None]:
+    """Returns the difference of two sums of means, its standard error, and its degrees of freedom.
+
+    The degrees of freedom are those of Welch and Satterthwaite, so two means are compared as by
+    `scipy.stats.ttest_ind(equal_var=False)`. The error and the degrees of freedom are None if there is a single seed.
+    """
+    summaries = [*higher, *lower]
+    difference = sum(one["mean"] for one in higher) - sum(one["mean"] for one in lower)
+    if any(one["deviation"] is None for one in summaries):
+        return difference, None, None
+    counts = np.array([len(one["values"]) for one in summaries])
+    variances = np.array([one["deviation"] for one in summaries]) ** 2 / counts
+    variance = float(variances.sum())
+    freedom = variance**2 / float((variances**2 / (counts - 1)).sum()) if variance else float(counts.min() - 1)
+    return difference, math.sqrt(variance), freedom
 
 
-def finding(claim):
-    """What was found, as text."""
-    if "mean" in claim:
-        return f"{claim['mean']:.2f}"
-    return f"{claim['difference']:+.2f}" + ("" if claim["error"] is None else f" ± {claim['error']:.2f}")
-
-
-def judged(title, claims):
-    """Claims as a table with a title; nothing if there are none."""
-    if not claims:
-        return ""
-    rows = [[each["claim"], finding(each), each["verdict"]] for each in claims]
-    return f"\n{title}\n\n{markdown(['', 'found', ''], rows)}\n{RULE}\n"
-
-
-def draw_curves(axis, curves, title, color=None):
-    """Draws the mean of curves, `[seeds, epochs]`, from epoch 1, and the range between the lowest and the highest."""
-    epochs = np.arange(1, curves.shape[1] + 1)
-    (line,) = axis.plot(epochs, curves.mean(axis=0), label=title, color=color)
-    axis.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=line.get_color(), alpha=0.2)
-    axis.locator_params(axis="x", integer=True)
+def p_value(difference: float, error: float, freedom: float) -> float:
+    """Returns how probable a difference at least as large is between equal means, by Student's t."""
+    if not error:
+        return 0.0 if difference else 1.0
+    return 2 * float(stats.t.sf(abs(difference) / error, freedom))

@@ -1,42 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains a network from a data set of numbered steps, so that it can be stopped and taken up at any of them."""
+"""Trains networks on data sets of numbered steps, so that a training can stop and continue at any of them."""
 
-import collections
 import contextlib
 import itertools
 import os
 import pathlib
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from examples.experiments.core import checkpoint, files
+from examples.experiments.core.optimizer import compile_with_adam
 
 STRATEGIES = ("one", "mirrored", "multi-worker")
 
-Trained = collections.namedtuple("Trained", "network steps seconds history processor_seconds")
+
+class Trained(NamedTuple):
+    """A trained network.
+
+    Attributes:
+        network: The network, in float32 and without strategy.
+        steps: Number of steps it was trained for.
+        seconds: Wall time of the training, over all calls.
+        history: Metrics of every epoch.
+        processor_seconds: Processor time of the training, over all calls.
+    """
+
+    network: keras.Model
+    steps: int
+    seconds: float
+    history: list[dict[str, float]]
+    processor_seconds: float
 
 
 class Trainer(keras.Model):
-    """What is fitted in place of a network, which it calls with arguments that may change during the training.
+    """The model that is fitted: it calls the network with arguments that may change during the training.
 
-    It must be constructed outside the scope of a strategy, and the network inside. Keras 3.15 builds a model that was
-    constructed inside from a batch of data, which fails with several workers; fitted inside the scope, this one runs
-    under the strategy all the same.
+    Construct it outside the scope of a strategy, and the network inside. Keras 3.15 builds a model that was constructed
+    inside from a batch of data, which fails with several workers. The trainer is fitted inside the scope, so it runs
+    under the strategy nevertheless.
 
     Args:
         network: A built model.
     """
 
-    def __init__(self, network):
+    def __init__(self, network: keras.Model):
         super().__init__(name=f"train_{network.name}")
         self.network = network
         self.arguments = {}
 
     def call(self, inputs, training=None):
-        return self.network(inputs, **self.arguments)  # Keras hands `training` on
+        return self.network(inputs, **self.arguments)  # Keras passes `training` on
 
     def train_step(self, data):
         logs = super().train_step(data)
@@ -45,8 +63,8 @@ class Trainer(keras.Model):
         return logs
 
 
-def make_strategy(name):
-    """The `tf.distribute.Strategy` of a name; None for `"one"`.
+def make_strategy(name: str) -> tf.distribute.Strategy | None:
+    """Returns the strategy of a name of `STRATEGIES`; None for `"one"`.
 
     Raises:
         ValueError: `TF_CONFIG` does not describe a cluster for `"multi-worker"`.
@@ -63,8 +81,8 @@ def make_strategy(name):
     return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
 
 
-def is_chief(strategy):
-    """Whether this process writes files: always, except for all workers but one."""
+def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
+    """Returns whether this process writes files: of several workers, only one does."""
     resolver = getattr(strategy, "cluster_resolver", None)
     if resolver is None or not resolver.task_type:
         return True
@@ -72,26 +90,39 @@ def is_chief(strategy):
     return resolver.task_type == "chief" or (not has_chief and (resolver.task_type, resolver.task_id) == ("worker", 0))
 
 
-class Keeper(keras.callbacks.Callback):
-    """Counts steps and seconds, saves the state after every epoch, and stops when the time is over.
+class Checkpointer(keras.callbacks.Callback):
+    """Saves the state after every epoch, counts steps and seconds, and stops the training at the time limit.
+
+    Args:
+        path: File of the state.
+        variables: Variables that make up the state.
+        limit: Seconds after which this call stops; None: no limit.
+        write: Whether to write the state.
+        settings: Settings that a resumed training must share, for JSON; None: they are not checked.
 
     Attributes:
-        settings: What a resumed training must share, as for JSON; None: not known, not checked.
-        position: Number of steps that were taken, over all calls.
-        end: Number of steps after which a call of `fit` ends, whatever the number of its epochs, which is displayed.
-        seconds: Wall time of the training up to now, over all calls; what was lost by a kill is not in it.
-        processor_seconds: The same of the time of all processors that this process used.
-        history: The metrics of every epoch.
+        position: Number of steps so far, over all calls.
+        end: Step at which the current call of `fit` ends, whatever number of epochs `fit` was given to display.
+        seconds: Wall time of the training so far, over all calls, without what was lost when a process was killed.
+        processor_seconds: Processor time of the training so far, over all calls.
+        history: Metrics of every epoch.
     """
 
-    def __init__(self, path, variables, limit=None, write=True, settings=None):
+    def __init__(
+        self,
+        path: pathlib.Path,
+        variables: Sequence,
+        limit: float | None = None,
+        write: bool = True,
+        settings: dict[str, Any] | None = None,
+    ):
         super().__init__()
         self.path, self.variables, self.limit, self.write, self.settings = path, variables, limit, write, settings
         self.position, self.end, self.history = 0, 0, []
         self.seconds_before = self.processor_before = 0.0
-        self.begin()
+        self.start_clocks()
 
-    def begin(self):
+    def start_clocks(self):
         """Starts the clocks of this call."""
         self.began, self.processor_began = time.perf_counter(), time.process_time()
 
@@ -103,16 +134,17 @@ class Keeper(keras.callbacks.Callback):
     def processor_seconds(self):
         return self.processor_before + time.process_time() - self.processor_began
 
-    def over(self):
+    def time_is_over(self):
         return self.limit is not None and time.perf_counter() - self.began >= self.limit
 
     def load(self):
+        """Restores the state."""
         arrays, notes = checkpoint.load(self.path)
-        if None not in (notes.get("settings"), self.settings):
+        if None not in (notes["settings"], self.settings):
             checkpoint.same_settings(notes["settings"], self.settings, self.path)
         checkpoint.restore(self.variables, arrays, self.path)
-        self.position, self.seconds_before, self.history = notes["position"], notes["seconds"], notes["history"]
-        self.processor_before = notes.get("processor_seconds", 0.0)  # states of old do not say
+        self.position, self.history = notes["position"], notes["history"]
+        self.seconds_before, self.processor_before = notes["seconds"], notes["processor_seconds"]
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch_start = self.position
@@ -121,8 +153,8 @@ class Keeper(keras.callbacks.Callback):
         self.position = self.epoch_start + batch + 1
         if self.limit is None:
             return
-        float(logs["loss"])  # waits for the device, else the clock would be ahead of the training
-        if self.over():
+        float(logs["loss"])  # waits for the device: otherwise the clock would run ahead of the training
+        if self.time_is_over():
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch, logs=None):
@@ -130,75 +162,75 @@ class Keeper(keras.callbacks.Callback):
         metrics = {name: float(value) for name, value in (logs or {}).items()}
         self.history = [*self.history, {"step": self.position, "seconds": seconds, **metrics}]
         if self.write:
-            notes = {"position": self.position, "seconds": seconds, "history": self.history, "settings": self.settings}
-            notes["processor_seconds"] = round(self.processor_seconds, 3)
+            notes = {
+                "position": self.position,
+                "seconds": seconds,
+                "processor_seconds": round(self.processor_seconds, 3),
+                "history": self.history,
+                "settings": self.settings,
+            }
             checkpoint.save(self.path, [variable.numpy() for variable in self.variables], notes)
         if self.position >= self.end:
             self.model.stop_training = True
 
 
-def pieces(start, total, epoch, stages):
-    """Cuts a training into calls of `fit`: whole epochs of one stage, or a part of one epoch.
+def pieces(start: int, total: int, epoch: int, stages: Sequence[tuple[int, Any]]) -> list[tuple[int, int, Any]]:
+    """Divides a training into calls of `fit`: each has whole epochs of one stage, or a part of one epoch.
 
     Args:
-        start: Step to start with.
+        start: First step.
         total: Step to end before.
-        epoch: Steps of an epoch.
+        epoch: Number of steps of an epoch.
         stages: Pairs `(first step, arguments)`.
 
     Returns:
         Triples `(first step, step to end before, arguments)`.
     """
-    whole = [-(-start // epoch) * epoch, total // epoch * epoch]  # whole epochs lie between
+    whole = [-(-start // epoch) * epoch, total // epoch * epoch]  # whole epochs are between these steps
     marks = sorted({start, total, *(m for m in [*whole, *(s for s, _ in stages)] if start < m < total)})
     arguments = dict(stages)
     return [(a, b, arguments[max(s for s in arguments if s <= a)]) for a, b in itertools.pairwise(marks)]
 
 
 def train(
-    name,
-    build,
-    compile_model,
-    data,
-    total,
-    epoch,
-    out,
-    seed=0,
-    stages=((0, {}),),
-    callbacks=(),
-    resume=False,
-    strategy=None,
-    time_limit=None,
-    settings=None,
-):
+    name: str,
+    build: Callable[[], keras.Model],
+    compile_model: Callable[[keras.Model], None],
+    data: Callable[..., tf.data.Dataset],
+    total: int,
+    epoch: int,
+    out: str | pathlib.Path,
+    seed: int = 0,
+    stages: Sequence[tuple[int, dict[str, Any]]] = ((0, {}),),
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    resume: bool = False,
+    strategy: tf.distribute.Strategy | None = None,
+    time_limit: float | None = None,
+    settings: dict[str, Any] | None = None,
+) -> Trained:
     """Trains a network and saves the state of the training after every epoch.
 
-    A training that was killed at any moment and is resumed ends with the same bits as one that was not, given the same
-    machine, if the ops are deterministic and the data of a step depend on the number of the step alone.
+    A training that was killed at any moment and is resumed ends with the same bits as one that ran through, if the
+    machine is the same, the ops are deterministic, and the data of a step depend only on the number of the step.
 
     Args:
-        name: Names the files: the state is `{name}.checkpoint`, the trained model `{name}.keras`.
+        name: Name of the files: the state is `{name}.checkpoint`, the trained network `{name}.keras`.
         build: Function that returns a new network. It is called with the random seed set.
-        compile_model: Function that compiles the model that it is given, which is not the network but calls it.
-        data: Function of the step to start with, the step to end before, and the arguments of the stage as keywords;
+        compile_model: Function that compiles the model it is given, a `Trainer` of the network.
+        data: Function of the first step, the step to end before, and the arguments of the stage as keywords, which
             returns a `tf.data.Dataset` of these steps.
         total: Number of steps.
-        epoch: Number of steps between two states, also of a line or a bar of progress.
-        out: Folder.
+        epoch: Number of steps between two checkpoints, which is also that of a progress bar.
+        out: Folder of the files.
         seed: Seed of the initial weights.
-        stages: Pairs of a step, a multiple of `epoch`, and the keyword arguments with which the network is called from
+        stages: Pairs of a step, a multiple of `epoch`, and the keyword arguments that the network is called with from
             there on. Every stage is traced anew.
         callbacks: Keras callbacks. Their model is a `Trainer`; the network is its `network`.
-        resume: Continue from the state that lies in `out`, if there is one.
+        resume: Whether to continue from the state in `out`, if there is one.
         strategy: A `tf.distribute.Strategy`.
-        time_limit: Stop after this many seconds of training in this call; those before a resumption do not count. A
-            step is taken at least.
-        settings: What the training depends on, by name, as for JSON. It is kept in the state, and a training that is
-            resumed must share it.
-
-    Returns:
-        `Trained(network, steps, seconds, history, processor_seconds)`: the network in float32 and without strategy, the
-        number of steps and seconds it was trained for, metrics by epoch, and the time of the processors.
+        time_limit: Stops after this many seconds of training in this call, but not before the first step.
+        settings: What the training depends on, by name, for JSON. The state records it, and a resumed training must
+            have the same settings.
 
     Raises:
         checkpoint.SetupError: A stage does not start with an epoch, or the state belongs to another model or to other
@@ -209,7 +241,6 @@ def train(
         raise checkpoint.SetupError(f"{expected}. Received: stages={stages}")
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{name}.checkpoint"
     scope = strategy.scope if strategy else contextlib.nullcontext
     keras.utils.set_random_seed(seed)
     with scope():
@@ -219,42 +250,43 @@ def train(
         compile_model(trainer)
         trainer.optimizer.build(network.trainable_variables)
         variables = [*network.variables, *trainer.optimizer.variables]
-        keeper = Keeper(path, variables, time_limit, is_chief(strategy), settings)
-        _take_up(keeper, resume, total)
-        keeper.begin()
+        path = out / f"{name}.checkpoint"
+        checkpointer = Checkpointer(path, variables, time_limit, is_chief(strategy), settings)
+        _restore_or_set_aside(checkpointer, resume, total)
+        checkpointer.start_clocks()
         watchers = [*callbacks]
         if is_chief(strategy):
             watchers.append(keras.callbacks.TensorBoard(str(out / "logs" / name), write_graph=False))
-        for first, end, arguments in pieces(keeper.position, total, epoch, stages):
-            trainer.arguments, keeper.end = arguments, end
+        for first, end, arguments in pieces(checkpointer.position, total, epoch, stages):
+            trainer.arguments, checkpointer.end = arguments, end
             trainer.make_train_function(force=True)
             trainer.fit(
                 data(first, end, **arguments),
                 initial_epoch=first // epoch,
                 epochs=-(-total // epoch),
                 steps_per_epoch=min(epoch, end - first),
-                callbacks=[*watchers, keeper],
+                callbacks=[*watchers, checkpointer],
                 shuffle=False,
                 verbose=_verbosity(strategy),
             )
-            if keeper.over():
+            if checkpointer.time_is_over():
                 break
-        seconds, processor_seconds = keeper.seconds, keeper.processor_seconds
-    network = _plain_copy(network, build)
-    if keeper.write:
+        seconds, processor_seconds = checkpointer.seconds, checkpointer.processor_seconds
+    network = _float32_copy(network, build)
+    if checkpointer.write:
         _save_model(network, out / f"{name}.keras")
-    return Trained(network, keeper.position, seconds, keeper.history, processor_seconds)
+    return Trained(network, checkpointer.position, seconds, checkpointer.history, processor_seconds)
 
 
-def _take_up(keeper, resume, total):
-    path = keeper.path
+def _restore_or_set_aside(checkpointer, resume, total):
+    path = checkpointer.path
     if not path.is_file():
         if resume:
-            print(f"{path}: not there, so nothing is resumed; starts at step 0 of {total}.")
+            print(f"{path}: not found, so nothing is resumed; starts at step 0 of {total}.")
     elif resume:
-        keeper.load()
-        print(f"{path}: continues after step {keeper.position} of {total}.")
-    elif keeper.write:
+        checkpointer.load()
+        print(f"{path}: continues after step {checkpointer.position} of {total}.")
+    elif checkpointer.write:
         checkpoint.set_aside(path)
 
 
@@ -264,8 +296,8 @@ def _verbosity(strategy):
     return 1 if sys.stdout.isatty() else 2
 
 
-def _plain_copy(network, build):
-    """The trained network without strategy, compiled state and mixed precision: what is saved, tested and exported."""
+def _float32_copy(network, build):
+    """Copies the network without strategy, compiled state and mixed precision, to save, evaluate and export it."""
     policy = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("float32")
     try:
@@ -279,3 +311,61 @@ def _plain_copy(network, build):
 def _save_model(model, path):
     with files.written_whole(path, path.suffix) as part:
         model.save(part)
+
+
+def train_networks(
+    experiment,
+    networks: Mapping[str, Callable[[], keras.Model]],
+    loss=None,
+    data: Callable[..., tf.data.Dataset] | None = None,
+    stages: Sequence[tuple[int, dict[str, Any]]] = ((0, {}),),
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    compile_model: Callable[[keras.Model], None] | None = None,
+) -> dict[str, Trained]:
+    """Trains the networks that `--baseline` asks for, one after the other.
+
+    Args:
+        experiment: A `run.Experiment` that has the options of `options.add_training_options`, or at least those that
+            say how long to train.
+        networks: Functions that return new networks, by name; the name of the baseline is `"baseline"`.
+        loss: Loss for Keras, of models that are compiled with Adam.
+        data: As for `train`.
+        stages: As for `train`.
+        callbacks: Keras callbacks.
+        compile_model: Function that compiles a model, instead of Adam and `loss`.
+
+    Returns:
+        Trained networks, by name.
+    """
+    args, trained = experiment.args, {}
+    for name, build in chosen_networks(args, networks).items():
+        limit = f", {args.time_limit:g} minutes at most" if args.time_limit else ""
+        if experiment.chief:
+            print(f"\nTraining {name}: {args.iterations} steps of {args.batch_size} examples{limit}.", flush=True)
+        try:
+            trained[name] = train(
+                name,
+                build,
+                compile_model or compile_with_adam(args, loss, name == "baseline"),
+                data,
+                total=args.iterations,
+                epoch=min(args.checkpoint_every, args.iterations),
+                out=args.out,
+                seed=args.seed,
+                stages=stages,
+                callbacks=callbacks,
+                resume=args.resume,
+                strategy=experiment.strategy,
+                time_limit=60 * args.time_limit if args.time_limit else None,
+                settings=experiment.settings,
+            )
+        except checkpoint.SetupError as error:
+            sys.exit(f"{error}")
+    return trained
+
+
+def chosen_networks(args, networks: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the networks, by name, that `--baseline` asks for."""
+    if args.baseline == "only":
+        return {"baseline": networks["baseline"]}
+    return {name: build for name, build in networks.items() if args.baseline or name != "baseline"}

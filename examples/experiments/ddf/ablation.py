@@ -1,32 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ablations of Decoupled Dynamic Filter Networks (tables 3 and 4), on CIFAR-10 and as small as a CPU allows.
+"""The ablations of Decoupled Dynamic Filter Networks (tables 3 and 4), at a scale for CPUs, on CIFAR-10.
 
     python -m examples.experiments.ddf.ablation --processes 2
     python -m examples.experiments.ddf.ablation --only base ddf --seeds 0 1 2 3 4
 
-Trains a small residual network with one or the other in place of its 3x3 convolutions: DDF, only one of its two kinds
-of filters, other normalisations, other squeeze ratios, a depth-wise convolution, CondConv. All with the same optimizer,
-schedule, augmentation, data order and number of steps, from several seeds. Writes the tables with mean and spread, says
-which of the paper's orderings hold here, which do not and which the spread leaves open, and draws all runs.
+Trains a small residual network whose 3x3 convolutions are replaced: by DDF, by one of its two kinds of filters, by DDF
+with other normalisations or squeeze ratios, by a depth-wise convolution, or by CondConv. Optimizer, schedule,
+augmentation, order of the data and number of steps are the same for all variants, and each is trained from several
+seeds. Writes tables with mean and deviation, judges the orderings that the paper reports, and draws all runs.
 
-A variant and a seed make a cell of the grid. Finished cells are kept, and one that was interrupted continues where it
-was, so the same command goes on whenever it is given. Several processes share the grid if they have the same `--out`:
-`--processes` starts them, a core each; they may also be started by hand, and at any time.
+A run is a variant with a seed. Finished runs are kept and interrupted runs continue, so the same command continues the
+sweep at any time. Processes with the same `--out` share the sweep: `--processes` starts several, with a part of the
+cores each, and more can be started by hand.
 
-Where there is no CIFAR-10, it is downloaded, or else patterns are generated: docs/data.md.
+If CIFAR-10 is not found, it is downloaded, or replaced by generated patterns: docs/guide/data.md.
 
 Paper: https://arxiv.org/abs/2104.14107 (Zhou et al., CVPR 2021).
 """
 
-import argparse
 import functools
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from examples.experiments import data
-from examples.experiments.core import common, harness, sgd, sweep, training
+from examples.experiments.core import evaluation, options, run, sweep, training
+from examples.experiments.core.optimizer import sgd
 from examples.experiments.ddf import ablation_tables, ablation_variants
 
 SMOKE = {
@@ -42,52 +41,58 @@ SMOKE = {
 
 
 def parse(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options.new_parser(__doc__)
     sweep.add_options(parser, ablation_variants.VARIANTS, "outputs/ddf_ablation")
     add = parser.add_argument
-    add("--iterations", type=common.positive_int, default=5000, help="training steps of a cell")
-    add("--batch-size", type=common.positive_int, default=64, help="images of a step")
-    add("--learning-rate", type=common.positive_float, default=0.05, help="the highest; of SGD with momentum 0.9")
-    add("--warmup", type=common.share, default=0.05, help="share of the steps in which the rate rises, before it falls")
-    add("--weight-decay", type=common.positive_float, default=5e-4, help="of kernels, in the sense of PyTorch")
-    add("--width", type=common.positive_int, default=16, help="channels of the first stage")
-    add("--blocks", nargs="+", type=common.positive_int, default=[2, 2, 2], help="of each stage")
-    add("--checkpoint-every", type=common.positive_int, default=250, help="steps between checkpoints; also an epoch")
-    add("--test-images", type=common.positive_int, help="test on the first ones only")
-    add("--source", choices=("auto", "cifar10", "generated"), default="auto", help="of the images")
-    add("--data-dir", metavar="DIR", help="folder with cifar10/")
+    add("--iterations", type=options.positive_int, default=5000, help="training steps per run")
+    add("--batch-size", type=options.positive_int, default=64, help="images per step")
+    add("--learning-rate", type=options.positive_float, default=0.05, help="highest rate of SGD with momentum 0.9")
+    add("--warmup", type=options.fraction, default=0.05, help="fraction of the steps in which the rate rises")
+    add("--weight-decay", type=options.positive_float, default=5e-4, help="weight decay of kernels, as in PyTorch")
+    add("--width", type=options.positive_int, default=16, help="channels of the first stage")
+    add("--blocks", nargs="+", type=options.positive_int, default=[2, 2, 2], help="blocks of each stage")
+    add(
+        "--checkpoint-every",
+        type=options.positive_int,
+        default=250,
+        help="steps per epoch, which ends with a checkpoint",
+    )
+    add("--test-images", type=options.positive_int, help="test only on the first ones")
+    add("--source", choices=("auto", "cifar10", "generated"), default="auto", help="source of the images")
+    add("--data-dir", metavar="DIR", help=f"{options.DATA_DIR} cifar10/")
     return sweep.parse(parser, arguments, SMOKE)
 
 
 def load(args):
-    """`(train, test)`, each images `[count, 32, 32, 3]`, uint8, and labels `[count]`."""
-    *train, args.source = data.load_cifar10("train", args.data_dir, args.source, return_source=True)
-    test = data.load_cifar10("test", args.data_dir, args.source)
+    """Returns `(train, test)`, each images `[count, 32, 32, 3]`, uint8, and labels `[count]`."""
+    *train, args.source = data.load_cifar10("train", args.data_dir, args.source)
+    *test, _ = data.load_cifar10("test", args.data_dir, args.source)
     return tuple(train), tuple(array[: args.test_images] for array in test)
 
 
 def compile_model(model, args):
-    optimizer = sgd.make(args.learning_rate, args.iterations, args.warmup * args.iterations, args.weight_decay)
+    """Compiles a model with SGD and the cross-entropy of logits."""
+    optimizer = sgd(args.learning_rate, args.iterations, args.warmup * args.iterations, args.weight_decay)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss)
 
 
 def evaluate(network, images, labels, batch_size=250):
-    """Accuracy in percent and mean cross-entropy in nats."""
+    """Returns the accuracy in percent and the mean cross-entropy in nats."""
     logits = [
         network(data.normalized(images[first : first + batch_size]), training=False)
         for first in range(0, len(images), batch_size)
     ]
     logits = tf.concat(logits, axis=0)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-    right = np.argmax(logits, axis=-1) == labels
-    return {"top1": 100 * float(right.mean()), "loss": float(tf.reduce_mean(losses)), "images": len(labels)}
+    (top1,) = evaluation.accuracies([(logits, labels)])
+    return {"top1": top1, "loss": float(tf.reduce_mean(losses)), "images": len(labels)}
 
 
-def train_cell(run, variant, seed, train, test):
-    """Trains a variant from a seed, or what is left of it; returns what is to be known of it."""
-    args, name = run.args, sweep.cell_name(variant, seed)
-    print(f"\n{name}: {args.iterations} steps of {args.batch_size}", flush=True)
+def train_run(experiment, variant, seed, train, test):
+    """Trains a variant from a seed, or continues to train it. Returns the description of the run."""
+    args, name = experiment.args, sweep.run_name(variant, seed)
+    print(f"\n{name}: {args.iterations} steps of {args.batch_size} images", flush=True)
 
     def batches(first, end):
         return data.image_batches(*train, args.batch_size, end, first, seed)
@@ -99,10 +104,10 @@ def train_cell(run, variant, seed, train, test):
         batches,
         total=args.iterations,
         epoch=min(args.checkpoint_every, args.iterations),
-        out=args.out / "cells",
+        out=args.out / "runs",
         seed=seed,
         resume=True,
-        settings=run.settings,
+        settings=experiment.settings,
     )
     network, figures = trained.network, evaluate(trained.network, *test)
     print(f"{name}: {figures['top1']:.2f} % in {trained.seconds / 60:.1f} minutes", flush=True)
@@ -111,22 +116,15 @@ def train_cell(run, variant, seed, train, test):
         "seed": seed,
         "flops": ablation_variants.flops(network),
         "test": figures,
-        **harness.training_figures(trained),
-        "settings": run.settings,
+        **run.training_figures(trained),
+        "settings": experiment.settings,
     }
 
 
-def report(cells, tested):
-    """What goes into the results, tables and figures, of finished cells."""
-    summary = ablation_tables.summarize(cells)
-    claims = ablation_tables.check_claims(summary)
-    content = {"variants": summary, "claims": claims}
-    return content, ablation_tables.markdown(summary, claims), {"accuracy.png": ablation_tables.figure(summary)}
-
-
 def main(arguments=None):
-    """Returns the exit status."""
-    return sweep.run(parse(arguments), arguments, __file__, load, train_cell, report)
+    """Trains all runs and reports on them. Returns the exit status."""
+    report = functools.partial(sweep.report_accuracies, ablation_tables)
+    return sweep.main(parse(arguments), arguments, __spec__.name, load, train_run, report)
 
 
 if __name__ == "__main__":

@@ -1,43 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of the ablations of DDF, the paper's orderings beside them, and a figure of all runs."""
+"""Tables of the ablations of DDF, the orderings that the paper reports, and a figure of all runs."""
 
 import itertools
 
+from examples.experiments.core import markdown as md
 from examples.experiments.core import statistics
 from examples.experiments.ddf.ablation_variants import VARIANTS
 from keras_dynfilter import inspection
 
-# Title, variants in the order of the paper; the ablation of DDF itself stands in each.
+# Title, and variants in the order of the paper; every table contains DDF.
 TABLES = {
     "3(a)": ("kinds of filters", ("base", "spatial", "channel", "ddf")),
     "3(b)": ("normalisation of the filters", ("batch_norm", "sigmoid", "no_norm", "ddf")),
     "3(c)": ("squeeze ratio (0.2 by default)", ("ddf", "squeeze_0.3", "squeeze_0.4")),
     "4": ("other filters", ("base", "depthwise", "condconv", "depthwise_condconv", "spatial", "channel", "ddf")),
 }
-ALIKE = 0.25  # percent: the paper's squeeze ratios differ by up to 0.2, and count as alike
-MARGIN = 1.0  # percent, by which ours may differ then
+PAPER_EQUAL = 0.25  # percent: results of the paper that differ by less count as equal, as those of the squeeze ratios
+MARGIN = 1.0  # percent, by which ours may differ, to count as equal
 
 
-def summarize(cells):
-    """By variant: parameters, FLOPs, and the accuracy in percent over the seeds, with the paper's."""
+def summarize(runs):
+    """Returns parameters, FLOPs, and accuracies in percent of ours and of the paper, by variant."""
     return {
         variant: {
-            **statistics.beginning(VARIANTS[variant].title, runs),
+            **statistics.summarize_variant(VARIANTS[variant].title, runs),
             "paper": VARIANTS[variant].paper,
             "flops": runs[0]["flops"],
-            "top1": statistics.spread([run["test"]["top1"] for run in runs]),
+            "top1": statistics.summarize_seeds([run["test"]["top1"] for run in runs]),
             "test_images": runs[0]["test"]["images"],
         }
-        for variant, runs in statistics.by_variant(cells, VARIANTS).items()
+        for variant, runs in statistics.by_variant(runs, VARIANTS).items()
     }
 
 
 def check_claims(summary):
-    """The paper's orderings of the variants that stand in one table, and whether they hold here.
+    """Judges the paper's orderings of the variants within each table.
 
     Returns:
-        A list of what `tables.above` returns, or `tables.alike` where the paper's differ by less than `ALIKE`, with the
-        `table`, the `better` and the `worse` variant, and the `paper`'s difference.
+        A list of claims of `statistics`: orders, or equalities where the paper's results differ by less than
+        `PAPER_EQUAL`. Each has also the `table`, the `better` and the `worse` variant, and the difference in the
+        `paper`.
     """
     claims, seen = [], set()
     for table, (_, variants) in TABLES.items():
@@ -54,35 +56,35 @@ def check_claims(summary):
 def _check(better, worse, summary):
     paper = VARIANTS[better].paper - VARIANTS[worse].paper
     (first, second), (title, other) = ([summary[name][key] for name in (better, worse)] for key in ("top1", "title"))
-    if paper < ALIKE:
-        judged = statistics.alike(f"{title} like {other}", first, second, MARGIN)
+    if paper < PAPER_EQUAL:
+        claim = statistics.judge_equality(f"{title} equals {other}", first, second, MARGIN)
     else:
-        judged = statistics.above(f"{title} above {other}", [first], [second])
-    return {"better": better, "worse": worse, "paper": round(paper, 1), **judged}
+        claim = statistics.judge_order(f"{title} above {other}", [first], [second])
+    return {"better": better, "worse": worse, "paper": round(paper, 1), **claim}
 
 
 def markdown(summary, claims):
-    """All tables as Markdown."""
+    """Returns all tables as Markdown."""
     parts = []
     for table, (title, variants) in TABLES.items():
         rows = [_row(summary[variant]) for variant in variants if variant in summary]
         if len(rows) > 1:
             head = ["", "parameters", "FLOPs", "top-1 (%)", "seeds", "paper, ResNet-50 on ImageNet"]
-            parts.append(f"Table {table}: {title}\n\n{statistics.markdown(head, rows)}")
+            parts.append(f"Table {table}: {title}\n\n{md.table(head, rows)}")
     if claims:
         rows = [
-            [each["claim"], each["table"], f"{each['paper']:+.1f}", statistics.finding(each), each["verdict"]]
-            for each in claims
+            [claim["claim"], claim["table"], f"{claim['paper']:+.1f}", md.finding(claim), claim["verdict"]]
+            for claim in claims
         ]
         head = ["ordering", "table", "paper", "here", ""]
         images = next(iter(summary.values()))["test_images"]
         parts.append(
-            f"The paper's orderings\n\n{statistics.markdown(head, rows)}\n"
-            f"{statistics.RULE} Those are alike that differ by {MARGIN:g} at most,\n"
-            f"with the errors counted in. Percent are of {images:,} test images, the same for all runs: more seeds do\n"
-            "not make up for few."
+            f"The paper's orderings\n\n{md.table(head, rows)}\n"
+            f"{statistics.RULE} Two variants are equal if the confidence\n"
+            f"interval of their difference lies within {MARGIN:g} percent. All runs are tested on the same {images:,}\n"
+            "images; more seeds do not make up for few images.\n"
         )
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
 
 
 def _row(figures):
@@ -91,19 +93,19 @@ def _row(figures):
         figures["title"],
         f"{figures['parameters']:,}",
         f"{figures['flops'] / 1e6:.2f}M",
-        statistics.text(figures["top1"]),
+        md.mean_and_deviation(figures["top1"]),
         str(len(figures["seeds"])),
         paper,
     ]
 
 
 def figure(summary):
-    """Accuracy of every run, and their means, a row for each variant."""
+    """Draws the accuracy of every run, and their means, with a row for each variant."""
     drawn = inspection.new_figure(8, 0.42 * len(summary) + 1.1)
     axis = drawn.subplots()
     for row, figures in enumerate(summary.values()):
-        runs, mean = figures["top1"]["runs"], figures["top1"]["mean"]
-        axis.plot(runs, [row] * len(runs), "o", color="C0", alpha=0.6)
+        values, mean = figures["top1"]["values"], figures["top1"]["mean"]
+        axis.plot(values, [row] * len(values), "o", color="C0", alpha=0.6)
         axis.plot([mean] * 2, [row - 0.3, row + 0.3], color="C3", linewidth=2)
     titles = [f"{figures['title']}\n{figures['parameters'] / 1e3:.0f} k" for figures in summary.values()]
     axis.set_yticks(range(len(summary)), titles, fontsize=8)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the ablations of DDF compare: a small residual network with one or the other in place of its 3x3 convolutions.
+"""Variants of the ablations of DDF: a small residual network with different layers instead of its 3x3 convolutions.
 
 Papers: https://arxiv.org/abs/2104.14107 (Zhou et al., 2021), https://arxiv.org/abs/1904.04971 (CondConv: Yang et al.,
 2019).
@@ -24,12 +24,12 @@ EXPERTS = 8
 
 @keras.saving.register_keras_serializable("keras_dynfilter_examples")
 class CondConv2D(keras.layers.Layer):
-    """A convolution whose kernel is a mixture of experts, in shares that the mean of the image decides.
+    """Convolves with a kernel that is a weighted sum of expert kernels, with weights that depend on the image.
 
-        shares = sigmoid(Dense(mean over the positions)), filters = sum over the experts of share * kernel
+        weights = sigmoid(Dense(mean over the positions)), filters = sum over the experts of weight * kernel
 
     Args:
-        filters: Positive integer, number of output channels; None: depth-wise, with as many as input channels.
+        filters: Positive integer, number of output channels; None for a depth-wise convolution.
         kernel_size: Odd integer or pair `(kernel_h, kernel_w)`.
         strides: Positive integer or pair. Padding is symmetric, outputs have `ceil(size / strides)` positions.
         experts: Positive integer, number of kernels.
@@ -72,8 +72,8 @@ class CondConv2D(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs):
-        shares = self.routing(tf.reduce_mean(inputs, axis=(1, 2)))
-        filters = tf.reshape(tf.matmul(shares, tf.cast(self.kernels, shares.dtype)), [-1, *self.shape])
+        weights = self.routing(tf.reduce_mean(inputs, axis=(1, 2)))
+        filters = tf.reshape(tf.matmul(weights, tf.cast(self.kernels, weights.dtype)), [-1, *self.shape])
         op = dynamic_depthwise_conv2d if self.filters is None else dynamic_conv2d
         return op(inputs, filters, strides=self.strides)
 
@@ -81,12 +81,17 @@ class CondConv2D(keras.layers.Layer):
         return (input_shape[0], *self.geometry.output_shape(input_shape), self.filters or input_shape[-1])
 
     def get_config(self):
-        names = ("filters", "kernel_size", "strides", "experts")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "experts": self.experts,
+        }
 
 
 def condconv_flops(layer, inputs, output):
-    """Operations of a `CondConv2D`, by the rule of `models.count_flops`: routing, mixing, convolution."""
+    """Counts the operations of a `CondConv2D` as `inspection.count_flops` does: routing, mixing, convolution."""
     *positions, channels = inputs[0]
     routing = math.prod(positions) * channels + channels * layer.experts
     return routing + layer.kernels.shape[0] * layer.kernels.shape[1] + math.prod(layer.shape) * math.prod(output[1:3])
@@ -97,7 +102,7 @@ def condconv(inputs, channels, strides, dilation_rate, name, depthwise=False):
 
 
 def depthwise(inputs, channels, strides, dilation_rate, name):
-    """A depth-wise 3x3 convolution, padded on both sides alike."""
+    """Applies a depth-wise 3x3 convolution with symmetric padding."""
     inputs = keras.layers.ZeroPadding2D(1, name=f"{name}_pad")(inputs)
     initializer = keras.initializers.RandomNormal(stddev=math.sqrt(2 / 9))
     return keras.layers.DepthwiseConv2D(
@@ -107,12 +112,12 @@ def depthwise(inputs, channels, strides, dilation_rate, name):
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """What takes the place of the 3x3 convolutions.
+    """The layers that replace the 3x3 convolutions.
 
     Attributes:
-        title: For tables.
+        title: Title in tables.
         convolution: As for `models.resnet`.
-        paper: Top-1 of the paper with ResNet-50 on ImageNet, in percent; None: not in the paper.
+        paper: Top-1 accuracy of the paper with ResNet-50 on ImageNet, in percent; None if the paper has none.
     """
 
     title: str
@@ -126,9 +131,11 @@ VARIANTS = {
     "spatial": Variant("DDF, spatial filters only", models.ddf_convolution(branches="spatial"), 74.4),
     "channel": Variant("DDF, channel filters only", models.ddf_convolution(branches="channel"), 78.7),
     "ddf": Variant("DDF", models.ddf_convolution(), 79.1),
-    "batch_norm": Variant("DDF, batch normalisation", models.ddf_convolution(normalization="batch"), 76.0),
-    "sigmoid": Variant("DDF, sigmoid", models.ddf_convolution(normalization="sigmoid"), 78.2),
-    "no_norm": Variant("DDF, not normalised", models.ddf_convolution(normalization=None)),
+    "batch_norm": Variant(
+        "DDF, batch normalisation", models.ddf_convolution(spatial_norm="batch", channel_norm="batch"), 76.0
+    ),
+    "sigmoid": Variant("DDF, sigmoid", models.ddf_convolution(spatial_norm="sigmoid", channel_norm="sigmoid"), 78.2),
+    "no_norm": Variant("DDF, not normalised", models.ddf_convolution(spatial_norm=None, channel_norm=None)),
     "squeeze_0.3": Variant("DDF, squeeze ratio 0.3", models.ddf_convolution(squeeze_ratio=0.3), 79.0),
     "squeeze_0.4": Variant("DDF, squeeze ratio 0.4", models.ddf_convolution(squeeze_ratio=0.4), 79.2),
     "condconv": Variant(f"CondConv, {EXPERTS} experts", condconv, 78.6),
@@ -139,9 +146,9 @@ VARIANTS = {
 
 
 def build(variant, image_shape=(32, 32, 3), classes=10, width=16, blocks=(2, 2, 2)):
-    """A residual network of bottleneck blocks for small images, with logits `[batch, classes]`.
+    """Builds a residual network of bottleneck blocks for small images, with logits `[batch, classes]`.
 
-    After the stem, a 3x3 convolution, the image is halved: on a CPU the network would take four times as long.
+    The image is halved after the stem, a 3x3 convolution; without that, the network would take four times as long.
     """
     images = keras.Input(image_shape, name="images")
     features = conv2d(images, width, 3, name="stem")
@@ -164,5 +171,5 @@ def build(variant, image_shape=(32, 32, 3), classes=10, width=16, blocks=(2, 2, 
 
 
 def flops(network):
-    """Operations for one image."""
+    """Counts the operations for one image."""
     return inspection.count_flops(network, rules={CondConv2D: condconv_flops})

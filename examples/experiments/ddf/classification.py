@@ -1,27 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains DDF-ResNets to classify images (Decoupled Dynamic Filter Networks, section 4.1).
+r"""Trains DDF-ResNets to classify images (Decoupled Dynamic Filter Networks, section 4.1).
 
     python -m examples.experiments.ddf.classification --baseline
-    python -m examples.experiments.ddf.classification --recipe paper --network ddf_resnet50 --images imagenet/train \\
+    python -m examples.experiments.ddf.classification --recipe paper --network ddf_resnet50 --images imagenet/train \
         --test-images imagenet/val --mixed-precision bfloat16 --strategy mirrored
 
-Images come from folders with a folder of photographs for every class. Without them, CIFAR-10 takes their place, or
-generated patterns where it is not to be had: docs/data.md. The twin (`--baseline`) is the ResNet with 3x3 convolutions.
+Images come from a folder that has a folder of photographs for every class. Without `--images`, CIFAR-10 is used, or
+generated patterns if it is not available: docs/guide/data.md. The baseline (`--baseline`) is the ResNet of the same
+depth with 3x3 convolutions.
 
 Recipes, all with SGD, momentum 0.9 and a cosine:
 
-    paper       what the paper says: 120 epochs of batches of 256, rate 0.1; random resized crops, half of them mirrored
-    released    what its authors ran: batches of 1024, rate 0.4, RandAugment, random erasing, label smoothing, float16
-    reduced     for small images and few cores: 20 epochs of batches of 64 and a network of 16 channels
+    paper       as the paper describes it: 120 epochs, batches of 256, rate 0.1, random resized crops, mirroring
+    released    as its authors ran it: batches of 1024, rate 0.4, RandAugment, random erasing, label smoothing, float16
+    reduced     for small images and few cores: 20 epochs, batches of 64, 16 channels in the first stage
 
-Of images, the paper says that they are "resized and center-cropped to 224", and that its protocol is that of PSConv. We
-read the words as what is done to test images, and train on random crops, as is usual for ImageNet, without any further
-augmentation. The released command also asks for colour jitter, but the library that it runs on leaves that out beside
-RandAugment, and so does the recipe. Which of the two the paper's accuracies come from is not known. Neither averages
-weights.
+The paper says that images are "resized and center-cropped to 224", and refers to the protocol of PSConv. The recipe
+does so with test images; training images are random crops, as is usual for ImageNet, without further augmentation. The
+released command also asks for colour jitter, which its library ignores together with RandAugment, and so does the
+recipe. The paper does not say which of the two its accuracies come from. Neither averages weights.
 
-The paper says too little to rebuild its DDF-ResNet18. Ours has as many parameters with `--squeeze-ratio 0.5`, and only
-beside that one the paper's accuracy is shown.
+The paper does not describe its DDF-ResNet18 fully. Ours has as many parameters with `--squeeze-ratio 0.5`, so the
+paper's accuracy is only shown for that ratio.
 
 Paper: https://arxiv.org/abs/2104.14107 (Zhou et al., CVPR 2021).
 """
@@ -35,7 +35,8 @@ import numpy as np
 import tensorflow as tf
 
 from examples.experiments import data
-from examples.experiments.core import common, experiment, harness, sgd, training
+from examples.experiments.core import evaluation, options, run, training
+from examples.experiments.core.optimizer import sgd
 from keras_dynfilter import inspection, models
 
 RECIPES = {
@@ -67,7 +68,7 @@ RECIPES = {
 }
 SMOKE = {"iterations": 6, "batch_size": 4, "checkpoint_every": 3, "width": 8, "size": 32, "most_test_images": 16}
 NETWORKS = ("ddf_resnet18", "ddf_resnet50", "ddf_resnet101", "ddf_resnet152")
-# Top-1 and top-5 on ImageNet in percent, by squeeze ratio; of our DDF-ResNet18, only 0.5 has the paper's parameters.
+# Top-1 and top-5 on ImageNet in percent, by squeeze ratio. Our DDF-ResNet18 has the paper's parameters only with 0.5.
 PAPER = {
     ("ddf_resnet18", 0.5): "70.6",
     ("ddf_resnet50", 0.2): "79.1 / 94.5",
@@ -76,44 +77,49 @@ PAPER = {
     ("ddf_resnet101", 0.2): "80.2",
 }
 PAPER_BASELINES = {"ddf_resnet18": "69.6", "ddf_resnet50": "77.2 / 93.5", "ddf_resnet101": "78.9"}
-SMALL = 64  # images up to this size keep it in the stem
+SMALL = 64  # the stem does not reduce images up to this size
 
 
 def parse(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options.new_parser(__doc__)
     add = parser.add_argument
-    add("--recipe", choices=RECIPES, default="reduced", help="set of defaults, which are RECIPE=VALUE below; see above")
-    add("--network", choices=NETWORKS, default="ddf_resnet50", help="its twin is a ResNet of the same depth")
-    add("--baseline", nargs="?", const="too", choices=("too", "only"), help="train the twin too, or it only")
-    add("--images", metavar="FOLDER", help="with a folder of images for every class, to train on")
-    add("--test-images", metavar="FOLDER", help="with folders of the same names; without it, the training images test")
-    add("--source", choices=("auto", "cifar10", "generated"), default="auto", help="without --images")
-    add("--data-dir", metavar="DIR", help="folder with cifar10/")
-    add("--most-test-images", type=common.positive_int, metavar="COUNT", help="test on the first ones only")
-    add("--size", type=common.positive_int, help="rows and columns of the images; by default 224, of CIFAR-10 32")
-    add("--width", type=common.positive_int, help="channels of the first stage")
-    add("--squeeze-ratio", type=common.positive_float, default=0.2, help="of DDF")
-    harness.add_options(parser, "outputs/ddf_classification")
+    options.add_recipe(add, RECIPES)
+    add("--network", choices=NETWORKS, default="ddf_resnet50", help="its baseline is a ResNet of the same depth")
+    add("--baseline", nargs="?", const="too", choices=("too", "only"), help="also train the baseline; `only` it alone")
+    add("--images", metavar="FOLDER", help="training images: a folder that has a folder of images for every class")
+    add("--test-images", metavar="FOLDER", help="test images, in folders of the same names; by default --images")
+    add("--source", choices=("auto", "cifar10", "generated"), default="auto", help="source of images without --images")
+    add("--data-dir", metavar="DIR", help=f"{options.DATA_DIR} cifar10/")
+    add("--most-test-images", type=options.positive_int, help="test only on the first ones")
+    add("--size", type=options.positive_int, help="rows and columns of the images; by default 224, 32 for CIFAR-10")
+    add("--width", type=options.positive_int, help="channels of the first stage")
+    add("--squeeze-ratio", type=options.positive_float, default=0.2, help="squeeze ratio of DDF")
+    options.add_run_options(parser, "outputs/ddf_classification")
     add = parser.add_argument_group("training").add_argument
-    add("--epochs", type=common.positive_float, help="how often to see all images")
-    add("--iterations", type=common.positive_int, help="training steps, in place of --epochs")
-    add("--batch-size", type=common.positive_int, help="images of a step, of all devices together")
-    add("--learning-rate", type=common.positive_float, help="the highest")
-    add("--last-learning-rate", type=float, default=0.0, help="at the end of the cosine")
-    add("--warmup-epochs", type=float, default=0.0, help="in which the rate rises from zero")
-    add("--weight-decay", type=common.positive_float, default=1e-4, help="of kernels, in the sense of PyTorch")
-    add("--nesterov", action=argparse.BooleanOptionalAction, default=False, help="Nesterov's momentum")
-    add("--label-smoothing", type=common.share, default=0.0, help="share of a label that goes to all classes alike")
-    add("--rand-augment", type=float, metavar="MAGNITUDE", help="0 to 10, of photographs")
-    add("--color-jitter", type=common.share, default=0.0, help="of photographs, without --rand-augment")
-    add("--erasing", type=common.share, default=0.0, help="probability of random erasing, of photographs")
-    add("--checkpoint-every", type=common.positive_int, default=1000, help="steps between checkpoints; also an epoch")
-    add("--time-limit", type=common.positive_float, metavar="MINUTES", help="of a training, until --resume")
-    add("--strategy", choices=training.STRATEGIES, default="one", help="of tf.distribute; multi-worker: by TF_CONFIG")
-    add("--mixed-precision", choices=harness.PRECISIONS, default="none", help="dtype to compute in, beside float32")
-    add("--jit-compile", action=argparse.BooleanOptionalAction, default=False, help="use XLA, if --no-deterministic")
-    harness.add_deterministic(add)
-    args = harness.parse(parser, arguments, SMOKE, RECIPES)
+    add("--epochs", type=options.positive_float, help="passes over the training images")
+    add("--iterations", type=options.positive_int, help="training steps, instead of --epochs")
+    add("--batch-size", type=options.positive_int, help="images per step, over all devices")
+    add("--learning-rate", type=options.positive_float, help="highest learning rate")
+    add("--last-learning-rate", type=float, default=0.0, help="learning rate at the end of the cosine")
+    add("--warmup-epochs", type=float, default=0.0, help="epochs in which the rate rises from zero")
+    add("--weight-decay", type=options.positive_float, default=1e-4, help="weight decay of kernels, as in PyTorch")
+    add("--nesterov", action=argparse.BooleanOptionalAction, default=False, help="use Nesterov's momentum")
+    add("--label-smoothing", type=options.fraction, default=0.0, help="fraction of a label that all classes share")
+    add("--rand-augment", type=float, metavar="MAGNITUDE", help="0 to 10; for photographs")
+    add("--color-jitter", type=options.fraction, default=0.0, help="for photographs, without --rand-augment")
+    add("--erasing", type=options.fraction, default=0.0, help="probability of random erasing; for photographs")
+    add(
+        "--checkpoint-every",
+        type=options.positive_int,
+        default=1000,
+        help="steps per epoch, which ends with a checkpoint",
+    )
+    add("--time-limit", type=options.positive_float, metavar="MINUTES", help="stop after so long; --resume continues")
+    add("--strategy", choices=training.STRATEGIES, default="one", help="of tf.distribute; multi-worker needs TF_CONFIG")
+    add("--mixed-precision", choices=options.PRECISIONS, default="none", help="dtype of computations beside float32")
+    add("--jit-compile", action=argparse.BooleanOptionalAction, default=False, help="use XLA, with --no-deterministic")
+    options.add_deterministic(add)
+    args = options.parse(parser, arguments, SMOKE, RECIPES)
     if args.recipe != "reduced" and not args.images:
         parser.error(f"argument --recipe: expected --images with {args.recipe}, which is for photographs")
     if args.test_images and not args.images:
@@ -125,7 +131,7 @@ def parse(arguments=None):
 
 
 class Photographs:
-    """Folders of images."""
+    """Photographs in folders of classes."""
 
     def __init__(self, args):
         self.args, self.tested = args, args.test_images or args.images
@@ -133,11 +139,11 @@ class Photographs:
         self.test_files, self.test_labels, _ = data.list_images(self.tested, self.classes)
         self.count = len(self.files)
         if not args.test_images:
-            print(f"No --test-images: accuracies will be those on the training images, {args.images}.")
+            print(f"No --test-images: accuracies are those on the training images, {args.images}.")
 
     def fingerprint(self):
         names = np.frombuffer("\n".join(self.files).encode(), np.uint8)
-        return common.fingerprint({"files": names, "labels": self.labels})
+        return run.fingerprint({"files": names, "labels": self.labels})
 
     def batches(self, first, end):
         args = self.args
@@ -157,22 +163,22 @@ class Photographs:
 
     def tests(self):
         most = self.args.most_test_images
-        return data.photograph_tests(
+        return data.photograph_test_batches(
             self.test_files[:most], self.test_labels[:most], self.args.batch_size, self.args.size
         )
 
 
 class SmallImages:
-    """CIFAR-10, or what is generated in its place."""
+    """CIFAR-10, or the generated patterns that replace it."""
 
     def __init__(self, args):
-        *train, found = data.load_cifar10("train", args.data_dir, args.source, return_source=True)
+        *train, found = data.load_cifar10("train", args.data_dir, args.source)
         self.args, self.tested = args, found
-        self.train, self.test = tuple(train), data.load_cifar10("test", args.data_dir, found)
+        self.train, self.test = tuple(train), data.load_cifar10("test", args.data_dir, found)[:2]
         self.count, self.classes = len(self.train[0]), range(10)
 
     def fingerprint(self):
-        return common.fingerprint(dict(zip(("images", "labels"), self.train)))
+        return run.fingerprint(dict(zip(("images", "labels"), self.train)))
 
     def batches(self, first, end):
         return data.image_batches(*self.train, self.args.batch_size, end, first, self.args.seed)
@@ -183,8 +189,8 @@ class SmallImages:
 
 
 def builders(args, classes):
-    """Functions that return new networks with logits, by name."""
-    common_arguments = dict(
+    """Returns functions that return new networks with logits, by name."""
+    shared = dict(
         input_shape=(args.size, args.size, 3),
         classes=classes,
         width=args.width,
@@ -192,16 +198,16 @@ def builders(args, classes):
         classifier_activation=None,
     )
     network = getattr(models, args.network)
-    twin = getattr(models, f"{args.network}_baseline")
+    baseline = getattr(models, f"{args.network}_baseline")
     return {
-        "ddf": functools.partial(network, squeeze_ratio=args.squeeze_ratio, **common_arguments),
-        "baseline": functools.partial(twin, **common_arguments),
+        "ddf": functools.partial(network, squeeze_ratio=args.squeeze_ratio, **shared),
+        "baseline": functools.partial(baseline, **shared),
     }
 
 
 @keras.saving.register_keras_serializable("keras_dynfilter_examples")
 class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy of logits, in nats, with integer labels of which a share goes to all classes alike."""
+    """Computes the cross-entropy of logits and integer labels, in nats, with label smoothing."""
 
     def __init__(self, smoothing=0.0, name="smoothed_crossentropy"):
         super().__init__(name=name)
@@ -219,7 +225,8 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
 
 def compile_model(model, args, steps_per_epoch):
-    optimizer = sgd.make(
+    """Compiles a model with SGD."""
+    optimizer = sgd(
         args.learning_rate,
         args.iterations,
         args.warmup_epochs * steps_per_epoch,
@@ -230,59 +237,72 @@ def compile_model(model, args, steps_per_epoch):
     model.compile(optimizer, SmoothedCrossentropy(args.label_smoothing), jit_compile=args.jit_compile)
 
 
+def train(experiment, images, steps_per_epoch):
+    """Trains the networks; returns them by name."""
+    args = experiment.args
+    return training.train_networks(
+        experiment,
+        builders(args, len(images.classes)),
+        data=images.batches,
+        compile_model=functools.partial(compile_model, args=args, steps_per_epoch=steps_per_epoch),
+    )
+
+
 def evaluate(network, batches):
-    """Top-1 and top-5 accuracy in percent, of so many images."""
+    """Returns top-1 and top-5 accuracy in percent, and the number of images."""
     predict = tf.function(functools.partial(network, training=False))
-    count, right = 0, np.zeros(2)
-    for images, labels in batches:
-        ranks = np.argsort(-predict(images).numpy(), axis=-1, kind="stable") == labels.numpy()[:, None]
-        right += [ranks[:, 0].sum(), ranks[:, :5].sum()]
-        count += len(ranks)
-    top1, top5 = 100 * right / count
-    return {"top1": float(top1), "top5": float(top5), "images": count}
+    count = 0
+
+    def scores():
+        nonlocal count
+        for images, labels in batches:
+            count += len(labels)
+            yield predict(images), labels
+
+    top1, top5 = evaluation.accuracies(scores(), top=(1, 5))
+    return {"top1": top1, "top5": top5, "images": count}
 
 
 def paper_figures(args):
-    """What the paper prints for the networks of the arguments, by name; nothing for other networks than its own."""
+    """Returns the accuracies that the paper reports for the networks of the options, by name, if it has any."""
     if args.recipe == "reduced" or args.width != 64:
         return {}
     figures = {"ddf": PAPER.get((args.network, args.squeeze_ratio)), "baseline": PAPER_BASELINES.get(args.network)}
     return {name: figure for name, figure in figures.items() if figure}
 
 
+def print_accuracies(args, figures, paper, tested):
+    print(f"\nAccuracy of {args.network} on {tested}:")
+    for name, figure in figures.items():
+        size = f"{figure['parameters']:,} parameters, {figure['flops'] / 1e6:,.1f}M FLOPs"
+        note = f"   paper, on ImageNet: {paper[name]}" if name in paper else ""
+        print(f"  {name:<10} top-1 {figure['top1']:6.2f} %   top-5 {figure['top5']:6.2f} %   {size}{note}")
+
+
 def main(arguments=None):
-    """Returns the exit status."""
+    """Loads, trains and evaluates. Returns the exit status."""
     args = parse(arguments)
-    with experiment.preparing(args):
+    with run.preparing(args):
         images = (Photographs if args.images else SmallImages)(args)
     steps_per_epoch = images.count / args.batch_size
     args.iterations = args.iterations or max(1, math.ceil(args.epochs * steps_per_epoch))
-    run = harness.begin(args, free=("test_images", "most_test_images"), data=images.fingerprint())
-    trained = harness.train_networks(
-        run,
-        builders(args, len(images.classes)),
-        data=images.batches,
-        compile_model=functools.partial(compile_model, args=args, steps_per_epoch=steps_per_epoch),
-    )
-    if not experiment.finished(run, trained):
+    experiment = run.begin(args, free=("test_images", "most_test_images"), data=images.fingerprint())
+    trained = train(experiment, images, steps_per_epoch)
+    if not run.finished(experiment, trained):
         return 0
-    figures = {}
-    for name, done in trained.items():
-        network = done.network
-        figures[name] = {
-            **evaluate(network, images.tests()),
-            "parameters": inspection.count_parameters(network),
-            "flops": inspection.count_flops(network),
+    figures = {
+        name: {
+            **evaluate(done.network, images.tests()),
+            "parameters": inspection.count_parameters(done.network),
+            "flops": inspection.count_flops(done.network),
         }
+        for name, done in trained.items()
+    }
     paper = paper_figures(args)
-    print(f"\nAccuracy of {args.network} on {images.tested}:")
-    for name, each in figures.items():
-        size = f"{each['parameters']:,} parameters, {each['flops'] / 1e6:,.1f}M FLOPs"
-        note = f"   paper, on ImageNet: {paper[name]}" if name in paper else ""
-        print(f"  {name:<10} top-1 {each['top1']:6.2f} %   top-5 {each['top5']:6.2f} %   {size}{note}")
-    experiment.conclude(run, trained, {"tested": images.tested, "test": figures, "paper": paper}, [])
+    print_accuracies(args, figures, paper, images.tested)
+    run.conclude(experiment, trained, {"tested": images.tested, "test": figures, "paper": paper}, [])
     return 0
 
 
 if __name__ == "__main__":
-    experiment.run_script(main)
+    run.run_script(main)

@@ -1,41 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the experiments on photographs share: crops at fixed places to test on, their errors, how these are printed."""
+"""Crops of photographs at fixed places, which video and stereo networks are tested on, and their errors."""
 
 import argparse
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
-from examples.experiments.core import common
+from examples.experiments.core import evaluation, losses, options
 
 BATCH = 32
 
 
-def add_options(parser, synthetic):
-    """Adds the options of these experiments; `synthetic` names what is made."""
+def add_options(parser: argparse.ArgumentParser, synthetic: str) -> None:
+    """Adds the options of the experiments on crops; `synthetic` names the synthetic data in the help."""
     add = parser.add_argument
-    add("--size", type=common.positive_int, default=64, help="rows and columns of the crops")
-    add("--tied", action="store_true", help="no bias of its own at every position: images may be of any size")
-    add("--synthetic", action="store_true", help="made data: textures that move; also where no others are found")
+    add("--size", type=options.positive_int, default=64, help="rows and columns of the crops")
+    add("--tied", action="store_true", help="share biases over positions, so that images may have any size")
+    add("--synthetic", action="store_true", help="use synthetic textures that move, which also replace missing data")
     add(
         "--flow-truth",
         action=argparse.BooleanOptionalAction,
-        help=f"compare what the filters say with the truth of {synthetic}; by default if these are trained on",
+        help=f"compare the motion in the filters with that of {synthetic}; by default if they are the training data",
     )
 
 
-def spread(last, count):
-    """`count` integers from 0 to `last`, evenly spread and different; fewer where there are not as many."""
+def evenly_spaced(last: int, count: int) -> np.ndarray:
+    """Returns `count` different integers from 0 to `last`, evenly spaced; fewer if there are not as many."""
     return np.unique(np.linspace(0, last, count).round().astype(int)) if count > 1 else np.array([last // 2])
 
 
-def places(height, width, size, name="images"):
-    """Corners (row, column) of crops that cover an image with as little overlap as they can.
+def corners(height: int, width: int, size: int, name: str = "images") -> list[tuple[int, int]]:
+    """Returns corners `(row, column)` of crops that cover an image with as little overlap as possible.
 
     Args:
         height: Rows of the image.
-        width: Columns of it.
+        width: Columns of the image.
         size: Rows and columns of a crop.
-        name: What the image is called in the error.
+        name: Name of the image in the error.
 
     Raises:
         ValueError: The image is smaller than a crop.
@@ -43,40 +45,40 @@ def places(height, width, size, name="images"):
     if min(height, width) < size:
         expected = f"Expected {name} to be such that crops of {size} x {size} fit into"
         raise ValueError(f"{expected}. Received: {height} rows and {max(0, width)} columns to crop from")
-    rows, columns = (spread(extent - size, -(-extent // size)) for extent in (height, width))
+    rows, columns = (evenly_spaced(extent - size, -(-extent // size)) for extent in (height, width))
     return [(row, column) for row in rows for column in columns]
 
 
-def batches(inputs, targets):
-    """Arrays in batches `(inputs, targets)`."""
+def batches(inputs: np.ndarray, targets: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields arrays in batches `(inputs, targets)`."""
     for first in range(0, len(inputs), BATCH):
         yield inputs[first : first + BATCH], targets[first : first + BATCH]
 
 
-def predict(network, inputs):
-    """What a network makes of a batch, without a trace, which would take longer for a few batches of several shapes."""
+def predict(network, inputs) -> np.ndarray:
+    """Returns the predictions for a batch, eagerly: to trace the network would take longer than a few batches."""
     return network(inputs).numpy()
 
 
-def errors(predictors, groups):
-    """Squared errors, mean per pixel x 64 x 64.
+def errors(predictors: Mapping[str, Callable], groups: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+    """Computes squared errors, mean per pixel x 64 x 64.
 
     Args:
         predictors: Functions of inputs that return predictions, by name.
-        groups: `(inputs, targets)` by name, arrays.
+        groups: Arrays `(inputs, targets)`, by name.
 
     Returns:
-        By group, and `"all"` of all together, what `common.errors_per_image` returns.
+        What `evaluation.errors_per_image` returns, by group, and for all groups together as `"all"`.
     """
     figures = {
-        name: common.errors_per_image(common.squared_error, predictors, batches(*arrays))
+        name: evaluation.errors_per_image(losses.squared_error, predictors, batches(*arrays))
         for name, arrays in groups.items()
     }
-    return {"all": pooled(list(figures.values())), **figures}
+    return {"all": _pooled(list(figures.values())), **figures}
 
 
-def pooled(groups):
-    """The errors of all images of several groups together."""
+def _pooled(groups):
+    """Returns the errors of the images of all groups."""
     weights = [next(iter(group.values()))["images"] for group in groups]
 
     def average(name, key):
@@ -88,13 +90,13 @@ def pooled(groups):
     }
 
 
-def print_errors(test, networks, paper):
+def print_errors(test: Mapping[str, Any], networks: Mapping[str, Any], paper: Mapping[str, Any]) -> None:
     """Prints errors by group.
 
     Args:
         test: What `errors` returns.
         networks: The trained networks, by name.
-        paper: The errors that the paper gives, by name.
+        paper: The errors of the paper, by name.
     """
     for group, figures in test.items():
         if group == "all" or len(test) > 2:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The motion of digits as filters tell it, which nobody has shown the network, beside the true one, in pixels."""
+"""Compares the motion of digits that the filters imply, which is never supervised, with the true one, in pixels."""
 
 import numpy as np
 
@@ -10,18 +10,23 @@ BATCH = 50
 
 
 def moving_pairs(digits, count, frames, size, seed):
-    """Sequences of two digits whose motion is known.
+    """Generates sequences of two digits whose motion is known.
 
     Args:
         digits: Digits as `data.moving_digits` takes them.
-        count, frames: Numbers of sequences, and of frames in each; at least 3 are made.
+        count: Number of sequences.
+        frames: Number of frames of a sequence, at least 3.
         size: Rows and columns of a frame.
         seed: Integer seed.
 
     Returns:
-        Sequences `[count, frames, size, size, 1]`; the flow to the last frame from the one before it, and that to the
-        one before it, both `[count, size, size, 2]`; and the pixels of the last frame where one digit is alone,
-        `[count, size, size]`, for which they hold.
+        Tuple of four arrays:
+
+        * sequences, `[count, frames, size, size, 1]`;
+        * flow to the last frame from the one before it, `[count, size, size, 2]`;
+        * flow to the frame before the last one from the one before that, `[count, size, size, 2]`;
+        * mask of the pixels of the last frame where the digits do not overlap, for which the flow is known,
+          `[count, size, size]`.
     """
     steps, frames = -(-count // BATCH), max(frames, 3)
     single = [
@@ -41,32 +46,32 @@ def moving_pairs(digits, count, frames, size, seed):
 
 
 def _corners(images):
-    """(x, y) of the top left corner of what is not black, `[..., 2]`; a digit is never cut off."""
+    """Returns (x, y) of the top left corner of the digit, `[..., 2]`; a digit is never cut off."""
     ink = images > 0
     return np.stack([ink.any(axis=-2).argmax(axis=-1), ink.any(axis=-1).argmax(axis=-1)], axis=-1)
 
 
 def end_point_errors(network, sequences, kernel_size, given):
-    """Mean end-point errors in pixels, where a digit is alone.
+    """Computes mean end-point errors in pixels, where digits do not overlap.
 
     Args:
         network: A `models.dfn_moving_mnist`.
-        sequences: What `moving_pairs` returns, of `given + 1` frames or more.
-        kernel_size: Of the filters.
-        given: Frames that the network is given.
+        sequences: What `moving_pairs` returns, of at least `given + 1` frames.
+        kernel_size: Size of the filters.
+        given: Number of frames that the network is given.
 
     Returns:
-        Errors by name: of the network; of no motion at all; and of a motion that stays as it was between the last
-        frames given, which is wrong where digits bounce.
+        Errors by name: of the network, of no motion, and of the motion between the last two given frames, which is
+        wrong where digits bounce.
     """
-    frames, truth, before, mask = sequences
+    frames, true_flow, flow_before, mask = sequences
     parts = [
         inspection.generated_filters(network, frames[first : first + BATCH, -given - 1 : -1], steps=1)[:, 0]
         for first in range(0, len(frames), BATCH)
     ]
-    found = {
+    flows = {
         "dfn": inspection.filters_to_flow(np.concatenate(parts), kernel_size),
-        "no motion": np.zeros_like(truth),
-        "motion as before": before,
+        "no motion": np.zeros_like(true_flow),
+        "motion as before": flow_before,
     }
-    return {name: inspection.end_point_error(flow, truth, mask) for name, flow in found.items()}
+    return {name: inspection.end_point_error(flow, true_flow, mask) for name, flow in flows.items()}

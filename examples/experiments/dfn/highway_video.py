@@ -4,18 +4,18 @@
     python -m examples.experiments.dfn.highway_video --baseline
     python -m examples.experiments.dfn.highway_video --baseline --video clip.mp4 folder_of_frames
 
-The network generates a filter of 11 x 11 for every pixel, and a bias, and filters the last frame with them. The twin
-(`--baseline`) makes the pixels itself. The first 80 % of every clip train and the last 20 % test, without a frame in
-both. Clips are found in the data folder; where there are none, and with `--synthetic`, textured layers that move take
-their place. Their true motion is known: the flow that can be read off the filters is measured against it, in pixels.
+The network generates an 11 x 11 filter and a bias for every pixel, and filters the last frame with them. The baseline
+(`--baseline`) generates the pixels directly. The first 80 % of every clip are for training and the last 20 % for tests,
+and no frame is in both. Clips are found in the data folder. Synthetic textured layers that move replace them if there
+are none, or with `--synthetic`. Their true motion is known: the flow that the filters imply is compared with it.
 
-Frames are made so small that most of the motion from one to the next fits the filters, which reach 5 pixels: those of
-clips of 25 and 30 frames a second have 96 rows. Where there are only 10 frames a second (KITTI, Karlsruhe), they are
-made as small as crops of 64 rows allow. Where the data come from, and how to use other ones: docs/data.md.
+Frames are scaled so that most of the motion from one to the next fits the filters, 5 pixels in each direction: clips of
+25 and 30 frames per second have 96 rows. Clips of 10 frames per second (KITTI, Karlsruhe) have 64 rows, the fewest that
+crops of 64 x 64 allow. Sources of the data, and how to use other data: docs/guide/data.md.
 
 `--recipe reduced` is for a CPU; `--recipe paper` trains for as long as the paper, which needs a GPU.
-`--pyramid` trains a network with a coarse and a fine filter beside it, for motions beyond the window, as in
-`--synthetic --max-motion 8`. `--tied` is the fully convolutional variant, which also continues whole frames.
+`--pyramid` also trains a network with a coarse and a fine filter, for motion beyond the window of one filter, as in
+`--synthetic --max-motion 8`. `--tied` is the fully convolutional variant, which also predicts whole frames.
 
 Errors are squared errors as in the paper: the mean per pixel x 64 x 64, averaged over the predicted frames.
 
@@ -24,12 +24,12 @@ Paper: https://arxiv.org/abs/1605.09673 (De Brabandere et al., 2016).
 
 import functools
 import pathlib
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from examples.experiments import data
-from examples.experiments import figures as figures_module
-from examples.experiments.core import common, experiment, harness
+from examples.experiments import data, figures
+from examples.experiments.core import losses, options, run, training
 from examples.experiments.dfn import crops
 from examples.experiments.dfn.pyramid import pyramid
 from keras_dynfilter import inspection, models
@@ -59,27 +59,32 @@ SMOKE = {
 PAPER = {"dfn": 13.54, "baseline": 15.97}
 ROWS = {"highway_video": 96, "stereo/kitti_seq1/left": 64, "stereo/karlsruhe_drive0023/left": 64}
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
-TRAINING = 0.8  # share of every clip, from its start
+TRAINING = 0.8  # fraction of every clip, from its start
 MOMENTS = 16  # of every clip to test at
-TEST_SEED = 2**31  # no training can have it
+TEST_SEED = 2**31  # above the largest seed of a training
 
 
 def parse(arguments=None):
-    parser = experiment.new_parser(__doc__, "outputs/highway_video", RECIPES)
+    parser = options.new_training_parser(__doc__, "outputs/highway_video", RECIPES)
     crops.add_options(parser, "synthetic sequences")
     add = parser.add_argument
-    add("--video", nargs="+", metavar="PATH", help="video files or folders of frames, in place of the data folder")
-    add("--rows", type=common.positive_int, default=96, help="rows of the frames of --video, --size at least")
-    add("--frame-limit", type=common.positive_int, help="read only the first frames of every clip")
-    add("--data-dir", metavar="DIR", help=f"{common.DATA_DIR}: {', '.join(ROWS)}")
-    add("--synthetic-sequences", type=common.positive_int, default=400, help="to train on, with --synthetic")
-    add("--test-sequences", type=common.positive_int, default=100, help="synthetic ones to test on")
-    add("--max-motion", type=common.positive_float, default=4.0, help="of synthetic layers: pixels a frame, per axis")
-    add("--kernel-size", type=common.positive_int, default=11, help="rows and columns of the filters")
-    add("--input-frames", type=common.positive_int, default=3, help="frames given")
-    add("--output-frames", type=common.positive_int, default=3, help="frames to predict")
-    add("--pyramid", action="store_true", help="train a network with a coarse and a fine filter too")
-    args = harness.parse(parser, arguments, SMOKE, RECIPES)
+    add("--video", nargs="+", metavar="PATH", help="video files or folders of frames, instead of the data folder")
+    add("--rows", type=options.positive_int, default=96, help="rows of the frames of --video, at least --size")
+    add("--frame-limit", type=options.positive_int, help="read only the first frames of every clip")
+    add("--data-dir", metavar="DIR", help=f"{options.DATA_DIR} {', '.join(ROWS)}")
+    add("--synthetic-sequences", type=options.positive_int, default=400, help="number of them to train on")
+    add("--test-sequences", type=options.positive_int, default=100, help="number of synthetic ones to test on")
+    add(
+        "--max-motion",
+        type=options.positive_float,
+        default=4.0,
+        help="largest motion of synthetic layers, pixels per frame and axis",
+    )
+    add("--kernel-size", type=options.positive_int, default=11, help="rows and columns of the filters")
+    add("--input-frames", type=options.positive_int, default=3, help="frames that the network is given")
+    add("--output-frames", type=options.positive_int, default=3, help="frames to predict")
+    add("--pyramid", action="store_true", help="also train a network with a coarse and a fine filter")
+    args = options.parse(parser, arguments, SMOKE, RECIPES)
     if args.video and args.synthetic:
         parser.error("argument --synthetic: not allowed with --video")
     if args.input_frames < 2:
@@ -95,8 +100,42 @@ def parse(arguments=None):
     return args
 
 
+# Data
+
+
+class Loaded(NamedTuple):
+    """What `load` returns.
+
+    Attributes:
+        clips: Clips to train on, `[frames, height, width]`, by name.
+        tests: Segments to test on, `[segments, frames, size, size, 1]`, by name.
+        whole: A clip to continue as a whole, `[frames, height, width]`.
+        true_flow: For synthetic tests, the flow to every predicted frame, and where it is known; None for real clips.
+    """
+
+    clips: dict[Any, np.ndarray]
+    tests: dict[str, np.ndarray]
+    whole: np.ndarray
+    true_flow: tuple[np.ndarray, np.ndarray] | None
+
+
+def load(args):
+    """Loads clips, or generates synthetic ones."""
+    frames = args.input_frames + args.output_frames
+    clips = load_clips(args)
+    if clips:
+        learned, tested = split_in_time(clips, frames)
+        tests = {name: segments(clip, frames, args.size, f"{name} (see --size)") for name, clip in tested.items()}
+        return Loaded(learned, tests, next(iter(tested.values())), None)
+    if not args.synthetic:
+        print("No clips found: synthetic textures replace them. See --video and --data-dir.")
+    made = synthetic(args, args.synthetic_sequences, args.seed, args.size * 5 // 4)[0]
+    test, *true_flow = synthetic(args, args.test_sequences, TEST_SEED, args.size)
+    return Loaded(dict(enumerate(made[..., 0])), {"synthetic": test}, test[0, ..., 0], tuple(true_flow))
+
+
 def load_clips(args):
-    """The clips, `[frames, height, width]` each, by name; none where there are no data."""
+    """Returns the clips, `[frames, height, width]`, by name; none if there are no data."""
     read = functools.partial(data.load_video, limit=args.frame_limit)
     if args.video:
         return {path: read(path, args.rows) for path in args.video}
@@ -105,15 +144,15 @@ def load_clips(args):
         path = data.find_data(name, args.data_dir)
         if path is None:
             continue
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in VIDEOS)
-        clips.update({str(pathlib.PurePath(name, file.name)): read(file, rows) for file in files})
-        if not files:
+        videos = sorted(file for file in path.iterdir() if file.suffix.lower() in VIDEOS)
+        clips.update({str(pathlib.PurePath(name, file.name)): read(file, rows) for file in videos})
+        if not videos:
             clips[name] = read(path, rows)
     return clips
 
 
-def in_time(clips, frames):
-    """Cuts clips in two: what comes first, to train on, and what comes last, to test on.
+def split_in_time(clips, frames):
+    """Splits clips into the first part, to train on, and the last part, to test on.
 
     Raises:
         ValueError: A part is shorter than `frames`.
@@ -130,26 +169,70 @@ def in_time(clips, frames):
 
 
 def segments(clip, frames, size, name="a clip"):
-    """Segments of a clip at fixed moments and places, `[segments, frames, size, size, 1]`; `name` is for errors."""
-    starts = crops.spread(len(clip) - frames, MOMENTS)
+    """Cuts segments, `[segments, frames, size, size, 1]`, at fixed moments and places; `name` is for errors."""
+    starts = crops.evenly_spaced(len(clip) - frames, MOMENTS)
     return np.stack(
         [
             clip[start : start + frames, row : row + size, column : column + size, None]
             for start in starts
-            for row, column in crops.places(*clip.shape[1:], size, name)
+            for row, column in crops.corners(*clip.shape[1:], size, name)
         ]
     )
 
 
 def synthetic(args, count, seed, size):
-    """Synthetic sequences, the flow to every frame that is to be predicted, and where it is known."""
+    """Generates sequences; returns them, the flow to every frame to be predicted, and where it is known."""
     frames = args.input_frames + args.output_frames
     videos, flow, mask = data.synthetic_video(count, frames, size, args.max_motion, seed)
     return videos, flow[:, args.input_frames - 1 :], mask[:, args.input_frames - 1 :]
 
 
+# Training
+
+
+def train(experiment, loaded):
+    """Trains the networks; returns them by name."""
+    args = experiment.args
+    frames, clips = args.input_frames + args.output_frames, loaded.clips.values()
+    films = [*clips, *(clip[..., ::-1] for clip in clips)]  # mirrored ones are as plausible, and cost nothing
+
+    def batches(first, end):
+        clips = data.video_clips(films, args.batch_size, end, first, args.seed, frames, args.size)
+        return data.split_frames(clips, args.input_frames)
+
+    image_shape = (None, None, 1) if args.tied else (args.size, args.size, 1)
+    sizes = dict(image_shape=image_shape, kernel_size=args.kernel_size, width=args.width)
+    sizes.update(input_frames=args.input_frames, output_frames=args.output_frames)
+    builders = {"dfn": functools.partial(models.dfn_highway, **sizes, untied_bias=not args.tied)}
+    if args.pyramid:
+        builders["pyramid"] = functools.partial(pyramid, **sizes)
+    builders["baseline"] = functools.partial(models.dfn_highway_baseline, **sizes, untied_bias=not args.tied)
+    return training.train_networks(experiment, builders, losses.squared_error, batches)
+
+
+# Evaluation
+
+
+def evaluate(args, networks, loaded):
+    """Computes the errors of the networks, for the results."""
+    given = args.input_frames
+    predictors = {name: functools.partial(crops.predict, network) for name, network in networks.items()}
+    predictors["last frame"] = lambda inputs: np.repeat(inputs[:, -1:], args.output_frames, axis=1)
+    groups = {name: (frames[:, :given], frames[:, given:]) for name, frames in loaded.tests.items()}
+    real = loaded.true_flow is None
+    content = {
+        "unit": "squared error: mean per pixel x 64 x 64",
+        "training_frames": {name: len(clip) for name, clip in loaded.clips.items()} if real else "synthetic",
+        "test": crops.errors(predictors, groups),
+        "paper": PAPER,
+    }
+    if args.flow_truth and with_flow(networks):
+        content["end_point_error"] = flow_errors(args, with_flow(networks))
+    return content
+
+
 def predicted_flow(network, inputs, steps):
-    """The flow to every predicted frame from the one before, `[batch, steps, height, width, 2]`."""
+    """Returns the flow to every predicted frame from the one before, `[batch, steps, height, width, 2]`."""
     if isinstance(network, models.FramePredictor):
         size = network.output_layer.kernel_size
         return inspection.filters_to_flow(inspection.generated_filters(network, inputs, steps=steps), size)
@@ -157,134 +240,22 @@ def predicted_flow(network, inputs, steps):
 
 
 def with_flow(networks):
-    """Those that move what is there, and say where it comes from."""
+    """Returns the networks whose filters imply a flow."""
     return {name: network for name, network in networks.items() if name != "baseline"}
 
 
 def flow_errors(args, networks):
-    """End-point errors in pixels, of flow that nobody has shown the networks, on synthetic sequences."""
+    """Computes end-point errors, in pixels, of the flow that the filters imply, on synthetic sequences."""
     videos, flow, mask = synthetic(args, args.test_sequences, TEST_SEED, args.size)
-    inputs, flow, mask = videos[:, : args.input_frames], flow[:, :1], mask[:, :1]  # later ones are of own predictions
-    found = {
+    inputs = videos[:, : args.input_frames]
+    flow, mask = flow[:, :1], mask[:, :1]  # to the first predicted frame; the later ones follow predictions
+    flows = {
         name: np.concatenate([predicted_flow(network, part, 1) for part, _ in crops.batches(inputs, inputs)])
         for name, network in networks.items()
     }
-    found["no motion"] = np.zeros_like(flow)
-    found["mean motion"] = np.broadcast_to(flow[mask].mean(axis=0), flow.shape)
-    return {name: inspection.end_point_error(vectors, flow, mask) for name, vectors in found.items()}
-
-
-def showcase(tests, given, count=3):
-    """Which segments to draw, arrays by group: those among the ones with more motion than most."""
-    each = -(-count // len(tests))
-    chosen = {}
-    for name, frames in tests.items():
-        change = np.square(frames[:, given:] - frames[:, given - 1 : given]).mean(axis=(1, 2, 3, 4))
-        ranks = (np.linspace(0.6, 0.95, each) if each > 1 else np.array([0.85])) * (len(frames) - 1)
-        chosen[name] = np.argsort(change)[ranks.round().astype(int)]
-    return chosen
-
-
-def draw(args, networks, tests, true_flow=None):
-    """Figures and a film of the segments of `showcase`; `true_flow` of the tests, where it is known, `(flow, mask)`."""
-    given = args.input_frames
-    chosen = showcase(tests, given)
-    frames = np.concatenate([tests[name][rows] for name, rows in chosen.items()])[:4]
-    inputs, targets = frames[:, :given], frames[:, given:]
-    shown = {name: crops.predict(network, inputs) for name, network in networks.items()}
-    scene = dict(
-        inputs=inputs[:3], targets=targets[:3], baseline=shown["baseline"][:3] if "baseline" in shown else None
-    )
-    if true_flow is not None:
-        vectors, mask = (array[np.concatenate(list(chosen.values()))[:3]] for array in true_flow)
-        scene["true_flow"] = np.where(mask[..., None], vectors, np.nan)
-    figures = {}
-    for name in with_flow(networks):
-        flow = predicted_flow(networks[name], inputs[:3], args.output_frames)
-        figures[f"{name}.png"] = figures_module.highway_figure(**scene, predictions=shown[name][:3], flow=flow)
-    if "dfn" in networks:
-        filters = inspection.generated_filters(networks["dfn"], inputs[:1], steps=1)[0, 0]
-        figures["filters.png"] = figures_module.filters_figure(inputs[0, -1], filters, args.kernel_size)
-    if not figures:
-        figures["baseline.png"] = figures_module.moving_mnist_figure(inputs[:3], targets[:3], shown["baseline"][:3])
-    for name, figure in figures.items():
-        figure.savefig(args.out / name, dpi=110)
-    films = [np.concatenate([inputs, part], axis=1) for part in (targets, *shown.values())]
-    film = np.concatenate(list(np.concatenate(films, axis=3)), axis=1)
-    figures_module.save_gif(args.out / "predictions.gif", film, fps=3, scale=max(1, 128 // args.size))
-    return [*figures, "predictions.gif"]
-
-
-def draw_whole(args, network, clip):
-    """A figure of the continuation of whole frames, which a network without untied biases can do; returns its name."""
-    frames = clip[None, : args.input_frames + args.output_frames, ..., None]
-    inputs, targets = frames[:, : args.input_frames], frames[0, args.input_frames :]
-    made = network(inputs, return_filters=True)
-    flow = inspection.filters_to_flow(made["filters"][0], args.kernel_size)
-    figure = inspection.new_figure(4 * len(targets), 7)
-    strongest = max(float(np.abs(flow).max()), 1e-6)
-    rows = {"truth": targets, "prediction": made["frames"][0].numpy()}
-    rows["flow"] = inspection.flow_to_color(flow, max_magnitude=strongest)
-    figures_module.sequence_grid(figure, rows, [f"$t+{after}$" for after in range(1, len(targets) + 1)])
-    figure.savefig(args.out / "whole_frames.png", dpi=110)
-    return "whole_frames.png"
-
-
-def main(arguments=None):
-    """Returns the exit status."""
-    args = parse(arguments)
-    frames, given = args.input_frames + args.output_frames, args.input_frames
-    true_flow = None
-    with experiment.preparing(args):
-        clips = load_clips(args)
-        learned, tested = in_time(clips, frames)
-        tests = {name: segments(clip, frames, args.size, f"{name} (see --size)") for name, clip in tested.items()}
-        if not clips:
-            if not args.synthetic:
-                print("No clips found: moving textures take their place. See --video and --data-dir.")
-            made = synthetic(args, args.synthetic_sequences, args.seed, args.size * 5 // 4)[0]
-            learned = dict(enumerate(made[..., 0]))
-            tests["synthetic"], *true_flow = synthetic(args, args.test_sequences, TEST_SEED, args.size)
-    if args.flow_truth is None:
-        args.flow_truth = not clips
-    trained_on = common.fingerprint(learned) if clips else "synthetic"
-    run = harness.begin(args, free=["flow_truth", "pyramid", "test_sequences"], data=trained_on)
-    films = [*learned.values(), *(clip[..., ::-1] for clip in learned.values())]  # mirrored: as likely, and for free
-
-    def batches(first, end):
-        return data.split_frames(
-            data.video_clips(films, args.batch_size, end, first, args.seed, frames, args.size), given
-        )
-
-    image_shape = (None, None, 1) if args.tied else (args.size, args.size, 1)
-    sizes = dict(image_shape=image_shape, kernel_size=args.kernel_size, width=args.width)
-    sizes.update(input_frames=given, output_frames=args.output_frames)
-    builders = {"dfn": functools.partial(models.dfn_highway, **sizes, untied_bias=not args.tied)}
-    if args.pyramid:
-        builders["pyramid"] = functools.partial(pyramid, **sizes)
-    builders["baseline"] = functools.partial(models.dfn_highway_baseline, **sizes, untied_bias=not args.tied)
-    trained = harness.train_networks(run, builders, common.squared_error, batches)
-    if not experiment.finished(run, trained):
-        return 0
-
-    networks = {name: done.network for name, done in trained.items()}
-    predictors = {name: functools.partial(crops.predict, network) for name, network in networks.items()}
-    predictors["last frame"] = lambda inputs: np.repeat(inputs[:, -1:], args.output_frames, axis=1)
-    content = {
-        "unit": "squared error: mean per pixel x 64 x 64",
-        "training_frames": {name: len(clip) for name, clip in learned.items()} if clips else "synthetic",
-        "test": crops.errors(predictors, {name: (array[:, :given], array[:, given:]) for name, array in tests.items()}),
-        "paper": PAPER,
-    }
-    if args.flow_truth and with_flow(networks):
-        content["end_point_error"] = flow_errors(args, with_flow(networks))
-    files = draw(args, networks, tests, true_flow)
-    if args.tied and "dfn" in networks:
-        whole = next(iter(tested.values())) if clips else tests["synthetic"][0, ..., 0]
-        files.append(draw_whole(args, networks["dfn"], whole))
-    print_errors(args, content, networks)
-    experiment.conclude(run, trained, content, files)
-    return 0
+    flows["no motion"] = np.zeros_like(flow)
+    flows["mean motion"] = np.broadcast_to(flow[mask].mean(axis=0), flow.shape)
+    return {name: inspection.end_point_error(vectors, flow, mask) for name, vectors in flows.items()}
 
 
 def print_errors(args, content, networks):
@@ -296,5 +267,84 @@ def print_errors(args, content, networks):
             print(f"    {name:<14} {error:8.2f}")
 
 
+# Figures
+
+
+def draw(args, networks, loaded):
+    """Draws predictions, flow, filters and a film. Returns the names of the files."""
+    given = args.input_frames
+    chosen = moving_segments(loaded.tests, given)
+    frames = np.concatenate([loaded.tests[name][rows] for name, rows in chosen.items()])[:4]
+    inputs, targets = frames[:, :given], frames[:, given:]
+    made = {name: crops.predict(network, inputs) for name, network in networks.items()}
+    scene = dict(inputs=inputs[:3], targets=targets[:3], baseline=made["baseline"][:3] if "baseline" in made else None)
+    if loaded.true_flow is not None:
+        vectors, mask = (array[np.concatenate(list(chosen.values()))[:3]] for array in loaded.true_flow)
+        scene["true_flow"] = np.where(mask[..., None], vectors, np.nan)
+    drawn = {}
+    for name in with_flow(networks):
+        flow = predicted_flow(networks[name], inputs[:3], args.output_frames)
+        drawn[f"{name}.png"] = figures.highway_figure(**scene, predictions=made[name][:3], flow=flow)
+    if "dfn" in networks:
+        filters = inspection.generated_filters(networks["dfn"], inputs[:1], steps=1)[0, 0]
+        drawn["filters.png"] = figures.filters_figure(inputs[0, -1], filters, args.kernel_size)
+    if not drawn:
+        drawn["baseline.png"] = figures.moving_mnist_figure(inputs[:3], targets[:3], made["baseline"][:3])
+    if args.tied and "dfn" in networks:
+        drawn["whole_frames.png"] = draw_whole(args, networks["dfn"], loaded.whole)
+    for name, figure in drawn.items():
+        figure.savefig(args.out / name, dpi=110)
+    films = [np.concatenate([inputs, part], axis=1) for part in (targets, *made.values())]
+    film = np.concatenate(list(np.concatenate(films, axis=3)), axis=1)
+    figures.save_gif(args.out / "predictions.gif", film, fps=3, scale=max(1, 128 // args.size))
+    return [*drawn, "predictions.gif"]
+
+
+def moving_segments(tests, given, count=3):
+    """Returns which segments to draw, indices by group: some of those with the most motion."""
+    per_group = -(-count // len(tests))
+    chosen = {}
+    for name, frames in tests.items():
+        change = np.square(frames[:, given:] - frames[:, given - 1 : given]).mean(axis=(1, 2, 3, 4))
+        ranks = (np.linspace(0.6, 0.95, per_group) if per_group > 1 else np.array([0.85])) * (len(frames) - 1)
+        chosen[name] = np.argsort(change)[ranks.round().astype(int)]
+    return chosen
+
+
+def draw_whole(args, network, clip):
+    """Draws predictions of whole frames, which a network without untied biases can make."""
+    frames = clip[None, : args.input_frames + args.output_frames, ..., None]
+    inputs, targets = frames[:, : args.input_frames], frames[0, args.input_frames :]
+    made = network(inputs, return_filters=True)
+    flow = inspection.filters_to_flow(made["filters"][0], args.kernel_size)
+    figure = inspection.new_figure(4 * len(targets), 7)
+    strongest = max(float(np.abs(flow).max()), 1e-6)
+    rows = {"truth": targets, "prediction": made["frames"][0].numpy()}
+    rows["flow"] = inspection.flow_to_color(flow, max_magnitude=strongest)
+    figures.sequence_grid(figure, rows, [f"$t+{after}$" for after in range(1, len(targets) + 1)])
+    return figure
+
+
+def main(arguments=None):
+    """Loads, trains, evaluates and draws. Returns the exit status."""
+    args = parse(arguments)
+    with run.preparing(args):
+        loaded = load(args)
+    real = loaded.true_flow is None
+    if args.flow_truth is None:
+        args.flow_truth = not real
+    free = ["flow_truth", "pyramid", "test_sequences"]
+    experiment = run.begin(args, free=free, data=run.fingerprint(loaded.clips) if real else "synthetic")
+    trained = train(experiment, loaded)
+    if not run.finished(experiment, trained):
+        return 0
+    networks = {name: done.network for name, done in trained.items()}
+    content = evaluate(args, networks, loaded)
+    names = draw(args, networks, loaded)
+    print_errors(args, content, networks)
+    run.conclude(experiment, trained, content, names)
+    return 0
+
+
 if __name__ == "__main__":
-    experiment.run_script(main)
+    run.run_script(main)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dynamic local filtering from coarse to fine, for motions beyond the window of one filter.
+"""Dynamic local filtering from coarse to fine, for motion beyond the window of one filter.
 
-The paper names several resolutions and stacked layers as the way to larger motions, and leaves it there. This is one
-such network. Filters that are generated from frames of half the size are applied to the full frame with their taps two
-pixels apart: they reach twice as far with as many weights, and blur nothing, as filtering and enlarging a small frame
-would. What they make is filtered once more, with filters of the usual kind, which see it beside the frames.
+The paper suggests several resolutions and stacked layers for larger motion, and gives no details. This network is one
+way to do it. A first layer generates filters from frames of half the size, and applies them to the full frame with a
+dilation of 2: the filters cover twice the distance with as many weights, and the frame is not blurred by scaling it
+down and up. A second layer filters the result with ordinary filters, generated from the result and the frames.
 
 Paper: https://arxiv.org/abs/1605.09673 (De Brabandere et al., 2016).
 """
@@ -13,7 +13,9 @@ import keras
 import tensorflow as tf
 
 from keras_dynfilter.layers import DynamicLocalFilter2D
-from keras_dynfilter.models.dfn.filter_network import FilterNetwork, normalized_filters, scaled
+from keras_dynfilter.models.dfn.filter_network import FilterNetwork
+from keras_dynfilter.models.dfn.normalized_filters import normalized_filters
+from keras_dynfilter.models.dfn.sizes import scale_channels
 from keras_dynfilter.ops import local_filter2d
 from keras_dynfilter.ops.checks import positive
 
@@ -22,23 +24,25 @@ CHANNELS = dict(encoder=(32, 32, 64), state=64, low_decoder=(64,), high_decoder=
 
 @keras.saving.register_keras_serializable("keras_dynfilter_examples")
 class PyramidPredictor(keras.Model):
-    """Continues a video with two filters for every pixel, a coarse and a fine one.
+    """Predicts the next frames of a video with two filters for every pixel, a coarse and a fine one.
 
     Args:
-        input_frames: Number of frames given, and read at every step: there is no recurrent state.
-        output_frames: Number of frames to predict, one after the other from the own predictions.
-        kernel_size: Odd integer; both filters together reach three times as far as one of this size.
+        input_frames: Number of frames that the network is given. It reads as many at every step, without a recurrent
+            state.
+        output_frames: Number of frames to predict, each from the predictions before it.
+        kernel_size: Odd integer; both filters together cover three times the distance of one filter of this size.
         width: Factor of the channel counts of both networks.
         **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
         frames: `[batch, input_frames, height, width, 1]`, with sizes that are multiples of 4.
         steps: Positive integer, the number of frames to predict; None: `output_frames`.
-        return_flow: Whether to return the flow too.
+        return_flow: Whether to return the flow, too.
 
     Returns:
-        The predictions, `[batch, steps, height, width, 1]`; with `return_flow=True` a tuple of them and the flow
-        (x, y) of every step in pixels, `[batch, steps, height, width, 2]`: where a pixel comes from in the last frame.
+        The predictions, `[batch, steps, height, width, 1]`. With `return_flow=True`, a tuple of the predictions and the
+        flow (x, y) of every step in pixels, `[batch, steps, height, width, 2]`, which points to where a pixel was in
+        the frame before.
 
     Raises:
         ValueError: An argument is not as described.
@@ -47,14 +51,14 @@ class PyramidPredictor(keras.Model):
     def __init__(self, input_frames=3, output_frames=3, kernel_size=11, width=1.0, **kwargs):
         super().__init__(**kwargs)
         self.config = dict(input_frames=input_frames, output_frames=output_frames, kernel_size=kernel_size, width=width)
-        common = dict(data_format="channels_last", normalization="softmax")
+        shared = dict(data_format="channels_last", normalization="softmax")
         self.shrink = keras.layers.AveragePooling2D(2, data_format="channels_last")
         self.enlarge = keras.layers.UpSampling2D(2, data_format="channels_last")
-        self.coarse = DynamicLocalFilter2D(kernel_size, dilation_rate=2, **common, name="coarse")
-        self.fine = DynamicLocalFilter2D(kernel_size, dynamic_bias="before", **common, name="fine")
-        channels = scaled(width, CHANNELS)
-        self.coarse_network = FilterNetwork(self.coarse.filter_channels(), **channels, name="coarse_network")
-        self.fine_network = FilterNetwork(self.fine.filter_channels(), **channels, name="fine_network")
+        self.coarse = DynamicLocalFilter2D(kernel_size, dilation_rate=2, **shared, name="coarse")
+        self.fine = DynamicLocalFilter2D(kernel_size, dynamic_bias="before", **shared, name="fine")
+        channels = scale_channels(CHANNELS, width)
+        self.coarse_network = FilterNetwork(self.coarse.count_filter_values(), **channels, name="coarse_network")
+        self.fine_network = FilterNetwork(self.fine.count_filter_values(), **channels, name="fine_network")
 
     def build(self, input_shape):
         self._check(input_shape)
@@ -75,9 +79,9 @@ class PyramidPredictor(keras.Model):
         for _ in range(steps):
             stacked = tf.concat(queue, axis=-1)
             coarse = self.enlarge(self.coarse_network(self.shrink(stacked)))
-            moved = self.coarse([queue[-1], coarse])
-            fine = self.fine_network(tf.concat([stacked, tf.cast(moved, stacked.dtype)], axis=-1))
-            predictions.append(tf.cast(self.fine([moved, fine]), self.variable_dtype))
+            moved_frame = self.coarse([queue[-1], coarse])
+            fine = self.fine_network(tf.concat([stacked, tf.cast(moved_frame, stacked.dtype)], axis=-1))
+            predictions.append(tf.cast(self.fine([moved_frame, fine]), self.variable_dtype))
             queue = [*queue[1:], tf.cast(predictions[-1], stacked.dtype)]
             if return_flow:
                 flows.append(self._flow(coarse, fine))
@@ -85,7 +89,7 @@ class PyramidPredictor(keras.Model):
         return (predictions, tf.stack(flows, axis=1)) if return_flow else predictions
 
     def _flow(self, coarse, fine):
-        """The expected offset of both filters: that of the fine one, and that of the coarse ones where it points."""
+        """Adds the expected offset of the fine filter and that of the coarse filters at the place it selects."""
         coarse, fine = (
             normalized_filters(layer, values)[0] for layer, values in ((self.coarse, coarse), (self.fine, fine))
         )
@@ -105,8 +109,10 @@ class PyramidPredictor(keras.Model):
 
 
 def pyramid(image_shape=(64, 64, 1), input_frames=3, output_frames=3, kernel_size=11, width=1.0, name="pyramid"):
-    """A `PyramidPredictor` that is built for frames of `image_shape`; with the default arguments and sizes alike it has
-    fewer parameters than `dfn_highway`."""
+    """Builds a `PyramidPredictor` for frames of `image_shape`.
+
+    With the default arguments, it has fewer parameters than `dfn_highway` for images of the same size.
+    """
     model = PyramidPredictor(input_frames, output_frames, kernel_size, width, name=name)
     model.build((None, input_frames, *image_shape))
     return model

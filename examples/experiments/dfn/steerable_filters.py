@@ -1,56 +1,56 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learns a steerable filter from examples of what it does (Dynamic Filter Networks, section 4.1).
+"""Learns a steerable filter from images, angles and filtered images (Dynamic Filter Networks, section 4.1).
 
     python -m examples.experiments.dfn.steerable_filters
 
-The network sees an image, an angle, and the image filtered at that angle; never a filter. From the angle it generates a
-9 x 9 filter, a dynamic convolution applies it, and the error of the result is all it learns from. At the end the
-filters it generates are compared with the formula they should follow, the derivative of a Gaussian along the angle.
+The network gets an image and an angle, and is trained on the image filtered at that angle; it never sees a filter. It
+generates a 9 x 9 filter from the angle, and a dynamic convolution applies the filter. At the end, the generated filters
+are compared with the formula of the true ones, the derivative of a Gaussian along the angle.
 
-Expected: correlation of generated and true filter above 0.999 at each of 360 angles, after about 20 s of training on
-two CPU cores with the compiled ops, two to three minutes without them. Images are patches of the photographs inside
-scikit-image: nothing is downloaded. `--baseline` trains a network of fixed filters beside it, which takes several
+Expected: a correlation of generated and true filter above 0.999 at each of 360 angles, after about 20 s of training on
+two CPU cores with the compiled ops, or two to three minutes without them. Images are patches of the photographs in
+scikit-image, so nothing is downloaded. `--baseline` also trains a network with fixed filters, which takes several
 minutes more and ends with about ten times the error.
 
-Exit status: 1 if the correlation is missed, unless fewer steps than by default were asked for; else 0.
+Exit status: 1 if the correlation is below the target, unless fewer steps than by default were asked for; otherwise 0.
 
 Paper: https://arxiv.org/abs/1605.09673 (De Brabandere et al., 2016).
 """
 
-import argparse
 import functools
 import math
 import pathlib
 import time
+from typing import NamedTuple
 
 import keras
 import numpy as np
 
 from examples.experiments import data
-from examples.experiments.core import common, experiment, harness, training
+from examples.experiments.core import options, run, training
 from examples.experiments.data import photographs
 from keras_dynfilter import inspection, models
 
 DEGREES = (0.0, 90.0, 139.2, 180.0, 242.9)
 TARGET = 0.999
-EPOCHS, STEPS = 8, 500  # what the target takes
+EPOCHS, STEPS = 8, 500  # enough for the target
 SMOKE = {"epochs": 2, "steps": 20, "batch_size": 8, "patches": 64}
 
 
 def parse(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__)
-    harness.add_options(parser, "outputs/steerable")
+    parser = options.new_parser(__doc__)
+    options.add_run_options(parser, "outputs/steerable")
     add = parser.add_argument
     add("--images", default="photos", metavar="KIND", help="photos (of scikit-image), noise, or a folder of images")
-    add("--data-dir", default=".", metavar="DIR", help="where a relative image folder is looked for")
+    add("--data-dir", default=".", metavar="DIR", help="folder that a relative path of images refers to")
     add("--raw-angles", action="store_true", help="feed radians, not angle/pi - 1 (learns more slowly)")
-    add("--epochs", type=common.positive_int, default=EPOCHS, help="epochs, after each of which the model is saved")
-    add("--steps", type=common.positive_int, default=STEPS, help="training steps of an epoch")
-    add("--batch-size", type=common.positive_int, default=32, help="triples of a step")
-    add("--patches", type=common.positive_int, default=2048, help="number of 64 x 64 patches to draw triples from")
-    add("--learning-rate", type=common.positive_float, default=0.01, help="of Adam; falls to zero along a cosine")
-    add("--baseline", action="store_true", help="train the twin too, whose filters do not depend on the angle")
-    args = harness.parse(parser, arguments, SMOKE)
+    add("--epochs", type=options.positive_int, default=EPOCHS, help="epochs, each of which ends with a checkpoint")
+    add("--steps", type=options.positive_int, default=STEPS, help="training steps per epoch")
+    add("--batch-size", type=options.positive_int, default=32, help="triples (image, angle, filtered image) per step")
+    add("--patches", type=options.positive_int, default=2048, help="number of 64 x 64 patches to draw triples from")
+    add("--learning-rate", type=options.positive_float, default=0.01, help="of Adam; falls to zero along a cosine")
+    add("--baseline", action="store_true", help="also train the baseline, whose filters do not depend on the angle")
+    args = options.parse(parser, arguments, SMOKE)
     if args.images not in ("photos", "noise"):
         folder = pathlib.Path(args.data_dir) / args.images
         if not folder.is_dir():
@@ -59,15 +59,26 @@ def parse(arguments=None):
     return args
 
 
-def load_images(args):
-    """Patches to train on, others to test with, and one picture `[1, height, width, 1]` for the figure.
+class Images(NamedTuple):
+    """Standardized images, `[count, height, width, 1]`; those to test on are not of photographs that are trained on.
 
-    Test patches and picture come from photographs that are not trained on.
+    Attributes:
+        train: Patches to train on.
+        test: Patches to test on.
+        picture: One picture for the figure.
     """
+
+    train: np.ndarray
+    test: np.ndarray
+    picture: np.ndarray
+
+
+def load(args):
+    """Loads images, or generates noise."""
     tests = min(256, args.patches)
     if args.images == "noise":
         train, test = (data.noise_patches(count, seed=args.seed + i) for i, count in enumerate((args.patches, tests)))
-        return train, test, data.noise_patches(1, 128, seed=args.seed + 2)
+        return Images(train, test, data.noise_patches(1, 128, seed=args.seed + 2))
     if args.images == "photos":
         images = data.load_photographs()
         held_out = 1
@@ -75,17 +86,17 @@ def load_images(args):
         images = data.load_folder(args.images)
         held_out = max(1, len(images) // 5)
         if len(images) == 1:
-            print("One image only: training and test patches both come from it.")
+            print("There is only one image: training and test patches both come from it.")
     train = data.sample_patches(images[:-held_out] or images, args.patches, seed=args.seed)
     test = data.sample_patches(images[-held_out:], tests, seed=args.seed + 1)
     picture = images[-1]
     top, left = (max(0, extent - 512) // 2 for extent in picture.shape)
     picture = picture[top : top + 512, left : left + 512]
-    return train, test, photographs.standardize(picture[None, ..., None])
+    return Images(train, test, photographs.standardize(picture[None, ..., None]))
 
 
 def compiled(model, args):
-    """`model`, compiled: Adam with the learning rate falling along a cosine, and a quick second moment."""
+    """Compiles `model` with Adam, whose learning rate falls along a cosine and whose second moment adapts fast."""
     rate = keras.optimizers.schedules.CosineDecay(args.learning_rate, args.epochs * args.steps)
     model.compile(
         keras.optimizers.Adam(rate, beta_2=0.99, epsilon=1e-8),
@@ -96,7 +107,7 @@ def compiled(model, args):
 
 
 def agreement(learned, true):
-    """Correlation and relative L2 error of filters `[count, height, width]`, `[count]` each."""
+    """Returns correlation and relative L2 error of filters `[count, height, width]`, `[count]` each."""
     learned, true = (np.reshape(filters, [len(filters), -1]).astype(np.float64) for filters in (learned, true))
     error = np.linalg.norm(learned - true, axis=1) / np.linalg.norm(true, axis=1)
     learned, true = (filters - filters.mean(axis=1, keepdims=True) for filters in (learned, true))
@@ -106,20 +117,20 @@ def agreement(learned, true):
 
 
 def filters_at(model, degrees):
-    """Learned and true filters `[count, 9, 9]` at angles in degrees."""
+    """Returns learned and true filters, `[count, 9, 9]`, at angles in degrees."""
     angles = np.deg2rad(degrees)
     return inspection.generated_filters(model, angles), data.steerable_filter(angles)
 
 
 class FilterCorrelation(keras.callbacks.Callback):
-    """Adds to the metrics of an epoch the worst correlation of learned and true filter at 360 angles."""
+    """Adds the worst correlation of learned and true filter at 360 angles to the metrics of an epoch."""
 
     def on_epoch_end(self, epoch, logs=None):
         logs["worst_correlation"] = agreement(*filters_at(self.model.network, np.arange(360)))[0].min()
 
 
 def squared_error(model, images, args):
-    """Mean squared error per pixel on triples from `images`, and that of an image of zeros."""
+    """Returns the mean squared error per pixel on triples from `images`, and that of predicting zeros."""
     test = data.steerable_triples(images, batch_size=64, steps=max(1, len(images) // 16), seed=args.seed + 1)
     errors = [
         [np.mean(np.square(results - guess)) for guess in (model.predict_on_batch(inputs), 0)]
@@ -130,7 +141,7 @@ def squared_error(model, images, args):
 
 
 def draw(model, picture, path, degrees=139.2):
-    """The figure: learned beside true filters, and a photograph that was filtered with both."""
+    """Draws learned and true filters, and a photograph that is filtered with both."""
     figure = inspection.new_figure(13, 8.6)
     figure.suptitle("A steerable filter, learned from images, angles and results", fontsize="x-large")
     top, bottom = figure.subfigures(2, 1, height_ratios=[1, 0.85])
@@ -140,7 +151,7 @@ def draw(model, picture, path, degrees=139.2):
 
     angle = np.deg2rad([[degrees]]).astype(np.float32)
     result = model({"images": picture, "angles": angle}).numpy()
-    target = data.filtered(picture, angle).numpy()
+    target = data.apply_steerable_filter(picture, angle).numpy()
     difference = result - target
     times = 10 ** max(0, math.floor(math.log10(np.abs(target).max() / max(np.abs(difference).max(), 1e-9))))
     panel = {
@@ -153,21 +164,21 @@ def draw(model, picture, path, degrees=139.2):
     figure.savefig(path, dpi=110)
 
 
-def train_networks(run, images, test):
-    """Trains the network, and its twin if that is wanted; the models and their figures by name."""
-    args = run.args
-    total = args.epochs * args.steps
+def train(experiment, images):
+    """Trains the network, and the baseline with `--baseline`. Returns what `training.train` returns, by name."""
+    args = experiment.args
 
     def triples(start, end):
-        return data.steerable_triples(images, args.batch_size, end, start, args.seed)
+        return data.steerable_triples(images.train, args.batch_size, end, start, args.seed)
 
     networks = {"steerable": models.dfn_steerable}
     if args.baseline:
         networks["baseline"] = models.dfn_steerable_baseline
-    trained, figures = {}, {}
+    trained = {}
     for name, network in networks.items():
+        total = args.epochs * args.steps
         print(f"\nTraining {name}: {total} steps of {args.batch_size} triples.")
-        done = training.train(
+        trained[name] = training.train(
             name,
             functools.partial(network, raw_angles=args.raw_angles),
             functools.partial(compiled, args=args),
@@ -178,21 +189,28 @@ def train_networks(run, images, test):
             args.seed,
             callbacks=[FilterCorrelation()] if name == "steerable" else [],
             resume=args.resume,
-            settings=run.settings,
+            settings=experiment.settings,
         )
-        trained[name] = done.network
-        error, zeros = squared_error(done.network, test, args)
+    return trained
+
+
+def evaluate(args, trained, images):
+    """Computes the errors of the networks, and compares the generated filters with the formula; by name."""
+    figures = {}
+    for name, done in trained.items():
+        error, zeros = squared_error(done.network, images.test, args)
         figures[name] = {
             "parameters": done.network.count_params(),
             "test_mse": error,
             "test_mse_of_zeros": zeros,
             "training_seconds": round(done.seconds, 1),
         }
-    return trained, figures
+    figures["steerable"].update(filter_figures(trained["steerable"].network))
+    return figures
 
 
 def filter_figures(model):
-    """How far the filters of `model` are from the formula at 360 angles."""
+    """Compares the filters of `model` with the formula at 360 angles."""
     correlation, error = agreement(*filters_at(model, np.arange(360)))
     return {
         "correlation_min": float(correlation.min()),
@@ -204,37 +222,20 @@ def filter_figures(model):
     }
 
 
-def main(arguments=None):
-    """Returns the exit status."""
-    args = parse(arguments)
-    with experiment.preparing(args):
-        images, test, picture = load_images(args)
-    run = harness.begin(args, data=common.fingerprint({"patches": images}))
-    trained, figures = train_networks(run, images, test)
-    model = trained["steerable"]
-    figures["steerable"].update(filter_figures(model))
-    draw(model, picture, args.out / "steerable.png")
-    harness.write_results(run, {"figures": figures, "exports": {}})  # already: a failing export costs no figures
-    exports = experiment.write_exports(run, "steerable", model)
-    harness.write_results(run, {"figures": figures, "exports": exports})
-    conclude(args, figures, time.perf_counter() - run.began)
-    return 0 if figures["steerable"]["target_reached"] or shortened(args) else 1
-
-
 def shortened(args):
-    """Whether fewer steps were asked for than the target takes."""
+    """Returns whether fewer steps were asked for than the target takes."""
     return args.epochs * args.steps < EPOCHS * STEPS
 
 
 def conclude(args, figures, seconds):
-    """Prints the figures, where the files are, and what to do next."""
+    """Prints the figures, the files, and what to do next."""
     dfn = figures["steerable"]
     print(f"\nLearned and true filters at 360 angles, {dfn['training_seconds']:.0f} s of training:")
     print(f"  correlation        min {dfn['correlation_min']:.6f}   mean {dfn['correlation_mean']:.6f}")
     print(f"  relative L2 error  max {dfn['relative_l2_error_max']:.6f}   mean {dfn['relative_l2_error_mean']:.6f}")
     verdict = "reached" if dfn["target_reached"] else "MISSED"
     if shortened(args) and not dfn["target_reached"]:
-        verdict = f"not reached, and not expected of {args.epochs * args.steps} steps instead of {EPOCHS * STEPS}"
+        verdict = f"not reached, and not expected after {args.epochs * args.steps} steps instead of {EPOCHS * STEPS}"
     print(f"  target             min above {TARGET}: {verdict}")
     print("\nMean squared error per pixel of the results on test images:")
     print(f"  {'an image of zeros':<22} {dfn['test_mse_of_zeros']:.3e}")
@@ -244,8 +245,8 @@ def conclude(args, figures, seconds):
     print(f"\nFigure   {args.out / 'steerable.png'}")
     print(f"Numbers  {args.out / 'results.json'}")
     print(f"Model    {args.out / 'steerable.keras'}")
-    experiment.print_exports(args, "steerable")
-    print(f"All of it took {seconds:.0f} s.")
+    run.print_exports(args, "steerable")
+    print(f"Total time: {seconds:.0f} s.")
     script = "python -m examples.experiments.dfn.steerable_filters"
     if not args.export:
         model = args.out / "steerable"
@@ -253,8 +254,25 @@ def conclude(args, figures, seconds):
     elif not args.baseline:
         print(f"Next: compare it with a network of fixed filters: {script} --baseline --out {args.out}_and_baseline")
     else:
-        print(f"Next: learn it from images of your own: {script} --images FOLDER")
+        print(f"Next: train on your own images: {script} --images FOLDER")
+
+
+def main(arguments=None):
+    """Loads, trains, evaluates and draws. Returns the exit status."""
+    args = parse(arguments)
+    with run.preparing(args):
+        images = load(args)
+    experiment = run.begin(args, data=run.fingerprint({"patches": images.train}))
+    trained = train(experiment, images)
+    figures = evaluate(args, trained, images)
+    network = trained["steerable"].network
+    draw(network, images.picture, args.out / "steerable.png")
+    run.write_results(experiment, {"figures": figures, "exports": {}})  # before the exports, which may fail
+    exports = run.write_exports(args, "steerable", network)
+    run.write_results(experiment, {"figures": figures, "exports": exports})
+    conclude(args, figures, time.perf_counter() - experiment.began)
+    return 0 if figures["steerable"]["target_reached"] or shortened(args) else 1
 
 
 if __name__ == "__main__":
-    experiment.run_script(main)
+    run.run_script(main)

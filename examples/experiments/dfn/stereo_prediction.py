@@ -4,37 +4,40 @@
     python -m examples.experiments.dfn.stereo_prediction --baseline
     python -m examples.experiments.dfn.stereo_prediction --baseline --stereo sequence_a sequence_b sequence_to_test_on
 
-The network generates a filter of one row and 13 columns for every pixel, and a bias, and filters the left view with
-them: where a filter points is a disparity, and nobody has told the network any. The twin (`--baseline`) makes the
-pixels itself. Networks are tested on a sequence they have never seen: of KITTI and Karlsruhe in the data folder, one
-trains and the other tests (`--test-sequence`). Where there are no pairs, and with `--synthetic`, textured layers take
-their place. Their true disparity is known, and what the filters say is measured against it.
+The network generates a filter of one row and 13 columns, and a bias, for every pixel, and filters the left view with
+them. The offset that a filter selects is a disparity, which is never supervised. The baseline (`--baseline`) generates
+the pixels directly. Networks are tested on a sequence that they were not trained on: of KITTI and Karlsruhe in the data
+folder, one is for training and the other for tests (`--test-sequence`). Synthetic textured layers replace them if there
+are no pairs, or with `--synthetic`. Their true disparity is known, and that of the filters is compared with it.
 
-A filter reaches 6 pixels to both sides, so the right crop is taken 6 pixels to the left of the left one: disparities
-from 0 to 12 pixels fit. Images are made so small that most disparities do: 64 rows are the fewest that crops of 64 x 64
-allow. Training images are also used at 72 rows, so that the horizon is not always in the same row of a crop, and
-mirrored, which makes the right view the left one. One sequence is one camera in one light, which networks learn by
-heart: so columns are stretched, which changes all disparities, and the exposure of crops is varied.
+A filter covers 6 pixels on both sides, so the right crop is taken 6 pixels to the left of the left one, and disparities
+from 0 to 12 pixels fit. Images are scaled so that most disparities do: to 64 rows, the fewest that crops of 64 x 64
+allow. Training images are augmented, since one sequence comes from one camera in one light, and networks overfit to it:
 
-Where the data come from, and how to use other ones: docs/data.md.
+* scaled to 72 rows, too, so that the horizon is not always in the same row of a crop;
+* mirrored, which exchanges the left and the right view;
+* stretched in columns, which changes all disparities;
+* with varied exposure of the crops.
+
+Sources of the data, and how to use other data: docs/guide/data.md.
 
 `--recipe reduced` is for a CPU; `--recipe paper` trains for as long as the paper, which needs a GPU.
 
-Errors are squared errors as in the paper: the mean per pixel x 64 x 64. What needs no network stands beside: the left
-crop itself, and the one shift of all pixels that is best for the training images, at the size of the test images. The
-shifts that are best for the test images, for all of them and for each, are found with the help of their right views.
+Errors are squared errors as in the paper: the mean per pixel x 64 x 64. For comparison, four predictions that need no
+network: the left crop itself; the shift of all pixels that is best for the training images, at the size of the test
+images; and the shifts that are best for all test images, and for each of them, which only their right views tell.
 
 Paper: https://arxiv.org/abs/1605.09673 (De Brabandere et al., 2016).
 """
 
 import functools
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 
-from examples.experiments import data
-from examples.experiments import figures as figures_module
-from examples.experiments.core import common, experiment, harness
+from examples.experiments import data, figures
+from examples.experiments.core import evaluation, losses, options, run, training
 from examples.experiments.data.photographs import read_grey, resized
 from examples.experiments.dfn import crops
 from keras_dynfilter import inspection, models
@@ -65,61 +68,111 @@ SMOKE = {
 PAPER = {"dfn": "0.52 (its released code 1.35)", "baseline": "1.68 (1.70)"}
 SEQUENCES = ("kitti_seq1", "karlsruhe_drive0023")
 TEDDY_ROWS = 80  # disparities from 3 to 12 pixels
-TEST_SEED = 2**31  # no training can have it
+TEST_SEED = 2**31  # above the largest seed of a training
+
+Pair = tuple[np.ndarray, np.ndarray]
 
 
 def parse(arguments=None):
-    parser = experiment.new_parser(__doc__, "outputs/stereo_prediction", RECIPES)
+    parser = options.new_training_parser(__doc__, "outputs/stereo_prediction", RECIPES)
     crops.add_options(parser, "synthetic pairs")
     add = parser.add_argument
     add(
         "--stereo",
         nargs="+",
         metavar="FOLDER",
-        help="sequences with left/ and right/, or named as in KITTI, in place of the data folder; the last one tests",
+        help="sequences with left/ and right/, or named as in KITTI, instead of the data folder; the last one is for "
+        "tests",
     )
     add(
         "--test-sequence",
         choices=SEQUENCES,
         default=SEQUENCES[0],
-        help="to test on, in the data folder; the other one trains",
+        help="the sequence of the data folder to test on; the other one is for training",
     )
-    add("--rows", type=common.positive_int, default=64, help="rows of test images, --size at least")
+    add("--rows", type=options.positive_int, default=64, help="rows of test images, at least --size")
     add(
         "--training-rows",
-        type=common.positive_int,
+        type=options.positive_int,
         nargs="+",
         default=[64, 72],
-        help="of training images, used at each size",
+        help="rows of training images, which are used at each size",
     )
     add(
         "--training-stretch",
-        type=common.positive_float,
+        type=options.positive_float,
         nargs="+",
         default=[0.8, 1.0, 1.2],
-        help="factors of the columns of training images, used with each; disparities grow and shrink with them",
+        help="factors of the columns of training images, each of which is used; disparities change with them",
     )
-    add("--exposure", type=common.share, default=0.4, help="how far gain and gamma of training crops vary; 0: not")
-    add("--data-dir", metavar="DIR", help=f"{common.DATA_DIR}: stereo/{', stereo/'.join(SEQUENCES)}")
-    add("--synthetic-pairs", type=common.positive_int, default=600, help="to train on, with --synthetic")
-    add("--test-pairs", type=common.positive_int, default=200, help="synthetic ones to test on")
-    add("--reach", type=common.positive_int, default=6, help="pixels to each side of a filter; half the disparities")
-    args = harness.parse(parser, arguments, SMOKE, RECIPES)
-    folders = {pathlib.Path(folder).resolve() for folder in args.stereo or ()}  # one folder has many names
+    add(
+        "--exposure",
+        type=options.fraction,
+        default=0.4,
+        help="how much gain and gamma of training crops vary; 0: not at all",
+    )
+    add("--data-dir", metavar="DIR", help=f"{options.DATA_DIR} stereo/{', stereo/'.join(SEQUENCES)}")
+    add("--synthetic-pairs", type=options.positive_int, default=600, help="number of them to train on")
+    add("--test-pairs", type=options.positive_int, default=200, help="number of synthetic ones to test on")
+    add(
+        "--radius",
+        type=options.positive_int,
+        default=6,
+        help="pixels of a filter on each side, which is half the largest disparity",
+    )
+    args = options.parse(parser, arguments, SMOKE, RECIPES)
+    folders = {pathlib.Path(folder).resolve() for folder in args.stereo or ()}  # a folder may be given by two paths
     if args.stereo and (args.synthetic or len(folders) < max(2, len(args.stereo))):
         parser.error("argument --stereo: expected two sequences or more, all different, without --synthetic")
     if args.size % 2 or args.size < 16:
         parser.error(f"argument --size: expected an even number of at least 16, received {args.size}")
-    if 2 * args.reach >= args.size:
-        parser.error(f"argument --reach: expected less than half of --size {args.size}, received {args.reach}")
+    if 2 * args.radius >= args.size:
+        parser.error(f"argument --radius: expected less than half of --size {args.size}, received {args.radius}")
     if min(args.rows, *args.training_rows) < args.size:
         parser.error(f"argument --rows, --training-rows: expected --size {args.size} at least")
     return args
 
 
+# Data
+
+
+class Loaded(NamedTuple):
+    """What `load` returns; a pair is `(left, right)`, `[count, height, width]` each.
+
+    Attributes:
+        pairs: Pairs to train on, by name.
+        same_size: Pairs to train on, at the size of the test images.
+        tested: Name of the pair to test on.
+        images: Pair to test on.
+        teddy: What `load_teddy` returns.
+    """
+
+    pairs: dict[str, Pair]
+    same_size: list[Pair]
+    tested: str
+    images: Pair
+    teddy: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+
+
+def load(args):
+    """Loads pairs, or generates synthetic ones."""
+    found = load_sequences(args)
+    if args.flow_truth is None:
+        args.flow_truth = found is None
+    if found is None:
+        pairs = {"synthetic": synthetic(args, args.synthetic_pairs, args.seed, args.size * 5 // 4)[0]}
+        found = pairs, [*pairs.values()], "synthetic", synthetic_test(args)[0]
+    loaded = Loaded(*found, load_teddy(args))
+    for name, (left, _) in loaded.pairs.items():
+        name = f"{name} (see --training-rows, --training-stretch, --radius)"
+        crops.corners(left.shape[1], left.shape[2] - args.radius, args.size, name)
+    for left, _ in (*loaded.same_size, loaded.images):
+        crops.corners(left.shape[1], left.shape[2] - args.radius, args.size)
+    return loaded
+
+
 def load_sequences(args):
-    """Pairs to train on, `(left, right)` by name; those of the training sequences at the size of the test images; the
-    name of the pairs to test on, and these. None where there are none."""
+    """Returns the first four attributes of `Loaded`; None if there are no sequences."""
     if args.stereo:
         tested = args.stereo[-1]
         learned = {folder: folder for folder in args.stereo}
@@ -128,48 +181,126 @@ def load_sequences(args):
         learned = {name: data.find_data(f"stereo/{name}", args.data_dir) for name in SEQUENCES}
         missing = [f"stereo/{name}" for name, folder in learned.items() if folder is None]
         if missing and not args.synthetic:
-            print(f"Not found: {', '.join(missing)}. Moved textures take their place; see --stereo and --data-dir.")
+            print(f"Not found: {', '.join(missing)}. Synthetic textures replace them; see --stereo and --data-dir.")
         if missing or args.synthetic:
             return None
     test_folder = learned.pop(tested)
-    load = functools.cache(data.load_stereo)
+    read = functools.cache(data.load_stereo)
     pairs = {}
-    for name, at in learned.items():
+    for name, folder in learned.items():
         for rows in args.training_rows:
-            columns = load(at, rows)[0].shape[2]
+            columns = read(folder, rows)[0].shape[2]
             for stretch in args.training_stretch:
                 width = max(1, round(stretch * columns))
-                pairs[f"{name}, {rows} x {width}"] = load(at, rows if width == columns else (rows, width))
-    return pairs, [load(at, args.rows) for at in learned.values()], tested, load(test_folder, args.rows)
+                pairs[f"{name}, {rows} x {width}"] = read(folder, rows if width == columns else (rows, width))
+    return pairs, [read(folder, args.rows) for folder in learned.values()], tested, read(test_folder, args.rows)
 
 
 def synthetic(args, count, seed, size):
-    """Pairs of `size` rows with disparities that fit the filters: `(left, right)`, the disparity of the right views,
-    and whether the left ones show the place it leads to."""
-    left, right, disparity, known = data.synthetic_stereo(count, size, 2 * args.reach, seed)
+    """Generates pairs of `size` rows with disparities that fit the filters.
+
+    Returns:
+        The pair `(left, right)`, the disparity of the right views, and where the left views show the same place.
+    """
+    left, right, disparity, known = data.synthetic_stereo(count, size, 2 * args.radius, seed)
     return (left[..., 0], right[..., 0]), disparity, known
 
 
 def synthetic_test(args):
-    """Pairs that make one crop each, the disparity of the right crops, and whether it leads into the left ones."""
-    pair, disparity, known = synthetic(args, args.test_pairs, TEST_SEED, args.size + args.reach)
+    """Generates pairs of one crop each; returns as `synthetic`, of the crops."""
+    pair, disparity, known = synthetic(args, args.test_pairs, TEST_SEED, args.size + args.radius)
     disparity, known = (array[:, : args.size, : args.size] for array in (disparity, known))
-    column = np.arange(args.size) + disparity - args.reach  # of the left crop
+    column = np.arange(args.size) + disparity - args.radius  # of the left crop
     known = known & (column >= 0) & (column <= args.size - 1)
     return tuple(side[:, : args.size] for side in pair), disparity, known
 
 
+def load_teddy(args):
+    """Loads the pair "teddy" of Middlebury, scaled so that its disparities fit.
+
+    Returns:
+        The left view, the right view, and the disparity of the right view, NaN where it is unknown. None if the pair
+        is not found, or does not suit --size and --radius.
+    """
+    folder = data.find_data("stereo/middlebury_teddy", args.data_dir)
+    if folder is None or args.synthetic or args.size > TEDDY_ROWS or args.radius != 6:
+        return None
+    left, right, disparity = (read_grey(folder / name) for name in ("im2.png", "im6.png", "disp6.png"))
+    known = (disparity > 0).astype(np.float32)
+    scale = TEDDY_ROWS / len(left)
+    left, right, disparity, known = (resized(image, TEDDY_ROWS) for image in (left, right, disparity, known))
+    # Stored as four times the disparity, from 0 to 255. The mean of an area is that of its known pixels.
+    disparity = np.where(known > 0.5, disparity * 255 / 4 * scale / np.maximum(known, 0.5), np.nan)
+    return left, right, disparity
+
+
 def cut(left, right, size, shift):
-    """Crops at fixed places, `[crops, size, size, 1]` each; the right one is `shift` pixels to the left."""
+    """Cuts crops, `[crops, size, size, 1]` each, at fixed places; the right ones are `shift` pixels to the left."""
     lefts, rights = [], []
-    for row, column in crops.places(left.shape[1], left.shape[2] - shift, size):
+    for row, column in crops.corners(left.shape[1], left.shape[2] - shift, size):
         lefts.append(left[:, row : row + size, column + shift : column + shift + size, None])
         rights.append(right[:, row : row + size, column : column + size, None])
     return np.concatenate(lefts), np.concatenate(rights)
 
 
-def moved(images, offset):
-    """What lies `offset` pixels to the right in `[..., height, width, 1]`, between pixels by linear interpolation."""
+# Training
+
+
+def train(experiment, loaded):
+    """Trains the networks; returns them by name."""
+    args, pairs = experiment.args, loaded.pairs.values()
+    # In a mirror, the right camera is the left one, and disparities stay the same.
+    sides = [*pairs, *((right[..., ::-1], left[..., ::-1]) for left, right in pairs)]
+
+    def batches(first, end):
+        return data.stereo_crops(sides, args.batch_size, end, first, args.seed, args.size, args.radius, args.exposure)
+
+    image_shape = (None, None, 1) if args.tied else (args.size, args.size, 1)
+    sizes = dict(image_shape=image_shape, kernel_size=(1, 2 * args.radius + 1), width=args.width)
+    builders = {
+        "dfn": functools.partial(models.dfn_stereo, **sizes, untied_bias=not args.tied),
+        "baseline": functools.partial(models.dfn_stereo_baseline, **sizes, untied_bias=not args.tied),
+    }
+    return training.train_networks(experiment, builders, losses.squared_error, batches)
+
+
+# Evaluation
+
+
+def evaluate(args, networks, loaded):
+    """Computes the errors of the networks, and of shifts, for the results."""
+    test = cut(*loaded.images, args.size, args.radius)
+    learned = [cut(*pair, args.size, args.radius) for pair in loaded.same_size]
+    offsets, by_training = shift_errors(*(np.concatenate(side) for side in zip(*learned)), args.radius)
+    _, by_image = shift_errors(*test, args.radius)
+    by_test = by_image.mean(axis=1)
+    best, best_of_test = offsets[by_training.mean(axis=1).argmin()], offsets[by_test.argmin()]
+    predictors = {name: functools.partial(crops.predict, network) for name, network in networks.items()}
+    predictors["one shift"] = functools.partial(shifted, offset=best)
+    predictors["left crop"] = lambda left: left
+    errors = crops.errors(predictors, {loaded.tested: test})["all"]
+    for name, error in {"one shift, test": by_test.min(), "shift per image": by_image.min(axis=0).mean()}.items():
+        errors[name] = {"mean": float(error) * evaluation.PIXELS, "per_frame": []}
+    content = {
+        "unit": "squared error: mean per pixel x 64 x 64",
+        "tested": loaded.tested,
+        "test": {"all": errors},
+        "best_shift": {"disparity": float(best + args.radius), "disparity_of_test": float(best_of_test + args.radius)},
+        "paper": PAPER,
+    }
+    if "dfn" in networks:
+        content["disparity_error"] = disparity_errors(args, networks["dfn"], loaded.teddy)
+    return content
+
+
+def shift_errors(left, right, radius):
+    """Returns the offsets that a filter can have, in quarters of a pixel, and the error of each for every image."""
+    offsets = np.arange(-4 * radius, 4 * radius + 1) / 4
+    return offsets, np.stack([np.square(shifted(left, offset) - right).mean(axis=(1, 2, 3)) for offset in offsets])
+
+
+def shifted(images, offset):
+    """Returns the pixels `offset` to the right in `[..., height, width, 1]`, linearly interpolated."""
     whole = int(np.floor(offset))
     width = images.shape[-2]
     columns = np.arange(width) + whole
@@ -177,186 +308,60 @@ def moved(images, offset):
     return near + np.float32(offset - whole) * (far - near)
 
 
-def shift_errors(left, right, reach):
-    """Offsets that a filter can have, in quarters of a pixel, and the error of each for every image."""
-    offsets = np.arange(-4 * reach, 4 * reach + 1) / 4
-    return offsets, np.stack([np.square(moved(left, offset) - right).mean(axis=(1, 2, 3)) for offset in offsets])
-
-
-def filter_offsets(network, left, reach):
-    """Where the filters point, pixels to the right, `[batch, height, width]`."""
+def filter_offsets(network, left, radius):
+    """Returns the expected offset of each filter, in pixels to the right, `[batch, height, width]`."""
     parts = (inspection.generated_filters(network, part) for part, _ in crops.batches(left, left))
-    return np.concatenate([inspection.filters_to_flow(part, (1, 2 * reach + 1))[..., 0] for part in parts])
+    return np.concatenate([inspection.filters_to_flow(part, (1, 2 * radius + 1))[..., 0] for part in parts])
 
 
 def disparity_map(args, network, left):
-    """Disparity `[height, width - reach]` of the pixels of the right view, told by a whole left view.
+    """Returns the disparity `[height, width - radius]` of the right view that the network infers from the left view.
 
-    Untied biases need crops: these overlap by half, and count the more the further a pixel is from their border.
+    Untied biases need crops. These overlap by half, and the weight of a pixel grows with its distance from the border.
     """
-    image = left[:, args.reach :, None]
+    image = left[:, args.radius :, None]
     if args.tied:
-        return filter_offsets(network, image[None], args.reach)[0] + args.reach
+        return filter_offsets(network, image[None], args.radius)[0] + args.radius
     size = args.size
     corners = [
         (row, column)
-        for row in crops.spread(image.shape[0] - size, -(-2 * image.shape[0] // size) - 1)
-        for column in crops.spread(image.shape[1] - size, -(-2 * image.shape[1] // size) - 1)
+        for row in crops.evenly_spaced(image.shape[0] - size, -(-2 * image.shape[0] // size) - 1)
+        for column in crops.evenly_spaced(image.shape[1] - size, -(-2 * image.shape[1] // size) - 1)
     ]
     tiles = np.stack([image[row : row + size, column : column + size] for row, column in corners])
     ramp = np.minimum(np.arange(size), np.arange(size)[::-1]) + 1.0
     total, weight = np.zeros(image.shape[:2]), np.zeros(image.shape[:2])
-    for (row, column), tile in zip(corners, filter_offsets(network, tiles, args.reach)):
+    for (row, column), tile in zip(corners, filter_offsets(network, tiles, args.radius)):
         total[row : row + size, column : column + size] += np.outer(ramp, ramp) * tile
         weight[row : row + size, column : column + size] += np.outer(ramp, ramp)
-    return total / weight + args.reach
+    return total / weight + args.radius
 
 
-def load_teddy(args):
-    """The pair "teddy" of Middlebury, made so small that its disparities fit: left and right view, and the disparity of
-    the right one, NaN where it is unknown. None if it is not there, or --size and --reach do not suit it."""
-    folder = data.find_data("stereo/middlebury_teddy", args.data_dir)
-    if folder is None or args.synthetic or args.size > TEDDY_ROWS or args.reach != 6:
-        return None
-    left, right, disparity = (read_grey(folder / name) for name in ("im2.png", "im6.png", "disp6.png"))
-    known = (disparity > 0).astype(np.float32)
-    scale = TEDDY_ROWS / len(left)
-    left, right, disparity, known = (resized(image, TEDDY_ROWS) for image in (left, right, disparity, known))
-    # Stored as four times the disparity, from 0 to 255; means are those of the known pixels of an area.
-    disparity = np.where(known > 0.5, disparity * 255 / 4 * scale / np.maximum(known, 0.5), np.nan)
-    return left, right, disparity
+def disparity_errors(args, network, teddy):
+    """Compares the disparities of the filters with the true ones, of synthetic pairs and of teddy; by data set."""
+    errors = {}
+    if args.flow_truth:
+        pair, truth, known = synthetic_test(args)
+        left, _ = cut(*pair, args.size, args.radius)
+        disparity = filter_offsets(network, left, args.radius) + args.radius
+        errors["synthetic"] = mean_disparity_errors(disparity, truth, known, args.radius)
+    if teddy is not None:
+        left, _, truth = teddy
+        truth = truth[:, : -args.radius]
+        known = truth <= 2 * args.radius  # False for NaN
+        disparity = disparity_map(args, network, left)
+        errors["middlebury teddy"] = mean_disparity_errors(disparity, truth, known, args.radius)
+    return errors
 
 
-def disparity_errors(found, truth, known, reach):
-    """Mean absolute errors in pixels: of `found`, of the middle of the window, of the best constant."""
-    candidates = {"dfn": found, "middle of window": np.full_like(truth, reach)}
+def mean_disparity_errors(disparity, truth, known, radius):
+    """Computes mean absolute errors in pixels: of the disparity, the middle of the window, and the best constant."""
+    candidates = {"dfn": disparity, "middle of window": np.full_like(truth, radius)}
     candidates["best constant"] = np.full_like(truth, np.median(truth[known]))
     return {
         name: inspection.end_point_error(values[..., None], truth[..., None], known)
         for name, values in candidates.items()
     }
-
-
-def measured(args, network, teddy):
-    """Disparities of the filters against the truth, on synthetic pairs and on a pair of Middlebury; by data set."""
-    figures = {}
-    if args.flow_truth:
-        pair, truth, known = synthetic_test(args)
-        left, _ = cut(*pair, args.size, args.reach)
-        found = filter_offsets(network, left, args.reach) + args.reach
-        figures["synthetic"] = disparity_errors(found, truth, known, args.reach)
-    if teddy is not None:
-        left, _, truth = teddy
-        truth = truth[:, : -args.reach]
-        known = truth <= 2 * args.reach  # not where it is NaN
-        figures["middlebury teddy"] = disparity_errors(disparity_map(args, network, left), truth, known, args.reach)
-    return figures
-
-
-def draw(args, networks, test, images, teddy):
-    """Figures of predictions of crops, and of the disparity of whole images `(left, right)`; returns their names."""
-    left, right = (side[np.linspace(0, len(side) - 1, 4).round().astype(int)] for side in test)
-    shown = {name: crops.predict(network, left) for name, network in networks.items()}
-    if "dfn" not in networks:
-        blank = np.full(left.shape[:3], np.nan)
-        figures = {"baseline.png": figures_module.stereo_figure(left, right, shown["baseline"], blank)}
-    else:
-        disparity = filter_offsets(networks["dfn"], left, args.reach) + args.reach
-        limits = (0, 2 * args.reach)
-        filters = inspection.generated_filters(networks["dfn"], left[:1])[0]
-        figures = {
-            "predictions.png": figures_module.stereo_figure(
-                left, right, shown["dfn"], disparity, shown.get("baseline"), limits=limits
-            ),
-            "filters.png": figures_module.filters_figure(left[0], filters, (1, 2 * args.reach + 1)),
-            "disparity.png": draw_map(args, networks["dfn"], *(side[len(side) // 2] for side in images)),
-        }
-        if teddy is not None:
-            figures["teddy.png"] = draw_map(args, networks["dfn"], *teddy)
-    for name, figure in figures.items():
-        figure.savefig(args.out / name, dpi=110)
-    return [*figures]
-
-
-def draw_map(args, network, left, right, truth=None):
-    """A figure of both views `[height, width]`, and of the disparity of the right one, below each other."""
-    pictures = {"left view": left[:, args.reach :], "right view": right[:, : -args.reach]}
-    maps = {"disparity of the filters": disparity_map(args, network, left)}
-    if truth is not None:
-        maps["true disparity"] = truth[:, : -args.reach]
-    wide = 2.5 * left.shape[0] < left.shape[1]
-    shape = (len(pictures) + len(maps), 1) if wide else (1, len(pictures) + len(maps))
-    height = 9 * left.shape[0] / left.shape[1] if wide else 3.4
-    figure = inspection.new_figure(10, (height + 0.3) * shape[0])
-    axes = figure.subplots(*shape, squeeze=False).ravel()
-    for axis, (title, values) in zip(axes, {**pictures, **maps}.items()):
-        options = dict(cmap="viridis", vmin=0, vmax=2 * args.reach) if title in maps else dict(cmap="gray")
-        picture = axis.imshow(values, interpolation="nearest", **options)
-        axis.set(xticks=[], yticks=[], title=title, facecolor="0.7")
-    figure.colorbar(picture, ax=axes, label="disparity (pixels)", shrink=0.75)
-    return figure
-
-
-def main(arguments=None):
-    """Returns the exit status."""
-    args = parse(arguments)
-    with experiment.preparing(args):
-        loaded = load_sequences(args)
-        if args.flow_truth is None:
-            args.flow_truth = loaded is None
-        if loaded is None:
-            pairs = {"synthetic": synthetic(args, args.synthetic_pairs, args.seed, args.size * 5 // 4)[0]}
-            same_size, tested, images = pairs.values(), "synthetic", synthetic_test(args)[0]
-        else:
-            pairs, same_size, tested, images = loaded
-        for name, (left, _) in pairs.items():
-            name = f"{name} (see --training-rows, --training-stretch, --reach)"
-            crops.places(left.shape[1], left.shape[2] - args.reach, args.size, name)
-        learned = [cut(*pair, args.size, args.reach) for pair in same_size]
-        test = cut(*images, args.size, args.reach)
-        teddy = load_teddy(args)
-    views = {f"{name}, {side}": view for name, pair in pairs.items() for side, view in zip(("left", "right"), pair)}
-    run = harness.begin(args, free=["flow_truth", "test_pairs"], data=common.fingerprint(views))
-    # Seen in a mirror, the right camera is the left one, and disparities remain what they are.
-    sides = [*pairs.values(), *((right[..., ::-1], left[..., ::-1]) for left, right in pairs.values())]
-
-    def batches(first, end):
-        return data.stereo_crops(sides, args.batch_size, end, first, args.seed, args.size, args.reach, args.exposure)
-
-    image_shape = (None, None, 1) if args.tied else (args.size, args.size, 1)
-    sizes = dict(image_shape=image_shape, kernel_size=(1, 2 * args.reach + 1), width=args.width)
-    builders = {
-        "dfn": functools.partial(models.dfn_stereo, **sizes, untied_bias=not args.tied),
-        "baseline": functools.partial(models.dfn_stereo_baseline, **sizes, untied_bias=not args.tied),
-    }
-    trained = harness.train_networks(run, builders, common.squared_error, batches)
-    if not experiment.finished(run, trained):
-        return 0
-
-    networks = {name: done.network for name, done in trained.items()}
-    predictors = {name: functools.partial(crops.predict, network) for name, network in networks.items()}
-    offsets, by_training = shift_errors(*(np.concatenate(side) for side in zip(*learned)), args.reach)
-    _, by_image = shift_errors(*test, args.reach)
-    by_test = by_image.mean(axis=1)
-    best, best_of_test = offsets[by_training.mean(axis=1).argmin()], offsets[by_test.argmin()]
-    predictors["one shift"] = functools.partial(moved, offset=best)
-    predictors["left crop"] = lambda left: left
-    errors = crops.errors(predictors, {tested: test})
-    errors["all"]["one shift, test"] = {"mean": float(by_test.min()) * common.PIXELS, "per_frame": []}
-    errors["all"]["shift per image"] = {"mean": float(by_image.min(axis=0).mean()) * common.PIXELS, "per_frame": []}
-    content = {
-        "unit": "squared error: mean per pixel x 64 x 64",
-        "tested": tested,
-        "test": {"all": errors["all"]},
-        "best_shift": {"disparity": float(best + args.reach), "disparity_of_test": float(best_of_test + args.reach)},
-        "paper": PAPER,
-    }
-    if "dfn" in networks:
-        content["disparity_error"] = measured(args, networks["dfn"], teddy)
-    files = draw(args, networks, test, images, teddy)
-    print_errors(content, networks)
-    experiment.conclude(run, trained, content, files)
-    return 0
 
 
 def print_errors(content, networks):
@@ -365,11 +370,80 @@ def print_errors(content, networks):
     shift = content["best_shift"]
     of_test = f"{shift['disparity_of_test']:g} for the test images"
     print(f"  (one shift, as a disparity in pixels: {shift['disparity']:g} for the training images, {of_test})")
-    for name, figures in content.get("disparity_error", {}).items():
+    for name, errors in content.get("disparity_error", {}).items():
         print(f"Disparity, {name}, mean error in pixels:")
-        for candidate, error in figures.items():
+        for candidate, error in errors.items():
             print(f"    {candidate:<16} {error:6.2f}")
 
 
+# Figures
+
+
+def draw(args, networks, loaded):
+    """Draws predictions of crops, and the disparity of whole images. Returns the names of the files."""
+    test = cut(*loaded.images, args.size, args.radius)
+    left, right = (side[np.linspace(0, len(side) - 1, 4).round().astype(int)] for side in test)
+    made = {name: crops.predict(network, left) for name, network in networks.items()}
+    if "dfn" not in networks:
+        blank = np.full(left.shape[:3], np.nan)
+        drawn = {"baseline.png": figures.stereo_figure(left, right, made["baseline"], blank)}
+    else:
+        network = networks["dfn"]
+        disparity = filter_offsets(network, left, args.radius) + args.radius
+        limits = (0, 2 * args.radius)
+        filters = inspection.generated_filters(network, left[:1])[0]
+        drawn = {
+            "predictions.png": figures.stereo_figure(
+                left, right, made["dfn"], disparity, made.get("baseline"), limits=limits
+            ),
+            "filters.png": figures.filters_figure(left[0], filters, (1, 2 * args.radius + 1)),
+            "disparity.png": draw_map(args, network, *(side[len(side) // 2] for side in loaded.images)),
+        }
+        if loaded.teddy is not None:
+            drawn["teddy.png"] = draw_map(args, network, *loaded.teddy)
+    for name, figure in drawn.items():
+        figure.savefig(args.out / name, dpi=110)
+    return [*drawn]
+
+
+def draw_map(args, network, left, right, truth=None):
+    """Draws both views `[height, width]`, and the disparity of the right one, below each other."""
+    pictures = {"left view": left[:, args.radius :], "right view": right[:, : -args.radius]}
+    maps = {"disparity of the filters": disparity_map(args, network, left)}
+    if truth is not None:
+        maps["true disparity"] = truth[:, : -args.radius]
+    wide = 2.5 * left.shape[0] < left.shape[1]
+    shape = (len(pictures) + len(maps), 1) if wide else (1, len(pictures) + len(maps))
+    height = 9 * left.shape[0] / left.shape[1] if wide else 3.4
+    figure = inspection.new_figure(10, (height + 0.3) * shape[0])
+    axes = figure.subplots(*shape, squeeze=False).ravel()
+    for axis, (title, values) in zip(axes, {**pictures, **maps}.items()):
+        style = dict(cmap="viridis", vmin=0, vmax=2 * args.radius) if title in maps else dict(cmap="gray")
+        picture = axis.imshow(values, interpolation="nearest", **style)
+        axis.set(xticks=[], yticks=[], title=title, facecolor="0.7")
+    figure.colorbar(picture, ax=axes, label="disparity (pixels)", shrink=0.75)
+    return figure
+
+
+def main(arguments=None):
+    """Loads, trains, evaluates and draws. Returns the exit status."""
+    args = parse(arguments)
+    with run.preparing(args):
+        loaded = load(args)
+    views = {
+        f"{name}, {side}": view for name, pair in loaded.pairs.items() for side, view in zip(("left", "right"), pair)
+    }
+    experiment = run.begin(args, free=["flow_truth", "test_pairs"], data=run.fingerprint(views))
+    trained = train(experiment, loaded)
+    if not run.finished(experiment, trained):
+        return 0
+    networks = {name: done.network for name, done in trained.items()}
+    content = evaluate(args, networks, loaded)
+    names = draw(args, networks, loaded)
+    print_errors(content, networks)
+    run.conclude(experiment, trained, content, names)
+    return 0
+
+
 if __name__ == "__main__":
-    experiment.run_script(main)
+    run.run_script(main)

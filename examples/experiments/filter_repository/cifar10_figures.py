@@ -1,45 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accuracies of the CIFAR-10 networks by epoch, as in figure 4 of the filter repository paper, and what it claims."""
+"""Accuracies of the CIFAR-10 networks by epoch, as in figure 4 of the filter repository paper, and its claims."""
 
 import numpy as np
 
+from examples.experiments.core import markdown as md
 from examples.experiments.core import statistics
+from examples.experiments.filter_repository.curves import draw_curves
 from keras_dynfilter import inspection
 
 VARIANTS = {"baseline": "baseline", "generated": "generated filters", "vgg11": "VGG11"}
-WATCHED = 1_000  # training images whose accuracy is measured after every epoch, the first ones
+WATCHED = 1_000  # first training images, whose accuracy is computed after every epoch
 SETS = {"train_accuracy": f"training (the first {WATCHED:,})", "test_accuracy": "test"}
 PAPER_SWAPPED = 15.24  # percent; the only number of the paper
-FITTED = 98.0  # percent of the training images: with generated filters more, where the baseline underfits
+FITTED = 98.0  # percent of the training images that generated filters exceed, and the baseline does not
 ALL = 50_000  # training images; fewer are easier to fit
-MARGIN = 1.0  # percent, by which a network may differ from VGG11 that has as much
+MARGIN = 1.0  # percent, by which a network that is as accurate as VGG11 may differ
 
 
-def summarize(cells):
-    """By variant: accuracies in percent after the last epoch and by epoch, on training and on test images, and swapped.
+def summarize(runs):
+    """Returns accuracies in percent by variant: of the last epoch, of all epochs, and with the filters of other images.
 
     Args:
-        cells: What is known of the finished cells, as dicts.
+        runs: Descriptions of the finished runs.
     """
     summary = {}
-    for variant, runs in statistics.by_variant(cells, VARIANTS).items():
-        curves = {name: np.array([[epoch[name] for epoch in run["history"]] for run in runs]) for name in SETS}
+    for variant, same in statistics.by_variant(runs, VARIANTS).items():
+        curves = {name: np.array([[epoch[name] for epoch in run["history"]] for run in same]) for name in SETS}
+        swapped = None if same[0]["swapped"] is None else [run["swapped"] for run in same]
         summary[variant] = {
-            **statistics.beginning(VARIANTS[variant], runs),
-            "train_images": runs[0]["train_images"],
-            "epochs": len(runs[0]["history"]),
-            **{name: statistics.spread(values[:, -1]) for name, values in curves.items()},
-            "swapped": None if runs[0]["swapped"] is None else statistics.spread([run["swapped"] for run in runs]),
+            **statistics.summarize_variant(VARIANTS[variant], same),
+            "train_images": same[0]["train_images"],
+            "epochs": len(same[0]["history"]),
+            **{name: statistics.summarize_seeds(values[:, -1]) for name, values in curves.items()},
+            "swapped": swapped and statistics.summarize_seeds(swapped),
             "by_epoch": {name: values.tolist() for name, values in curves.items()},
         }
     return summary
 
 
 def check_claims(summary):
-    """What the paper says, and whether it holds here: a list of claims as `tables` has them.
+    """Judges the claims of the paper: returns a list of claims of `statistics`.
 
-    Claims of which a variant is missing are left out. What is said of training images is measured on `WATCHED` of them.
-    Whether networks fit them is undecided where not all were trained on: the baseline may well fit a few.
+    Claims about variants without runs are left out. The accuracy on training images is that of `WATCHED` of them.
+    Whether networks fit them is undecided unless they were trained on all images, since the baseline may fit few.
     """
     baseline, generated, vgg11 = (summary.get(variant) for variant in VARIANTS)
     claims = []
@@ -49,21 +52,21 @@ def check_claims(summary):
     if generated:
         text = f"generated filters fit more than {FITTED:g} % of the training images"
         claims.append(_fits(text, generated, generated["train_accuracy"]["mean"] > FITTED))
-        text = f"others' filters are of little use, {PAPER_SWAPPED} %: below half of the accuracy"
+        text = f"filters of other images do not fit, {PAPER_SWAPPED} %: below half of the accuracy"
         swapped = generated["swapped"]
-        claims.append(statistics.reached(text, swapped, swapped["mean"] < generated["test_accuracy"]["mean"] / 2))
+        claims.append(statistics.judge_mean(text, swapped, swapped["mean"] < generated["test_accuracy"]["mean"] / 2))
     if baseline and generated:
         for name, gain in (("train_accuracy", "training images"), ("test_accuracy", "test images")):
             text = f"generated filters are above the baseline on {gain}"
-            claims.append(statistics.above(text, [generated[name]], [baseline[name]]))
+            claims.append(statistics.judge_order(text, [generated[name]], [baseline[name]]))
     if generated and vgg11:
-        text = f"generated filters have as much as VGG11 on test images, within {MARGIN:g}"
-        claims.append(statistics.alike(text, generated["test_accuracy"], vgg11["test_accuracy"], MARGIN))
+        text = f"generated filters are as accurate as VGG11 on test images, within {MARGIN:g} %"
+        claims.append(statistics.judge_equality(text, generated["test_accuracy"], vgg11["test_accuracy"], MARGIN))
     return claims
 
 
 def _fits(claim, figures, holds):
-    judged = statistics.reached(claim, figures["train_accuracy"], holds)
+    judged = statistics.judge_mean(claim, figures["train_accuracy"], holds)
     if figures["train_images"] >= ALL:
         return judged
     few = f"trained on {figures['train_images']:,} of {ALL:,}, which are easier to fit"
@@ -71,7 +74,7 @@ def _fits(claim, figures, holds):
 
 
 def markdown(summary, claims):
-    """Accuracies and claims as Markdown."""
+    """Returns accuracies and claims as Markdown."""
     head = ["accuracy in percent", "parameters", "seeds", "epochs", *SETS.values(), "others' filters", "minutes"]
     rows = [
         [
@@ -79,20 +82,20 @@ def markdown(summary, claims):
             f"{figures['parameters']:,}",
             str(len(figures["seeds"])),
             str(figures["epochs"]),
-            *(statistics.text(figures[name]) for name in (*SETS, "swapped")),
+            *(md.mean_and_deviation(figures[name]) for name in (*SETS, "swapped")),
             f"{figures['minutes']:.0f}",
         ]
         for figures in summary.values()
     ]
-    return statistics.markdown(head, rows) + statistics.judged("What the paper claims, in percent", claims)
+    return md.table(head, rows) + md.claims("Claims of the paper, in percent", claims)
 
 
 def figure(summary):
-    """Accuracy by epoch: means, and from the worst to the best seed."""
+    """Draws the accuracy by epoch: mean and range of the seeds."""
     drawn = inspection.new_figure(11, 4.5)
     for axis, (name, title) in zip(drawn.subplots(1, 2), SETS.items()):
         for figures in summary.values():
-            statistics.draw_curves(axis, np.array(figures["by_epoch"][name]), f"{figures['title']}")
+            draw_curves(axis, np.array(figures["by_epoch"][name]), f"{figures['title']}")
         axis.set(title=f"{title} images", xlabel="epoch", ylabel="accuracy (%)")
         axis.locator_params(axis="x", integer=True)
         axis.grid(alpha=0.3)

@@ -2,22 +2,23 @@
 """Digits with generated filters: tables 1 and 2 of "Learning to Generate Filters for Convolutional Neural Networks".
 
     python -m examples.experiments.filter_repository.mnist --processes 2
-    python -m examples.experiments.filter_repository.mnist --only baseline n20 --seeds 0 1 2 3 4
+    python -m examples.experiments.filter_repository.mnist --only baseline encoder20 --seeds 0 1 2 3 4
 
-Trains the network whose two convolutions are generated from the features of an autoencoder, with different numbers of
-features (n_enc) and of base filters (s), and its static baseline, on all of MNIST. Writes the tables with mean and
-spread over the seeds beside the paper's, which are single runs, says whether what was aimed at was reached after epochs
-1 and 20, as far as the seeds can tell, and draws the accuracy by epoch. The last column is the accuracy when each image
-is seen with the filters of another one.
+Trains the network whose two convolutions have filters generated from the features of an autoencoder, with different
+numbers of encoder channels (n_enc in the paper) and base filters (s in the paper), and its baseline, on all of MNIST.
+Writes the tables with mean and deviation over the seeds next to the results of the paper, which are single runs. Judges
+the targets after epochs 1 and 20, and draws the accuracy by epoch. The last column of the tables is the accuracy of
+images with the filters of other images.
 
-A variant and a seed make a cell of the grid. Finished cells are kept, and one that was interrupted continues where it
-was, so the same command goes on whenever it is given. Several processes share the grid if they have the same `--out`:
-`--processes` starts them, each with its share of the cores; they may also be started by hand, and at any time.
+A run is a variant with a seed. Finished runs are kept and interrupted runs continue, so the same command continues the
+sweep at any time. Processes with the same `--out` share the sweep: `--processes` starts several, with a part of the
+cores each, and more can be started by hand.
 
-The paper gives 20 epochs and neither optimizer nor batch size: Adam with a cosine and batches of 32 here. Generated
-convolutions have a trained bias, as those of the baseline have; the paper's formulas leave it out (`--no-use-bias`).
+The paper trains for 20 epochs and reports neither optimizer nor batch size; this script uses Adam with a cosine and
+batches of 32. Generated convolutions have a trained bias, as those of the baseline have. The formulas of the paper have
+none (`--no-use-bias`).
 
-Where there is no MNIST and it cannot be downloaded, digits are drawn with fonts: docs/data.md.
+If MNIST is not found and cannot be downloaded, digits are drawn with fonts: docs/guide/data.md.
 
 Paper: https://arxiv.org/abs/1812.01894 (Shen and Liu, 2018), section 4.1.
 """
@@ -26,12 +27,12 @@ import argparse
 import functools
 
 from examples.experiments import data
-from examples.experiments.core import statistics, sweep
+from examples.experiments.core import options, sweep
 from examples.experiments.filter_repository import mnist_tables, runs
 from keras_dynfilter import models
 
 SMOKE = {
-    "only": ["baseline", "n5"],
+    "only": ["baseline", "encoder5"],
     "seeds": [0],
     "epochs": 2,
     "train_images": 64,
@@ -41,40 +42,41 @@ SMOKE = {
 
 
 def parse(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options.new_parser(__doc__)
     sweep.add_options(parser, mnist_tables.VARIANTS, "outputs/repository_mnist")
     runs.add_options(parser, epochs=20, batch_size=32)
     add = parser.add_argument
-    text = "generated convolutions have a trained bias, as the baseline has"
+    text = "train a bias of generated convolutions, as the baseline has"
     add("--use-bias", action=argparse.BooleanOptionalAction, default=True, help=text)
-    add("--source", choices=("auto", "mnist", "rendered"), default="auto", help="of the digits")
-    add("--data-dir", metavar="DIR", help="folder with mnist/")
+    add("--source", choices=("auto", "mnist", "rendered"), default="auto", help="source of the digits")
+    add("--data-dir", metavar="DIR", help=f"{options.DATA_DIR} mnist/")
     return sweep.parse(parser, arguments, SMOKE)
 
 
 def load(args):
-    """`(train, test)`, each images `[count, 28, 28, 1]`, uint8, and labels `[count]`."""
+    """Returns `(train, test)`, each images `[count, 28, 28, 1]`, uint8, and labels `[count]`."""
     return runs.load_parts(args, data.load_mnist)
 
 
 def build(variant, use_bias):
+    """Builds the network of a variant."""
     arguments = mnist_tables.VARIANTS[variant].arguments
     if arguments is None:
         return models.repository_mnist_baseline()
     return models.repository_mnist(**arguments, use_bias=use_bias)
 
 
-def train_cell(run, variant, seed, train, test):
-    """Trains a variant from a seed, or what is left of it; returns what is to be known of it."""
+def train_run(experiment, variant, seed, train, test):
+    """Trains a variant from a seed, or continues to train it. Returns the description of the run."""
     generated = mnist_tables.VARIANTS[variant].arguments is not None
-    make = functools.partial(build, variant, run.args.use_bias)
-    return runs.train_classifier(run, variant, seed, make, generated, train, test)
+    make = functools.partial(build, variant, experiment.args.use_bias)
+    return runs.train_classifier(experiment, variant, seed, make, generated, train, test)
 
 
 def main(arguments=None):
-    """Returns the exit status."""
-    report = functools.partial(statistics.report, mnist_tables)
-    return sweep.run(parse(arguments), arguments, __file__, load, train_cell, report)
+    """Trains all runs and reports on them. Returns the exit status."""
+    report = functools.partial(sweep.report_accuracies, mnist_tables)
+    return sweep.main(parse(arguments), arguments, __spec__.name, load, train_run, report)
 
 
 if __name__ == "__main__":

@@ -4,25 +4,26 @@
     python -m examples.experiments.filter_repository.mtfl --processes 2
     python -m examples.experiments.filter_repository.mtfl --full --processes 2
 
-Trains networks of 32 and of 64 channels that find five landmarks, on faces that are aligned (D-Align), on the same
-faces turned by a random angle within 45 degrees (D-Rot), and on these with filters generated from the features of an
-autoencoder (D-Rot-FG). Writes the mean and the largest error in percent of the distance of the eyes, beside what the
-mean landmarks of the training faces would give, and says which of the paper's claims hold: turned faces are harder,
-generated filters make up for it, and the smaller network gains more; with one seed, all of them are undecided. Draws
-the errors, and faces with the landmarks found.
+Trains networks of 32 and of 64 channels to locate five landmarks in three settings: on aligned faces (D-Align), on the
+same faces rotated by a random angle of up to 45 degrees (D-Rot), and on rotated faces with filters generated from the
+features of an autoencoder (D-Rot-FG). Writes mean and largest errors in percent of the inter-ocular distance, and the
+errors of the mean landmarks of the training faces. Judges the claims of the paper, which one seed leaves undecided:
+rotated faces are harder, generated filters compensate for that, and the smaller network gains more. Draws the errors,
+and faces with the landmarks found.
 
-The faces are those of MTFL's training part, a tenth of them to test on, the same in all sets. They are brought to one
-place, size and direction by the similarity transform that fits the five landmarks best, and cropped to 64 x 64.
+The faces are the training part of MTFL. A tenth of them, the same in all settings, is for tests. The similarity
+transform that fits the five landmarks best brings faces to the same place, size and direction, cropped to 64 x 64.
 
-The default is five epochs, an hour of two CPU cores; `--full` has 40, a night. Both have one seed; `--seeds 0 1 2` adds
-others, which take as long each. The paper gives neither loss, optimizer, batch size nor epochs: softmax cross-entropy
-over the positions of a map, with a Gaussian around the landmark for the target, plus the reconstruction; Adam with a
-cosine. A landmark is read off its map near the highest score.
+The default is five epochs, which take an hour on two CPU cores; `--full` is 40 epochs, which take a night. Both have
+one seed, and each further one (`--seeds 0 1 2`) takes as long. The paper reports neither loss, optimizer, batch size
+nor epochs. This script uses the softmax cross-entropy over the positions of a heat map, with a Gaussian around the
+landmark as the target, plus the loss of the reconstruction, and Adam with a cosine. The position of a landmark is the
+soft-argmax near the highest score of its heat map.
 
-A variant and a seed make a cell of the grid. Finished cells are kept, and one that was interrupted continues where it
-was, so the same command goes on whenever it is given. Several processes share the grid if they have the same `--out`.
+A run is a variant with a seed. Finished runs are kept and interrupted runs continue, so the same command continues the
+sweep at any time. Processes with the same `--out` share the sweep.
 
-Where there is no MTFL, faces are drawn: docs/guide/data.md.
+If MTFL is not found, faces are drawn: docs/guide/data.md.
 
 Paper: https://arxiv.org/abs/1812.01894 (Shen and Liu, 2018), section 4.2.
 """
@@ -34,13 +35,13 @@ import numpy as np
 import tensorflow as tf
 
 from examples.experiments import data
-from examples.experiments.core import common, harness, sweep
+from examples.experiments.core import options, run, sweep
 from examples.experiments.filter_repository import landmarks, mtfl_tables, runs
 from keras_dynfilter import models
 
 RECIPES = {"reduced": {"epochs": 5, "seeds": [0]}, "full": {"epochs": 40, "seeds": [0]}}
 SMOKE = {
-    "only": ["m32_rot", "m32_rot_fg"],
+    "only": ["model32_rotated", "model32_rotated_generated"],
     "seeds": [0],
     "epochs": 2,
     "batch_size": 4,
@@ -49,38 +50,39 @@ SMOKE = {
     "source": "generated",
 }
 SIZE = 64
-TESTED = 10  # one face of so many is tested on
+TESTED = 10  # one of so many faces is tested on
 SHOWN = 8  # faces in the figure
 
 
 def parse(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options.new_parser(__doc__)
     sweep.add_options(parser, mtfl_tables.VARIANTS, "outputs/repository_mtfl")
-    parser.set_defaults(only=[*reversed(mtfl_tables.VARIANTS)])  # long trainings first, for processes side by side
+    parser.set_defaults(only=[*reversed(mtfl_tables.VARIANTS)])  # long runs first, for several processes
     runs.add_options(parser, batch_size=32)
     add = parser.add_argument
-    add("--max-angle", type=angle, default=45.0, metavar="X", help="of D-Rot, degrees")
-    add("--sigma", type=common.positive_float, default=1.5, help="of the target around a landmark, pixels")
-    add("--source", choices=("auto", "mtfl", "generated"), default="auto", help="of the faces")
-    add("--data-dir", metavar="DIR", help="folder with mtfl_faces/")
+    add("--max-angle", type=angle, default=45.0, metavar="X", help="largest rotation of D-Rot, in degrees")
+    text = "standard deviation of the target around a landmark, in pixels"
+    add("--sigma", type=options.positive_float, default=1.5, help=text)
+    add("--source", choices=("auto", "mtfl", "generated"), default="auto", help="source of the faces")
+    add("--data-dir", metavar="DIR", help=f"{options.DATA_DIR} mtfl_faces/")
     return sweep.parse(parser, arguments, SMOKE, RECIPES)
 
 
 def angle(text):
     """Argument type: degrees above zero, half a turn at most."""
-    value = common.positive_float(text)
+    value = options.positive_float(text)
     if value > 180:
         raise argparse.ArgumentTypeError(f"expected 180 degrees at most, received {text!r}")
     return value
 
 
 def load(args):
-    """`(train, test)`, each images `[2, count, 64, 64, 3]`, and landmarks `[2, count, 5, 2]`: aligned; turned."""
-    images, points, args.source = data.load_mtfl("train", args.data_dir, args.source, return_source=True)
+    """Returns `(train, test)`, each images `[2, count, 64, 64, 3]` and landmarks, of aligned and of rotated faces."""
+    images, points, args.source = data.load_mtfl("train", args.data_dir, args.source)
     if len(images) < TESTED:
         raise ValueError(f"Expected {TESTED} faces or more: one of {TESTED} is tested on. Received: {len(images)}")
-    landmarks.eye_distances(points)  # errors are measured by them
-    rng = np.random.default_rng(0)  # neither the parts nor the angles depend on the seeds of the trainings
+    landmarks.interocular_distances(points)  # refuses faces that have no errors
+    rng = np.random.default_rng(0)  # parts and angles do not depend on the seeds of the runs
     order, angles = rng.permutation(len(images)), rng.uniform(-args.max_angle, args.max_angle, len(images))
     cut = len(order) - len(order) // TESTED
     parts = []
@@ -92,39 +94,42 @@ def load(args):
 
 
 def build(variant):
+    """Builds the network of a variant."""
     if mtfl_tables.VARIANTS[variant].generated:
         return models.repository_mtfl(mtfl_tables.VARIANTS[variant].filters)
     return models.repository_mtfl_baseline(mtfl_tables.VARIANTS[variant].filters)
 
 
-def find(network, images, batch_size=50):
-    """The landmarks that a network finds in images, `[count, 5, 2]`, in pixels."""
+def locate_landmarks(network, images, batch_size=50):
+    """Returns the landmarks that a network finds in images, `[count, 5, 2]`, in pixels."""
     found = []
     for first in range(0, len(images), batch_size):
-        maps = network(data.normalized(images[first : first + batch_size], runs.UNCHANGED), training=False)
-        found.append(landmarks.read_maps(maps["heatmaps"] if isinstance(maps, dict) else maps))
+        outputs = network(data.normalized(images[first : first + batch_size], runs.UNCHANGED), training=False)
+        found.append(landmarks.soft_argmax(outputs["heatmaps"] if isinstance(outputs, dict) else outputs))
     return np.concatenate(found)
 
 
-def train_cell(run, variant, seed, train, test):
-    """Trains a variant from a seed, or what is left of it; returns what is to be known of it."""
-    args, name, chosen = run.args, sweep.cell_name(variant, seed), mtfl_tables.VARIANTS[variant]
+def train_run(experiment, variant, seed, train, test):
+    """Trains a variant from a seed, or continues to train it. Returns the description of the run."""
+    args, name, chosen = experiment.args, sweep.run_name(variant, seed), mtfl_tables.VARIANTS[variant]
     (images, points), (test_images, test_points) = (
-        [array[int(chosen.turned)] for array in part] for part in (train, test)
+        [array[int(chosen.rotated)] for array in part] for part in (train, test)
     )
     numbers = np.arange(len(images))
 
     def batches(first, end):
-        how = dict(pad=0, flip=False, statistics=runs.UNCHANGED)
-        made = data.image_batches(images, numbers, args.batch_size, end, first, seed, **how)
+        unaugmented = dict(pad=0, flip=False, statistics=runs.UNCHANGED)
+        made = data.image_batches(images, numbers, args.batch_size, end, first, seed, **unaugmented)
         known = tf.constant(points)
-        return made.map(lambda faces, which: (faces, landmarks.make_maps(tf.gather(known, which), SIZE, args.sigma)))
+        return made.map(
+            lambda faces, which: (faces, landmarks.target_heatmaps(tf.gather(known, which), SIZE, args.sigma))
+        )
 
     def evaluate(network):
-        return {"test_error": float(landmarks.errors(find(network, test_images), test_points).mean())}
+        return {"test_error": float(landmarks.errors(locate_landmarks(network, test_images), test_points).mean())}
 
     trained = runs.train_network(
-        run,
+        experiment,
         name,
         functools.partial(build, variant),
         chosen.generated,
@@ -135,27 +140,27 @@ def train_cell(run, variant, seed, train, test):
         evaluate,
         output="heatmaps",
     )
-    found = find(trained.network, test_images)
-    values = landmarks.errors(found, test_points)
+    found = locate_landmarks(trained.network, test_images)
+    errors = landmarks.errors(found, test_points)
     print(
-        f"{name}: {values.mean():.2f} %, at most {values.max():.1f} %, in {trained.seconds / 60:.1f} minutes",
+        f"{name}: {errors.mean():.2f} %, at most {errors.max():.1f} %, in {trained.seconds / 60:.1f} minutes",
         flush=True,
     )
-    worst = int(values.max(axis=1).argmax())
+    worst = int(errors.max(axis=1).argmax())
     shown = [*np.unique(np.linspace(0, len(found) - 1, SHOWN).round().astype(int)).tolist(), worst]
     return {
         "variant": variant,
         "seed": seed,
-        "errors": landmarks.describe(values),
-        "errors_of_the_mean": landmarks.describe(landmarks.errors(points.mean(axis=0), test_points)),
+        "errors": landmarks.describe(errors),
+        "mean_landmark_errors": landmarks.describe(landmarks.errors(points.mean(axis=0), test_points)),
         "shown": {"faces": shown, "landmarks": found[shown].round(2).tolist()},  # the last one is the worst
-        **harness.training_figures(trained),
-        "settings": run.settings,
+        **run.training_figures(trained),
+        "settings": experiment.settings,
     }
 
 
 def report(finished, tested):
-    """What goes into the results, tables and figures, of finished cells."""
+    """Returns the content of the results, the tables, and the figures of finished runs."""
     summary = mtfl_tables.summarize(finished)
     claims = mtfl_tables.check_claims(summary)
     content = {"test_faces": tested[0].shape[1], "variants": summary, "claims": claims}
@@ -167,8 +172,8 @@ def report(finished, tested):
 
 
 def main(arguments=None):
-    """Returns the exit status."""
-    return sweep.run(parse(arguments), arguments, __file__, load, train_cell, report, free=["recipe"])
+    """Trains all runs and reports on them. Returns the exit status."""
+    return sweep.main(parse(arguments), arguments, __spec__.name, load, train_run, report, free=["recipe"])
 
 
 if __name__ == "__main__":

@@ -1,91 +1,97 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors of landmarks, as in figure 3 and table 3 of the filter repository paper, its claims, and faces."""
+"""Landmark errors, as in figure 3 and table 3 of the filter repository paper, the claims of the paper, and faces."""
 
 import dataclasses
 
 import numpy as np
 
+from examples.experiments.core import markdown as md
 from examples.experiments.core import statistics
 from keras_dynfilter import inspection
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A network of the tables and what it is trained on.
+    """A network of the tables, and the faces that it is trained on.
 
     Attributes:
         filters: Channels of its convolutions.
-        turned: Whether faces are turned.
+        rotated: Whether faces are rotated.
         generated: Whether filters are generated.
-        paper: The paper's largest error, in percent of the distance of the eyes. It prints no mean ones.
+        paper: Largest error of the paper, in percent of the inter-ocular distance. It reports no mean errors.
     """
 
     filters: int
-    turned: bool
+    rotated: bool
     generated: bool
     paper: float
 
     @property
-    def faces(self):
-        return ("D-Rot-FG" if self.generated else "D-Rot") if self.turned else "D-Align"
+    def faces(self) -> str:
+        return ("D-Rot-FG" if self.generated else "D-Rot") if self.rotated else "D-Align"
 
     @property
-    def title(self):
+    def title(self) -> str:
         return f"Model{self.filters}, {self.faces}"
 
 
 VARIANTS = {
-    "m32_align": Variant(32, False, False, 49.11),
-    "m32_rot": Variant(32, True, False, 111.17),
-    "m32_rot_fg": Variant(32, True, True, 68.60),
-    "m64_align": Variant(64, False, False, 58.41),
-    "m64_rot": Variant(64, True, False, 105.01),
-    "m64_rot_fg": Variant(64, True, True, 46.65),
+    "model32_aligned": Variant(32, False, False, 49.11),
+    "model32_rotated": Variant(32, True, False, 111.17),
+    "model32_rotated_generated": Variant(32, True, True, 68.60),
+    "model64_aligned": Variant(64, False, False, 58.41),
+    "model64_rotated": Variant(64, True, False, 105.01),
+    "model64_rotated_generated": Variant(64, True, True, 46.65),
 }
 KINDS = {"mean": "mean error", "max": "largest error"}
 SETS = ("D-Align", "D-Rot", "D-Rot-FG")
 
 
-def summarize(cells):
-    """By variant: errors in percent of the distance of the eyes, and those of the mean landmarks of the training faces.
+def summarize(runs):
+    """Returns errors in percent of the inter-ocular distance, of the networks and of the mean landmarks, by variant.
 
     Args:
-        cells: What is known of the finished cells, as dicts.
+        runs: Descriptions of the finished runs.
     """
     return {
         variant: {
-            **statistics.beginning(VARIANTS[variant].title, runs),
-            "epochs": len(runs[0]["history"]),
-            **{kind: statistics.spread([run["errors"][kind] for run in runs]) for kind in (*KINDS, "max_face")},
-            "of_the_mean": runs[0]["errors_of_the_mean"],
+            **statistics.summarize_variant(VARIANTS[variant].title, same),
+            "epochs": len(same[0]["history"]),
+            **{
+                kind: statistics.summarize_seeds([run["errors"][kind] for run in same]) for kind in (*KINDS, "max_face")
+            },
+            "mean_landmarks": same[0]["mean_landmark_errors"],
         }
-        for variant, runs in statistics.by_variant(cells, VARIANTS).items()
+        for variant, same in statistics.by_variant(runs, VARIANTS).items()
     }
 
 
 def check_claims(summary):
-    """What the paper claims, and whether it holds here: a list of what `tables.above` returns.
+    """Judges the claims of the paper: returns a list of claims of `statistics`.
 
-    Claims of which a variant is missing are left out.
+    Claims about variants without runs are left out.
     """
     claims = []
     for kind, title in KINDS.items():
         orders = []
         for width in (32, 64):
-            align, turned, generated = (f"m{width}_{name}" for name in ("align", "rot", "rot_fg"))
-            orders.append((f"Model{width}: turned faces have a larger {title}", [turned], [align]))
-            orders.append((f"Model{width}: generated filters make the {title} smaller", [turned], [generated]))
-        gains = ["m32_rot", "m64_rot_fg"], ["m32_rot_fg", "m64_rot"]  # of the one above that of the other
-        orders.append((f"Model32 gains more than Model64, {title}", *gains))
-        for text, more, less in orders:
-            if {*more, *less} <= set(summary):
-                found = ([summary[name][kind] for name in names] for names in (more, less))
-                claims.append(statistics.above(text, *found))
+            aligned, rotated, generated = (
+                f"model{width}_{name}" for name in ("aligned", "rotated", "rotated_generated")
+            )
+            orders.append((f"Model{width}: rotated faces have a larger {title}", [rotated], [aligned]))
+            orders.append((f"Model{width}: generated filters reduce the {title}", [rotated], [generated]))
+        gain32, gain64 = ((f"model{width}_rotated", f"model{width}_rotated_generated") for width in (32, 64))
+        # gain32 > gain64, with the differences rearranged to sums
+        orders.append((f"Model32 gains more than Model64, {title}", [gain32[0], gain64[1]], [gain32[1], gain64[0]]))
+        for text, higher, lower in orders:
+            if {*higher, *lower} <= set(summary):
+                sides = ([summary[name][kind] for name in names] for names in (higher, lower))
+                claims.append(statistics.judge_order(text, *sides))
     return claims
 
 
 def markdown(summary, claims):
-    """Errors and claims as Markdown."""
+    """Returns errors and claims as Markdown."""
     head = [
         "",
         "parameters",
@@ -103,22 +109,22 @@ def markdown(summary, claims):
             f"{figures['parameters']:,}",
             str(len(figures["seeds"])),
             str(figures["epochs"]),
-            statistics.text(figures["mean"]),
-            statistics.text(figures["max"]),
+            md.mean_and_deviation(figures["mean"]),
+            md.mean_and_deviation(figures["max"]),
             f"{VARIANTS[variant].paper:.2f}",
-            statistics.text(figures["max_face"]),
-            f"{figures['of_the_mean']['mean']:.2f}",
+            md.mean_and_deviation(figures["max_face"]),
+            f"{figures['mean_landmarks']['mean']:.2f}",
         ]
         for variant, figures in summary.items()
     ]
-    text = "Errors in percent of the distance of the eyes; `of a face`: the largest mean of the five landmarks of a\n"
-    text += "face; `mean landmarks`: the error if every face had the mean landmarks of the training faces\n\n"
-    text += statistics.markdown(head, rows)
-    return text + statistics.judged("What the paper claims, in percent of the distance of the eyes", claims)
+    text = "Errors in percent of the inter-ocular distance; `of a face`: the largest mean of the five landmarks of a\n"
+    text += "face; `mean landmarks`: the mean error of the mean landmarks of the training faces\n\n"
+    text += md.table(head, rows)
+    return text + md.claims("Claims of the paper, in percent of the inter-ocular distance", claims)
 
 
 def errors_figure(summary):
-    """Bars of mean and largest errors by network and set, a point for each seed; crosses: the paper."""
+    """Draws mean and largest errors by network and set: bars, points for the seeds, and crosses for the paper."""
     drawn = inspection.new_figure(10, 4)
     for axis, (kind, title) in zip(drawn.subplots(1, 2), KINDS.items()):
         for variant, figures in summary.items():
@@ -126,11 +132,11 @@ def errors_figure(summary):
             number = SETS.index(chosen.faces)
             place = (chosen.filters == 64) + 0.27 * (number - 1)
             axis.bar(place, figures[kind]["mean"], 0.25, color=f"C{number}")
-            axis.plot([place] * len(figures["seeds"]), figures[kind]["runs"], ".", color="black")
+            axis.plot([place] * len(figures["seeds"]), figures[kind]["values"], ".", color="black")
             if kind == "max":
                 axis.plot(place, chosen.paper, "x", color="black")
         axis.set_xticks([0, 1], ["Model32", "Model64"])
-        axis.set(xlim=(-0.6, 1.6), ylabel=f"{title}, % of the distance of the eyes")
+        axis.set(xlim=(-0.6, 1.6), ylabel=f"{title}, % of the inter-ocular distance")
         axis.grid(axis="y", alpha=0.3)
     drawn.axes[1].set(title="crosses: the paper")
     for number, name in enumerate(SETS):
@@ -139,24 +145,26 @@ def errors_figure(summary):
     return drawn
 
 
-def faces_figure(cells, images, landmarks):
-    """Test faces with true landmarks and those that the networks of one seed found; the last one has the largest error.
+def faces_figure(runs, images, landmarks):
+    """Draws test faces with the true landmarks and those that the networks of one seed found; the last is the worst.
 
     Args:
-        cells: What is known of the finished cells, as dicts.
-        images: `[2, faces, height, width, 3]`, uint8: aligned, turned.
+        runs: Descriptions of the finished runs.
+        images: `[2, faces, height, width, 3]`, uint8: aligned, rotated.
         landmarks: `[2, faces, 5, 2]`, x and y in pixels.
     """
-    rows = {variant: runs[0] for variant, runs in statistics.by_variant(cells, VARIANTS).items()}
-    columns = max(len(cell["shown"]["faces"]) for cell in rows.values())
+    rows = {variant: same[0] for variant, same in statistics.by_variant(runs, VARIANTS).items()}
+    columns = max(len(run["shown"]["faces"]) for run in rows.values())
     drawn = inspection.new_figure(1.25 * columns, 1.3 * len(rows) + 0.3)
-    for line, (variant, cell) in zip(drawn.subplots(len(rows), columns, squeeze=False), rows.items()):
-        turned, shown = int(VARIANTS[variant].turned), cell["shown"]
+    for line, (variant, run) in zip(drawn.subplots(len(rows), columns, squeeze=False), rows.items()):
+        rotated, shown = int(VARIANTS[variant].rotated), run["shown"]
         for axis in line:
             axis.set(xticks=[], yticks=[])
         for axis, face, found in zip(line, shown["faces"], np.array(shown["landmarks"])):
-            axis.imshow(images[turned, face])
-            axis.plot(*landmarks[turned, face].T, "o", markersize=4, markerfacecolor="none", color="lime", label="true")
+            axis.imshow(images[rotated, face])
+            axis.plot(
+                *landmarks[rotated, face].T, "o", markersize=4, markerfacecolor="none", color="lime", label="true"
+            )
             axis.plot(*found.T, "x", markersize=4, color="red", label="found")
         line[0].set_ylabel(VARIANTS[variant].title.replace(", ", "\n"), fontsize=8)
     drawn.axes[columns - 1].set_title("the worst", fontsize=8)

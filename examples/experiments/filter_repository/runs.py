@@ -1,49 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the grids of filter repository networks share: a training on the sum of both losses, accuracy, other filters."""
+"""Trains and evaluates the runs of the filter repository sweeps: sum of both losses, accuracy, exchanged filters."""
 
+import argparse
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 
 from examples.experiments import data
-from examples.experiments.core import common, harness, sweep, training
+from examples.experiments.core import evaluation, options, run, sweep, training
 from keras_dynfilter import inspection
 
-UNCHANGED = ((0.0,), (1.0,))  # means and deviations: pixels stay in [0, 1], which the reconstruction is compared with
+# Means and deviations that leave pixels in [0, 1], the range of the reconstruction.
+UNCHANGED = ((0.0,), (1.0,))
 
 
-def add_options(parser, batch_size, epochs=None):
-    """Adds the options of these trainings, with these defaults; without `epochs`, recipes have them, and `--full`."""
+def add_options(parser: argparse.ArgumentParser, batch_size: int, epochs: int | None = None) -> None:
+    """Adds the options of the training, with these defaults. Without `epochs`, recipes set them, and adds `--full`."""
     add = parser.add_argument
     if epochs is None:
-        text = "the whole experiment; what it and the reduced one set is RECIPE=VALUE below"
+        text = "run the whole experiment, not the reduced one; `--full --help` shows its defaults"
         add("--full", dest="recipe", action="store_const", const="full", default="reduced", help=text)
-    add("--epochs", type=common.positive_int, default=epochs, help="passes over the training images")
-    add("--batch-size", type=common.positive_int, default=batch_size, help="images of a step")
-    add("--learning-rate", type=common.positive_float, default=1e-3, help="of Adam, the highest")
-    add("--train-images", type=common.positive_int, help="train on the first ones only")
-    add("--test-images", type=common.positive_int, help="test on the first ones only")
+    add("--epochs", type=options.positive_int, default=epochs, help="passes over the training images")
+    add("--batch-size", type=options.positive_int, default=batch_size, help="images per step")
+    add("--learning-rate", type=options.positive_float, default=1e-3, help="highest learning rate of Adam")
+    add("--train-images", type=options.positive_int, help="train only on the first ones")
+    add("--test-images", type=options.positive_int, help="test only on the first ones")
 
 
-def load_parts(args, load):
-    """`(train, test)`, the arrays of each, as many as is asked for; `args.source` says then what was found.
+def load_parts(args: argparse.Namespace, load: Callable) -> tuple[tuple, tuple]:
+    """Returns `(train, test)`, the arrays of each, limited to the numbers of the options; sets `args.source`.
 
     Args:
-        args: The arguments.
+        args: The options.
         load: A loader of `examples.experiments.data`.
     """
     limits, parts = {"train": args.train_images, "test": args.test_images}, []
     for split, limit in limits.items():
-        *arrays, args.source = load(split, args.data_dir, args.source, return_source=True)
+        *arrays, args.source = load(split, args.data_dir, args.source)
         parts.append(tuple(array[:limit] for array in arrays))
     return tuple(parts)
 
 
 class Evaluation(keras.callbacks.Callback):
-    """Adds what a function of the network returns, numbers by name, to the metrics of every epoch."""
+    """Adds numbers to the metrics of every epoch.
 
-    def __init__(self, evaluate):
+    Args:
+        evaluate: Function of the network that returns numbers by name.
+    """
+
+    def __init__(self, evaluate: Callable):
         super().__init__()
         self.evaluate = evaluate
 
@@ -51,31 +59,40 @@ class Evaluation(keras.callbacks.Callback):
         logs.update(self.evaluate(self.model.network))
 
 
-def train_network(run, name, build, generated, loss, batches, count, seed, evaluate, *, output="classes"):
-    """Trains a network with generated filters, or its twin, from a seed, or what is left of it.
+def train_network(
+    experiment: run.Experiment,
+    name: str,
+    build: Callable[[], keras.Model],
+    generated: bool,
+    loss: Any,
+    batches: Callable,
+    count: int,
+    seed: int,
+    evaluate: Callable,
+    *,
+    output: str = "classes",
+) -> training.Trained:
+    """Trains a network with generated filters, or its baseline, from a seed, or continues to train it.
 
-    By Adam, with a rate that falls to zero along a cosine. The loss is that of the paper: of the output, and of the
-    reconstruction; the twin reconstructs nothing.
+    The optimizer is Adam, whose learning rate falls to zero along a cosine. As in the paper, the loss is the sum of the
+    losses of the output and of the reconstruction. The baseline has no reconstruction.
 
     Args:
-        run: A `harness.Run`.
-        name: Name of the cell.
+        experiment: The sweep.
+        name: Name of the run.
         build: Function that returns a new network.
-        generated: Whether its filters are generated, so that it reconstructs its images too.
+        generated: Whether its filters are generated, so that it also reconstructs the images.
         loss: Loss of the output for Keras.
-        batches: Function of the step to start with and of the step to end before that returns a `tf.data.Dataset` of
-            images, in [0, 1], and targets.
-        count: Number of training images, which make an epoch.
+        batches: Function of the first step and the step to end before that returns a `tf.data.Dataset` of images, in
+            [0, 1], and targets.
+        count: Number of training images, which make up an epoch.
         seed: Seed of the weights.
-        evaluate: Function of a network that returns numbers by name; called after every epoch.
-        output: Name of the output, if there is a reconstruction beside it.
-
-    Returns:
-        A `training.Trained`.
+        evaluate: Function of the network that returns numbers by name, after every epoch.
+        output: Name of the output of a network that also reconstructs.
     """
-    args, epoch = run.args, math.ceil(count / run.args.batch_size)
+    args, epoch = experiment.args, math.ceil(count / experiment.args.batch_size)
     total = args.epochs * epoch
-    print(f"\n{name}: {args.epochs} epochs of {epoch} steps of {args.batch_size}", flush=True)
+    print(f"\n{name}: {args.epochs} epochs of {epoch} steps of {args.batch_size} images", flush=True)
 
     def compile_model(trainer):
         rate = keras.optimizers.schedules.CosineDecay(args.learning_rate, total)
@@ -95,72 +112,98 @@ def train_network(run, name, build, generated, loss, batches, count, seed, evalu
         steps,
         total=total,
         epoch=epoch,
-        out=args.out / "cells",
+        out=args.out / "runs",
         seed=seed,
         callbacks=[Evaluation(evaluate)],
         resume=True,
-        settings=run.settings,
+        settings=experiment.settings,
     )
 
 
-def train_classifier(run, variant, seed, build, generated, train, test, *, augment=False, watched=0):
-    """Trains a cell of a classifier, or what is left of it.
+def train_classifier(
+    experiment: run.Experiment,
+    variant: str,
+    seed: int,
+    build: Callable[[], keras.Model],
+    generated: bool,
+    train: tuple,
+    test: tuple,
+    *,
+    augment: bool = False,
+    watched: int = 0,
+) -> dict[str, Any]:
+    """Trains a run of a classifier, or continues to train it.
 
     Args:
-        run: A `harness.Run`.
+        experiment: The sweep.
         variant: Name of the variant.
-        seed: Seed of weights and order.
-        build: As for `train_network`, as is `generated`.
-        generated: See there.
+        seed: Seed of the weights and of the order of the images.
+        build: As for `train_network`.
+        generated: As for `train_network`.
         train: Images and labels.
         test: Images and labels, for the accuracy after every epoch.
-        augment: Whether training images are moved and mirrored at random.
-        watched: Number of training images whose accuracy is measured after every epoch too.
+        augment: Whether to shift and mirror training images at random.
+        watched: Number of training images whose accuracy is computed after every epoch, too.
 
     Returns:
-        What is to be known of the cell; `"swapped"` is the accuracy of images with the filters of others.
+        The description of the run; `"swapped"` is the accuracy of images with the filters of other images.
     """
-    args, name = run.args, sweep.cell_name(variant, seed)
-    sets = {"test_accuracy": test} | ({"train_accuracy": [each[:watched] for each in train]} if watched else {})
+    args, name = experiment.args, sweep.run_name(variant, seed)
+    sets = {"test_accuracy": test} | ({"train_accuracy": [array[:watched] for array in train]} if watched else {})
 
     def batches(first, end):
-        how = dict(pad=4 if augment else 0, flip=augment, statistics=UNCHANGED)
-        return data.image_batches(*train, args.batch_size, end, first, seed, **how)
+        augmentation = dict(pad=4 if augment else 0, flip=augment, statistics=UNCHANGED)
+        return data.image_batches(*train, args.batch_size, end, first, seed, **augmentation)
 
     def evaluate(network):
         return {name: accuracy(network, *part) for name, part in sets.items()}
 
     loss, count = "sparse_categorical_crossentropy", len(train[0])
-    trained = train_network(run, name, build, generated, loss, batches, count, seed, evaluate)
-    figures = harness.training_figures(trained)
+    trained = train_network(experiment, name, build, generated, loss, batches, count, seed, evaluate)
+    figures = run.training_figures(trained)
     print(f"{name}: {figures['history'][-1]['test_accuracy']:.2f} % in {trained.seconds / 60:.1f} minutes", flush=True)
     swapped = swapped_accuracy(trained.network, *test) if generated else None
-    cell = {"variant": variant, "seed": seed, "train_images": count, "swapped": swapped}
-    return {**cell, **figures, "settings": run.settings}
+    description = {"variant": variant, "seed": seed, "train_images": count, "swapped": swapped}
+    return {**description, **figures, "settings": experiment.settings}
 
 
-def accuracy(network, images, labels, filters_of=None, batch_size=500):
-    """Accuracy in percent; with `filters_of`, of a `models.repository_swap` that has the filters of those images."""
-    right = 0
-    for first in range(0, len(images), batch_size):
-        part = slice(first, first + batch_size)
-        inputs = data.normalized(images[part], UNCHANGED)
-        if filters_of is not None:
-            inputs = {"images": inputs, "filters_of": data.normalized(filters_of[part], UNCHANGED)}
-        outputs = network(inputs, training=False)
-        classes = outputs["classes"] if isinstance(outputs, dict) else outputs
-        right += int(np.sum(np.argmax(classes, axis=-1) == labels[part]))
-    return 100 * right / len(images)
+def accuracy(
+    network: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    filters_of: np.ndarray | None = None,
+    batch_size: int = 500,
+) -> float:
+    """Returns the accuracy in percent.
+
+    Args:
+        network: The network; with `filters_of`, what `inspection.repository_swap` returned.
+        images: Images, uint8.
+        labels: Their classes.
+        filters_of: Images whose filters are used, if they are not those of `images`.
+        batch_size: Images per batch.
+    """
+
+    def scores():
+        for first in range(0, len(images), batch_size):
+            part = slice(first, first + batch_size)
+            inputs = data.normalized(images[part], UNCHANGED)
+            if filters_of is not None:
+                inputs = {"images": inputs, "filters_of": data.normalized(filters_of[part], UNCHANGED)}
+            outputs = network(inputs, training=False)
+            yield outputs["classes"] if isinstance(outputs, dict) else outputs, labels[part]
+
+    return evaluation.accuracies(scores())[0]
 
 
-def swapped_accuracy(network, images, labels, seed=0):
-    """Accuracy in percent of images with the filters of others."""
-    return accuracy(inspection.repository_swap(network), images, labels, others(images, seed))
+def swapped_accuracy(network: keras.Model, images: np.ndarray, labels: np.ndarray, seed: int = 0) -> float:
+    """Returns the accuracy in percent of images with the filters of other images."""
+    return accuracy(inspection.repository_swap(network), images, labels, other_images(images, seed))
 
 
-def others(images, seed=0):
-    """`images` in another order, a random one in which none is where it was, if there are several."""
+def other_images(images: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Returns `images` in a random order in which no image keeps its place, if there are several."""
     order = np.random.default_rng(seed).permutation(len(images))
     moved = np.empty_like(order)
-    moved[order] = np.roll(order, 1)  # along one circle
+    moved[order] = np.roll(order, 1)  # along a single cycle
     return images[moved]

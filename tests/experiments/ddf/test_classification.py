@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training of DDF-ResNets on photographs, as a user runs it."""
+"""The training of DDF-ResNets as a user runs it: recipes, photographs, precisions, strategies."""
 
 import json
 import math
@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from examples.experiments import data
-from examples.experiments.core import sgd, training
+from examples.experiments.core import training
 from examples.experiments.ddf import classification
 from keras_dynfilter import models
 from keras_dynfilter.models.ddf import resnet
@@ -52,7 +52,7 @@ RESNET18, RESNET50 = {"baseline": "69.6"}, {"baseline": "77.2 / 93.5"}
         (["--width", "32"], {}),
     ],
 )
-def test_what_the_paper_prints_for_a_network(arguments, expected):
+def test_accuracies_of_the_paper(arguments, expected):
     args = classification.parse(["--recipe", "paper", "--images", "x", *arguments])
     assert classification.paper_figures(args) == expected
     assert classification.paper_figures(classification.parse([])) == {}
@@ -92,15 +92,6 @@ def test_smoothed_crossentropy():
     assert float(loss(np.array([[1], [2]]), logits)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_schedule_of_sgd():
-    optimizer = sgd.make(0.4, 100, warmup=10, weight_decay=1e-4, last_rate=0.04, nesterov=False)
-    rates = [float(optimizer._learning_rate(step)) for step in (0, 5, 10, 55, 100)]
-    assert rates == pytest.approx([0, 0.2, 0.4, 0.22, 0.04], abs=1e-6)
-    assert optimizer.get_config()["nesterov"] is False
-    assert optimizer.get_config()["weight_decay"] == pytest.approx(1e-3)
-    assert float(sgd.make(0.1, 10)._learning_rate(0)) == pytest.approx(0.1)
-
-
 def test_top1_and_top5():
     logits = tf.constant([[9.0, 8, 7, 6, 5, 4, 3]] * 5)
     labels = tf.constant([0, 1, 4, 5, 6])
@@ -111,12 +102,12 @@ def test_top1_and_top5():
 
 @pytest.fixture
 def shallow(monkeypatch):
-    """One block in the place of the eight of ResNet-18."""
+    """Reduces ResNet-18 to one block."""
     monkeypatch.setitem(resnet.DEPTHS, 18, dict(blocks=(1,), block="basic"))
 
 
 def test_run_on_photographs(tmp_path, real_data, shallow):
-    """1,000 real photographs, a folder each; a run that is resumed must find the same ones."""
+    """A run on 1,000 real photographs, each in a folder of its own; a resumed run must find the same ones."""
     path = real_data("imagenet_one_per_class") / "imagenet_one_per_class.npz"
     with np.load(path) as content:
         jpeg, offsets, names = content["jpeg"], content["offsets"], content["wnid"]
@@ -141,7 +132,7 @@ def test_run_on_photographs(tmp_path, real_data, shallow):
 
 
 def test_a_network_learns_generated_images(tmp_path, monkeypatch, shallow):
-    """What is trained is what is tested: far above chance after a few steps."""
+    """The accuracy is far above chance after a few steps."""
     monkeypatch.setattr(training, "_save_model", lambda model, path: None)
     monkeypatch.setattr(data.cifar10, "SPLITS", {"train": 600, "test": 100})
     arguments = ["--source", "generated", "--iterations", "80", "--batch-size", "32", "--width", "8"]
@@ -156,7 +147,7 @@ SHORT = [*TINY, "--source", "generated", "--warmup-epochs", "0", "--most-test-im
 
 
 def run(out, *arguments):
-    """A run of three steps on generated images; returns its results."""
+    """Runs three steps on generated images; returns the results."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(resnet.DEPTHS, 18, dict(blocks=(1,), block="basic"))
         patch.setattr(data.cifar10, "SPLITS", {"train": 40, "test": 12})
@@ -170,37 +161,37 @@ def trained(out):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The folder of a run that is finished."""
+    """The folder of a finished run."""
     out = tmp_path_factory.mktemp("run")
     assert run(out)["training"]["ddf"]["iterations"] == 3
     return out
 
 
-def test_a_run_under_way_is_continued(finished, tmp_path, monkeypatch, capsys):
-    """Interrupted after a checkpoint, and resumed: the weights are those of a run that was not interrupted."""
-    save = training.Keeper.on_epoch_end
+def test_an_interrupted_run_continues(finished, tmp_path, monkeypatch, capsys):
+    """A run that is interrupted after a checkpoint, and resumed, has the weights of one that ran through."""
+    save = training.Checkpointer.on_epoch_end
 
     def interrupt(self, epoch, logs=None):
         save(self, epoch, logs)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training.Keeper, "on_epoch_end", interrupt)
+        patch.setattr(training.Checkpointer, "on_epoch_end", interrupt)
         run(tmp_path)
     results = run(tmp_path, "--resume")
     assert "continues after step 2 of 3" in capsys.readouterr().out
-    assert [each["step"] for each in results["training"]["ddf"]["history"]] == [2, 3]
+    assert [epoch["step"] for epoch in results["training"]["ddf"]["history"]] == [2, 3]
     for value, expected in zip(trained(tmp_path).get_weights(), trained(finished).get_weights()):
         np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
 
 
 def losses(out):
     history = json.loads((out / "results.json").read_text())["training"]["ddf"]["history"]
-    return [each["loss"] for each in history]
+    return [epoch["loss"] for epoch in history]
 
 
 def test_mixed_precision(finished, tmp_path):
-    """Computes in bfloat16, with losses near those of float32, and leaves a network in float32."""
+    """The losses in bfloat16 are near those in float32, and the trained network is in float32."""
     try:
         run(tmp_path, "--mixed-precision", "bfloat16")
         assert keras.mixed_precision.global_policy().name == "mixed_bfloat16"
@@ -226,7 +217,7 @@ module.run(pathlib.Path(out), *arguments)
 
 @pytest.mark.slow
 def test_mirrored_on_two_devices(finished, tmp_path, python):
-    """Each normalises its half of a batch by itself, so the losses are only near those of one device."""
+    """Each device normalises its half of a batch, so the losses are only near those of one device."""
     done = python("-c", TWO_DEVICES, str(tmp_path), __file__, "--strategy", "mirrored")
     assert done.returncode == 0, done.stderr[-2000:]
     np.testing.assert_allclose(losses(tmp_path), losses(finished), rtol=0.2)

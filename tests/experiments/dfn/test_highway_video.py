@@ -13,7 +13,7 @@ from examples.experiments.dfn import crops, highway_video
 from examples.experiments.dfn.pyramid import pyramid
 from keras_dynfilter import models
 
-# A minimum of everything: a run of seconds.
+# The smallest sizes: a run takes seconds.
 TINY = ["--size", "16", "--width", "0.05", "--kernel-size", "3", "--batch-size", "2", "--iterations", "3"]
 TINY += ["--checkpoint-every", "2", "--test-sequences", "4", "--synthetic-sequences", "4", "--no-deterministic"]
 
@@ -33,12 +33,12 @@ def test_paper_recipe():
 
 def test_no_frame_trains_and_tests():
     clips = {"a": np.arange(50.0)[:, None, None], "b": np.arange(100.0, 131)[:, None, None]}
-    learned, tested = highway_video.in_time(clips, 6)
+    learned, tested = highway_video.split_in_time(clips, 6)
     for name, clip in clips.items():
         np.testing.assert_array_equal(np.concatenate([learned[name], tested[name]]), clip)
     assert (len(tested["a"]), len(tested["b"])) == (10, 7)
     with pytest.raises(ValueError, match=r"Expected b to have 8 frames or more in its last 20%. Received: 31 frames"):
-        highway_video.in_time(clips, 8)
+        highway_video.split_in_time(clips, 8)
 
 
 def test_segments_are_cut_from_where_they_say():
@@ -52,13 +52,13 @@ def test_segments_are_cut_from_where_they_say():
 
 
 @pytest.mark.parametrize("extent, size", [(64, 64), (65, 64), (171, 64), (212, 64)])
-def test_places_cover_the_image(extent, size):
+def test_corners_cover_the_image(extent, size):
     covered = np.zeros([size, extent])
-    for row, column in crops.places(size, extent, size):
+    for row, column in crops.corners(size, extent, size):
         part = covered[row : row + size, column : column + size]
         assert part.shape == (size, size)
         part += 1
-    assert covered.min() >= 1 and len(crops.places(size, extent, size)) == -(-extent // size)
+    assert covered.min() >= 1 and len(crops.corners(size, extent, size)) == -(-extent // size)
 
 
 def test_errors_of_all_groups_together():
@@ -135,7 +135,8 @@ def test_images_smaller_than_crops(tmp_path, monkeypatch):
 
 def test_whole_frames_of_synthetic_video_are_of_the_test(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(highway_video, "draw_whole", lambda args, network, clip: drawn.append(clip) or "whole.png")
+    whole = highway_video.draw_whole
+    monkeypatch.setattr(highway_video, "draw_whole", lambda *given: drawn.append(given[2]) or whole(*given))
     run(tmp_path, "--synthetic", "--tied", "--no-flow-truth")
     tested, _, _ = highway_video.synthetic(highway_video.parse(TINY), 1, highway_video.TEST_SEED, 16)
     np.testing.assert_array_equal(drawn[0], tested[0, ..., 0])
@@ -197,7 +198,6 @@ def test_resume_needs_the_same_clips(tmp_path, monkeypatch, no_training):
         (["--video", "a.mp4", "--rows", "60"], "--rows: expected --size 64 at least, received 60"),
         (["--pyramid", "--baseline", "only"], "--pyramid: not allowed with --baseline only"),
         (["--synthetic", "--video", "a.mp4"], "--synthetic: not allowed with --video"),
-        (["--smoke", "--size", "64"], "--size: not allowed with --smoke, which sets it to 32"),
     ],
 )
 def test_bad_arguments(capsys, arguments, message):

@@ -19,25 +19,25 @@ DIGITS = np.zeros((30, 28, 28), np.uint8)
 for i, (top, left, grey) in enumerate(np.random.default_rng(0).integers((2, 2, 60), (12, 12, 250), (30, 3))):
     DIGITS[i, top : 28 - left, left : 28 - top] = grey
     DIGITS[i, 12:14, 12:16] = 255
-# A minimum of everything: a run of seconds.
+# The smallest sizes: a run takes seconds.
 TINY = ["--size", "16", "--width", "0.05", "--input-frames", "3", "--output-frames", "2", "--batch-size", "2"]
 TINY += ["--checkpoint-every", "2", "--test-sequences", "4", "--no-deterministic"]
 
 
 @pytest.fixture
 def digits(monkeypatch):
-    """Digits that need neither files nor a download."""
+    """Replaces the digits, so that they need neither files nor a download."""
     replace_digits(monkeypatch, {"train": DIGITS[:20], "test": DIGITS[20:]})
 
 
 def replace_digits(monkeypatch, digits):
-    """`digits` by split, said to be rendered, which is what the test digits have to be then."""
+    """Replaces the loader by one that returns `digits`, by split, as rendered ones."""
 
-    def load(split, data_dir, source, return_source=False):
-        assert return_source or source == "rendered"
-        return (digits[split], "rendered") if return_source else digits[split]
+    def load(split, data_dir, source):
+        assert split == "train" or source == "rendered"
+        return data.LabelledImages(digits[split][..., None], np.zeros(len(digits[split])), "rendered")
 
-    monkeypatch.setattr(data, "load_digits", load)
+    monkeypatch.setattr(data, "load_mnist", load)
 
 
 TEN = ["--input-frames", "10", "--output-frames", "10"]
@@ -49,16 +49,16 @@ def run(out, *arguments):
 
 
 def only_train(monkeypatch, out, *arguments, callbacks=()):
-    """A run that is interrupted after its training, or by a callback."""
+    """Runs the script, which is interrupted after its training, or by a callback."""
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    train_networks = moving_mnist.harness.train_networks
+    train_networks = moving_mnist.training.train_networks
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(moving_mnist, "test_sets", lambda *_: {})
-        patch.setattr(moving_mnist, "predictor", interrupt)
-        patch.setattr(moving_mnist.harness, "train_networks", functools.partial(train_networks, callbacks=callbacks))
+        patch.setattr(moving_mnist, "evaluate", interrupt)
+        patch.setattr(moving_mnist.training, "train_networks", functools.partial(train_networks, callbacks=callbacks))
         run(out, *arguments)
 
 
@@ -68,7 +68,7 @@ def test_paper_recipe():
     assert (args.iterations, args.batch_size, args.learning_rate) == (20_000, 16, 1e-3)
     assert (args.schedule, args.halve_every, args.baseline_learning_rate) == ("paper", 20 * 200, 1e-4)
     assert args.curriculum == 0 and args.clip_norm is None
-    assert moving_mnist.stages(args, 200) == ([(0, {"steps": 10})], {10: 10})
+    assert moving_mnist.curriculum(args, 200) == ([(0, {"steps": 10})], {10: 10})
     assert moving_mnist.parse(["--recipe", "paper", "--batch-size", "4"]).batch_size == 4
 
 
@@ -81,23 +81,23 @@ def test_our_recipes_have_the_budget_of_the_paper(recipe, network):
 
 
 @pytest.mark.parametrize("size, expected", [(64, 9), (32, 5), (16, 3)])
-def test_filters_reach_as_far_as_digits_fly(size, expected):
+def test_filters_contain_the_motion_of_digits(size, expected):
     assert moving_mnist.kernel_size(size) == expected
-    reach = (expected - 1) / 2
-    assert reach - 1 < 3.6 * size / 64 <= reach
+    radius = (expected - 1) / 2
+    assert radius - 1 < 3.6 * size / 64 <= radius
 
 
 def test_curriculum():
     args = moving_mnist.parse([*TEN, "--iterations", "1000", "--curriculum", "0.6", "--stages", "3:1", "4:2", "10:5"])
-    plan, given = moving_mnist.stages(args, 50)
+    plan, given = moving_mnist.curriculum(args, 50)
     assert plan == [(0, {"steps": 1}), (200, {"steps": 2}), (400, {"steps": 5}), (600, {"steps": 10})]
     assert given == {1: 3, 2: 4, 5: 10, 10: 10}
-    plan, _ = moving_mnist.stages(args, 150)
+    plan, _ = moving_mnist.curriculum(args, 150)
     assert [first % 150 for first, _ in plan] == [0] * 4  # stages start with an epoch
-    plan, _ = moving_mnist.stages(args, 1000)
+    plan, _ = moving_mnist.curriculum(args, 1000)
     assert plan == [(0, {"steps": 10})]  # one epoch only: the last stage must not be left out
     args.curriculum = 0.0
-    assert moving_mnist.stages(args, 50)[0] == [(0, {"steps": 10})]
+    assert moving_mnist.curriculum(args, 50)[0] == [(0, {"steps": 10})]
     assert moving_mnist.parse(["--output-frames", "4", "--stages", "3:1", "4:2", "5:4"]).stages == [(3, 1), (4, 2)]
 
 
@@ -112,7 +112,7 @@ def test_shrink_averages_areas():
 
 def test_generated_test_sequences():
     args = moving_mnist.parse([*TEN, "--size", "32", "--test-sequences", "70"])
-    sequences = moving_mnist.Sequences(args, moving_mnist.shrink(DIGITS, 32), 70)
+    sequences = moving_mnist.GeneratedSequences(args, moving_mnist.shrink(DIGITS, 32), 70)
     for _ in range(2):
         batches = list(sequences)
         assert [inputs.shape for inputs, _ in batches] == [(50, 10, 32, 32, 1), (20, 10, 32, 32, 1)]
@@ -132,7 +132,7 @@ def test_stored_test_sequences(tmp_path):
     inputs, targets = (np.concatenate(parts) for parts in zip(*full["file"]))
     np.testing.assert_allclose(np.concatenate([inputs, targets], axis=1)[..., 0], stored / np.float32(255))
     small = moving_mnist.test_sets(moving_mnist.parse([*arguments, "--size", "32"]), DIGITS)
-    assert list(small) == ["generated", "file, shrunk"]  # the first is the one that figures are drawn of
+    assert list(small) == ["generated", "file, shrunk"]  # the first one is drawn
     inputs, _ = next(iter(small["file, shrunk"]))
     assert inputs[3, 4, 5, 6, 0] == pytest.approx(stored[3, 4, 10:12, 12:14].mean() / 255, rel=1e-6)
     asked = moving_mnist.parse([*arguments, "--size", "64", "--test-sequences", "9"])
@@ -147,7 +147,9 @@ def test_stored_test_sequences_that_are_too_short(tmp_path, capsys, size):
     sets = moving_mnist.test_sets(args, DIGITS)
     assert {name: source.count for name, source in sets.items()} == {"generated": 300}
     printed = capsys.readouterr().out
-    assert "to hold sequences of 30 frames" in printed and "Received: 20 frames. Tests on generated ones" in printed
+    assert (
+        "to hold sequences of 30 frames" in printed and "Received: 20 frames. Tests on generated sequences" in printed
+    )
 
 
 @pytest.mark.parametrize(
@@ -162,7 +164,7 @@ def test_stored_test_sequences_that_are_too_short(tmp_path, capsys, size):
         (b"", ""),
     ],
 )
-def test_stored_files_that_are_none(tmp_path, arrays, received):
+def test_damaged_and_other_files_are_refused(tmp_path, arrays, received):
     path = tmp_path / "test.npz"
     path.write_bytes(arrays) if isinstance(arrays, bytes) else np.savez(path, **arrays)
     args = moving_mnist.parse([*TEN, "--size", "64"])
@@ -175,7 +177,7 @@ def test_stored_files_that_are_none(tmp_path, arrays, received):
 
 
 def test_published_test_sequences(tmp_path):
-    """They are stored frame by frame, and go before others."""
+    """They are stored frame by frame, and preferred to others."""
     (tmp_path / "moving_mnist").mkdir()
     stored = np.random.default_rng(0).integers(0, 256, (20, 3, 64, 64), np.uint8)
     np.save(tmp_path / "moving_mnist" / "mnist_test_seq.npy", stored)
@@ -187,10 +189,10 @@ def test_published_test_sequences(tmp_path):
 
 
 def test_errors_of_what_takes_no_learning():
-    """Against float64 NumPy; of the sequences of the data folder they are 87.2, 687.3 and 3352.7."""
+    """Compares with NumPy in float64."""
     args = moving_mnist.parse(["--size", "16", "--input-frames", "3", "--output-frames", "4"])
-    batches = moving_mnist.Sequences(args, moving_mnist.shrink(DIGITS, 16), 60)
-    figures = moving_mnist.evaluate({}, batches)
+    batches = moving_mnist.GeneratedSequences(args, moving_mnist.shrink(DIGITS, 16), 60)
+    figures = moving_mnist.errors({}, batches)
     inputs, targets = (np.concatenate(parts).astype(np.float64) for parts in zip(*batches))
     epsilon = np.finfo(np.float32).eps
 
@@ -210,7 +212,7 @@ def test_errors_of_what_takes_no_learning():
 def test_stored_file_of_the_data_folder(real_data):
     path = real_data(moving_mnist.FILE)
     args = moving_mnist.parse([*TEN, "--size", "64"])
-    figures = moving_mnist.evaluate({}, moving_mnist.StoredSequences(args, path))
+    figures = moving_mnist.errors({}, moving_mnist.StoredSequences(args, path))
     assert figures["perfect"]["mean"] == pytest.approx(87.2, abs=0.1)
     assert figures["last frame"]["mean"] == pytest.approx(3353, abs=1)
     assert figures["mean image"]["mean"] == pytest.approx(687.3, abs=0.1)
@@ -238,8 +240,8 @@ def test_run_with_curriculum_and_resumption(tmp_path, digits, monkeypatch):
 
     network = keras.models.load_model(tmp_path / "whole" / "dfn.keras")
     assert isinstance(network, models.FramePredictor) and network.output_frames == 2
-    sequences = moving_mnist.Sequences(moving_mnist.parse(TINY), moving_mnist.shrink(DIGITS[20:], 16), 4)
-    error = moving_mnist.evaluate({"dfn": network.predict_on_batch}, sequences)["dfn"]["mean"]
+    sequences = moving_mnist.GeneratedSequences(moving_mnist.parse(TINY), moving_mnist.shrink(DIGITS[20:], 16), 4)
+    error = moving_mnist.errors({"dfn": network.predict_on_batch}, sequences)["dfn"]["mean"]
     assert whole["test"]["generated"]["dfn"]["mean"] == pytest.approx(error, rel=1e-5)
 
     class Stop(keras.callbacks.Callback):
@@ -267,14 +269,14 @@ def test_other_frames_to_test_on(tmp_path, digits, monkeypatch):
 
     network = keras.models.load_model(tmp_path / "dfn.keras")
     args = moving_mnist.parse([*TINY, "--test-frames", "2:4"])
-    inputs, targets = next(iter(moving_mnist.Sequences(args, moving_mnist.shrink(DIGITS[20:], 16), 4)))
-    expected = 4096 * np.mean(moving_mnist.common.clipped_bce(targets, network(inputs, steps=4)))
+    inputs, targets = next(iter(moving_mnist.GeneratedSequences(args, moving_mnist.shrink(DIGITS[20:], 16), 4)))
+    expected = 4096 * np.mean(moving_mnist.losses.clipped_bce(targets, network(inputs, steps=4)))
     assert figures["mean"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_resume_needs_the_same_digits(tmp_path, digits, monkeypatch, no_training):
     no_training(run, tmp_path)
-    no_training(run, tmp_path, "--resume", "--digits", "mnist")  # the same ones, however they were asked for
+    no_training(run, tmp_path, "--resume", "--digits", "mnist")  # the same digits by another option
     replace_digits(monkeypatch, {"train": DIGITS[10:], "test": DIGITS[20:]})
     message = r"Expected the same training data: \{'digits': '20 x 28 x 28, uint8, CRC-32 .{8}'\}, as in "
     with pytest.raises(SystemExit, match=message):
@@ -300,7 +302,6 @@ def test_missing_packages_are_missed_before_the_training(tmp_path, monkeypatch, 
         (["--stages", "3:2", "3:1"], "--stages: expected the numbers of predicted frames to grow, received [2, 1]"),
         (["--test-frames", "10"], "--test-frames: expected numbers of frames as INPUT:OUTPUT, received '10'"),
         (["--baseline-bias", "nan"], "--baseline-bias: expected a finite number, received 'nan'"),
-        (["--smoke", "--size", "64"], "--size: not allowed with --smoke, which sets it to 16"),
     ],
 )
 def test_bad_arguments(capsys, arguments, message):

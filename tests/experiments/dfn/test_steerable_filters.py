@@ -52,15 +52,29 @@ def test_closed_form_rejects(arguments):
 
 def test_filtered_is_a_zero_padded_cross_correlation():
     images = np.random.default_rng(0).random((6, 21, 16, 1))
-    np.testing.assert_allclose(data.filtered(images, ANGLES), direct(images, ANGLES), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        data.apply_steerable_filter(images, ANGLES), direct(images, ANGLES), rtol=1e-12, atol=1e-12
+    )
 
 
 IMAGES = np.zeros((2, 12, 12, 1), np.float32)
 DATA_ERRORS = {
-    "filtered rank": (lambda: data.filtered(IMAGES[0], [0.0]), r"`images` to have shape .*images\.shape=\(12, 12, 1\)"),
-    "filtered colour": (lambda: data.filtered(IMAGES.repeat(3, -1), [0.0] * 2), r"`images` to have .*\(2, 12, 12, 3\)"),
-    "filtered angles": (lambda: data.filtered(IMAGES, [0.0] * 3), r"Expected `angles` to be one per .*3 for 2 images"),
-    "filtered size": (lambda: data.filtered(IMAGES, [0.0] * 2, size=4), r"Expected `size` to be odd .*size=4"),
+    "filtered rank": (
+        lambda: data.apply_steerable_filter(IMAGES[0], [0.0]),
+        r"`images` to have shape .*images\.shape=\(12, 12, 1\)",
+    ),
+    "filtered colour": (
+        lambda: data.apply_steerable_filter(IMAGES.repeat(3, -1), [0.0] * 2),
+        r"`images` to have .*\(2, 12, 12, 3\)",
+    ),
+    "filtered angles": (
+        lambda: data.apply_steerable_filter(IMAGES, [0.0] * 3),
+        r"Expected `angles` to be one per .*3 for 2 images",
+    ),
+    "filtered size": (
+        lambda: data.apply_steerable_filter(IMAGES, [0.0] * 2, size=4),
+        r"Expected `size` to be odd .*size=4",
+    ),
     "triples empty": (lambda: data.steerable_triples(IMAGES[:0], 4, 1), r"Expected `images` to hold an image\..*\(0,"),
     "triples rank": (
         lambda: data.steerable_triples(IMAGES[0], 4, 1),
@@ -304,7 +318,6 @@ def test_resume_needs_the_same_settings_and_images(example, monkeypatch, tmp_pat
         (["--seed", "-1"], "--seed: expected an integer from 0"),
         (["--images", "no/such/folder"], "expected photos, noise or an existing folder, received 'no/such/folder'"),
         (["--out", __file__], "--out: expected a folder, received the file"),
-        (["--smoke", "--epochs", "8"], "--epochs: not allowed with --smoke, which sets it to 2"),
         (["--export", "pickle"], "--export: invalid choice: 'pickle'"),
     ],
 )
@@ -334,9 +347,9 @@ def test_out_that_cannot_be_made(example, place):
         ([], True, 0, "0.999: reached"),
         ([], False, 1, "0.999: MISSED"),
         (["--raw-angles"], False, 1, "0.999: MISSED"),
-        (["--epochs", "7"], False, 0, "not expected of 3500 steps instead of 4000"),
+        (["--epochs", "7"], False, 0, "not expected after 3500 steps instead of 4000"),
         (["--epochs", "9"], False, 1, "0.999: MISSED"),
-        (["--smoke"], False, 0, "not expected of 40 steps instead of 4000"),
+        (["--smoke"], False, 0, "not expected after 40 steps instead of 4000"),
         (["--smoke"], True, 0, "0.999: reached"),
     ],
 )
@@ -345,9 +358,10 @@ def test_missed_target_fails(example, monkeypatch, capsys, tmp_path, arguments, 
     figures = {"training_seconds": 1.0, "test_mse": 1.0, "test_mse_of_zeros": 1.0, "parameters": 1}
     found = {**example.filter_figures(model), "target_reached": reached}
     picture = np.random.default_rng(0).random((1, 32, 32, 1), np.float32)
-    monkeypatch.setattr(example, "load_images", lambda args: (picture, picture, picture))
-    monkeypatch.setattr(example, "train_networks", lambda *_: ({"steerable": model}, {"steerable": figures}))
-    monkeypatch.setattr(example, "filter_figures", lambda _: found)
+    monkeypatch.setattr(example, "load", lambda args: example.Images(picture, picture, picture))
+    trained = {"steerable": example.training.Trained(model, 1, 1.0, [], 1.0)}
+    monkeypatch.setattr(example, "train", lambda *_: trained)
+    monkeypatch.setattr(example, "evaluate", lambda *_: {"steerable": {**figures, **found}})
     monkeypatch.setattr(example, "draw", lambda *_: None)
     assert example.main([*arguments, "--out", str(tmp_path)]) == status
     assert verdict in capsys.readouterr().out

@@ -9,8 +9,8 @@ import pytest
 from examples.experiments import data
 from examples.experiments.dfn import stereo_prediction
 
-# A minimum of everything: a run of seconds.
-TINY = ["--size", "16", "--width", "0.05", "--reach", "2", "--batch-size", "2", "--iterations", "3", "--rows", "20"]
+# The smallest sizes: a run takes seconds.
+TINY = ["--size", "16", "--width", "0.05", "--radius", "2", "--batch-size", "2", "--iterations", "3", "--rows", "20"]
 TINY += ["--training-rows", "20", "--checkpoint-every", "2", "--test-pairs", "4", "--synthetic-pairs", "4"]
 TINY += ["--training-stretch", "1", "--no-deterministic"]
 
@@ -29,7 +29,7 @@ def pair(disparity, count=2, rows=20, columns=44):
 def test_paper_recipe():
     args = stereo_prediction.parse(["--recipe", "paper"])
     assert (args.iterations, args.batch_size, args.learning_rate, args.clip_norm) == (20_000, 16, 1e-3, None)
-    assert (args.schedule, args.halve_every, args.size, args.width, args.reach) == ("paper", 4000, 64, 1.0, 6)
+    assert (args.schedule, args.halve_every, args.size, args.width, args.radius) == ("paper", 4000, 64, 1.0, 6)
 
 
 @pytest.mark.parametrize("disparity", [0, 1, 4])
@@ -37,7 +37,7 @@ def test_crops_and_the_one_shift(disparity):
     """A disparity becomes an offset of it less the shift of the crops, and is found again."""
     left, right = stereo_prediction.cut(*pair(disparity), 16, 2)
     assert left.shape == right.shape == (2 * 2 * 3, 16, 16, 1)
-    same = stereo_prediction.moved(left, disparity - 2)
+    same = stereo_prediction.shifted(left, disparity - 2)
     np.testing.assert_array_equal(same[:, :, 2:-2], right[:, :, 2:-2])
     offsets, errors = stereo_prediction.shift_errors(left, right, 2)
     assert offsets[errors.mean(axis=1).argmin()] == disparity - 2
@@ -46,9 +46,9 @@ def test_crops_and_the_one_shift(disparity):
 
 def test_shift_between_pixels():
     ramp = np.arange(8.0, dtype=np.float32).reshape(1, 1, 8, 1)
-    np.testing.assert_allclose(stereo_prediction.moved(ramp, 0.25)[0, 0, :7, 0], np.arange(7) + 0.25)
-    np.testing.assert_allclose(stereo_prediction.moved(ramp, -1.5)[0, 0, 2:, 0], np.arange(2, 8) - 1.5)
-    np.testing.assert_array_equal(stereo_prediction.moved(ramp, 2)[0, 0, -3:, 0], [7, 7, 7])  # the edge goes on
+    np.testing.assert_allclose(stereo_prediction.shifted(ramp, 0.25)[0, 0, :7, 0], np.arange(7) + 0.25)
+    np.testing.assert_allclose(stereo_prediction.shifted(ramp, -1.5)[0, 0, 2:, 0], np.arange(2, 8) - 1.5)
+    np.testing.assert_array_equal(stereo_prediction.shifted(ramp, 2)[0, 0, -3:, 0], [7, 7, 7])  # the edge goes on
 
 
 def test_truth_leads_to_the_left_crop():
@@ -66,8 +66,8 @@ def test_truth_leads_to_the_left_crop():
 @pytest.mark.parametrize("tied", [[], ["--tied"]])
 def test_disparity_of_a_whole_image(monkeypatch, tied):
     """Crops are put back where they came from: here the offset of a pixel is its value."""
-    args = stereo_prediction.parse(["--size", "16", "--reach", "2", *tied])
-    monkeypatch.setattr(stereo_prediction, "filter_offsets", lambda network, left, reach: left[..., 0])
+    args = stereo_prediction.parse(["--size", "16", "--radius", "2", *tied])
+    monkeypatch.setattr(stereo_prediction, "filter_offsets", lambda network, left, radius: left[..., 0])
     left = np.random.default_rng(0).random((20, 45), np.float32)
     found = stereo_prediction.disparity_map(args, None, left)
     np.testing.assert_allclose(found, left[:, 2:] + 2, rtol=1e-6)
@@ -75,7 +75,7 @@ def test_disparity_of_a_whole_image(monkeypatch, tied):
 
 def test_errors_of_what_takes_no_learning():
     truth = np.array([[1.0, 2.0, 9.0, np.nan]])
-    errors = stereo_prediction.disparity_errors(truth + 0.5, truth, truth <= 9, reach=3)
+    errors = stereo_prediction.mean_disparity_errors(truth + 0.5, truth, truth <= 9, radius=3)
     assert errors == pytest.approx({"dfn": 0.5, "middle of window": 3.0, "best constant": 8 / 3})
 
 
@@ -148,7 +148,7 @@ def test_shifts_are_found_at_the_size_of_the_test(tmp_path, monkeypatch):
     errors = results["test"]["all"]
     left, right = stereo_prediction.cut(*sequences["b", 20], 16, 2)
     assert errors["one shift, test"]["mean"] == pytest.approx(4096 * np.square(left - right).mean(), rel=1e-5)
-    moved = stereo_prediction.moved(left, -1)
+    moved = stereo_prediction.shifted(left, -1)
     assert errors["one shift"]["mean"] == pytest.approx(4096 * np.square(moved - right).mean(), rel=1e-5)
 
 
@@ -169,7 +169,7 @@ def test_missing_sequences_are_named(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("KERAS_DYNFILTER_DATA", raising=False)
     (tmp_path / "stereo" / "karlsruhe_drive0023").mkdir(parents=True)
     assert stereo_prediction.load_sequences(stereo_prediction.parse([*TINY, "--data-dir", str(tmp_path)])) is None
-    assert "Not found: stereo/kitti_seq1. Moved textures" in capsys.readouterr().out
+    assert "Not found: stereo/kitti_seq1. Synthetic textures" in capsys.readouterr().out
 
 
 def test_images_too_narrow_for_crops(tmp_path, monkeypatch):
@@ -195,7 +195,7 @@ def test_images_stretched_to_nothing(tmp_path, monkeypatch):
         (["--stereo", "one", "two", "one"], "--stereo: expected two sequences or more, all different"),
         (["--stereo", "one", "two/../one/"], "--stereo: expected two sequences or more, all different"),
         (["--size", "31"], "--size: expected an even number of at least 16, received 31"),
-        (["--reach", "32"], "--reach: expected less than half of --size 64, received 32"),
+        (["--radius", "32"], "--radius: expected less than half of --size 64, received 32"),
         (["--rows", "50"], "--rows, --training-rows: expected --size 64 at least"),
         (["--test-sequence", "mine"], "--test-sequence: invalid choice: 'mine'"),
     ],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is inside filter repository networks: vectors of their layers, how far classes are apart, embeddings."""
+"""The analysis of filter repository networks: vectors of layers, separation of classes, t-SNE."""
 
 import json
 
@@ -20,7 +20,7 @@ def network():
 def test_vectors_of_the_layers(network, monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (7, 28, 28, 1), np.uint8)
     monkeypatch.setattr(analysis, "BATCH", 4)
-    found = analysis.inside(network, images)
+    found = analysis.layer_vectors(network, images)
     assert {layer: {kind: values.shape for kind, values in kinds.items()} for layer, kinds in found.items()} == {
         "conv_1": {"coefficients": (7, 10), "filters": (7, 125), "maps": (7, 500)},  # projected
         "conv_2": {"coefficients": (7, 10), "filters": (7, 625), "maps": (7, 320)},
@@ -37,13 +37,13 @@ def test_vectors_of_the_layers(network, monkeypatch):
 
 def test_gain_of_the_last_layer():
     layers = {"conv_1": {"maps": 50.0}, "conv_2": {"maps": 20.0}, "conv_3": {"maps": 80.0}}
-    assert analysis.gained(layers) == {"maps": 30.0}
-    assert analysis.gained({"conv_1": {"maps": 50.0}}) == {}
+    assert analysis.separation_gain(layers) == {"maps": 30.0}
+    assert analysis.separation_gain({"conv_1": {"maps": 50.0}}) == {}
 
 
 def test_files_of_networks_do_not_mix():
-    found = [analysis.parse(given).out.name for given in (["a/n20_seed0.keras"], ["b/x.keras"], ["--smoke"])]
-    assert found == ["n20_seed0", "x", "smoke"]
+    found = [analysis.parse(given).out.name for given in (["a/encoder20_seed0.keras"], ["b/x.keras"], ["--smoke"])]
+    assert found == ["encoder20_seed0", "x", "smoke"]
 
 
 def test_separation():
@@ -66,7 +66,8 @@ def test_separation():
     ],
 )
 def test_too_few_images(labels, perplexity, message, network, monkeypatch, tmp_path):
-    monkeypatch.setattr(analysis, "load", lambda _: (network, np.zeros((len(labels), 28, 28, 1)), labels))
+    loaded = analysis.Loaded(network, np.zeros((len(labels), 28, 28, 1)), labels)
+    monkeypatch.setattr(analysis, "load", lambda _: loaded)
     with pytest.raises(SystemExit, match=message):
         analysis.main(["a.keras", "--perplexity", f"{perplexity}", "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
@@ -85,7 +86,7 @@ def test_a_small_analysis(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     assert analysis.main(["--smoke", "--out", str(tmp_path)]) == 0
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["file"] is None and results["test_images"] == 60 and len(results["swapped"]["runs"]) == 3
+    assert results["file"] is None and results["test_images"] == 60 and len(results["swapped"]["values"]) == 3
     assert {*results["accuracy_of_neighbours"]["conv_2"]} == {"coefficients", "filters", "maps"}
     with np.load(tmp_path / "tsne.npz") as arrays:
         assert arrays["conv_1_filters"].shape == (60, 2) and arrays["labels"].tolist()[:11] == [*range(10), 0]
@@ -123,5 +124,5 @@ def test_other_files(tmp_path):
     with pytest.raises(SystemExit, match=r"Expected FILE.keras to be a file. Received: .*nothing.keras"):
         analysis.main([str(tmp_path / "nothing.keras")])
     models.repository_mtfl_baseline(2).save(tmp_path / "faces.keras")
-    with pytest.raises(SystemExit, match=r"Expected a network of repository_mnist.py or .* inputs of \(64, 64, 3\)"):
+    with pytest.raises(SystemExit, match=r"Expected a network of mnist.py or .* inputs of \(64, 64, 3\)"):
         analysis.main([str(tmp_path / "faces.keras"), "--out", str(tmp_path)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CIFAR-10 grid of the filter repository: recipes, tables, claims, curves; a small grid."""
+"""The CIFAR-10 sweep of the filter repository: recipes, tables, claims, curves; a small sweep."""
 
 import json
 
@@ -7,13 +7,13 @@ import keras
 import numpy as np
 
 from examples.experiments import data
-from examples.experiments.core import statistics
+from examples.experiments.core import markdown
 from examples.experiments.filter_repository import cifar10, cifar10_figures, runs
 from keras_dynfilter.models import feature_generator, generated_network
 from keras_dynfilter.models.filter_repository.generated_network import generated_conv2d
 
 
-def cell(variant, seed, trained, tested, swapped=20.0, train_images=50_000):
+def run(variant, seed, trained, tested, swapped=20.0, train_images=50_000):
     history = [{"train_accuracy": a, "test_accuracy": b} for a, b in zip(trained, tested)]
     swapped = swapped if variant == "generated" else None
     return {
@@ -27,19 +27,19 @@ def cell(variant, seed, trained, tested, swapped=20.0, train_images=50_000):
     }
 
 
-CELLS = [
-    cell("generated", 1, [50, 99.5], [60, 71]),
-    cell("generated", 0, [40, 98.5], [58, 70], 30.0),
-    cell("baseline", 0, [30, 90], [50, 71]),
+RUNS = [
+    run("generated", 1, [50, 99.5], [60, 71]),
+    run("generated", 0, [40, 98.5], [58, 70], 30.0),
+    run("baseline", 0, [30, 90], [50, 71]),
 ]
 
 
-# With another seed for all.
+# Two seeds of every variant.
 PAIRS = [
-    *CELLS,
-    cell("baseline", 1, [30, 91], [50, 71.2]),
-    cell("vgg11", 0, [50, 100], [60, 70.6]),
-    cell("vgg11", 1, [50, 100], [60, 70.8]),
+    *RUNS,
+    run("baseline", 1, [30, 91], [50, 71.2]),
+    run("vgg11", 0, [50, 100], [60, 70.6]),
+    run("vgg11", 1, [50, 100], [60, 70.8]),
 ]
 
 
@@ -48,7 +48,7 @@ def test_tables_and_claims():
     assert list(summary) == ["baseline", "generated", "vgg11"] and summary["generated"]["seeds"] == [0, 1]
     assert summary["generated"]["by_epoch"]["test_accuracy"] == [[58, 70], [60, 71]]
     claims = cifar10_figures.check_claims(summary)
-    assert [(statistics.finding(each), each["verdict"]) for each in claims] == [
+    assert [(markdown.finding(claim), claim["verdict"]) for claim in claims] == [
         ("90.50", "holds"),  # the baseline underfits
         ("99.00", "holds"),
         ("25.00", "holds"),
@@ -60,30 +60,30 @@ def test_tables_and_claims():
     assert "| generated filters | 7 | 2 | 2 | 99.00 ± 0.71 | 70.50 ± 0.71 | 25.00 ± 7.07 | 2 |" in text
     assert "| baseline | 7 | 2 | 2 | 90.50 ± 0.71 | 71.10 ± 0.14 |  | 2 |" in text
     assert "on test images | -0.60 ± 0.51 | undecided |" in text
-    claims = cifar10_figures.check_claims(cifar10_figures.summarize(CELLS))
-    assert [each["verdict"] for each in claims] == ["holds"] * 3 + ["undecided"] * 2  # one seed of the baseline
-    (claim,) = cifar10_figures.check_claims(cifar10_figures.summarize(CELLS[2:]))
+    claims = cifar10_figures.check_claims(cifar10_figures.summarize(RUNS))
+    assert [claim["verdict"] for claim in claims] == ["holds"] * 3 + ["undecided"] * 2  # one seed of the baseline
+    (claim,) = cifar10_figures.check_claims(cifar10_figures.summarize(RUNS[2:]))
     assert claim["claim"].startswith("the baseline underfits")
 
 
 def test_vgg11_and_a_point():
     tested = {"generated": [70.0, 70.1], "vgg11": [70.4, 70.5]}
-    cells = [cell(name, seed, [99], [value]) for name, values in tested.items() for seed, value in enumerate(values)]
-    claim = cifar10_figures.check_claims(cifar10_figures.summarize(cells))[-1]
-    assert statistics.finding(claim) == "-0.40 ± 0.07" and "as much as VGG11" in claim["claim"]
+    finished = [run(name, seed, [99], [value]) for name, values in tested.items() for seed, value in enumerate(values)]
+    claim = cifar10_figures.check_claims(cifar10_figures.summarize(finished))[-1]
+    assert markdown.finding(claim) == "-0.40 ± 0.07" and "as accurate as VGG11" in claim["claim"]
     assert claim["verdict"] == "holds"
 
 
 def test_few_images_say_nothing_of_underfitting():
-    summary = cifar10_figures.summarize([{**each, "train_images": 5_000} for each in PAIRS])
+    summary = cifar10_figures.summarize([{**one, "train_images": 5_000} for one in PAIRS])
     claims = cifar10_figures.check_claims(summary)
-    assert [each["verdict"] for each in claims[:4]] == ["undecided", "undecided", "holds", "holds"]
+    assert [claim["verdict"] for claim in claims[:4]] == ["undecided", "undecided", "holds", "holds"]
     text = cifar10_figures.markdown(summary, claims)
     assert "(trained on 5,000 of 50,000, which are easier to fit) | 90.50 | undecided |" in text
 
 
 def test_curves():
-    trained, tested = cifar10_figures.figure(cifar10_figures.summarize(CELLS)).axes
+    trained, tested = cifar10_figures.figure(cifar10_figures.summarize(RUNS)).axes
     assert [line.get_ydata().tolist() for line in trained.lines] == [[30, 90], [45, 99]]
     assert [line.get_ydata().tolist() for line in tested.lines] == [[50, 71], [59, 70.5]]
     assert tested.lines[0].get_xdata().tolist() == [1, 2]
@@ -99,7 +99,7 @@ def test_recipes():
 def test_augmentation_and_watched_images(monkeypatch):
     calls = {}
     trained = runs.training.Trained(None, 4, 1.0, [{"test_accuracy": 50.0}], 2.0)
-    monkeypatch.setattr(runs.harness, "training_figures", lambda _: {"history": trained.history})
+    monkeypatch.setattr(runs.run, "training_figures", lambda _: {"history": trained.history})
     monkeypatch.setattr(runs, "accuracy", lambda network, images, labels: float(len(images)))
     monkeypatch.setattr(data, "image_batches", lambda *_, **how: how)
 
@@ -110,16 +110,16 @@ def test_augmentation_and_watched_images(monkeypatch):
     monkeypatch.setattr(runs, "train_network", train_network)
     arrays = np.zeros((5, 32, 32, 3), np.uint8), np.zeros(5, int)
 
-    class Run:
+    class Experiment:
         args, settings = cifar10.parse(["--augment"]), {}
 
     monkeypatch.setattr(cifar10_figures, "WATCHED", 3)
-    cell = cifar10.train_cell(Run, "baseline", 0, arrays, [each[:2] for each in arrays])
-    assert cell["train_images"] == 5 and cell["swapped"] is None
+    description = cifar10.train_run(Experiment, "baseline", 0, arrays, [array[:2] for array in arrays])
+    assert description["train_images"] == 5 and description["swapped"] is None
     assert calls["how"]["pad"] == 4 and calls["how"]["flip"] is True
     assert calls["watched"] == {"test_accuracy": 2.0, "train_accuracy": 3.0} and calls["images"] == 5
-    Run.args = cifar10.parse([])
-    cifar10.train_cell(Run, "baseline", 0, arrays, arrays)
+    Experiment.args = cifar10.parse([])
+    cifar10.train_run(Experiment, "baseline", 0, arrays, arrays)
     assert calls["how"]["pad"] == 0 and calls["how"]["flip"] is False
 
 
@@ -133,7 +133,7 @@ def test_what_is_built(monkeypatch):
 
 def test_the_first_images_are_loaded():
     args = cifar10.parse(["--source", "generated", "--train-images", "5", "--test-images", "3"])
-    whole = data.load_cifar10("test", source="generated")
+    whole = data.load_cifar10("test", source="generated")[:2]
     train, test = cifar10.load(args)
     assert train[0].shape == (5, 32, 32, 3) and train[1].shape == (5,)
     for found, expected in zip(test, whole):
@@ -143,7 +143,7 @@ def test_the_first_images_are_loaded():
 
 
 def small_network(base_filters):
-    """What `models.repository_cifar10` returns, of one generated convolution: the real one has 21 million weights."""
+    """Replaces `models.repository_cifar10` by a network of one generated convolution: the real one has 21M weights."""
     generator = feature_generator((32, 32, 3), [(4, 2)], [None], [[(16, 1, 0)]])
 
     def build(images, features):
@@ -153,7 +153,7 @@ def small_network(base_filters):
     return generated_network(generator, build, "classes", "small")
 
 
-def test_a_small_grid_is_trained_once(tmp_path, monkeypatch):
+def test_a_small_sweep_is_trained_once(tmp_path, monkeypatch):
     monkeypatch.setattr(cifar10.models, "repository_cifar10", small_network)
     arguments = ["--smoke", "--no-deterministic", "--source", "generated", "--out", str(tmp_path)]
     assert cifar10.main(arguments) == 0
@@ -165,9 +165,9 @@ def test_a_small_grid_is_trained_once(tmp_path, monkeypatch):
     assert len(found["by_epoch"]["train_accuracy"][0]) == 2 and found["minutes"] >= 0
     assert (tmp_path / "accuracy.png").stat().st_size > 5_000
 
-    # The cell says what its file does, with own filters and with those of others.
+    # The results are those of the saved network, with its own filters and with those of other images.
     _, (images, labels) = cifar10.load(cifar10.parse(arguments))
-    network = keras.models.load_model(tmp_path / "cells" / "generated_seed0.keras", compile=False)
+    network = keras.models.load_model(tmp_path / "runs" / "generated_seed0.keras", compile=False)
     assert found["test_accuracy"]["mean"] == runs.accuracy(network, images, labels)
     assert found["swapped"]["mean"] == runs.swapped_accuracy(network, images, labels)
     monkeypatch.setattr(runs.training, "train", None)  # nothing is trained twice

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Landmarks with generated filters: maps, errors, the two sets of faces, tables and claims; a small grid."""
+"""Landmarks with generated filters: heat maps, errors, the two sets of faces, tables and claims; a small sweep."""
 
 import json
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from examples.experiments.core import statistics
-from examples.experiments.data import faces
+from examples.experiments.core import markdown
+from examples.experiments.data import mtfl as mtfl_data
 from examples.experiments.filter_repository import landmarks, mtfl, mtfl_tables, runs
 
 pytest.importorskip("skimage")
@@ -17,27 +17,27 @@ POINTS = np.array([[(20.3, 11.0), (40.8, 12.5), (30.0, 25.25), (22.0, 40.0), (63
 TRUE = np.array([[(0, 0), (10, 0), (5, 5), (2, 10), (8, 10)], [(0, 0), (0, 20), (5, 5), (2, 10), (8, 10)]])
 
 
-def test_landmarks_are_read_off_their_maps():
-    maps = landmarks.make_maps(POINTS, 64, 1.5).numpy()
+def test_soft_argmax_of_the_targets_are_the_landmarks():
+    maps = landmarks.target_heatmaps(POINTS, 64, 1.5).numpy()
     assert maps.shape == (1, 64, 64, 5)
     np.testing.assert_allclose(maps.sum(axis=(1, 2)), 1, rtol=1e-5)
     assert np.unravel_index(maps[0, :, :, 0].argmax(), (64, 64)) == (11, 20)  # row, column
     scores = np.log(maps + 1e-30)
-    np.testing.assert_allclose(landmarks.read_maps(scores)[0, :3], POINTS[0, :3], atol=0.05)
-    np.testing.assert_allclose(landmarks.read_maps(scores)[0, 4], POINTS[0, 4], atol=1.5)  # in a corner
+    np.testing.assert_allclose(landmarks.soft_argmax(scores)[0, :3], POINTS[0, :3], atol=0.05)
+    np.testing.assert_allclose(landmarks.soft_argmax(scores)[0, 4], POINTS[0, 4], atol=1.5)  # in a corner
     scores[0, 50, 60, 0] = scores[0, :, :, 0].max() - 0.1  # a second place, far off
-    np.testing.assert_allclose(landmarks.read_maps(scores)[0, 0], POINTS[0, 0], atol=0.05)
+    np.testing.assert_allclose(landmarks.soft_argmax(scores)[0, 0], POINTS[0, 0], atol=0.05)
 
 
 def test_loss_is_the_crossentropy_of_positions():
-    targets = landmarks.make_maps(POINTS, 8, 1.0)
+    targets = landmarks.target_heatmaps(POINTS, 8, 1.0)
     scores = np.random.default_rng(0).normal(size=(1, 8, 8, 5)).astype("float32")
     shares = np.exp(scores) / np.exp(scores).sum(axis=(1, 2), keepdims=True)
     expected = -(targets * np.log(shares)).numpy().sum(axis=(1, 2))
     np.testing.assert_allclose(landmarks.position_crossentropy(targets, tf.constant(scores)), expected, rtol=1e-4)
 
 
-def test_errors_are_in_percent_of_the_distance_of_the_eyes():
+def test_errors_are_in_percent_of_the_interocular_distance():
     found = TRUE + [[(3, 4)]]
     values = landmarks.errors(found, TRUE)
     np.testing.assert_allclose(values, [[50] * 5, [25] * 5])
@@ -60,8 +60,8 @@ def test_eyes_in_one_place_are_refused():
 
 @pytest.fixture
 def few_faces(monkeypatch):
-    """Sixty drawn faces, of which six are tested on."""
-    monkeypatch.setitem(faces.SPLITS, "train", 60)
+    """Limits the drawn faces to sixty, six of which are tested on."""
+    monkeypatch.setitem(mtfl_data.SPLITS, "train", 60)
 
 
 def test_the_same_faces_in_both_sets(few_faces):
@@ -89,10 +89,10 @@ def test_each_kind_of_run_has_a_folder_of_its_own(tmp_path):
 
 def test_faces_that_cannot_be_tested_on(monkeypatch, tmp_path):
     arguments = ["--source", "generated", "--out", str(tmp_path)]
-    monkeypatch.setitem(faces.SPLITS, "train", 9)
+    monkeypatch.setitem(mtfl_data.SPLITS, "train", 9)
     with pytest.raises(SystemExit, match=r"Expected 10 faces or more: one of 10 is tested on\. Received: 9"):
         mtfl.main(arguments)
-    images, points = faces.generated_faces(10)
+    images, points = mtfl_data.generated_faces(10)
     points[3, 1] = points[3, 0]
     monkeypatch.setattr(mtfl.data, "load_mtfl", lambda *_, **__: (list(images), points, "mtfl"))
     with pytest.raises(SystemExit, match=r"Expected the eyes of every face to be apart\. .* in faces \[3\]"):
@@ -109,39 +109,45 @@ def test_bad_angles(given, message, capsys):
     assert f"argument --max-angle: expected {message}, received '{given}'" in capsys.readouterr().err
 
 
-def cell(variant, seed, mean, largest):
+def run(variant, seed, mean, largest):
     errors = {"mean": mean, "max": largest, "max_face": largest / 2}
     shown = {"faces": [0, 1, 1], "landmarks": [TRUE[0].tolist()] * 3}
-    figures = dict(errors=errors, errors_of_the_mean={"mean": 30.0}, shown=shown, parameters=7, history=[{}, {}])
+    figures = dict(errors=errors, mean_landmark_errors={"mean": 30.0}, shown=shown, parameters=7, history=[{}, {}])
     return {"variant": variant, "seed": seed, **figures, "training_seconds": 60}
 
 
-CELLS = [
-    cell("m32_rot", 1, 12.0, 80.0),
-    cell("m32_rot", 0, 10.0, 60.0),
-    cell("m32_align", 0, 8.0, 50.0),
-    cell("m32_rot_fg", 0, 9.0, 75.0),
-    cell("m64_rot", 0, 9.0, 60.0),
-    cell("m64_rot_fg", 0, 8.5, 30.0),
+RUNS = [
+    run("model32_rotated", 1, 12.0, 80.0),
+    run("model32_rotated", 0, 10.0, 60.0),
+    run("model32_aligned", 0, 8.0, 50.0),
+    run("model32_rotated_generated", 0, 9.0, 75.0),
+    run("model64_rotated", 0, 9.0, 60.0),
+    run("model64_rotated_generated", 0, 8.5, 30.0),
 ]
 
 
-# With another seed for all.
+# Two seeds of every variant.
 PAIRS = [
-    *CELLS,
-    cell("m32_align", 1, 8.2, 52.0),
-    cell("m32_rot_fg", 1, 9.1, 74.0),
-    cell("m64_rot", 1, 9.2, 62.0),
-    cell("m64_rot_fg", 1, 8.6, 31.0),
+    *RUNS,
+    run("model32_aligned", 1, 8.2, 52.0),
+    run("model32_rotated_generated", 1, 9.1, 74.0),
+    run("model64_rotated", 1, 9.2, 62.0),
+    run("model64_rotated_generated", 1, 8.6, 31.0),
 ]
 
 
 def test_tables_and_claims():
     summary = mtfl_tables.summarize(PAIRS)
-    assert list(summary) == ["m32_align", "m32_rot", "m32_rot_fg", "m64_rot", "m64_rot_fg"]
+    assert list(summary) == [
+        "model32_aligned",
+        "model32_rotated",
+        "model32_rotated_generated",
+        "model64_rotated",
+        "model64_rotated_generated",
+    ]
     claims = mtfl_tables.check_claims(summary)
-    assert [(statistics.finding(each), each["verdict"]) for each in claims] == [
-        ("+2.90 ± 1.00", "holds"),  # turned faces, Model32
+    assert [(markdown.finding(claim), claim["verdict"]) for claim in claims] == [
+        ("+2.90 ± 1.00", "holds"),  # rotated faces, Model32
         ("+1.95 ± 1.00", "undecided"),  # generated filters
         ("+0.55 ± 0.11", "holds"),  # Model64
         ("+1.40 ± 1.01", "undecided"),  # Model32 gains more
@@ -154,54 +160,54 @@ def test_tables_and_claims():
     assert "| Model32, D-Rot | 7 | 2 | 2 | 11.00 ± 1.41 | 70.00 ± 14.14 | 111.17 | 35.00 ± 7.07 | 30.00 |" in text
     assert "| Model64, D-Rot-FG | 7 | 2 | 2 | 8.55 ± 0.07 | 30.50 ± 0.71 | 46.65 | 15.25 ± 0.35 | 30.00 |" in text
     assert "| Model32 gains more than Model64, largest error | -35.00 ± 10.07 | does not hold |" in text
-    assert "`mean landmarks`: the error if every face had the mean landmarks of the training faces\n" in text
+    assert "`mean landmarks`: the mean error of the mean landmarks of the training faces\n" in text
 
 
 def test_single_seeds_decide_nothing():
-    claims = mtfl_tables.check_claims(mtfl_tables.summarize(CELLS))
-    assert len(claims) == 8 and {each["verdict"] for each in claims} == {"undecided"}
-    assert mtfl_tables.check_claims(mtfl_tables.summarize(CELLS[:2])) == []  # of one variant
+    claims = mtfl_tables.check_claims(mtfl_tables.summarize(RUNS))
+    assert len(claims) == 8 and {claim["verdict"] for claim in claims} == {"undecided"}
+    assert mtfl_tables.check_claims(mtfl_tables.summarize(RUNS[:2])) == []  # of one variant
 
 
 def test_figures():
-    bars = mtfl_tables.errors_figure(mtfl_tables.summarize(CELLS)).axes
+    bars = mtfl_tables.errors_figure(mtfl_tables.summarize(RUNS)).axes
     heights = [[bar.get_height() for bar in axis.patches if bar.get_height()] for axis in bars]
     assert heights == [[8.0, 11.0, 9.0, 9.0, 8.5], [50.0, 70.0, 75.0, 60.0, 30.0]]
     images, points = np.zeros((2, 2, 4, 4, 3), np.uint8), np.stack([TRUE, TRUE + 1])
-    panels = mtfl_tables.faces_figure(CELLS, images, points).axes
+    panels = mtfl_tables.faces_figure(RUNS, images, points).axes
     assert len(panels) == 5 * 3
-    true, found = panels[4].lines  # the second face of the second row, which is turned
+    true, found = panels[4].lines  # the second face of the second row, of rotated faces
     np.testing.assert_array_equal(true.get_xydata(), TRUE[1] + 1)
     np.testing.assert_array_equal(found.get_xydata(), TRUE[0])
 
 
 def small_network(filters):
-    """What `models.repository_mtfl` returns, of a layer each: to trace the real one takes as long as all tests here."""
+    """Replaces `models.repository_mtfl` by a network of one layer per output: the real one takes long to trace."""
     images = keras.Input((64, 64, 3), name="images")
     outputs = {"heatmaps": keras.layers.Conv2D(5, 9, padding="same", name="heatmaps")(images)}
     outputs["reconstruction"] = keras.layers.Conv2D(3, 1, activation="sigmoid", name="reconstruction")(images)
     return keras.Model(images, outputs)
 
 
-def test_a_small_grid_is_trained_once(few_faces, tmp_path, monkeypatch, capsys):
+def test_a_small_sweep_is_trained_once(few_faces, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(mtfl.models, "repository_mtfl", small_network)
     arguments = ["--smoke", "--no-deterministic", "--out", str(tmp_path)]
     assert mtfl.main(arguments) == 0
     results = json.loads((tmp_path / "results.json").read_text())
-    assert list(results["variants"]) == ["m32_rot", "m32_rot_fg"] and results["missing"] == []
-    assert results["variants"]["m32_rot"]["parameters"] == 76_901 and results["test_faces"] == 4
-    found = json.loads((tmp_path / "cells" / "m32_rot_fg_seed0.json").read_text())
-    assert [each["step"] for each in found["history"]] == [2, 4]
+    assert list(results["variants"]) == ["model32_rotated", "model32_rotated_generated"] and results["missing"] == []
+    assert results["variants"]["model32_rotated"]["parameters"] == 76_901 and results["test_faces"] == 4
+    found = json.loads((tmp_path / "runs" / "model32_rotated_generated_seed0.json").read_text())
+    assert [epoch["step"] for epoch in found["history"]] == [2, 4]
     assert found["history"][-1]["test_error"] == pytest.approx(found["errors"]["mean"], rel=1e-3)
     assert {"heatmaps_loss", "reconstruction_loss"} <= set(found["history"][0])
     for name in ("errors.png", "faces.png"):
         assert (tmp_path / name).stat().st_size > 5_000
     assert "Model32, D-Rot-FG" in capsys.readouterr().out
 
-    # What the cell says of the shown faces is what the file finds in them.
+    # The landmarks in the description of the run are those that the saved network finds.
     _, (images, _) = mtfl.load(mtfl.parse(arguments))
-    network = keras.models.load_model(tmp_path / "cells" / "m32_rot_fg_seed0.keras", compile=False)
-    seen = mtfl.find(network, images[1][found["shown"]["faces"]])
+    network = keras.models.load_model(tmp_path / "runs" / "model32_rotated_generated_seed0.keras", compile=False)
+    seen = mtfl.locate_landmarks(network, images[1][found["shown"]["faces"]])
     np.testing.assert_allclose(seen, found["shown"]["landmarks"], atol=0.02)
     monkeypatch.setattr(runs.training, "train", None)  # nothing is trained twice
     assert mtfl.main(arguments) == 0
@@ -212,12 +218,12 @@ def test_what_is_built(monkeypatch):
     monkeypatch.setattr(mtfl.models, "repository_mtfl_baseline", lambda filters: ("baseline", filters))
     built = {variant: mtfl.build(variant) for variant in mtfl_tables.VARIANTS}
     assert built == {
-        "m32_align": ("baseline", 32),
-        "m32_rot": ("baseline", 32),
-        "m32_rot_fg": ("generated", 32),
-        "m64_align": ("baseline", 64),
-        "m64_rot": ("baseline", 64),
-        "m64_rot_fg": ("generated", 64),
+        "model32_aligned": ("baseline", 32),
+        "model32_rotated": ("baseline", 32),
+        "model32_rotated_generated": ("generated", 32),
+        "model64_aligned": ("baseline", 64),
+        "model64_rotated": ("baseline", 64),
+        "model64_rotated_generated": ("generated", 64),
     }
 
 

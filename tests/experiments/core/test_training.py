@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the examples share: trainings that can be stopped and killed, strategies, precisions."""
+"""Trainings that stop, are killed and continue, under every strategy and precision."""
 
 import contextlib
 import itertools
 import json
 import os
-import pathlib
 import signal
 import socket
 import subprocess
@@ -16,16 +15,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from examples.experiments.core import checkpoint, common, training
+from examples.experiments.core import checkpoint, losses, training
 from tests.support import toy_experiment
+from tests.support.paths import ROOT
+from tests.support.toy_options import parsed
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
 TOY = str(ROOT / "tests" / "support" / "toy_experiment.py")
 
 
 @pytest.fixture
 def precision():
-    """Sets a policy of mixed precision for one test."""
+    """Returns a function that sets the dtype policy for one test."""
     yield keras.mixed_precision.set_global_policy
     keras.mixed_precision.set_global_policy("float32")
 
@@ -59,80 +59,12 @@ def run_toy(out, *arguments):
 def train_toy(out, total=23, epoch=5, dropout=0.0, **arguments):
     def compile_model(model):
         schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 7, 0.5, staircase=True)
-        model.compile(keras.optimizers.Adam(schedule), common.squared_error)
+        model.compile(keras.optimizers.Adam(schedule), losses.squared_error)
 
     def build():
         return toy_experiment.build(dropout)
 
     return training.train("toy", build, compile_model, toy_experiment.batches, total, epoch, out, **arguments)
-
-
-# Files
-
-
-# Writes a state of ones, and then a state of twos, of which it is killed after so many bytes; -1: after the last one.
-WRITER = """
-import io, os, signal, sys
-import numpy as np
-from examples.experiments.core import checkpoint
-
-path, limit = sys.argv[1], int(sys.argv[2])
-
-class File(io.FileIO):
-    def write(self, data):
-        if self.tell() + len(data) > limit >= 0:
-            super().write(memoryview(data)[:max(0, limit - self.tell())])
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().write(data)
-
-def state(number):
-    return [np.full((30, 1000), number), np.array(number)], {"number": number}
-
-checkpoint.save(path, *state(1))
-checkpoint.open = lambda file, mode: File(file, mode)
-checkpoint.save(path, *state(2))
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-@pytest.mark.parametrize("written", [0, 1, 1_000, 100_000, "all but one", "all", -1])
-def test_kill_while_writing_leaves_a_whole_file(tmp_path, written):
-    path, part = tmp_path / "state", tmp_path / "state.part"
-    if isinstance(written, str):
-        checkpoint.save(path, [np.full((30, 1000), 2), np.array(2)], {"number": 2})
-        complete = path.stat().st_size
-        written = complete - 1 if written == "all but one" else complete
-    arguments = [sys.executable, "-c", WRITER, str(path), str(written)]
-    process = subprocess.run(arguments, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    assert process.returncode == -signal.SIGKILL
-    (large, small), notes = checkpoint.load(path)
-    whole = written == -1 or not part.exists()
-    assert small == notes["number"] == (2 if whole else 1) and np.all(large == small)
-    assert whole or part.stat().st_size <= written
-
-
-@pytest.mark.parametrize("content", [b"", b"nothing of ours", None])
-def test_damaged_state_is_an_error(tmp_path, content):
-    path = tmp_path / "state"
-    checkpoint.save(path, [np.zeros(1000)], {})
-    path.write_bytes(path.read_bytes()[:500] if content is None else content)
-    with pytest.raises(checkpoint.SetupError, match=r"Expected .*state to hold the state of a training\. Received: "):
-        checkpoint.load(path)
-
-
-def test_state_of_another_model_is_an_error(tmp_path):
-    variables = [tf.Variable(tf.zeros([3, 2])), tf.Variable(0.0)]
-    for arrays, message in {
-        (2, 3): r"Received: 2, the first difference is \(3, 2\) to \(2, 3\)",
-        (3, 2): r"Expected state to hold the 2 variables .* Received: 1, the first difference is 2 to 1",
-    }.items():
-        values = [np.ones(arrays), np.ones(())][: 2 if arrays == (2, 3) else 1]
-        with pytest.raises(checkpoint.SetupError, match=message):
-            checkpoint.restore(variables, values, "state")
-    assert np.all(variables[0].numpy() == 0)  # nothing is restored in part
-
-
-# Training
 
 
 def test_pieces_cover_the_training():
@@ -149,12 +81,12 @@ def test_pieces_cover_the_training():
 
 
 def test_stopped_in_the_middle_of_an_epoch_and_resumed(tmp_path):
-    """The time limit is over after the first step of each call on any machine; the state of dropout counts, too."""
+    """The time limit is so short that every call ends after one step. The state of dropout is restored, too."""
     whole = train_toy(tmp_path / "whole", dropout=0.3)
     assert whole.steps == 23 and [entry["step"] for entry in whole.history] == [5, 10, 15, 20, 23]
     first = train_toy(tmp_path / "parts", dropout=0.3, time_limit=1e-6)
     parts = [first]
-    for _ in range(3):  # the same call goes on: what was trained before does not count
+    for _ in range(3):  # the same call continues: steps before it do not count
         parts.append(train_toy(tmp_path / "parts", dropout=0.3, time_limit=1e-6, resume=True))
     assert [part.steps for part in parts] == [1, 2, 3, 4]
     last = train_toy(tmp_path / "parts", dropout=0.3, resume=True)
@@ -166,18 +98,18 @@ def test_stopped_in_the_middle_of_an_epoch_and_resumed(tmp_path):
         np.testing.assert_array_equal(value, expected)
 
 
-def test_time_before_a_resumption_is_told_but_not_limited(tmp_path):
-    """Nor is a state refused that was written before the time of the processors was kept."""
-    checkpoint.save(tmp_path / "state", [np.array(2.0)], {"position": 3, "seconds": 5000.0, "history": []})
-    keeper = training.Keeper(tmp_path / "state", [tf.Variable(0.0)], limit=4000.0)
-    keeper.load()
-    assert keeper.position == 3 and 0 <= keeper.processor_seconds < 4000 < 5000 <= keeper.seconds
-    assert not keeper.over()
-    keeper.began -= 4000
-    assert keeper.over()
+def test_time_before_a_resumption_counts_but_is_not_limited(tmp_path):
+    notes = {"position": 3, "seconds": 5e9, "processor_seconds": 7e9, "history": [], "settings": None}
+    checkpoint.save(tmp_path / "state", [np.array(2.0)], notes)
+    checkpointer = training.Checkpointer(tmp_path / "state", [tf.Variable(0.0)], limit=4e9)
+    checkpointer.load()
+    assert checkpointer.position == 3 and checkpointer.seconds >= 5e9 and checkpointer.processor_seconds >= 7e9
+    assert not checkpointer.time_is_over()
+    checkpointer.began -= 4e9
+    assert checkpointer.time_is_over()
 
 
-def test_saved_model_needs_nothing_of_the_training(tmp_path):
+def test_saved_network_has_no_training_state(tmp_path):
     done = train_toy(tmp_path, total=2)
     model = keras.models.load_model(tmp_path / "toy.keras")
     assert getattr(model, "optimizer", None) is None
@@ -190,12 +122,7 @@ def test_earlier_run_is_kept(tmp_path, capsys):
     before = (tmp_path / "toy.checkpoint").read_bytes()
     train_toy(tmp_path, total=3)
     assert (tmp_path / "toy.checkpoint.previous").read_bytes() == before
-    assert "of an earlier run, is now toy.checkpoint.previous" in capsys.readouterr().out
-    for content in (b"second", b"third"):
-        (tmp_path / "toy.checkpoint").write_bytes(content)
-        checkpoint.set_aside(tmp_path / "toy.checkpoint")
-    kept = [(tmp_path / f"toy.checkpoint.previous{end}").read_bytes() for end in ("", ".2", ".3")]
-    assert kept == [before, b"second", b"third"]
+    assert "belongs to an earlier run, renamed to toy.checkpoint.previous" in capsys.readouterr().out
 
 
 def test_resume_never_mixes_two_runs(tmp_path, capsys):
@@ -207,7 +134,7 @@ def test_resume_never_mixes_two_runs(tmp_path, capsys):
     output = capsys.readouterr().out
     for state, content in zip(states, first):
         assert state.with_name(f"{state.name}.previous").read_bytes() == content
-        assert f"{state}: of an earlier run, is now {state.name}.previous." in output
+        assert f"{state}: belongs to an earlier run, renamed to {state.name}.previous." in output
     assert [state.exists() for state in states] == [False, True]
 
     run_toy(tmp_path, "--seed", "2", "--resume", "--baseline")
@@ -234,13 +161,13 @@ def test_errors_of_keras_keep_their_traceback(tmp_path, monkeypatch):
 
 @pytest.mark.legacy
 @pytest.mark.parametrize("name", ["mixed_bfloat16", "float32"])
-def test_policy_is_that_of_before_the_training(tmp_path, precision, name):
+def test_policy_is_restored_after_the_training(tmp_path, precision, name):
     precision(name)
     done = training.train(
         "toy", toy_experiment.build, lambda model: model.compile("sgd", "mse"), toy_experiment.batches, 1, 1, tmp_path
     )
     assert keras.mixed_precision.global_policy().name == name
-    assert all(layer.compute_dtype == "float32" for layer in done.network.layers)  # what is saved
+    assert all(layer.compute_dtype == "float32" for layer in done.network.layers)  # of the saved network
 
 
 def test_mixed_precision_resumes_with_its_loss_scale(tmp_path, precision):
@@ -258,7 +185,7 @@ def test_mixed_precision_resumes_with_its_loss_scale(tmp_path, precision):
     assert_same_state(tmp_path / "parts" / "toy.checkpoint", tmp_path / "whole" / "toy.checkpoint", 23)
     arrays, _ = checkpoint.load(tmp_path / "whole" / "toy.checkpoint")
     assert any(np.array_equal(array, 2.0**15) for array in arrays)
-    assert {layer.dtype_policy.name for layer in done.network.layers} == {"float32"}  # what is saved
+    assert {layer.dtype_policy.name for layer in done.network.layers} == {"float32"}  # of the saved network
     assert keras.mixed_precision.global_policy().name == "mixed_float16"
 
 
@@ -300,11 +227,11 @@ def test_stages_change_what_the_network_is_called_with(tmp_path):
         training.train("toy", build, None, batches, 6, 2, tmp_path, stages=[(0, {}), (3, {})])
 
 
-# Where a run is killed, of which each continues the one before, and the step of the last whole checkpoint then.
+# Moments at which runs that continue one another are killed, and the step of the last complete checkpoint then.
 MOMENTS = {
     "step:1": None,  # before the first checkpoint
     "write:1": None,  # in the middle of writing the first one
-    "renamed:1": 2,  # right after it
+    "renamed:1": 2,  # right after writing it
     "rename:1": 2,  # before the second one has its name
     "step:3": 4,  # in the middle of an epoch
     "write:2": 6,
@@ -353,7 +280,7 @@ def test_strategies_train_the_same(tmp_path):
 
 @contextlib.contextmanager
 def reserved_port():
-    """The number of a port that only processes of this user can listen at which ask to share it."""
+    """Reserves a port, and yields its number. Only processes that ask to share the port can listen at it."""
     with socket.socket() as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind(("localhost", 0))
@@ -364,3 +291,10 @@ def test_multi_worker_needs_a_cluster(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(ValueError, match=r"Expected the variable TF_CONFIG to describe .* Received: TF_CONFIG=None"):
         training.make_strategy("multi-worker")
+
+
+def test_networks_that_baseline_asks_for():
+    networks = {"dfn": 1, "baseline": 2}
+    assert list(training.chosen_networks(parsed(), networks)) == ["dfn"]
+    assert list(training.chosen_networks(parsed("--baseline"), networks)) == ["dfn", "baseline"]
+    assert list(training.chosen_networks(parsed("--baseline", "only"), networks)) == ["baseline"]

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The course of an experiment: settings that a resumed run must share, results, exports.
+
+A script parses its options, loads its data inside `preparing`, begins an `Experiment`, trains with
+`training.train_networks`, returns if it is not `finished`, evaluates and draws, and ends with `conclude`.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from examples.experiments.core import checkpoint, environment, files, options, training
+from keras_dynfilter import export, inspection
+from keras_dynfilter.export import formats
+
+# Options that a resumed run may change: they do not affect what is learned, or only when the training stops.
+FREE = ("resume", "out", "data_dir", "export", "time_limit", "smoke", "baseline")
+
+
+@dataclasses.dataclass
+class Experiment:
+    """An experiment under way."""
+
+    args: argparse.Namespace
+    settings: dict[str, Any]
+    strategy: tf.distribute.Strategy | None
+    began: float
+
+    @property
+    def chief(self) -> bool:
+        """Whether this process writes files and continues after the training; of several workers, only one does."""
+        return training.is_chief(self.strategy)
+
+
+@contextlib.contextmanager
+def preparing(args: argparse.Namespace) -> Iterator[None]:
+    """Ends the script with a one-line message if data or packages are missing, before it trains.
+
+    Args:
+        args: The options. Figures and the formats of `--export` are tried before the block, which loads the data.
+    """
+    try:
+        inspection.new_figure(1, 1)
+        for name in getattr(args, "export", []):
+            formats.choose(name, "portable", None)
+        yield
+    except (ImportError, OSError, ValueError) as error:
+        sys.exit(f"{error}")
+
+
+def begin(args: argparse.Namespace, *, free: Sequence[str] = (), data: Any = None) -> Experiment:
+    """Configures TensorFlow, makes the folder, and writes the settings that the training depends on.
+
+    Checkpoints of an earlier run in the folder are set aside, unless `--resume` is given.
+
+    Args:
+        args: What `options.parse` returned.
+        free: Names of options that a resumed run may change, in addition to `FREE`.
+        data: Describes the training data that were loaded, for JSON, which a resumed run must share: the `fingerprint`
+            of the data. None if they follow from the options.
+    """
+    began = time.perf_counter()
+    if getattr(args, "deterministic", False):
+        tf.config.experimental.enable_op_determinism()
+    try:
+        strategy = training.make_strategy(getattr(args, "strategy", "one"))
+    except ValueError as error:
+        sys.exit(f"--strategy: {error}")
+    replicas = strategy.num_replicas_in_sync if strategy else 1
+    if args.batch_size % replicas:
+        sys.exit(f"--batch-size: expected a multiple of {replicas}, one part per device. Received: {args.batch_size}")
+    keras.mixed_precision.set_global_policy(options.PRECISIONS[getattr(args, "mixed_precision", "none")])
+    keras.utils.set_random_seed(args.seed)
+    names = sorted(name for name in vars(args) if name not in (*FREE, *free))
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        settings = _check_settings(args, names, training.is_chief(strategy), data)
+    except OSError as error:
+        sys.exit(f"--out: expected a folder that can be written. Received: {args.out} ({error.strerror})")
+    return Experiment(args, settings, strategy, began)
+
+
+def _check_settings(args, names, write, data):
+    """Writes the settings. A resumed run must have the settings of the earlier one."""
+    settings = {name: getattr(args, name) for name in names} | ({} if data is None else {"data": data})
+    settings = json.loads(json.dumps(settings))  # as they are read again
+    path = args.out / "settings.json"
+    if args.resume and path.is_file():
+        try:
+            checkpoint.same_settings(checkpoint.read_settings(path), settings, path)
+        except checkpoint.SetupError as error:
+            sys.exit(f"{error}")
+    if write:
+        if (
+            not args.resume
+        ):  # all checkpoints, before the settings change: a later --resume could mix two runs otherwise
+            for state in sorted(args.out.glob("*.checkpoint")):
+                checkpoint.set_aside(state)
+        files.write_json(path, settings)
+    return settings
+
+
+def fingerprint(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Describes data, by name, such that other data have another description: shape, dtype and checksum of arrays."""
+    described = {}
+    for name, array in arrays.items():
+        shape, checksum = " x ".join(map(str, array.shape)), zlib.crc32(np.ascontiguousarray(array))
+        described[name] = f"{shape}, {array.dtype}, CRC-32 {checksum:08x}"
+    return described
+
+
+def finished(experiment: Experiment, trained: Mapping[str, training.Trained]) -> bool:
+    """Returns whether this process has networks to evaluate; if the time limit stopped a training, it prints that.
+
+    Args:
+        experiment: The experiment.
+        trained: Trained networks, by name.
+    """
+    if not experiment.chief:
+        return False
+    args = experiment.args
+    unfinished = any(done.steps < args.iterations for done in trained.values())
+    if unfinished:
+        print_times(trained)
+        again = "the same command" if args.resume else "the same command with --resume"
+        print(f"Stopped before {args.iterations} iterations, so not evaluated: {again} continues.")
+    return not unfinished
+
+
+def print_times(trained: Mapping[str, training.Trained]) -> None:
+    """Prints how long networks were trained."""
+    for name, done in trained.items():
+        minutes = f"{done.seconds / 60:.1f} minutes, {done.processor_seconds / 60:.1f} minutes of processor time"
+        print(f"{name}: {done.steps} iterations in {minutes}")
+
+
+def training_figures(trained: training.Trained) -> dict[str, Any]:
+    """Returns what the results record of a training, beside the errors of the network."""
+    return {
+        "parameters": inspection.count_parameters(trained.network),
+        "iterations": trained.steps,
+        "training_seconds": round(trained.seconds, 1),
+        "processor_seconds": round(trained.processor_seconds, 1),
+        "history": trained.history,
+    }
+
+
+def write_results(experiment: Experiment, content: Mapping[str, Any]):
+    """Writes `results.json`: the circumstances of the run, its settings, and `content`. Returns its path."""
+    path = experiment.args.out / "results.json"
+    head = {**environment.describe(), "seed": experiment.args.seed, "settings": experiment.settings}
+    files.write_json(path, {**head, **content, "seconds": round(time.perf_counter() - experiment.began, 1)})
+    return path
+
+
+def conclude(
+    experiment: Experiment, trained: Mapping[str, training.Trained], content: Mapping[str, Any], names: Sequence[str]
+) -> None:
+    """Writes the results and exports the networks; prints the training times, the files, and what to do next.
+
+    Args:
+        experiment: The experiment.
+        trained: Trained networks, by name.
+        content: What the script adds to the results, for JSON.
+        names: Names of the files in `--out` that the script has written.
+    """
+    args = experiment.args
+    print_times(trained)
+    content = {"training": {name: training_figures(done) for name, done in trained.items()}, **content}
+    write_results(experiment, content)  # before the exports: if one fails, no figures are lost
+    reports = {name: write_exports(args, name, done.network) for name, done in trained.items()}
+    path = write_results(experiment, {**content, "exports": reports})
+    print(f"\nFiles in {args.out}: {', '.join([*names, path.name, *(f'{name}.keras' for name in trained)])}")
+    for name in trained:
+        print_exports(args, name)
+    if not args.baseline:
+        print("Next: compare it with the baseline: the same command with --resume --baseline")
+
+
+def write_exports(args: argparse.Namespace, name: str, network: keras.Model) -> dict[str, Any]:
+    """Exports a network in the formats of `--export`, which prints the reports. Returns the reports by format."""
+    paths = {kind: str(args.out / (name + options.EXPORTS[kind])) for kind in args.export}
+    return {kind: export.export(network, path, format=kind).to_dict() for kind, path in paths.items()}
+
+
+def print_exports(args: argparse.Namespace, name: str) -> None:
+    """Prints the paths of the exports of a network."""
+    for kind in args.export:
+        print(f"Export   {args.out / (name + options.EXPORTS[kind])} ({kind}, validated)")
+
+
+def run_script(main: Callable[[], int], again: str = "The same command with --resume") -> None:
+    """Ends the process with the status that `main` returns, and without a traceback if it is interrupted."""
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(f"\nInterrupted. {again} continues after the last checkpoint.")

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sweeps: names and locks of runs, processes that share them, descriptions of data."""
+
+import os
+import pathlib
+import subprocess
+import types
+
+import filelock
+import pytest
+
+from examples.experiments.core import sweep
+
+
+def options_of(out, **values):
+    return types.SimpleNamespace(**{"out": out, "only": ["a", "b"], "seeds": [0], "processes": 2, **values})
+
+
+def write_module(folder, monkeypatch, text):
+    """Writes a module that the processes of a sweep run instead of an experiment, and returns its name."""
+    (folder / "module_of_the_test.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return "module_of_the_test"
+
+
+# Whichever process is first finishes the runs, and the other one fails.
+FINISH = """
+import os, pathlib, sys
+assert sys.argv[1:] == ["--seeds", "0", "--processes", "1"] and os.environ["TF_NUM_INTRAOP_THREADS"]
+for name in ("a_seed0", "b_seed0"):
+    try:
+        with open(pathlib.Path(__file__).parent / "out" / "runs" / f"{name}.json", "x") as file:
+            file.write("{}")
+    except FileExistsError:
+        sys.exit("too late")
+"""
+
+
+def test_processes_share_a_sweep(tmp_path, capfd, monkeypatch):
+    args, module = options_of(tmp_path / "out"), write_module(tmp_path, monkeypatch, FINISH)
+    (args.out / "runs").mkdir(parents=True)
+    sweep.run_path(args, "a_seed0").write_text("{}")
+    assert sweep.start_processes(args, module, ["--seeds", "0"]) == 1
+    out, error = capfd.readouterr()
+    assert "is finished" not in out and error.count("too late") == 2
+    sweep.run_path(args, "a_seed0").unlink()
+    assert sweep.start_processes(args, module, ["--seeds", "0"]) == 1
+    assert "b_seed0 is finished: 2 of 2 runs" in capfd.readouterr().out
+
+
+# Ends its work when something is written to the pipe.
+WORK = """
+import pathlib
+folder = pathlib.Path(__file__).parent
+(folder / "pipe").read_text()
+(folder / "report").touch()
+"""
+
+
+def test_interrupted_processes_end_their_work(tmp_path, monkeypatch):
+    """The process ends its work only while `start_processes` waits for it."""
+    os.mkfifo(tmp_path / "pipe")
+    module = write_module(tmp_path, monkeypatch, WORK)
+    wait = subprocess.Popen.wait
+
+    def let_go_and_wait(process, timeout=None):
+        if timeout == sweep.PATIENCE:
+            (tmp_path / "pipe").write_text("")
+            return wait(process)  # however long it takes on this machine
+        return wait(process, timeout)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "wait", let_go_and_wait)
+    monkeypatch.setattr(sweep, "announce", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        sweep.start_processes(options_of(tmp_path, processes=1), module, [])
+    assert (tmp_path / "report").exists()
+
+
+def test_runs_are_ordered_by_seed():
+    args = options_of(pathlib.Path("x"), only=["b", "a"], seeds=[2, 0])
+    assert list(sweep.runs_of(args)) == ["b_seed2", "a_seed2", "b_seed0", "a_seed0"]
+
+
+def test_data_are_described():
+    described = {"train_images": "9 x 32 x 32 x 3, uint8, CRC-32 1", "test_images": "4 x 32 x 32 x 3, uint8, CRC-32 2"}
+    line = sweep.describe_data("cifar10", described)
+    assert line == "Data: cifar10; trained on 9 images of 32 x 32 x 3, tested on 4 images of 32 x 32 x 3."
+    twice = {"train_images": "2 x 9000 x 64 x 64 x 3, uint8, CRC-32 1", "test_images": "2 x 9 x 64 x 64 x 3, uint8"}
+    assert "trained on 9,000 images of 64 x 64 x 3, tested on 9 images" in sweep.describe_data("mtfl", twice)
+    assert "synthetic" in sweep.describe_data("generated", described)
+
+
+def test_locks_are_released(tmp_path, monkeypatch, capsys):
+    locks, make = [], filelock.FileLock
+    monkeypatch.setattr(filelock, "FileLock", lambda path: locks.append(make(path)) or locks[-1])
+    args = options_of(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with sweep.locked(args, "a_seed0") as first:
+        assert first and locks[0].is_locked
+        with sweep.locked(args, "a_seed0") as second:
+            assert not second
+    assert [lock.is_locked for lock in locks] == [False, False]
+    with pytest.raises(KeyboardInterrupt), sweep.locked(args, "a_seed0"):
+        raise KeyboardInterrupt
+    assert not locks[2].is_locked
+    assert capsys.readouterr().out == "a_seed0: locked by another process, skipped.\n"
+
+
+def test_report_of_a_module():
+    module = types.SimpleNamespace(
+        summarize=lambda runs: {"of": runs},
+        check_claims=lambda summary: [summary["of"]],
+        markdown=lambda summary, claims: f"{summary} {claims}",
+        figure=lambda summary: summary["of"],
+    )
+    assert sweep.report_accuracies(module, "runs", tested="images") == (
+        {"variants": {"of": "runs"}, "claims": ["runs"]},
+        "{'of': 'runs'} ['runs']",
+        {"accuracy.png": "runs"},
+    )
