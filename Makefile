@@ -54,6 +54,10 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	git ls-files '*.h' '*.inc' '*.cc' '*.cu' '*.cuh' | xargs $(BIN)/clang-format -i
 
+docs: .venv/docs-installed
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "== The site is in build/site: open build/site/index.html"
+
 bench: ops
 	$(BIN)/python -m benchmarks
 
@@ -66,7 +70,7 @@ ort: ops
 	$(BIN)/python -m keras_dynfilter.custom_ops.build --ort
 
 deploy: ort
-	$(BIN)/python examples/deploy/run.py
+	$(BIN)/python -m examples.deploy.run
 
 test-legacy: ops-legacy
 	$(LEGACY)/python $(PYTEST) -m legacy
@@ -86,6 +90,10 @@ ops-legacy: .venv-legacy/installed
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet "tensorflow==2.21.*" --editable '.[export,litert,examples,dev,lint]'
 	@touch $@
 
+.venv/docs-installed: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
+
 .venv-legacy/installed: pyproject.toml setup.py
 	$(if $(PYTHON_LEGACY),,$(error No Python 3.10 or 3.11 was found; name one with make PYTHON_LEGACY=...))
 	@echo "== Python packages into .venv-legacy, with $(PYTHON_LEGACY)"
@@ -95,4 +103,4 @@ ops-legacy: .venv-legacy/installed
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-legacy outputs build site *.egg-info
+	rm -rf .venv .venv-legacy outputs build *.egg-info
