@@ -67,8 +67,8 @@ def test_the_command_says_what_is_missing(python, tmp_path):
 
 
 def test_importing_needs_no_compiler_and_builds_nothing(python, tmp_path):
-    code = "import sys, keras_dynfilter\nfrom keras_dynfilter.ops import _library\n"
-    code += "assert _library._loaded is None and 'keras_dynfilter.custom_ops.build' not in sys.modules"
+    code = "import sys, keras_dynfilter\nfrom keras_dynfilter.ops.backends import library\n"
+    code += "assert library.loaded() is None and 'keras_dynfilter.custom_ops.build' not in sys.modules"
     done = python("-c", code, PATH="/nowhere", KERAS_DYNFILTER_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "cache").exists()
