@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""count_flops: the paper's digits, each rule by hand, and graphs of every kind."""
+"""`count_flops` gives the numbers of the paper, follows each rule, and reads graphs of every kind."""
 
 import doctest
 import importlib
@@ -14,7 +14,7 @@ from keras_dynfilter.inspection import count_flops, count_parameters
 from keras_dynfilter.layers import DDF2D, DDFUp2D, FilterNorm, RepositoryConv2D
 from keras_dynfilter.layers.upsampling_conv2d import UpsamplingConv2D
 
-pytestmark = [pytest.mark.legacy, pytest.mark.slow]  # the networks are large: the short form has their layers
+pytestmark = pytest.mark.legacy
 
 
 def model_of(*layers, shape=(6, 8, 4)):
@@ -33,13 +33,13 @@ def model_of(*layers, shape=(6, 8, 4)):
         (models.ddf_resnet101, 0.2, 4_079_155_303),
     ],
 )
-def test_the_digits_of_the_paper(network, squeeze_ratio, operations):
+def test_the_numbers_of_the_paper(network, squeeze_ratio, operations):
     assert count_flops(network(squeeze_ratio=squeeze_ratio)) == operations
 
 
 @pytest.mark.slow
 def test_other_networks():
-    """ResNet-50 as the paper rounds it; our DDF-ResNet18, of which the paper prints 0.4B, and does not say how."""
+    """ResNet-50 as the paper rounds it, and this package's DDF-ResNet18, for which the paper prints 0.4B."""
     assert round(count_flops(models.ddf_resnet50_baseline((None, None, 3)), (224, 224, 3)) / 1e9, 1) == 4.1
     rest = dict.fromkeys((keras.layers.BatchNormalization, keras.layers.Add), lambda layer, inputs, output: 0)
     for ratio, billions, without in ((0.2, 0.369, 0.366), (0.5, 0.373, 0.370)):
@@ -50,7 +50,7 @@ def test_other_networks():
 
 @pytest.mark.slow
 def test_convolutions_alone():
-    """With the 1x1 convolutions that generate filters, and the classifier, but without anything else."""
+    """Counts the convolutions, the generators of filters and the classifier, and nothing else."""
 
     def nothing(layer, inputs, output):
         return 0
@@ -82,9 +82,9 @@ LAYERS = {
     "maximum": (keras.layers.MaxPooling2D(2), 0),
     "activation": (keras.layers.ReLU(), 0),
     "upsampling": (keras.layers.UpSampling2D(), 0),
-    "enlarging, 1x1": (UpsamplingConv2D(3, 1), 4 * 3 * 4 * 48),
-    "enlarging, 5x5": (UpsamplingConv2D(3, 5), 9 * 4 * 3 * 4 * 48),
-    "enlarging, 7x7": (UpsamplingConv2D(3, 7), 25 * 4 * 3 * 4 * 48),
+    "upsampling convolution, 1x1": (UpsamplingConv2D(3, 1), 4 * 3 * 4 * 48),
+    "upsampling convolution, 5x5": (UpsamplingConv2D(3, 5), 9 * 4 * 3 * 4 * 48),
+    "upsampling convolution, 7x7": (UpsamplingConv2D(3, 7), 25 * 4 * 3 * 4 * 48),
 }
 
 
@@ -102,7 +102,10 @@ DDF = {
     "spatial": (dict(branches="spatial"), SPATIAL + APPLY),
     "channel": (dict(branches="channel"), CHANNEL + APPLY),
     "batch": (dict(spatial_norm="batch", channel_norm="batch"), SPATIAL + CHANNEL + 2 * APPLY),
-    "sigmoid": (dict(spatial_norm="sigmoid", channel_norm="sigmoid"), SPATIAL - 12 * 2 * 9 + CHANNEL - 10 * 9 + 2 * APPLY),
+    "sigmoid": (
+        dict(spatial_norm="sigmoid", channel_norm="sigmoid"),
+        SPATIAL - 12 * 2 * 9 + CHANNEL - 10 * 9 + 2 * APPLY,
+    ),
     "none": (dict(spatial_norm=None, channel_norm=None), SPATIAL - 12 * 2 * 9 + CHANNEL - 10 * 9 + 2 * APPLY),
 }
 
@@ -135,7 +138,7 @@ def test_ddf_up(arguments, times, operations, data_format):
     assert count_flops(keras.Model(inputs, layer(inputs if times else inputs[0]))) == operations
 
 
-REPOSITORY = {  # 12 positions, windows of 27 values, 4 filters, 5 features
+REPOSITORY = {  # 12 positions, filters of 27 values, 4 filters, 5 features
     "shared": (dict(base_filters=2), 5 * 2 * 4 + 12 * 2 * (27 + 4)),
     "many": (dict(base_filters=30, algorithm="shared"), 5 * 30 * 4 + 12 * 27 * (27 + 4) + 27 * 30 * 4),
     "per_sample": (dict(base_filters=2, algorithm="per_sample"), 5 * 2 * 4 + 27 * 2 * 4 + 12 * 27 * 4),
@@ -155,22 +158,22 @@ def test_repository(arguments, operations, shape):
 @pytest.mark.parametrize(
     "network, millions",
     [
-        # The four layers as docs/design/models.md has them: base filters, mixing, dense layers; the head; normalisation.
+        # As in docs/design/models.md: base filters, mixing, dense layers; the classifier; normalisation.
         (models.repository_cifar10, 47.94 + 11.31 + 18.61 + 0.01 + 0.12),
         (models.repository_cifar10_baseline, 48.96 + 0.01 + 0.12),
     ],
 )
-def test_networks_of_the_repository(network, millions):
+def test_filter_repository_networks(network, millions):
     network = network()
     inner = {layer.name: layer for layer in network.layers}
     assert count_flops(inner.get("prediction", network)) == pytest.approx(millions * 1e6, abs=2e4)
 
 
-def test_the_generator_of_the_repository():
+def test_generator_of_a_filter_repository_network():
     network = models.repository_mnist(encoder_channels=3, base_filters=2)
-    encoder = 28 * 28 * 3 * (25 * 1 + 1) + 14 * 14 * 3 * (25 * 3 + 1)  # normalisation is one for each value
+    encoder = 28 * 28 * 3 * (25 * 1 + 1) + 14 * 14 * 3 * (25 * 3 + 1)  # normalisation: one per value
     decoder = 28 * 28 * 9 * 3
-    shrinking = 7 * 7 * 3 * (16 * 3 + 1) + 7 * 7 * 3 * (4 * 3 + 1)  # of the two layers
+    shrinking = 7 * 7 * 3 * (16 * 3 + 1) + 7 * 7 * 3 * (4 * 3 + 1)  # the first convolutions of both reductions
     features = 2 * (3 * 3 * 3 * (9 * 3 + 1) + 3 * (9 * 3 + 1) + 3 * 3)
     generator = count_flops(network.get_layer("generator"))
     assert generator == encoder + decoder + shrinking + features
@@ -178,13 +181,13 @@ def test_the_generator_of_the_repository():
 
 
 def test_upsampling_of_the_detector_in_the_paper():
-    """0.58B: three times to twice the size, of 256 channels, up from 1/32 of an image of 800 x 1280 pixels."""
+    """The paper prints 0.58B: three 2x upsamplings of 256 channels, from 1/32 of an image of 800 x 1280 pixels."""
     model = model_of(DDFUp2D(), shape=(None, None, 256))
     operations = [count_flops(model, (800 // stride, 1280 // stride, 256)) for stride in (32, 16, 8)]
     assert operations[0] == 1000 * 27_648 and round(sum(operations) / 1e9, 4) == 0.5806
 
 
-def test_parameters_are_those_that_are_trained():
+def test_count_parameters():
     model = model_of(keras.layers.Conv2D(5, 1), keras.layers.BatchNormalization())
     assert count_parameters(model) == 4 * 5 + 5 + 2 * 5 == model.count_params() - 2 * 5
 
@@ -207,7 +210,7 @@ def test_layers_count_as_often_as_they_are_called():
     assert count_flops(other) == 16 * 48
 
 
-def test_models_inside_a_model():
+def test_nested_models():
     inner = model_of(keras.layers.Conv2D(4, 3, padding="same"), shape=(None, None, 4))
     sequence = keras.Sequential([keras.Input((None, None, 4)), keras.layers.Conv2D(4, 1), keras.layers.ReLU()])
     inputs = keras.Input((6, 8, 4))
@@ -225,7 +228,7 @@ def test_several_outputs():
     images = keras.Input((None, None, 4))
     inner = keras.Model(images, keras.layers.MaxPooling2D(2)(images))
     first = inner(inputs)
-    second = inner(first)  # (1, 2), where the first call is (3, 4)
+    second = inner(first)  # of size (1, 2); the first is of size (3, 4)
     for outputs in ([first, second], [second, first]):
         outer = keras.Model(inputs, outputs, name="outer")
         ends = [keras.layers.Dense(1, use_bias=False)(each) for each in outer(inputs)]
@@ -242,8 +245,8 @@ def test_sizes_of_the_inputs():
         count_flops(model, [(3, 7, 4), (3, 7, 4)])
 
 
-def test_inputs_by_name():
-    """Keras sorts them."""
+def test_named_inputs():
+    """Keras sorts the inputs by name."""
     model = models.dfn_steerable()
     inputs = {"images": keras.Input((8, 8, 2), name="images"), "angles": keras.Input((3,), name="angles")}
     ends = [keras.layers.Conv2D(5, 1)(inputs["images"]), keras.layers.Dense(7)(inputs["angles"])]
@@ -268,7 +271,7 @@ def test_rules():
     assert count_flops(model, rules=rules) == 4
 
 
-def test_operations_that_are_no_layers():
+def test_operations_that_are_not_layers():
     inputs = keras.Input((4, 4, 2))
     model = keras.Model(inputs, keras.layers.Conv2D(2, 1)(inputs) + inputs)
     with pytest.raises(ValueError, match=r"Expected (all operations of the model to be layers|a rule for every layer)"):

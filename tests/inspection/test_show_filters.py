@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Panels: what is drawn, and what cannot be."""
+"""`show_filters` and `show_images` draw what they get, on the right scale, and refuse what they cannot draw."""
 
 import numpy as np
 import pytest

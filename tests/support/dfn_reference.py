@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The video networks of DFN written down step by step, without any layer of the package.
+"""Reference implementation of the DFN video networks, step by step and without any layer of the package.
 
-Every step computes everything, the warm-up steps too. Weights are taken in the order of the paper's layers.
+Every step computes everything, also the steps whose predictions are not used. The weights are lists in the order of the
+paper's layers.
 """
 
 import numpy as np
@@ -9,7 +10,10 @@ import tensorflow as tf
 
 
 def convolution(images, weights, strides=1, linear=False):
-    """Zeros on all sides alike, bias, leaky ReLU. Takes its kernel and bias off the front of `weights`."""
+    """Applies a convolution with symmetric padding, a bias and a leaky ReLU.
+
+    It removes its kernel and its bias from the front of `weights`.
+    """
     kernel, bias = weights.pop(0), weights.pop(0)
     around = kernel.shape[0] // 2
     padding = [[0, 0], [around, around], [around, around], [0, 0]]
@@ -18,7 +22,7 @@ def convolution(images, weights, strides=1, linear=False):
 
 
 def local_filter(image, filters, kernel_size):
-    """Filters one-channel images with the filters of their pixels, tap by tap."""
+    """Filters images of one channel with one filter per pixel, `[batch, height, width, taps]`, tap by tap."""
     rows, columns = kernel_size
     _, height, width, _ = image.shape
     padded = tf.pad(image, [[0, 0], [rows // 2] * 2, [columns // 2] * 2, [0, 0]])
@@ -36,16 +40,16 @@ def softmax(logits):
 
 
 def generate(images, state, weights, shape):
-    """One pass of the network.
+    """Computes one step of the filter network.
 
     Args:
         images: `[batch, height, width, buffer]`.
-        state: `[batch, height / 2, width / 2, channels]`, or None where there is no recurrence.
+        state: `[batch, height / 2, width / 2, channels]`, or None without recurrence.
         weights: Kernels and biases in order.
-        shape: Numbers of layers: of the encoder, and of the decoder before and after the image is doubled.
+        shape: Numbers of layers of the encoder, and of the decoder before and after it doubles the size.
 
     Returns:
-        The values of every pixel, and the new state.
+        The values of every pixel, the new state, and the weights that are left.
     """
     weights = list(weights)
     encoder, low, high = shape
@@ -67,7 +71,7 @@ def generate(images, state, weights, shape):
 
 
 def frame_of(last, values, kernel_size, dynamic_bias):
-    """The prediction from the last frame, and the filters."""
+    """Filters the last frame with the filters in `values`. Returns the prediction and the filters."""
     taps = kernel_size[0] * kernel_size[1]
     filters = softmax(values[..., :taps])
     bias = values[..., taps:] if dynamic_bias else 0.0
@@ -75,7 +79,7 @@ def frame_of(last, values, kernel_size, dynamic_bias):
 
 
 def predict(frames, steps, weights, shape, state_channels, buffer, kernel_size, dynamic_bias=False, baseline=False):
-    """`[batch, steps, height, width, 1]` from `frames`, in as many steps of the network as the recurrence has."""
+    """Predicts `[batch, steps, height, width, 1]` from `frames`; the other arguments describe the network."""
     given = frames.shape[1]
     batch, _, height, width, _ = frames.shape
     queue = [frames[:, index] for index in range(given)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The blended network for moving digits: its count, its parts against literal ones, its way to a file and back."""
+"""The blended network for moving digits: its parts compute what plain formulas compute, and it can be saved."""
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ TOLERANCE = dict(rtol=1e-4, atol=1e-5)
 
 
 def small(**arguments):
-    """The network with few channels, and weights that make clearly different values in every place."""
+    """Builds the network with few channels, and weights with which values differ clearly between positions."""
     model = models.dfn_moving_mnist_blended((12, 16, 1), kernel_size=5, output_frames=2, width=0.125, **arguments)
     rng = np.random.default_rng(7)
     for weight in model.trainable_weights:
@@ -32,7 +32,7 @@ def test_number_of_parameters():
     assert models.dfn_moving_mnist().count_params() >= 636_262
 
 
-def test_blends_filtered_frames_with_a_painted_one():
+def test_filtered_frames_are_blended_with_painted_pixels():
     layer, rng = models.BlendedFrame((3, 5), filters=2), np.random.default_rng(0)
     assert layer.count_values() == 2 * 15 + 3 + 1
     frame, values = rng.random((2, 6, 7, 1), np.float32), rng.standard_normal((2, 6, 7, 34)).astype("float32")
@@ -57,32 +57,32 @@ def test_gated_state():
         return tf.nn.conv2d(values, layer.weights[0], 1, "SAME") + layer.weights[1]
 
     update, reset = np.split(tf.sigmoid(convolved(gates, np.concatenate([features, state], -1))).numpy(), 2, axis=-1)
-    fresh = tf.tanh(convolved(candidate, np.concatenate([features, reset * state], -1))).numpy()
-    found = network.advance(features, state)
-    np.testing.assert_allclose(found, (1 - update) * state + update * fresh, **TOLERANCE)
+    candidate_state = tf.tanh(convolved(candidate, np.concatenate([features, reset * state], -1))).numpy()
+    expected = (1 - update) * state + update * candidate_state
+    np.testing.assert_allclose(network.advance(features, state), expected, **TOLERANCE)
     assert np.std(update) > 0.1 and np.std(reset) > 0.1
 
 
 def test_predictions_are_fed_back_and_filters_returned():
     model, given = small(), frames()
-    found = model(given, steps=3, return_filters=True)
-    assert found["frames"].shape == (2, 3, 12, 16, 1) and found["filters"].shape == (2, 3, 12, 16, 2 * 25)
-    assert np.min(found["frames"]) >= 0 and np.max(found["frames"]) <= 1
-    np.testing.assert_allclose(np.sum(found["filters"][..., :25], axis=-1), 1, rtol=1e-5)
-    np.testing.assert_allclose(np.sum(found["filters"][..., 25:], axis=-1), 1, rtol=1e-5)
-    continued = model(np.concatenate([given, found["frames"][:, :1]], axis=1), steps=1)
-    np.testing.assert_allclose(continued[:, 0], found["frames"][:, 1], **TOLERANCE)
-    np.testing.assert_array_equal(inspection.generated_filters(model, given, steps=1), found["filters"][:, :1])
+    outputs = model(given, steps=3, return_filters=True)
+    assert outputs["frames"].shape == (2, 3, 12, 16, 1) and outputs["filters"].shape == (2, 3, 12, 16, 2 * 25)
+    assert np.min(outputs["frames"]) >= 0 and np.max(outputs["frames"]) <= 1
+    np.testing.assert_allclose(np.sum(outputs["filters"][..., :25], axis=-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.sum(outputs["filters"][..., 25:], axis=-1), 1, rtol=1e-5)
+    continued = model(np.concatenate([given, outputs["frames"][:, :1]], axis=1), steps=1)
+    np.testing.assert_allclose(continued[:, 0], outputs["frames"][:, 1], **TOLERANCE)
+    np.testing.assert_array_equal(inspection.generated_filters(model, given, steps=1), outputs["filters"][:, :1])
 
 
-def test_saved_and_loaded(tmp_path):
+def test_save_and_load(tmp_path):
     model = small()
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded(frames()), model(frames()))
 
 
-def test_all_weights_learn():
+def test_every_weight_gets_a_gradient():
     model = small()
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(tf.square(model(frames()) - 0.5))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The filter repository networks are those of the paper: counts, sizes, gradients, filters of other images."""
+"""The filter repository networks have the parameters and the sizes of the paper's tables, and train."""
 
 import math
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_dynfilter import inspection, models
+from keras_dynfilter import models
+from keras_dynfilter.inspection import count_parameters
 from keras_dynfilter.layers import RepositoryConv2D
 from keras_dynfilter.models import autoencoder, dimension_reduction, feature_generator, generated_network
 
@@ -16,24 +17,20 @@ pytestmark = pytest.mark.legacy
 LOSSES = {"classes": "sparse_categorical_crossentropy", "reconstruction": "binary_crossentropy"}
 
 
-def trainable(model):
-    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
-
-
-def parts(model):
-    """Trainable parameters of a generated network, by what they are for."""
+def parameters_by_part(model):
+    """Counts the trainable parameters of each part of a generated network."""
     generator, prediction = model.get_layer("generator"), model.get_layer("prediction")
-    found = dict(autoencoder=0, reduction=0, repositories=0, coefficients=0, coefficient_biases=0, others=0)
+    counts = dict(autoencoder=0, reduction=0, repositories=0, coefficients=0, coefficient_biases=0, others=0)
     for layer in generator.layers:
-        found["reduction" if layer.name.startswith("features_") else "autoencoder"] += trainable(layer)
+        counts["reduction" if layer.name.startswith("features_") else "autoencoder"] += count_parameters(layer)
     for layer in prediction.layers:
         if isinstance(layer, RepositoryConv2D):
-            found["repositories"] += trainable(layer.repository)
-            found["coefficients"] += math.prod(layer.generator.kernel.shape)
-            found["coefficient_biases"] += math.prod(layer.generator.bias.shape)
+            counts["repositories"] += count_parameters(layer.repository)
+            counts["coefficients"] += math.prod(layer.generator.kernel.shape)
+            counts["coefficient_biases"] += math.prod(layer.generator.bias.shape)
         else:
-            found["others"] += trainable(layer)
-    return found
+            counts["others"] += count_parameters(layer)
+    return counts
 
 
 def small(**arguments):
@@ -56,14 +53,13 @@ def digits(count, seed=3):
 )
 def test_parameters_of_mnist(encoder_channels, base_filters, ae, reduction, repositories, coefficients, biases, total):
     model = models.repository_mnist(encoder_channels, base_filters)
-    assert list(parts(model).values()) == [ae, reduction, repositories, coefficients, biases, 810]
-    assert trainable(model) == total == sum(parts(model).values())
+    assert list(parameters_by_part(model).values()) == [ae, reduction, repositories, coefficients, biases, 810]
+    assert count_parameters(model) == total == sum(parameters_by_part(model).values())
 
 
 def test_parameters_of_cifar10():
     model = models.repository_cifar10()
-    found = parts(model)
-    assert found == dict(
+    assert parameters_by_part(model) == dict(
         autoencoder=660_867,
         reduction=1_080_992,
         repositories=960_192,
@@ -71,7 +67,7 @@ def test_parameters_of_cifar10():
         coefficient_biases=151_552,
         others=2 * (64 + 128 + 256 + 256) + 2_570,
     )
-    assert trainable(model) == 21_469_805
+    assert count_parameters(model) == 21_469_805
     layers = [layer for layer in model.get_layer("prediction").layers if isinstance(layer, RepositoryConv2D)]
     assert [layer.base_filters for layer in layers] == [64, 128, 256, 256]
 
@@ -79,19 +75,19 @@ def test_parameters_of_cifar10():
 @pytest.mark.parametrize("filters, total", [(32, 2_249_352), (64, 3_865_160)])
 def test_parameters_of_mtfl(filters, total):
     model = models.repository_mtfl(filters)
-    found = parts(model)
-    assert trainable(model) == total == sum(found.values())
-    features, depths = (64, 64, 96, 96, 128), (27, *[9 * filters] * 4)
+    counts = parameters_by_part(model)
+    assert count_parameters(model) == total == sum(counts.values())
+    features, values_per_filter = (64, 64, 96, 96, 128), (27, *[9 * filters] * 4)
+    assert counts["autoencoder"] == 577_155
+    assert counts["repositories"] == filters * sum(values_per_filter)
+    assert counts["coefficients"] == filters**2 * sum(features) and counts["coefficient_biases"] == 5 * filters**2
     convolutions, normalization = 4 * (9 * filters**2 + filters) + 45 * filters + 5, 9 * 2 * filters
-    assert found["autoencoder"] == 577_155
-    assert found["repositories"] == filters * sum(depths)
-    assert found["coefficients"] == filters**2 * sum(features) and found["coefficient_biases"] == 5 * filters**2
-    assert found["others"] == convolutions + normalization
-    blocks = {64: [16 * 64**2, 16 * 64**2, 16 * 64**2]}, {64: [16 * 64**2, 16 * 64**2, 4 * 64**2]}
-    reduction = sum(sum(each[64]) for each in blocks) + (16 + 16) * 96**2 + (16 + 4) * 96**2 + 16 * 128**2
+    assert counts["others"] == convolutions + normalization
+    # The positions of the windows of tables 10 to 14, times the channels of the layer, squared.
+    reduction = (16 + 16 + 16) * 64**2 + (16 + 16 + 4) * 64**2 + (16 + 16) * 96**2 + (16 + 4) * 96**2 + 16 * 128**2
     reduction += sum(count * 3 * size for count, size in [(6, 64), (4, 96), (1, 128)])  # biases, normalisation
-    reduction += sum(size * size + size for size in features)
-    assert found["reduction"] == reduction
+    reduction += sum(size * size + size for size in features)  # dense layers
+    assert counts["reduction"] == reduction
 
 
 @pytest.mark.parametrize(
@@ -107,7 +103,7 @@ def test_parameters_of_mtfl(filters, total):
     ],
 )
 def test_parameters_of_the_baselines(model, parameters):
-    assert trainable(model()) == parameters
+    assert count_parameters(model()) == parameters
 
 
 def sizes(model, layers):
@@ -115,13 +111,13 @@ def sizes(model, layers):
 
 
 def reductions(generator):
-    """By feature: sizes after each convolution of its dimension reduction, and its own."""
-    found = {name: [] for name in generator.output if name != "reconstruction"}
+    """Lists the sizes after each convolution and at the end of each dimension reduction, by name of the features."""
+    convolutions = {name: [] for name in generator.output if name != "reconstruction"}
     for layer in generator.layers:
         name = layer.name.rpartition("_")[0]
-        if name in found and isinstance(layer, keras.layers.Conv2D):
-            found[name] += sizes(generator, [layer.name])
-    return {name: [*convolutions, *sizes(generator, [name])] for name, convolutions in found.items()}
+        if name in convolutions and isinstance(layer, keras.layers.Conv2D):
+            convolutions[name].append(layer.name)
+    return {name: sizes(generator, [*layers, name]) for name, layers in convolutions.items()}
 
 
 def test_sizes_of_mnist():
@@ -135,9 +131,8 @@ def test_sizes_of_mnist():
     ]
     names = ["encoder_1", "encoder_2", "decoder_out", "reconstruction"]
     assert sizes(generator, names) == [(28, 28, 6), (14, 14, 6), (28, 28, 1), (28, 28, 1)]
-    for tap in ("features_1", "features_2"):
-        names = [f"{tap}_1", f"{tap}_2", f"{tap}_3", tap]
-        assert sizes(generator, names) == [(7, 7, 6), (3, 3, 6), (1, 1, 6), (6,)]
+    reduction = [(7, 7, 6), (3, 3, 6), (1, 1, 6), (6,)]
+    assert reductions(generator) == {"features_1": reduction, "features_2": reduction}
     baseline = models.repository_mnist_baseline()
     names = ["conv_1", "pool_1", "conv_2", "pool_2", "classes"]
     assert sizes(baseline, names) == sizes(prediction, names)
@@ -199,7 +194,7 @@ def test_which_convolutions_of_mtfl_are_generated():
 @pytest.mark.parametrize(
     "stage", ["encoder_1", "encoder_1_bn", "features_1_1", "features_1_dense", "encoder_2", "features_2_3"]
 )
-def test_the_classes_alone_train_the_generator(stage):
+def test_the_loss_of_the_classes_trains_the_generator(stage):
     model = small()
     images = digits(4)
     layer = model.get_layer("generator").get_layer(stage)
@@ -209,20 +204,20 @@ def test_the_classes_alone_train_the_generator(stage):
             keras.losses.sparse_categorical_crossentropy(np.arange(4), model(images, training=True)["classes"])
         )
     for weight, gradient in zip(weights, tape.gradient(loss, weights)):
-        # A bias before a normalisation has no effect, and but a rounding error for a gradient.
-        removed = isinstance(layer, keras.layers.Conv2D) and len(weight.shape) == 1
-        assert gradient is not None and (removed or np.abs(gradient).max() > 1e-6), weight.name
+        # A bias before normalisation has no effect: its gradient is 0 up to rounding.
+        without_effect = isinstance(layer, keras.layers.Conv2D) and len(weight.shape) == 1
+        assert gradient is not None and (without_effect or np.abs(gradient).max() > 1e-6), weight.name
 
 
-def test_trains_saves_and_loads(tmp_path):
+def test_train_save_and_load(tmp_path):
     model = small()
     images = digits(16)
     before = [weight.numpy() for weight in model.trainable_weights]
     model.compile("adam", loss=LOSSES, metrics={"classes": "accuracy"}, run_eagerly=True)
     history = model.fit(images, {"classes": np.arange(16) % 10, "reconstruction": images}, verbose=0)
-    found = {name: values[0] for name, values in history.history.items()}
-    assert set(found) == {"loss", "classes_loss", "reconstruction_loss", "classes_accuracy"}
-    np.testing.assert_allclose(found["loss"], found["classes_loss"] + found["reconstruction_loss"], rtol=1e-3)
+    logs = {name: values[0] for name, values in history.history.items()}
+    assert set(logs) == {"loss", "classes_loss", "reconstruction_loss", "classes_accuracy"}
+    np.testing.assert_allclose(logs["loss"], logs["classes_loss"] + logs["reconstruction_loss"], rtol=1e-3)
     for weight, old in zip(model.trainable_weights, before):
         assert np.abs(weight.numpy() - old).max() > 0, weight.name
     model.save(tmp_path / "model.keras")
@@ -231,7 +226,8 @@ def test_trains_saves_and_loads(tmp_path):
         np.testing.assert_allclose(loaded(images)[name], expected, rtol=1e-6, atol=1e-6)
 
 
-def test_trains_under_xla():
+@pytest.mark.slow  # compiles for ten seconds
+def test_train_under_xla():
     model = small()
     images = digits(16)
     model.compile("adam", loss=LOSSES, jit_compile=True)
@@ -240,52 +236,19 @@ def test_trains_under_xla():
     assert model.jit_compile and np.all(np.isfinite(losses)) and losses[-1] < losses[0]
 
 
-def test_filters_of_other_images():
-    model = small()
-    images, others = digits(5), digits(5, seed=4)
-    swap = inspection.repository_swap(model)
-    own = swap.predict({"images": images, "filters_of": images}, verbose=0)
-    np.testing.assert_allclose(own, model(images)["classes"], rtol=1e-5, atol=1e-6)
-    found = swap({"images": images, "filters_of": others})
-    assert np.abs(found - own).max() > 1e-4
-    features = {k: v for k, v in model.get_layer("generator")(others).items() if k != "reconstruction"}
-    np.testing.assert_allclose(
-        found, model.get_layer("prediction")({"images": tf.constant(images), **features}), rtol=1e-6
-    )
-    assert {id(weight) for weight in swap.weights} == {id(weight) for weight in model.weights}
-
-
-@pytest.mark.parametrize("algorithm", ["shared", "per_sample"])
-def test_what_is_inside(algorithm):
-    images = digits(3)
-    model = small(algorithm=algorithm, use_bias=True)
-    bias = np.arange(5, dtype="float32")
-    model.get_layer("prediction").get_layer("conv_1").bias.assign(bias)
-    found = inspection.inspect_repository(model, images)
-    assert list(found) == ["conv_1", "conv_2"]
-    shapes = {name: value.shape for name, value in found["conv_2"].items()}
-    assert shapes == {"coefficients": (3, 3, 5), "filters": (3, 5, 5, 5, 5), "maps": (3, 8, 8, 5)}
-    for sample in range(3):
-        maps = tf.nn.conv2d(images[sample : sample + 1], found["conv_1"]["filters"][sample], 1, "VALID") + bias
-        np.testing.assert_allclose(found["conv_1"]["maps"][sample : sample + 1], maps, rtol=1e-4, atol=1e-5)
-    for call in (inspection.repository_swap, lambda model: inspection.inspect_repository(model, images)):
-        with pytest.raises(ValueError, match="Expected `model` to have the layers 'generator' and 'prediction'"):
-            call(models.repository_mnist_baseline())
-
-
-def test_taps():
+def test_features_from():
     model, raw = small(), small(features_from="pre_norm")
     for each, name in ((model, "encoder_1_bn"), (raw, "encoder_1")):
         generator = each.get_layer("generator")
         generator.get_layer("encoder_1_bn").gamma.assign([2.0] * 4)
         first = generator.get_layer("features_1_1")
         source = keras.Model(generator.inputs[0], [generator.get_layer(name).output, first.output])
-        tapped, reduced = source(digits(2))
-        np.testing.assert_allclose(first(tapped), reduced, rtol=1e-5, atol=1e-6)
-    assert trainable(model) == trainable(raw)
+        maps, reduced = source(digits(2))
+        np.testing.assert_allclose(first(maps), reduced, rtol=1e-5, atol=1e-6)
+    assert count_parameters(model) == count_parameters(raw)
 
 
-def test_mixed_precision_ends_in_float32():
+def test_outputs_are_float32_under_mixed_precision():
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
         model = small()
@@ -298,31 +261,6 @@ def test_mixed_precision_ends_in_float32():
         "reconstruction": tf.float32,
     }
     np.testing.assert_allclose(np.sum(outputs["classes"], axis=1), 1, rtol=1e-5)
-
-
-def test_a_network_of_the_parts():
-    """As a user puts one together: another task on another size, and with what takes such networks."""
-    generator = feature_generator((16, 16, 2), [(4, 1), (6, 2)], [5], [None, [(8, 1, 0)]], encoder_slope=0.1)
-    assert {name: tuple(value.shape) for name, value in generator.output.items()} == {
-        "features_2": (None, 6),
-        "reconstruction": (None, 16, 16, 2),
-    }
-
-    def build(images, features):
-        return RepositoryConv2D(3, 5, base_filters=4, name="conv")([images, features[2]])
-
-    model = generated_network(generator, build, "edges", "edges")
-    images = np.random.default_rng(0).uniform(size=(2, 16, 16, 2)).astype("float32")
-    outputs = model(images)
-    assert {name: tuple(value.shape) for name, value in outputs.items()} == {
-        "edges": (2, 16, 16, 3),
-        "reconstruction": (2, 16, 16, 2),
-    }
-    np.testing.assert_allclose(
-        inspection.inspect_repository(model, images)["conv"]["maps"], outputs["edges"], atol=1e-5
-    )
-    swapped = inspection.repository_swap(model)({"images": images, "filters_of": images[::-1]})
-    assert np.abs(swapped - outputs["edges"]).max() > 1e-3
 
 
 IMAGES = keras.Input((8, 8, 1))

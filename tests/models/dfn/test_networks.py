@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks of DFN are those of the paper: counts, layers, recurrence, filters; against a literal reference."""
+"""The DFN networks have the layers of the paper, and compute what a step-by-step reference implementation computes."""
 
 import keras
 import numpy as np
@@ -23,12 +23,11 @@ COUNTS = {
 }
 TIED_COUNTS = {models.dfn_highway: 237_082, models.dfn_stereo: 464_494 - 131_072 + 128}
 NETWORKS = [network for network in COUNTS if network is not models.dfn_steerable]
-BASELINES = [network for network in NETWORKS if network.__name__.endswith("baseline")]
 TOLERANCE = dict(rtol=1e-4, atol=1e-5)
 
 
 def small(network, image_shape=(12, 16, 1), **arguments):
-    """The network with few channels, and weights that make clearly different filters in every place."""
+    """Builds the network with few channels, and weights with which filters differ clearly between positions."""
     own = {"kernel_size": (1, 5)} if "stereo" in network.__name__ else {"kernel_size": 5, "output_frames": 2}
     model = network(image_shape, **{"width": 0.125, **own, **arguments})
     rng = np.random.default_rng(7)
@@ -38,14 +37,15 @@ def small(network, image_shape=(12, 16, 1), **arguments):
     return model
 
 
-def frames_for(model, batch=2, image_shape=(12, 16, 1), seed=0):
-    given = {1: 4, 2: 3}[model.buffer]
-    return np.random.default_rng(seed).random((batch, given, *image_shape)).astype("float32")
+def frames_for(model):
+    count = {1: 4, 2: 3}[model.buffer]
+    return np.random.default_rng(0).random((2, count, 12, 16, 1)).astype("float32")
 
 
-def inputs_for(model, **arguments):
-    frames = hasattr(model, "buffer")
-    return frames_for(model, **arguments) if frames else np.random.default_rng(0).random((2, 12, 16, 1), np.float32)
+def inputs_for(model):
+    if isinstance(model, models.FramePredictor):
+        return frames_for(model)
+    return np.random.default_rng(0).random((2, 12, 16, 1), np.float32)
 
 
 @pytest.mark.parametrize("network, count", COUNTS.items(), ids=lambda value: getattr(value, "__name__", None))
@@ -59,7 +59,7 @@ def test_number_of_parameters_with_tied_biases(network, count):
 
 
 def _kernels(*layers):
-    """Shapes of kernels and biases; a layer is `(size, in, out)` or `(size, in, out, shape of the bias)`."""
+    """Lists the shapes of kernels and biases of layers `(size, in, out)` or `(size, in, out, shape of the bias)`."""
     return [
         shape
         for size, inputs, outputs, *bias in layers
@@ -90,12 +90,12 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_layers_are_those_of_the_paper(network):
+def test_layers_of_the_paper(network):
     model = network()
     assert [tuple(weight.shape) for weight in model.trainable_weights] == LAYERS[network]
     assert not model.non_trainable_weights
     for weight in model.trainable_weights:
-        if len(weight.shape) == 4:  # uniform in +-sqrt(3 / fan_in)
+        if len(weight.shape) == 4:  # LeCun's uniform distribution
             limit = np.sqrt(3 / np.prod(weight.shape[:3]))
             assert 0.8 * limit < np.abs(weight.numpy()).max() <= limit, weight.shape
         else:
@@ -112,14 +112,14 @@ VIDEO = {
 
 @pytest.mark.parametrize("network", VIDEO)
 def test_recurrence_of_the_paper(network, implementation):
-    """Predictions and gradients are those of a network that computes every step in full."""
+    """Predictions and gradients equal those of the reference, which computes every step in full."""
     model = small(network)
     frames = tf.constant(frames_for(model))
     target = np.random.default_rng(1).random((2, 3, 12, 16, 1)).astype("float32")
     with keras_dynfilter.implementation(implementation), tf.GradientTape() as tape:
         tape.watch(frames)
-        found = model(frames, steps=3)
-        loss = tf.reduce_mean((found - target) ** 2)
+        predictions = model(frames, steps=3)
+        loss = tf.reduce_mean((predictions - target) ** 2)
     gradients = tape.gradient(loss, [frames, *model.trainable_weights])
 
     weights = [tf.Variable(weight.numpy()) for weight in model.trainable_weights]
@@ -127,11 +127,11 @@ def test_recurrence_of_the_paper(network, implementation):
         tape.watch(frames)
         expected = reference.predict(frames, 3, weights, kernel_size=(5, 5), **VIDEO[network])
         loss = tf.reduce_mean((expected - target) ** 2)
-    np.testing.assert_allclose(found, expected, **TOLERANCE)
-    assert np.abs(found[:, 1:] - found[:, :-1]).max() > 0.05
-    for one, other in zip(gradients, tape.gradient(loss, [frames, *weights])):
-        assert np.abs(other).max() > 0
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4 * np.abs(other).max())
+    np.testing.assert_allclose(predictions, expected, **TOLERANCE)
+    assert np.abs(predictions[:, 1:] - predictions[:, :-1]).max() > 0.05
+    for gradient, true in zip(gradients, tape.gradient(loss, [frames, *weights])):
+        assert np.abs(true).max() > 0
+        np.testing.assert_allclose(gradient, true, rtol=1e-3, atol=1e-4 * np.abs(true).max())
 
 
 def test_stereo_of_the_paper(implementation):
@@ -147,9 +147,9 @@ def test_stereo_of_the_paper(implementation):
     np.testing.assert_allclose(baseline(left), reference.convolution(values, rest, linear=True), **TOLERANCE)
 
 
-@pytest.mark.parametrize("pixel, reach", [(32, (-14, 14)), (33, (-15, 13))])
-def test_reach_of_one_step(pixel, reach):
-    """29 pixels, centred on the even ones: the stride of 2 is centred on every second pixel."""
+@pytest.mark.parametrize("pixel, field", [(32, (-14, 14)), (33, (-15, 13))])
+def test_receptive_field_of_one_step(pixel, field):
+    """The values of a pixel depend on 29 x 29 pixels, which are centred on it if its position is even."""
     network = models.dfn_moving_mnist(width=0.125).network
     images = tf.constant(np.random.default_rng(0).random((1, 64, 64, 1)), tf.float32)
     with tf.GradientTape() as tape:
@@ -157,14 +157,14 @@ def test_reach_of_one_step(pixel, reach):
         value = tf.reduce_sum(network.decode(network.encode(images), images)[0, pixel, pixel])
     seen = tape.gradient(value, images)[0, ..., 0].numpy() != 0
     for axis in (0, 1):
-        (found,) = np.nonzero(seen.any(axis=1 - axis))
-        assert (found.min() - pixel, found.max() - pixel) == reach
-        assert len(found) == 29
+        (positions,) = np.nonzero(seen.any(axis=1 - axis))
+        assert (positions.min() - pixel, positions.max() - pixel) == field
+        assert len(positions) == 29
 
 
 @pytest.mark.parametrize("size", [(8, 6), (7, 5)])
-def test_network_on_its_own(size):
-    """A user's recurrence gets values and state; the first state is zeros."""
+def test_filter_network_alone(size):
+    """A recurrent network returns values and state, and starts from a state of zeros."""
     channels = dict(encoder=(3, 4), state=5, low_decoder=(), high_decoder=(6,), hidden=7)
     network = models.FilterNetwork(9, **channels, recurrent=True)
     images = np.random.default_rng(0).random((2, *size, 2)).astype("float32")
@@ -186,7 +186,7 @@ def test_network_on_its_own(size):
 
 @pytest.mark.parametrize("network", [models.dfn_moving_mnist, models.dfn_highway])
 def test_predictions_are_fed_back(network):
-    """The second prediction is the first one of a model that starts after it, given the state; never the true frame."""
+    """The second prediction depends on the first one, as what is filtered and through its filters."""
     model = small(network)
     frames = tf.constant(frames_for(model))
     longer = np.concatenate([frames, model(frames, steps=1)], axis=1)
@@ -195,7 +195,6 @@ def test_predictions_are_fed_back(network):
     with tf.GradientTape() as tape:
         two = model(frames, steps=2, return_filters=True)
         second = tf.reduce_sum(two["frames"][:, 1])
-    # The first prediction enters the second one: as what is filtered, and through its filters.
     filters, bias = two["filters"][:, 1], two.get("bias", tf.zeros((2, 2, 12, 16, 1)))[:, 1]
     expected = reference.local_filter(two["frames"][:, 0] + bias, filters, (5, 5))
     np.testing.assert_allclose(two["frames"][:, 1], expected, **TOLERANCE)
@@ -223,7 +222,7 @@ def test_any_number_of_given_frames(network):
 
 
 @pytest.mark.parametrize("network", [models.dfn_moving_mnist, models.dfn_highway, models.dfn_stereo])
-def test_generated_filters_are_normalised_and_applied(network):
+def test_generated_filters(network):
     model = small(network)
     inputs = inputs_for(model)
     filters = inspection.generated_filters(model, inputs)
@@ -234,14 +233,14 @@ def test_generated_filters_are_normalised_and_applied(network):
     assert filters.max() > 2 / filters.shape[-1]
     if steps:
         assert inspection.generated_filters(model, inputs, steps=2).shape == (2, 2, 12, 16, 25)
-        found = model(inputs, return_filters=True)
-        np.testing.assert_array_equal(found["filters"], filters)
-        np.testing.assert_array_equal(found["frames"], model(inputs))
-        assert set(found) == {"frames", "filters"} | ({"bias"} if network is models.dfn_highway else set())
+        outputs = model(inputs, return_filters=True)
+        np.testing.assert_array_equal(outputs["filters"], filters)
+        np.testing.assert_array_equal(outputs["frames"], model(inputs))
+        assert set(outputs) == {"frames", "filters"} | ({"bias"} if network is models.dfn_highway else set())
 
 
-def one_hot(model, tap, bias=0.0):
-    """Sets the last convolution, so that all filters have their weight on one tap."""
+def set_filters_to_one_tap(model, tap, bias=0.0):
+    """Sets the last convolution such that all filters have their whole weight on one tap."""
     kernel, values = model.trainable_weights[-2:]
     kernel.assign(tf.zeros_like(kernel))
     logits = np.zeros(values.shape, np.float32)
@@ -252,7 +251,7 @@ def one_hot(model, tap, bias=0.0):
 
 
 def shifted(images, rows, columns):
-    """`images[..., i + rows, j + columns, :]`, zeros where that lies outside."""
+    """Returns `images[..., i + rows, j + columns, :]`, and zeros where that is outside of the images."""
     _, height, width, _ = images.shape
     result = np.zeros_like(images)
     for i in range(height):
@@ -266,23 +265,23 @@ def shifted(images, rows, columns):
 def test_one_hot_filters_shift_the_last_frame(network, bias):
     model = small(network)
     frames = frames_for(model)
-    one_hot(model, 1 * 5 + 4, bias)  # one row up, two columns to the right
+    set_filters_to_one_tap(model, 1 * 5 + 4, bias)  # one row up, two columns to the right
     expected = frames[:, -1]
-    for found in np.moveaxis(model(frames, steps=3).numpy(), 1, 0):
-        expected = shifted(expected + bias, -1, 2)  # the bias comes before the padding with zeros
-        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    for prediction in np.moveaxis(model(frames, steps=3).numpy(), 1, 0):
+        expected = shifted(expected + bias, -1, 2)  # the bias is added before zeros are padded
+        np.testing.assert_allclose(prediction, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_one_hot_filters_shift_the_left_view():
     model = small(models.dfn_stereo)
     left = inputs_for(model)
-    one_hot(model, 4, 0.25)
+    set_filters_to_one_tap(model, 4, 0.25)
     np.testing.assert_allclose(model(left), shifted(left + 0.25, 0, 2), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("network", [models.dfn_moving_mnist, models.dfn_highway, models.dfn_stereo])
-@pytest.mark.parametrize("size", [(12, 10), (9, 16), (1, 5)])
-def test_tied_biases_take_images_of_any_size(network, size):
+@pytest.mark.parametrize("size", [(12, 10), (1, 5)])
+def test_networks_with_tied_biases_take_images_of_any_size(network, size):
     tied = {} if network is models.dfn_moving_mnist else {"untied_bias": False}
     model = small(network, (None, None, 1), **tied)
     inputs = np.random.default_rng(0).random((2, 3, *size, 1)).astype("float32")
@@ -296,17 +295,17 @@ def test_tied_biases_take_images_of_any_size(network, size):
 
 
 @pytest.mark.parametrize("network", [models.dfn_highway, models.dfn_stereo])
-def test_untied_biases_need_a_size(network):
+def test_untied_biases_need_a_known_size(network):
     with pytest.raises(ValueError, match=r"Expected `inputs` to have known sizes.*bias of its own"):
         network((None, None, 1))
 
 
 @pytest.mark.parametrize("network", [models.dfn_highway, models.dfn_stereo])
-def test_tied_bias_is_an_untied_one_that_is_the_same_everywhere(network):
+def test_an_untied_bias_that_is_the_same_everywhere_equals_a_tied_one(network):
     untied, tied = small(network), small(network, untied_bias=False)
     shared = [weight.numpy() for weight in tied.trainable_weights]
-    places = [index for index, weight in enumerate(untied.trainable_weights) if len(weight.shape) == 3]
-    assert places == [1 if network is models.dfn_highway else 9]
+    biases = [index for index, weight in enumerate(untied.trainable_weights) if len(weight.shape) == 3]
+    assert biases == [1 if network is models.dfn_highway else 9]
     untied.set_weights([np.broadcast_to(v, w.shape) for v, w in zip(shared, untied.trainable_weights)])
     inputs = inputs_for(tied)
     np.testing.assert_allclose(untied(inputs), tied(inputs), **TOLERANCE)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""replace_convolutions: what becomes DDF, what does not, and that nothing else changes."""
+"""`replace_convolutions` replaces the convolutions that DDF can replace, and keeps everything else as it is."""
 
 import doctest
 import importlib
@@ -14,7 +14,7 @@ from keras_dynfilter import inspection
 from keras_dynfilter.layers import DDF2D
 from keras_dynfilter.models import replace_convolutions
 
-pytestmark = [pytest.mark.legacy, pytest.mark.slow]  # the networks are large: the short form has their layers
+pytestmark = pytest.mark.legacy
 layers = keras.layers
 
 
@@ -27,27 +27,26 @@ def model_of(*chain, shape=(9, 10, 4)):
     for layer in chain:
         outputs = layer(outputs)
     model = keras.Model(inputs, outputs)
-    for weight in model.weights:  # zero biases and unit scales would hide what is not copied
+    for weight in model.weights:  # a weight that is not copied differs: no zeros and ones as in new layers
         weight.assign(tf.random.uniform(tuple(weight.shape), 0.1, 1.0))
     return model
 
 
 def compare_weights(model, copy, replaced):
-    """Raises if a weight of `model` is not in `copy`, the kernels that were replaced apart."""
+    """Checks that `copy` has the weights of `model`, except the kernels of the `replaced` convolutions."""
     pairs = [(old, new) for old, new in zip(model.layers, copy.layers) if not isinstance(old, layers.InputLayer)]
     assert len(copy.layers) == len(model.layers) and all(old.name == new.name for old, new in pairs)
     for old, new in pairs:
         assert old is not new
         if old.name not in replaced:
             assert len(old.get_weights()) == len(new.get_weights())
-            for one, other in zip(old.get_weights(), new.get_weights()):
-                np.testing.assert_array_equal(one, other, err_msg=old.name)
+            for expected, weight in zip(old.get_weights(), new.get_weights()):
+                np.testing.assert_array_equal(weight, expected, err_msg=old.name)
         elif getattr(old, "use_bias", False):
             np.testing.assert_array_equal(old.bias, new.bias, err_msg=old.name)
 
 
-def test_replaced_layer_by_layer():
-    """The copy computes what its layers say, with the new layers in place."""
+def test_the_copy_computes_what_its_layers_compute():
     model = model_of(
         layers.Conv2D(8, 3, padding="same", name="widens"),
         layers.BatchNormalization(name="norm"),
@@ -120,7 +119,7 @@ def test_other_padding_is_kept(before, reason):
 
 
 def padded(users, shared_output=False):
-    """A padding layer that several layers use, and a convolution that can be replaced anyhow."""
+    """Builds a model with a padding layer that all `users` share, and a convolution that can always be replaced."""
     inputs = keras.Input((8, 8, 4))
     pad = layers.ZeroPadding2D(1, name="pad")(inputs)
     ends = [user(pad) for user in users] + [layers.Conv2D(4, 3, padding="same", name="same")(inputs)]
@@ -150,7 +149,7 @@ def test_shared_padding():
 def test_a_convolution_that_is_kept_keeps_its_padding_for_others():
     inputs = keras.Input((8, 8, 4))
     pad = layers.ZeroPadding2D(1, name="pad")(inputs)
-    twice = layers.Conv2D(4, 3, name="twice")  # on padded and on other images
+    twice = layers.Conv2D(4, 3, name="twice")  # is called on padded and on unpadded images
     ends = [layers.Conv2D(4, 3, name="first")(pad), twice(pad), twice(inputs)]
     same = layers.Conv2D(4, 3, padding="same", name="same")(inputs)
     report = replace_convolutions(keras.Model(inputs, [*ends, same]))[1]
@@ -158,7 +157,7 @@ def test_a_convolution_that_is_kept_keeps_its_padding_for_others():
     assert report.kept == {"first": "its padding layer 'pad' is used elsewhere", "twice": VALID}
 
 
-def test_kinds_that_are_kept():
+def test_convolutions_that_are_kept():
     class Own(layers.Conv2D):
         pass
 
@@ -198,7 +197,7 @@ def test_shared_layers_and_operations():
     np.testing.assert_allclose(copy(images), layer(layer(images)) + 1.0, rtol=1e-5, atol=1e-5)
 
 
-def test_models_inside_a_model():
+def test_nested_models():
     sequence = keras.Sequential(
         [
             keras.Input((8, 8, 4)),
@@ -224,16 +223,16 @@ def test_models_inside_a_model():
     np.testing.assert_allclose(copy(images), copy.get_layer("head")(inner(images, training=False)), atol=1e-5)
 
 
-def test_preprocessing_layers_keep_what_they_learned():
+def test_preprocessing_layers_keep_their_statistics():
     normalization = layers.Normalization(name="normalize")
     normalization.adapt(3 + 5 * normal(20, 8, 8, 4))
     inputs = keras.Input((8, 8, 4))
     model = keras.Model(inputs, layers.Conv2D(4, 3, padding="same")(normalization(inputs)))
     copy, _ = replace_convolutions(model)
     images = normal(2, 8, 8, 4)
-    found = copy.get_layer("normalize")(images)
-    np.testing.assert_array_equal(found, normalization(images))
-    assert np.abs(found - images).max() > 0.5
+    normalized = copy.get_layer("normalize")(images)
+    np.testing.assert_array_equal(normalized, normalization(images))
+    assert np.abs(normalized - images).max() > 0.5
 
 
 def test_frozen_and_typed_layers():
@@ -247,8 +246,8 @@ def test_frozen_and_typed_layers():
     assert layer(normal(1, 4, 4, 4)).dtype == "float16"
 
 
-def test_again(tmp_path, python):
-    """What was replaced stays, and the result can be saved, and loaded where only the package is imported."""
+def test_replacing_again_saving_and_loading(tmp_path, python):
+    """Layers that were replaced stay, and a process that imports the package can load the result."""
     model = model_of(layers.Conv2D(4, 3, padding="same", name="a"), layers.Conv2D(4, 3, padding="same", name="b"))
     first, report = replace_convolutions(model, lambda layer: layer.name == "a")
     assert report.kept == {"b": "it was not selected"}
@@ -263,15 +262,13 @@ def test_again(tmp_path, python):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@pytest.mark.slow
 def test_resnet50_of_keras():
-    """The same network as ours, but for the place of the strides and biases before each normalisation."""
+    """The result has the parameters of `ddf_resnet50`, plus biases before each normalisation."""
     model = keras.applications.ResNet50(weights=None, input_shape=(32, 32, 3))
     copy, report = replace_convolutions(model)
     assert len(report.replaced) == 16 and list(report.kept) == ["conv1_conv"]
     biases = sum(math.prod(layer.bias.shape) for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
-    parameters = sum(math.prod(weight.shape) for weight in copy.trainable_weights)
-    assert parameters == 16_843_748 + biases
+    assert inspection.count_parameters(copy) == 16_843_748 + biases
     compare_weights(model, copy, report.replaced)
     assert inspection.count_flops(copy) < 0.6 * inspection.count_flops(model)
     probabilities = copy(normal(1, 32, 32, 3))
@@ -280,7 +277,7 @@ def test_resnet50_of_keras():
 
 @pytest.mark.slow
 def test_resnet50v2_of_keras():
-    """Its strided convolutions come after a padding layer of their own."""
+    """A padding layer precedes each of its strided convolutions."""
     model = keras.applications.ResNet50V2(weights=None, input_shape=(64, 64, 3), include_top=False)
     copy, report = replace_convolutions(model)
     assert len(report.replaced) == 16 and list(report.kept) == ["conv1_conv"]
@@ -290,7 +287,6 @@ def test_resnet50v2_of_keras():
     compare_weights(model, copy, report.replaced)
 
 
-@pytest.mark.slow
 def test_docstring_example():
     module = importlib.import_module(replace_convolutions.__module__)
     assert doctest.testmod(module, extraglobs=dict(keras=keras), raise_on_error=True).attempted == 3

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks of DFN train, also with XLA, in mixed precision and on two devices; they are saved and exported."""
+"""The DFN networks train, also with XLA, in mixed precision and on two devices; they are saved and exported."""
 
 import keras
 import numpy as np
@@ -10,11 +10,12 @@ from keras_dynfilter import export, inspection, models
 
 pytestmark = pytest.mark.legacy
 
+SMALL = dict(input_frames=3, output_frames=2, kernel_size=3, width=0.125)
 NETWORKS = {
-    "moving_mnist": lambda: models.dfn_moving_mnist((8, 8, 1), 3, 2, 3, 0.125),
-    "moving_mnist_baseline": lambda: models.dfn_moving_mnist_baseline((8, 8, 1), 3, 2, 3, 0.125),
-    "highway": lambda: models.dfn_highway((8, 8, 1), 3, 2, 3, 0.125),
-    "highway_baseline": lambda: models.dfn_highway_baseline((8, 8, 1), 3, 2, 3, 0.125),
+    "moving_mnist": lambda: models.dfn_moving_mnist((8, 8, 1), **SMALL),
+    "moving_mnist_baseline": lambda: models.dfn_moving_mnist_baseline((8, 8, 1), **SMALL),
+    "highway": lambda: models.dfn_highway((8, 8, 1), **SMALL),
+    "highway_baseline": lambda: models.dfn_highway_baseline((8, 8, 1), **SMALL),
     "stereo": lambda: models.dfn_stereo((8, 8, 1), (1, 3), 0.125),
     "stereo_baseline": lambda: models.dfn_stereo_baseline((8, 8, 1), (1, 3), 0.125),
 }
@@ -22,19 +23,20 @@ BATCH = 4
 
 
 def data(model):
-    """Noise that moves one pixel to the left in each frame; or a left and a right view with one pixel between them."""
+    """Makes inputs and targets: noise that moves one pixel to the left per frame, or two views one pixel apart."""
     scene = np.random.default_rng(3).random((4 * BATCH, 8, 16, 1)).astype("float32")
     frames = np.stack([scene[:, :, step : step + 8] for step in range(5)], axis=1)
     return (frames[:, :3], frames[:, 3:]) if isinstance(model, models.FramePredictor) else (frames[:, 0], frames[:, 1])
 
 
 def train(model, epochs=15, **options):
-    """Fits the model and returns the loss of every epoch."""
+    """Fits the model. Returns the loss of every epoch."""
     model.compile(keras.optimizers.Adam(0.01), "mse", **options)
     return model.fit(*data(model), batch_size=BATCH, epochs=epochs, shuffle=False, verbose=0).history["loss"]
 
 
 def check_training(name, **options):
+    """Trains a network. Checks that its loss falls and that every weight changes. Returns the network."""
     model = NETWORKS[name]()
     before = [weight.numpy() for weight in model.trainable_weights]
     losses = train(model, **options)
@@ -45,7 +47,7 @@ def check_training(name, **options):
     return model
 
 
-@pytest.mark.parametrize("name", ["moving_mnist", "highway", "stereo"])
+@pytest.mark.parametrize("name", ["highway", "stereo"])
 def test_jit_compile(name, native_xla):
     with keras_dynfilter.implementation("native"):
         model = check_training(name, jit_compile=True)
@@ -71,7 +73,7 @@ def test_mixed_precision(name, policy, tmp_path):
     assert features.dtype == narrow and network.decode(features, images).dtype == narrow
     assert all(weight.dtype == "float32" for weight in model.trainable_weights)
 
-    model.save(tmp_path / "model.keras")  # what is loaded keeps its precision, whatever the global policy
+    model.save(tmp_path / "model.keras")  # a loaded model keeps its precision, whatever the global policy is
     loaded = keras.models.load_model(tmp_path / "model.keras", compile=False)
     np.testing.assert_array_equal(loaded(inputs), output["frames"])
 
@@ -84,7 +86,7 @@ def test_mixed_precision(name, policy, tmp_path):
 MIRRORED = """
 import numpy as np
 import tensorflow as tf
-import test_dfn_models_training as training
+from tests.models.dfn import test_training as training
 
 cpu, = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -96,19 +98,20 @@ with strategy.scope():
     mirrored.set_weights(alone.get_weights())
     losses = training.train(mirrored, epochs=2)
 np.testing.assert_allclose(losses, training.train(alone, epochs=2), rtol=0.01)
-for ours, theirs in zip(mirrored.get_weights(), alone.get_weights()):
-    np.testing.assert_allclose(ours, theirs, rtol=0.02, atol=0.02)
-print("trained alike")
+for weights, expected in zip(mirrored.get_weights(), alone.get_weights()):
+    np.testing.assert_allclose(weights, expected, rtol=0.02, atol=0.02)
+print("same training")
 """
 
 
-def test_mirrored_on_two_devices_trains_like_one(python):
-    done = python("-c", MIRRORED)  # logical devices must be made before TensorFlow starts
-    assert done.returncode == 0 and "trained alike" in done.stdout, done.stderr[-4000:]
+@pytest.mark.slow  # a process of its own, which trains twice
+def test_training_on_two_devices_equals_training_on_one(python):
+    done = python("-c", MIRRORED)  # a fresh process: logical devices must be created before TensorFlow starts
+    assert done.returncode == 0 and "same training" in done.stdout, done.stderr[-4000:]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_trained_saved_and_loaded(name, tmp_path):
+@pytest.mark.parametrize("name", ["moving_mnist", "highway_baseline", "stereo"])
+def test_train_save_and_load(name, tmp_path):
     model = check_training(name)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -122,11 +125,11 @@ def test_trained_saved_and_loaded(name, tmp_path):
         np.testing.assert_array_equal(
             inspection.generated_filters(loaded, inputs), inspection.generated_filters(model, inputs)
         )
-    # The optimizer came along: both go on alike.
-    for each in (model, loaded):
-        each.fit(inputs, targets, batch_size=BATCH, epochs=1, shuffle=False, verbose=0)
-    for one, other in zip(loaded.get_weights(), model.get_weights()):
-        np.testing.assert_array_equal(one, other)
+    # The optimizer is saved as well: both models continue in the same way.
+    for network in (model, loaded):
+        network.fit(inputs, targets, batch_size=BATCH, epochs=1, shuffle=False, verbose=0)
+    for weights, expected in zip(loaded.get_weights(), model.get_weights()):
+        np.testing.assert_array_equal(weights, expected)
 
 
 EXPORTED = {
@@ -141,7 +144,7 @@ EXPORTED = {
 
 
 @pytest.mark.parametrize("name", EXPORTED)
-def test_exported(name, tmp_path):
+def test_export_to_onnx(name, tmp_path):
     pytest.importorskip("tf2onnx")
     pytest.importorskip("onnxruntime")
     model = EXPORTED[name]()
@@ -154,5 +157,5 @@ def test_exported(name, tmp_path):
     assert [shape for _, shape in report.inputs.values()] == [["batch", *frames, *size, 1]]
 
 
-def test_exported_to_saved_model(tmp_path):
+def test_export_to_saved_model(tmp_path):
     assert export.export(NETWORKS["highway"](), tmp_path / "model", format="saved_model", verbose=False).passed
