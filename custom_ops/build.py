@@ -117,7 +117,7 @@ def _locked(builder, tensorflow, cache, progress):
 
     cache = pathlib.Path(cache or cache_folder())
     try:
-        compiler = _Compiler.found(tensorflow or TensorFlow.installed())
+        compiler = _Compiler.installed(tensorflow or TensorFlow.installed())
         cache.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(cache / "lock"):
             return builder(compiler, cache, progress or (lambda text: None))
@@ -131,9 +131,8 @@ def _build(compiler, cache, progress):
     notes = []
 
     def library(name, sources, cuda, link):
-        units = compiler.kernels(cuda) + [
-            compiler.framework(SOURCES / source, cuda, name == "xla") for source in sources
-        ]
+        units = compiler.kernels(cuda)
+        units += [compiler.framework(SOURCES / source, cuda, name == "xla") for source in sources]
         _compile(units, cache, log, progress, name + (" with CUDA" if cuda else ""))
         return compiler.link(name, units, link, cache, log)
 
@@ -170,7 +169,7 @@ def _build(compiler, cache, progress):
 
 def _build_ort(compiler, cache, progress):
     """Builds the ONNX Runtime ops, with CUDA if possible."""
-    from keras_dynfilter.custom_ops import ort_headers
+    from keras_dynfilter.custom_ops import ort_headers  # setup.py runs this file without the package
 
     try:
         include = ort_headers.find(cache, progress)
@@ -201,13 +200,14 @@ class _Unit:
 
     @property
     def key(self):
-        # The key depends on the contents of the sources, not on their folder.
-        text = hashlib.sha256(f"{self.salt} {self.command}".replace(str(SOURCES), "").encode())
+        """The SHA-256 of the command and the contents of the sources. The folder of the sources is not part of it."""
+        digest = hashlib.sha256(f"{self.salt} {self.command}".replace(str(SOURCES), "").encode())
         for path in _closure(self.source):
-            text.update(path.read_bytes())
-        return text.hexdigest()
+            digest.update(path.read_bytes())
+        return digest.hexdigest()
 
     def object(self, cache):
+        """Returns the path of the object file."""
         return cache / "objects" / f"{self.key[:32]}.o"
 
     def failure(self, cache):
@@ -231,13 +231,16 @@ def _closure(source):
 
 @dataclasses.dataclass(frozen=True)
 class _Compiler:
+    """The compilers and the TensorFlow of a build. `salt` is the part of every key that they determine."""
+
     tensorflow: TensorFlow
     cxx: str
     nvcc: str | None
     salt: str
 
     @classmethod
-    def found(cls, tensorflow):
+    def installed(cls, tensorflow):
+        """Finds the compilers of this machine."""
         cxx = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("c++")
         if cxx is None:
             raise BuildError("no C++ compiler was found (g++, or the one that the variable CXX names)")
@@ -269,10 +272,12 @@ class _Compiler:
         return [self.cpu(dispatch, None, "-DKERAS_DYNFILTER_PORTABLE"), *units]
 
     def cpu(self, source, march=None, *flags):
+        """Returns the unit of a source of the CPU kernels."""
         flags = ["-O3", "-ffp-contract=fast", "-fvisibility=hidden", *([f"-march={march}"] if march else []), *flags]
         return self._unit(source, [self.cxx, "-std=c++17", "-fPIC", *flags])
 
     def framework(self, source, cuda, xla=False):
+        """Returns the unit of a source that uses TensorFlow or XLA."""
         include = self.tensorflow.include
         system = [include]
         if xla:
@@ -282,6 +287,7 @@ class _Compiler:
         return self._unit(source, [self.cxx, "-O2", "-fPIC", *self.tensorflow.flags, "-std=c++17", *flags])
 
     def ort(self, source, include, cuda):
+        """Returns the unit of a source that uses ONNX Runtime."""
         flags = ["-DNDEBUG", "-fvisibility=hidden", *(["-DKERAS_DYNFILTER_CUDA"] if cuda else [])]
         headers = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(include.glob("*.h")))).hexdigest()
         command = [self.cxx, "-O2", "-fPIC", "-std=c++17", "-isystem", str(include), *flags]
@@ -291,8 +297,8 @@ class _Compiler:
         return [self.cuda(source) for source in sorted((SOURCES / "cuda").rglob("*.cu"))]
 
     def cuda(self, source):
-        chosen = os.environ.get("KERAS_DYNFILTER_CUDA_ARCHITECTURES") or "80;90"
-        architectures = re.findall(r"\w+", chosen)
+        """Returns the unit of a source of the CUDA kernels."""
+        architectures = re.findall(r"\w+", os.environ.get("KERAS_DYNFILTER_CUDA_ARCHITECTURES") or "80;90")
         targets = [flag for a in architectures for flag in ("-gencode", f"arch=compute_{a},code=sm_{a}")]
         targets += ["-gencode", f"arch=compute_{architectures[-1]},code=compute_{architectures[-1]}"]
         flags = ["-O3", "-std=c++17", "-Xcompiler", "-fPIC,-fvisibility=hidden", *targets]
@@ -302,12 +308,13 @@ class _Compiler:
         return _Unit(source, (*command, f"-I{SOURCES}", "-c", str(source)), salt or self.salt)
 
     def link(self, name, units, libraries, cache, log):
+        """Links a library if it is not in the cache, and returns its path."""
         objects = [str(unit.object(cache)) for unit in units]
         command = [self.cxx, "-shared", *objects]
         if any(unit.source.suffix == ".cu" for unit in units):
             # CUDA comes before the libraries of TensorFlow, which contain stubs with the same names.
-            home = pathlib.Path(_output([self.nvcc, "--dryrun", "-x", "cu", "/dev/null"], merge=True).split("TOP=")[-1])
-            folder = pathlib.Path(str(home).split("\n")[0].strip()) / "lib64"
+            plan = _output([self.nvcc, "--dryrun", "-x", "cu", "/dev/null"], merge=True)
+            folder = pathlib.Path(re.search(r"TOP=(.*)", plan)[1].strip()) / "lib64"
             command += [f"-L{folder}", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
         command += [f"-L{self.tensorflow.lib}", *libraries]
         key = hashlib.sha256("\n".join([self.salt, *command]).encode()).hexdigest()[:32]
@@ -339,7 +346,7 @@ def _compile(units, cache, log, progress, name):
             raise BuildError(unit.failure(cache).read_text())
     if not missing:
         return
-    progress(f"keras_dynfilter: compiling its {name}, {len(missing)} files, once; this takes minutes (log: {log.path})")
+    progress(f"keras_dynfilter: compiling {len(missing)} files ({name}). This takes minutes, once. Log: {log.path}")
     (cache / "objects").mkdir(exist_ok=True)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(lambda unit: _compile_one(unit, cache, log), missing):
@@ -350,7 +357,7 @@ def _compile_one(unit, cache, log):
     try:
         _run(unit.command, unit.object(cache), log)
     except BuildError as error:
-        unit.failure(cache).write_text(f"{error} (python -m keras_dynfilter.custom_ops.build tries again)")
+        unit.failure(cache).write_text(f"{error} (to try again: python -m keras_dynfilter.custom_ops.build)")
         raise
 
 

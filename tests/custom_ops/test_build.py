@@ -50,7 +50,7 @@ def test_a_failing_compiler_names_the_log(python, tmp_path):
     log.unlink()  # the next process does not try to compile again
     done = python("-c", USE, **variables)
     assert done.returncode == 0, done.stderr
-    assert "python -m keras_dynfilter.custom_ops.build tries again" in done.stdout and not log.exists()
+    assert "to try again: python -m keras_dynfilter.custom_ops.build" in done.stdout and not log.exists()
 
 
 def test_an_unusable_cache_folder_is_named(python, tmp_path):
@@ -113,7 +113,7 @@ def test_two_processes_that_build_at_once_compile_everything_once(python, tmp_pa
 
 @pytest.fixture
 def compiler(native_library):
-    return build._Compiler.found(build.TensorFlow.installed())
+    return build._Compiler.installed(build.TensorFlow.installed())
 
 
 def test_a_second_build_compiles_nothing(native_library):
