@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keras layers that filter their inputs with filters which are given to them, or generated."""
 
-from keras_dynfilter.layers.biased_ddf2d import BiasedDDF2D
 from keras_dynfilter.layers.ddf2d import DDF2D
 from keras_dynfilter.layers.ddf_up2d import DDFUp2D
 from keras_dynfilter.layers.dynamic_conv2d import DynamicConv2D
@@ -14,7 +13,6 @@ from keras_dynfilter.layers.untied_bias import UntiedBias
 
 __all__ = [
     "DDF2D",
-    "BiasedDDF2D",
     "DDFUp2D",
     "DynamicConv2D",
     "DynamicDepthwiseConv2D",

@@ -3,6 +3,7 @@
 
 import keras
 
+from keras_dynfilter.layers.argument_types import Regularizer, Size
 from keras_dynfilter.layers.dynamic_filter import PerSampleFilterLayer
 from keras_dynfilter.ops import dynamic_conv2d
 from keras_dynfilter.ops.checks import positive
@@ -10,7 +11,7 @@ from keras_dynfilter.ops.checks import positive
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
 class DynamicConv2D(PerSampleFilterLayer):
-    """Convolution whose filters belong to the sample: `keras_dynfilter.ops.dynamic_conv2d`.
+    """Convolves each sample with a filter bank of its own: `keras_dynfilter.ops.dynamic_conv2d`.
 
     The layer has no weights of its own. It is used in one of two ways:
 
@@ -19,16 +20,17 @@ class DynamicConv2D(PerSampleFilterLayer):
       `generator(guide)`.
 
     Args:
+        filters: Positive integer, the number of output channels.
         kernel_size: Positive integer or pair `(kernel_h, kernel_w)`.
         strides: Positive integer or pair.
-        padding: `"same"`: zeros on both sides alike (even windows: one more at the end), windows centred on input
-            `i * strides`; or `"valid"`.
+        padding: `"same"`: the same number of zeros on both sides (for even windows one more at the end), and windows
+            centred on input `i * strides`; or `"valid"`: no padding.
         data_format: `"channels_last"` or `"channels_first"`; None: `keras.backend.image_data_format()`.
         dilation_rate: Positive integer or pair, the distance of neighbouring taps in pixels.
-        output_maps: Positive integer, the number of output channels.
-        normalization: None, or `"softmax"` over all taps and channels of an output map. If separable: over the
-            vertical taps and channels of an output map, and over the taps of each horizontal filter.
-        separable: Whether a filter of one channel is a vertical and a horizontal one, applied one after the other.
+        normalization: None, or `"softmax"` over all taps and channels of an output channel. If separable: over the
+            vertical taps and channels of an output channel, and over the taps of each horizontal filter.
+        separable: Whether the filter of a pair of channels consists of a vertical and a horizontal filter, which are
+            applied one after the other.
         dynamic_bias: None, or where a generated bias, one value per sample, is added: `"before"` to the image inside
             the zero padding, or `"after"` to the result.
         generator: None, or the Keras layer or model that generates the filters.
@@ -40,21 +42,21 @@ class DynamicConv2D(PerSampleFilterLayer):
 
         - Image: `(batch, height, width, channels)` if `data_format="channels_last"`,
           `(batch, channels, height, width)` if `data_format="channels_first"`.
-        - Filters, given or generated: `(batch, kernel_h, kernel_w, channels, output_maps)`, or `(batch,
-          kernel_h + kernel_w, channels, output_maps)`, vertical taps first, if separable; or the same flattened in this
-          order, as a Dense layer yields them, with the dynamic bias as one more value at the end.
-          `filter_channels(channels)` counts the values.
+        - Filters, given or generated: `(batch, kernel_h, kernel_w, channels, filters)`, or, if separable,
+          `(batch, kernel_h + kernel_w, channels, filters)` with the vertical taps first. Flat filters, as a Dense layer
+          produces them, have the same order, followed by the dynamic bias if there is one: their shape is
+          `(batch, count_filter_values(channels))`.
 
     Output shape:
-        - `(batch, out_height, out_width, output_maps)` if `data_format="channels_last"`.
-        - `(batch, output_maps, out_height, out_width)` if `data_format="channels_first"`.
+        - `(batch, out_height, out_width, filters)` if `data_format="channels_last"`.
+        - `(batch, filters, out_height, out_width)` if `data_format="channels_first"`.
 
     Raises:
         ValueError: An argument is not as described, or the filters have another shape.
 
     Example:
 
-    >>> layer = DynamicConv2D(5, output_maps=2, generator=keras.layers.Dense(5 * 5 * 3 * 2))
+    >>> layer = DynamicConv2D(2, 5, generator=keras.layers.Dense(5 * 5 * 3 * 2))
     >>> image, angle = np.ones((4, 16, 16, 3)), np.ones((4, 1))
     >>> layer([image, angle]).shape
     TensorShape([4, 16, 16, 2])
@@ -63,21 +65,19 @@ class DynamicConv2D(PerSampleFilterLayer):
         [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), section 3.1.
     """
 
-    own_arguments = ("output_maps",)
-
     def __init__(
         self,
-        kernel_size,
-        strides=(1, 1),
-        padding="same",
-        data_format=None,
-        dilation_rate=(1, 1),
-        output_maps=1,
-        normalization=None,
-        separable=False,
-        dynamic_bias=None,
-        generator=None,
-        filters_regularizer=None,
+        filters: int,
+        kernel_size: Size,
+        strides: Size = (1, 1),
+        padding: str = "same",
+        data_format: str | None = None,
+        dilation_rate: Size = (1, 1),
+        normalization: str | None = None,
+        separable: bool = False,
+        dynamic_bias: str | None = None,
+        generator: keras.layers.Layer | None = None,
+        filters_regularizer: Regularizer = None,
         **kwargs,
     ):
         super().__init__(
@@ -94,17 +94,20 @@ class DynamicConv2D(PerSampleFilterLayer):
             even=True,
             **kwargs,
         )
-        self.output_maps = positive(output_maps, "output_maps")
+        self.filters = positive(filters, "filters")
 
     def bank_depth(self, channels):
-        return channels, self.output_maps
+        return channels, self.filters
 
     def output_channels(self, channels):
-        return self.output_maps
+        return self.filters
 
     def apply_filters(self, inputs, filters):
         bank, *horizontal = self.banks(filters, inputs.shape[-1])
         if horizontal:
-            # The same as two passes over a padded image, without a map for every pair of channel and output map.
+            # The product equals two passes over a padded image, without a map for every pair of channels.
             bank = bank * horizontal[0]
         return dynamic_conv2d(inputs, bank, self.strides, self.dilation_rate, self.padding)
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters}

@@ -3,13 +3,14 @@
 
 import keras
 
+from keras_dynfilter.layers.argument_types import Regularizer, Size
 from keras_dynfilter.layers.dynamic_filter import PerSampleFilterLayer
 from keras_dynfilter.ops import dynamic_depthwise_conv2d
 
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
 class DynamicDepthwiseConv2D(PerSampleFilterLayer):
-    """Depth-wise convolution whose filters belong to the sample: `keras_dynfilter.ops.dynamic_depthwise_conv2d`.
+    """Convolves each channel of each sample with a filter of its own: `keras_dynfilter.ops.dynamic_depthwise_conv2d`.
 
     The layer has no weights of its own. It is used in one of two ways:
 
@@ -20,11 +21,13 @@ class DynamicDepthwiseConv2D(PerSampleFilterLayer):
     Args:
         kernel_size: Odd integer or pair `(kernel_h, kernel_w)`.
         strides: Positive integer or pair.
-        padding: `"same"`: zeros on both sides alike, windows centred on input `i * strides`; or `"valid"`.
+        padding: `"same"`: the same number of zeros on both sides, and windows centred on input `i * strides`; or
+            `"valid"`: no padding.
         data_format: `"channels_last"` or `"channels_first"`; None: `keras.backend.image_data_format()`.
         dilation_rate: Positive integer or pair, the distance of neighbouring taps in pixels.
         normalization: None, or `"softmax"` over the taps of each filter (of each of its two parts if separable).
-        separable: Whether a filter is a vertical and a horizontal one, which are applied one after the other.
+        separable: Whether a filter consists of a vertical and a horizontal filter, which are applied one after the
+            other.
         dynamic_bias: None, or where a generated bias, one value per sample, is added: `"before"` to the image inside
             the zero padding, or `"after"` to the result.
         generator: None, or the Keras layer or model that generates the filters.
@@ -36,9 +39,10 @@ class DynamicDepthwiseConv2D(PerSampleFilterLayer):
 
         - Image: `(batch, height, width, channels)` if `data_format="channels_last"`,
           `(batch, channels, height, width)` if `data_format="channels_first"`.
-        - Filters, given or generated: `(batch, kernel_h, kernel_w, channels)`, or `(batch, kernel_h + kernel_w,
-          channels)`, vertical taps first, if separable; or the same flattened in this order, as a Dense layer yields
-          them, with the dynamic bias as one more value at the end. `filter_channels(channels)` counts the values.
+        - Filters, given or generated: `(batch, kernel_h, kernel_w, channels)`, or, if separable,
+          `(batch, kernel_h + kernel_w, channels)` with the vertical taps first. Flat filters, as a Dense layer produces
+          them, have the same order, followed by the dynamic bias if there is one: their shape is
+          `(batch, count_filter_values(channels))`.
 
     Output shape:
         - `(batch, out_height, out_width, channels)` if `data_format="channels_last"`.
@@ -60,16 +64,16 @@ class DynamicDepthwiseConv2D(PerSampleFilterLayer):
 
     def __init__(
         self,
-        kernel_size,
-        strides=(1, 1),
-        padding="same",
-        data_format=None,
-        dilation_rate=(1, 1),
-        normalization=None,
-        separable=False,
-        dynamic_bias=None,
-        generator=None,
-        filters_regularizer=None,
+        kernel_size: Size,
+        strides: Size = (1, 1),
+        padding: str = "same",
+        data_format: str | None = None,
+        dilation_rate: Size = (1, 1),
+        normalization: str | None = None,
+        separable: bool = False,
+        dynamic_bias: str | None = None,
+        generator: keras.layers.Layer | None = None,
+        filters_regularizer: Regularizer = None,
         **kwargs,
     ):
         super().__init__(

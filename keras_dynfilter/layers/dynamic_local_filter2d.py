@@ -4,11 +4,11 @@
 import keras
 import tensorflow as tf
 
+from keras_dynfilter.layers.argument_types import Regularizer, Shape, Size
 from keras_dynfilter.layers.dynamic_filter import DynamicFilterLayer
-from keras_dynfilter.ops import local_filter2d
-from keras_dynfilter.ops.backends import composite
+from keras_dynfilter.ops import layout, local_filter2d
 from keras_dynfilter.ops.checks import positive
-from keras_dynfilter.ops.layout import to_channels_last
+from keras_dynfilter.ops.layout import shape_to_channels_first, to_channels_last
 
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
@@ -21,21 +21,22 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
     - with a `generator`, `layer(inputs)` filters `inputs` with `generator(inputs)`, and `layer([inputs, guide])` with
       `generator(guide)`.
 
-    All channels share the filter of a position, or those of a head do. With several output maps there are as many
-    filters, and each filters all channels; `keras_dynfilter.ops.local_conv2d` is the op that sums over channels.
+    All channels of a head share the filter of a position. The argument `filters` asks for several filters per position;
+    each of them filters all channels. `keras_dynfilter.ops.local_conv2d` is the op that sums over channels.
 
     Args:
         kernel_size: Odd integer or pair `(kernel_h, kernel_w)`.
         strides: Positive integer or pair.
-        padding: `"same"`: zeros on both sides alike, windows centred on input `i * strides`; or `"valid"`.
+        padding: `"same"`: the same number of zeros on both sides, and windows centred on input `i * strides`; or
+            `"valid"`: no padding.
         data_format: `"channels_last"` or `"channels_first"`; None: `keras.backend.image_data_format()`.
         dilation_rate: Positive integer or pair, the distance of neighbouring taps in pixels.
         heads: Positive integer that divides the channels: the number of groups of consecutive channels, each with a
             filter of its own.
-        output_maps: Positive integer, the number of times that the image is filtered, with other filters each time.
+        filters: Positive integer, the number of times that the image is filtered, each time with other filters.
         normalization: None, or `"softmax"` over the taps of each filter (of each of its two parts if separable).
-        separable: Whether a filter is a vertical and a horizontal one. The image is filtered with all vertical ones,
-            the result with all horizontal ones. Needs `strides=1` and `padding="same"`.
+        separable: Whether a filter consists of a vertical and a horizontal filter. All vertical filters are applied to
+            the image, then all horizontal filters to the result. Needs `strides=1` and `padding="same"`.
         dynamic_bias: None, or where a generated bias, one value per position, is added: `"before"` to the image inside
             the zero padding (needs `strides=1` and `padding="same"`), or `"after"` to the result.
         generator: None, or the Keras layer or model that generates the filters.
@@ -48,19 +49,19 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
 
         - Image: `(batch, height, width, channels)` if `data_format="channels_last"`,
           `(batch, channels, height, width)` if `data_format="channels_first"`.
-        - Filters, given or generated: `(batch, out_height, out_width, filter_channels)` if
-          `data_format="channels_last"`, `(batch, filter_channels, out_height, out_width)` if
+        - Filters, given or generated: `(batch, out_height, out_width, count_filter_values())` if
+          `data_format="channels_last"`, `(batch, count_filter_values(), out_height, out_width)` if
           `data_format="channels_first"`.
 
-        The channels of the filters are those of `output_maps * heads` filters, map by map and in each map head by
-        head. A filter has `kernel_h * kernel_w` taps, row by row, or `kernel_h` vertical taps and then `kernel_w`
-        horizontal ones if separable. The dynamic bias is one more channel at the end. `filter_channels()` counts them.
+        The channel axis of the filters holds `filters * heads` filters, head by head within each of the `filters`. A
+        filter has `kernel_h * kernel_w` taps in row-major order, or, if separable, `kernel_h` vertical and then
+        `kernel_w` horizontal taps. The dynamic bias is one more channel at the end.
 
     Output shape:
-        - `(batch, out_height, out_width, output_maps * channels)` if `data_format="channels_last"`.
-        - `(batch, output_maps * channels, out_height, out_width)` if `data_format="channels_first"`.
+        - `(batch, out_height, out_width, filters * channels)` if `data_format="channels_last"`.
+        - `(batch, filters * channels, out_height, out_width)` if `data_format="channels_first"`.
 
-        The output maps follow one another, each with the channels of the image.
+        The results of the `filters` follow one another, each with the channels of the image.
 
     Raises:
         ValueError: An argument is not as described, or the filters have another shape.
@@ -69,7 +70,7 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
 
     >>> layer = DynamicLocalFilter2D(9, normalization="softmax")
     >>> image = np.ones((2, 64, 64, 1))
-    >>> logits = keras.layers.Conv2D(layer.filter_channels(), 3, padding="same")(image)
+    >>> logits = keras.layers.Conv2D(layer.count_filter_values(), 3, padding="same")(image)
     >>> layer([image, logits]).shape
     TensorShape([2, 64, 64, 1])
 
@@ -77,22 +78,20 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
         [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), section 3.2.
     """
 
-    own_arguments = ("heads", "output_maps")
-
     def __init__(
         self,
-        kernel_size,
-        strides=(1, 1),
-        padding="same",
-        data_format=None,
-        dilation_rate=(1, 1),
-        heads=1,
-        output_maps=1,
-        normalization=None,
-        separable=False,
-        dynamic_bias=None,
-        generator=None,
-        filters_regularizer=None,
+        kernel_size: Size,
+        strides: Size = (1, 1),
+        padding: str = "same",
+        data_format: str | None = None,
+        dilation_rate: Size = (1, 1),
+        heads: int = 1,
+        filters: int = 1,
+        normalization: str | None = None,
+        separable: bool = False,
+        dynamic_bias: str | None = None,
+        generator: keras.layers.Layer | None = None,
+        filters_regularizer: Regularizer = None,
         **kwargs,
     ):
         super().__init__(
@@ -110,40 +109,35 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
             **kwargs,
         )
         self.heads = self.geometry.heads
-        self.output_maps = positive(output_maps, "output_maps")
-        for name, positions in (
+        self.filters = positive(filters, "filters")
+        for name, needs_every_pixel in (
             ("separable=True", self.separable),
             ('dynamic_bias="before"', dynamic_bias == "before"),
         ):
-            if positions and (self.strides != (1, 1) or self.padding != "same"):
+            if needs_every_pixel and (self.strides != (1, 1) or self.padding != "same"):
                 expected = (
                     f"Expected `strides` to be 1 and `padding` to be 'same' with {name}: every pixel needs a filter"
                 )
                 raise ValueError(f"{expected}. Received: strides={self.strides}, padding={self.padding!r}")
 
-    def filter_channels(self, channels=1):
-        """Number of values per position that a generator has to produce.
-
-        Args:
-            channels: Taken for the sake of the other layers, and without effect: the heads share the channels.
+    def count_filter_values(self) -> int:
+        """Returns the number of values that a generator must produce for each position.
 
         Returns:
-            An integer: the taps of all filters of a position, and its dynamic bias if there is one.
+            The number of taps of all filters of a position, plus one for the dynamic bias if there is one.
         """
         window = sum(self.kernel_size) if self.separable else self.geometry.taps
-        return self.output_maps * self.heads * window + (self.dynamic_bias is not None)
+        return self.filters * self.heads * window + (self.dynamic_bias is not None)
 
-    def filter_shapes(self, inputs_shape):
+    def filter_shapes(self, inputs_shape: Shape) -> list[Shape]:
         batch, _, _, channels = inputs_shape
         if channels is not None and channels % self.heads:
             raise ValueError(f"Expected `heads` to divide the channels. Received: heads={self.heads}, {channels=}")
-        size = self.geometry.output_shape(inputs_shape)
-        if self.data_format == "channels_first":
-            return [(batch, self.filter_channels(), *size)]
-        return [(batch, *size, self.filter_channels())]
+        shape = batch, *self.geometry.output_shape(inputs_shape), self.count_filter_values()
+        return [shape_to_channels_first(shape) if self.data_format == "channels_first" else shape]
 
     def output_channels(self, channels):
-        return None if channels is None else self.output_maps * channels
+        return None if channels is None else self.filters * channels
 
     def split_filters(self, filters):
         if self.data_format == "channels_first":
@@ -151,19 +145,21 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
         return (filters, None) if self.dynamic_bias is None else (filters[..., :-1], filters[..., -1:])
 
     def apply_filters(self, inputs, filters):
-        if self.output_maps > 1:
-            inputs = tf.concat([inputs] * self.output_maps, axis=-1)
+        if self.filters > 1:
+            inputs = tf.concat([inputs] * self.filters, axis=-1)
         if not self.separable:
             return self._pass(inputs, filters, self.kernel_size)
         kernel_h, kernel_w = self.kernel_size
-        groups = self.output_maps * self.heads
-        positions = composite.sizes(filters)[:3]
+        groups = self.filters * self.heads
+        positions = layout.sizes(filters)[:3]
         parts = tf.split(tf.reshape(filters, [*positions, groups, kernel_h + kernel_w]), self.kernel_size, axis=-1)
         vertical, horizontal = (tf.reshape(part, [*positions, groups * part.shape[-1]]) for part in parts)
         return self._pass(self._pass(inputs, vertical, (kernel_h, 1)), horizontal, (1, kernel_w))
 
+    def get_config(self):
+        return {**super().get_config(), "heads": self.heads, "filters": self.filters}
+
     def _pass(self, inputs, filters, kernel_size):
-        heads = self.output_maps * self.heads
         return local_filter2d(
             inputs,
             filters,
@@ -171,6 +167,6 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
             self.strides,
             self.dilation_rate,
             self.padding,
-            heads,
+            self.filters * self.heads,
             self.normalization,
         )

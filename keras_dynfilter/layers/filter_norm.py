@@ -8,8 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_dynfilter.ops import checks
-from keras_dynfilter.ops.backends import composite
+from keras_dynfilter.ops import checks, layout
 from keras_dynfilter.ops.checks import choice, pair
 from keras_dynfilter.ops.layout import standardize_data_format
 
@@ -194,7 +193,7 @@ class FilterNorm(keras.layers.Layer):
     def _grouped(self, values):
         """`values` in float32 at least with an axis of taps, and that axis."""
         values = tf.cast(values, checks.accumulation(values.dtype))
-        sizes = composite.sizes(values)
+        sizes = layout.sizes(values)
         if self.kind == "channel":
             return tf.reshape(values, [sizes[0], self.taps, sizes[3]]), 1
         if self.data_format == "channels_first":
@@ -211,7 +210,7 @@ class FilterNorm(keras.layers.Layer):
 
 def _like(values, grouped):
     """`grouped` in the shape of `values`."""
-    return tf.reshape(grouped, composite.sizes(values))
+    return tf.reshape(grouped, layout.sizes(values))
 
 
 def _gain(gain):

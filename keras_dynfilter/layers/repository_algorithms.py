@@ -1,56 +1,56 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two exact ways to convolve with filters that are mixed from shared base filters, and which of them costs less."""
+"""Two exact algorithms that convolve with filters mixed from shared base filters, and the choice between them."""
 
 import math
 
 import tensorflow as tf
 
-from keras_dynfilter.ops import dynamic_conv2d
-from keras_dynfilter.ops.backends import composite
+from keras_dynfilter.ops import dynamic_conv2d, layout
+from keras_dynfilter.ops.geometry import Geometry
 
-PATHS = ("auto", "shared", "direct")
+ALGORITHMS = ("auto", "shared", "per_sample")
 
-# What a value on the way costs beside a multiply-add, with its gradient: measured on a CPU with AVX-512.
+# Cost of an intermediate value relative to a multiply-add, gradient included: measured on a CPU with AVX-512.
 MAP_VALUE = 60  # written by a convolution, read by a matrix product
 PATCH_VALUE = 300  # sliced out of the image and concatenated to a patch
 
 
-def cheaper_path(positions, geometry, channels, base_filters, filters):
-    """`"shared"` or `"direct"`, whichever costs less per sample.
+def cheaper_algorithm(positions: int | None, geometry: Geometry, channels: int, base_filters: int, filters: int) -> str:
+    """Returns `"shared"` or `"per_sample"`, whichever costs less per sample.
 
-    With `depth = taps * channels` and `maps = min(base_filters, depth)`, the multiply-adds and the values that are
-    written and read on the way are
+    With `depth = taps * channels` and `maps = min(base_filters, depth)`, the multiply-adds and the intermediate values
+    are
 
                     multiply-adds                                      values
         shared      positions * maps * (depth + filters)               positions * maps
-        direct      depth * filters * (positions + base_filters)       positions * depth in patches, depth * filters
+        per_sample  depth * filters * (positions + base_filters)       positions * depth in patches, depth * filters
 
-    With more base filters than depth, `shared` has the mixing of `direct`, too, to express filters in the values
-    themselves; strided and dilated, its convolution is at all positions, of which those in between are dropped.
+    With more base filters than `depth`, `shared` also needs the mixing of `per_sample`, to express the filters in unit
+    filters. If it is both strided and dilated, its convolution computes all positions and drops those in between.
 
-    `shared` is the rule: its extra is a mixing that is small beside the convolution. `direct` wins for 1x1 windows,
-    which need no patches, and for many times more base filters than filters.
+    `shared` is cheaper in most cases, because its additional mixing is small compared to the convolution. `per_sample`
+    is cheaper for 1x1 windows, which need no patches, and for many times more base filters than filters.
 
     Args:
-        positions: Output positions of an image, or None where its size is open: taken as many.
+        positions: Number of output positions of an image. None: unknown, taken as many.
         geometry: The `Geometry` of the window.
-        channels: Of the inputs.
-        base_filters: Filters in the repository.
-        filters: Filters that are mixed from them.
+        channels: Number of channels of the inputs.
+        base_filters: Number of filters in the repository.
+        filters: Number of filters that are mixed from them.
     """
     depth = geometry.taps * channels
     maps = min(base_filters, depth)
     positions = math.inf if positions is None else positions
     skipped = math.prod(geometry.strides) if _strided_and_dilated(geometry) else 1
-    # Both per position, so that infinitely many are no special case.
+    # All costs are per position, so that an infinite number of positions is not a special case.
     mixing = depth * filters * (base_filters + MAP_VALUE) / positions
-    shared = maps * (depth * skipped + filters + MAP_VALUE) + (mixing if maps < base_filters else 0)
-    direct = depth * (filters + (PATCH_VALUE if geometry.taps > 1 else 0)) + mixing
-    return "shared" if shared <= direct else "direct"
+    shared_cost = maps * (depth * skipped + filters + MAP_VALUE) + (mixing if maps < base_filters else 0)
+    per_sample_cost = depth * (filters + (PATCH_VALUE if geometry.taps > 1 else 0)) + mixing
+    return "shared" if shared_cost <= per_sample_cost else "per_sample"
 
 
-def mixed(bank, coefficients):
-    """Filters, `[batch, kernel_h, kernel_w, channels, filters]`.
+def mixed(bank: tf.Tensor, coefficients: tf.Tensor) -> tf.Tensor:
+    """Mixes the filters of every sample: `[batch, kernel_h, kernel_w, channels, filters]`.
 
     Args:
         bank: The base filters, `[kernel_h, kernel_w, channels, base_filters]`.
@@ -59,11 +59,21 @@ def mixed(bank, coefficients):
     return tf.einsum("uvcm,nmf->nuvcf", bank, coefficients)
 
 
-def shared(inputs, bank, coefficients, geometry):
-    """Convolves all samples with the base filters, then mixes the maps per sample: the convolution is linear.
+def shared(inputs: tf.Tensor, bank: tf.Tensor, coefficients: tf.Tensor, geometry: Geometry) -> tf.Tensor:
+    """Convolves all samples with the base filters, then mixes the maps of each sample.
 
-    More base filters than values in a filter are linearly dependent. Then the unit filters take their place, of which
-    a filter is mixed with its own values.
+    The result is exact because the convolution is linear in its filters. If there are more base filters than values in
+    a filter, they are linearly dependent. Unit filters then replace them, and the values of a filter are its
+    coefficients.
+
+    Args:
+        inputs: `[batch, height, width, channels]`.
+        bank: `[kernel_h, kernel_w, channels, base_filters]`.
+        coefficients: `[batch, base_filters, filters]`.
+        geometry: A `Geometry`.
+
+    Returns:
+        `[batch, out_height, out_width, filters]`.
     """
     *window, base_filters = bank.shape.as_list()
     depth = math.prod(window)
@@ -71,13 +81,16 @@ def shared(inputs, bank, coefficients, geometry):
         coefficients = tf.einsum("dm,nmf->ndf", tf.reshape(bank, [depth, base_filters]), coefficients)
         bank = tf.reshape(tf.eye(depth, dtype=bank.dtype), [*window, depth])
     maps = _convolved(inputs, bank, geometry)
-    batch, height, width, channels = composite.sizes(maps)
+    batch, height, width, channels = layout.sizes(maps)
     mixes = tf.matmul(tf.reshape(maps, [batch, height * width, channels]), coefficients)
     return tf.reshape(mixes, [batch, height, width, coefficients.shape[-1]])
 
 
-def direct(inputs, bank, coefficients, geometry):
-    """Mixes the filters of every sample and convolves with them."""
+def per_sample(inputs: tf.Tensor, bank: tf.Tensor, coefficients: tf.Tensor, geometry: Geometry) -> tf.Tensor:
+    """Mixes the filters of every sample, then convolves the sample with them.
+
+    The arguments and the result are those of `shared`.
+    """
     filters = mixed(bank, coefficients)
     return dynamic_conv2d(inputs, filters, geometry.strides, geometry.dilation_rate, geometry.padding)
 
@@ -88,8 +101,8 @@ def _convolved(inputs, bank, geometry):
         return maps[:, :: geometry.strides[0], :: geometry.strides[1]]
     if geometry.strides == (1, 1):
         return tf.nn.convolution(inputs, bank, padding=geometry.padding.upper(), dilations=geometry.dilation_rate)
-    # Symmetric also with strides, where TensorFlow's SAME is not. With padding as an argument of the convolution, its
-    # gradients leave the fast kernels on CPUs.
+    # Strided windows are centred here, unlike those of TensorFlow's SAME. A separate tf.pad keeps the gradients on the
+    # fast CPU kernels, which explicit padding in the convolution does not.
     padded = tf.pad(inputs, [[0, 0], *(list(pads) for pads in geometry.pads), [0, 0]])
     return tf.nn.conv2d(padded, bank, geometry.strides, "VALID")
 

@@ -7,57 +7,65 @@ import keras
 import tensorflow as tf
 
 from keras_dynfilter.layers import repository_algorithms
+from keras_dynfilter.layers.argument_types import Activation, Constraint, Initializer, Regularizer, Shape, Size
 from keras_dynfilter.layers.filter_repository import FilterRepository
 from keras_dynfilter.layers.jit_layer import JitLayer
-from keras_dynfilter.layers.many_output_dense import WideDense
+from keras_dynfilter.layers.many_output_dense import ManyOutputDense
 from keras_dynfilter.ops.checks import choice, positive
 from keras_dynfilter.ops.geometry import Geometry
-from keras_dynfilter.ops.layout import standardize_data_format, to_channels_first, to_channels_last
+from keras_dynfilter.ops.layout import (
+    shape_to_channels_first,
+    shape_to_channels_last,
+    standardize_data_format,
+    to_channels_first,
+    to_channels_last,
+)
 
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
 class RepositoryConv2D(JitLayer):
-    """Convolution whose filters are generated for each sample, from features of the sample and shared base filters.
+    """Convolves each sample with filters generated from features of the sample and shared base filters.
 
         coefficients = Dense(base_filters * filters)(features)
         filters      = FilterRepository(...)(coefficients)
         outputs      = dynamic_conv2d(inputs, filters)
 
-    A convolution is linear in its filters. So the layer may as well convolve all samples with the base filters, which
-    is one ordinary convolution, and mix the maps of each sample with its coefficients: `path="shared"`. Outputs and
-    gradients are the same up to rounding. That path knows no filters per sample, takes memory for `base_filters` maps,
-    and the time of a convolution and of the mixing. What makes the coefficients may take as long again: it has
-    `base_filters * filters` outputs.
+    A convolution is linear in its filters. So the layer can also convolve all samples with the base filters, which is
+    one ordinary convolution, and mix the maps of each sample with its coefficients: `algorithm="shared"`. Outputs and
+    gradients are the same up to rounding. This algorithm never makes filters per sample. It needs memory for
+    `base_filters` maps, and the time of a convolution and of the mixing. The Dense layer may take as long again,
+    because it has `base_filters * filters` outputs.
 
-    Features need not come from the image that is filtered: with those of another image, it gets that one's filters.
+    The features need not come from the image that is filtered: features of another image give the filters of that
+    image.
 
     Args:
         filters: Positive integer, the number of output channels.
         kernel_size: Positive integer or pair `(kernel_h, kernel_w)`.
         base_filters: Positive integer, the number of base filters. None: as many as `filters`.
         strides: Positive integer or pair.
-        padding: `"same"`: zeros on both sides alike (even windows: one more at the end), windows centred on input
-            `i * strides`; or `"valid"`.
+        padding: `"same"`: the same number of zeros on both sides (for even windows one more at the end), and windows
+            centred on input `i * strides`; or `"valid"`: no padding.
         data_format: `"channels_last"` or `"channels_first"`; None: `keras.backend.image_data_format()`.
         dilation_rate: Positive integer or pair, the distance of neighbouring taps in pixels.
-        path: `"shared"`: convolve with the base filters, then mix; `"direct"`: mix the filters, then convolve each
-            sample with its own; or `"auto"`: what costs less by the number of operations and of values in memory, and
-            `"shared"` if in doubt. `used_path` tells. Batches and outputs take the direct path, too, if they are known
-            to be empty when the layer is called or traced.
-        activation: Of the outputs; None: none.
+        algorithm: `"shared"`: convolve with the base filters, then mix; `"per_sample"`: mix the filters, then convolve
+            each sample with its own; or `"auto"`: the one that costs less by its numbers of operations and of values in
+            memory, and `"shared"` for unknown sizes unless the window is 1x1. `chosen_algorithm` returns the decision.
+            Batches and outputs that are known to be empty always take `"per_sample"`.
+        activation: Activation of the outputs. None: no activation.
         use_bias: Whether to add a trained bias per output channel, the same for all samples.
-        dynamic_bias: None, or `"after"`: a bias per sample and output channel, generated from the features as well, is
-            added to the outputs.
+        dynamic_bias: None, or `"after"`: add a bias per sample and output channel, also generated from the features, to
+            the outputs.
         repository_initializer: Initializer of the base filters, as in `FilterRepository`.
-        coefficients_initializer: Initializer of the kernel that makes coefficients of features. None: normal, with
-            variance `1 / (features * min(base_filters, kernel_h * kernel_w * channels))`.
-        coefficients_bias_initializer: Initializer of its bias, the coefficients that all samples share. None: normal,
-            with variance `1 / min(base_filters, kernel_h * kernel_w * channels)`. With both, and features of mean
-            square 1, filters start with a squared norm of 2, as for He's initialisation: one half is common to all
-            samples, the other one the sample's own.
+        coefficients_initializer: Initializer of the kernel of the Dense layer. None: normal with variance
+            `1 / (features * min(base_filters, kernel_h * kernel_w * channels))`.
+        coefficients_bias_initializer: Initializer of the bias of the Dense layer, the coefficients that all samples
+            share. None: normal with variance `1 / min(base_filters, kernel_h * kernel_w * channels)`. With both
+            defaults and features of mean square 1, the filters start with a squared norm of 2, as in He's
+            initialization. One half of it is common to all samples, the other half is the sample's own.
         bias_initializer: Initializer of the trained bias.
         repository_regularizer: Regularizer of the base filters.
-        coefficients_regularizer: Regularizer of the kernel that makes coefficients of features.
+        coefficients_regularizer: Regularizer of the kernel of the Dense layer.
         bias_regularizer: Regularizer of the trained bias.
         repository_constraint: Constraint of the base filters.
         **kwargs: Arguments of `keras.layers.Layer`.
@@ -92,25 +100,25 @@ class RepositoryConv2D(JitLayer):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        base_filters=None,
-        strides=(1, 1),
-        padding="same",
-        data_format=None,
-        dilation_rate=(1, 1),
-        path="auto",
-        activation=None,
-        use_bias=False,
-        dynamic_bias=None,
-        repository_initializer="orthogonal",
-        coefficients_initializer=None,
-        coefficients_bias_initializer=None,
-        bias_initializer="zeros",
-        repository_regularizer=None,
-        coefficients_regularizer=None,
-        bias_regularizer=None,
-        repository_constraint=None,
+        filters: int,
+        kernel_size: Size,
+        base_filters: int | None = None,
+        strides: Size = (1, 1),
+        padding: str = "same",
+        data_format: str | None = None,
+        dilation_rate: Size = (1, 1),
+        algorithm: str = "auto",
+        activation: Activation = None,
+        use_bias: bool = False,
+        dynamic_bias: str | None = None,
+        repository_initializer: Initializer = "orthogonal",
+        coefficients_initializer: Initializer = None,
+        coefficients_bias_initializer: Initializer = None,
+        bias_initializer: Initializer = "zeros",
+        repository_regularizer: Regularizer = None,
+        coefficients_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        repository_constraint: Constraint = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -122,9 +130,7 @@ class RepositoryConv2D(JitLayer):
         self.padding = self.geometry.padding
         self.data_format = standardize_data_format(data_format)
         self.dilation_rate = self.geometry.dilation_rate
-        self.convolution_path = choice(
-            path, "path", repository_algorithms.PATHS
-        )  # `path` is a property of Keras layers
+        self.algorithm = choice(algorithm, "algorithm", repository_algorithms.ALGORITHMS)
         self.activation = keras.activations.get(activation)
         self.use_bias = bool(choice(use_bias, "use_bias", (False, True)))
         self.dynamic_bias = choice(dynamic_bias, "dynamic_bias", (None, "after"))
@@ -136,12 +142,15 @@ class RepositoryConv2D(JitLayer):
         self.coefficients_regularizer = keras.regularizers.get(coefficients_regularizer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.repository_constraint = keras.constraints.get(repository_constraint)
-        self._filters_of_one_channel = self.convolution_path == "direct"  # it may be, until it is built
+        self._filters_of_one_channel = self.algorithm == "per_sample"  # possible until the layer is built
 
     def build(self, input_shape):
         images_shape, (_, features) = self._check_shapes(input_shape)
         channels = images_shape[-1]
-        self._filters_of_one_channel = self.used_path(input_shape[0]) == "direct" and 1 in (channels, self.filters)
+        self._filters_of_one_channel = self.chosen_algorithm(input_shape[0]) == "per_sample" and 1 in (
+            channels,
+            self.filters,
+        )
         depth = self.geometry.taps * channels
         norm = min(self.base_filters, depth)  # the sum of the squares of orthonormal base filters
         self.repository = FilterRepository(
@@ -165,7 +174,7 @@ class RepositoryConv2D(JitLayer):
             self.coefficients_regularizer,
         )
         self.bias_generator = self.bias = None
-        if self.dynamic_bias:  # starts as no bias
+        if self.dynamic_bias:  # starts at zero
             self.bias_generator = self._dense("dynamic_bias", self.filters, features, "zeros", "zeros")
         if self.use_bias:
             self.bias = self.add_weight(
@@ -175,20 +184,19 @@ class RepositoryConv2D(JitLayer):
                 regularizer=self.bias_regularizer,
             )
         axis = 1 if self.data_format == "channels_first" else -1
-        image, vector = (
+        self.input_spec = [
             keras.layers.InputSpec(ndim=4, axes={axis: channels}),
             keras.layers.InputSpec(ndim=2, axes={-1: features}),
-        )
-        self.input_spec = [image, vector]
+        ]
         super().build(input_shape)
 
     def call(self, inputs):
-        images, features = (tf.cast(each, self.compute_dtype) for each in inputs)  # integers too, which Keras leaves
+        images, features = (tf.cast(value, self.compute_dtype) for value in inputs)  # Keras does not cast integers
         self._check_shapes([images.shape, features.shape])
-        path = self.used_path(images.shape)
+        algorithm = self.chosen_algorithm(images.shape)
         if self.data_format == "channels_first":
             images = to_channels_last(images)
-        convolve = repository_algorithms.shared if path == "shared" else repository_algorithms.direct
+        convolve = repository_algorithms.shared if algorithm == "shared" else repository_algorithms.per_sample
         bank = tf.cast(self.repository.repository, images.dtype)
         outputs = convolve(images, bank, self.coefficients(features), self.geometry)
         if self.bias_generator is not None:
@@ -198,11 +206,17 @@ class RepositoryConv2D(JitLayer):
         outputs = self.activation(outputs)
         return to_channels_first(outputs) if self.data_format == "channels_first" else outputs
 
-    def coefficients(self, features):
-        """Coefficients of the samples with these `features` `[batch, features]`: `[batch, base_filters, filters]`.
+    def coefficients(self, features: tf.Tensor) -> tf.Tensor:
+        """Computes the coefficients of samples from their features.
+
+        Args:
+            features: `[batch, features]`.
+
+        Returns:
+            `[batch, base_filters, filters]`.
 
         Raises:
-            ValueError: The layer is not built: it has neither been called nor been told shapes by `build`.
+            ValueError: The layer is not built: it was neither called nor given shapes by `build`.
         """
         if not self.built:
             raise ValueError(
@@ -211,29 +225,41 @@ class RepositoryConv2D(JitLayer):
         features = tf.cast(features, self.compute_dtype)
         return tf.reshape(self.generator(features), [-1, self.base_filters, self.filters])
 
-    def generated_filters(self, features):
-        """Filters of the samples with these `features`: `[batch, kernel_h, kernel_w, channels, filters]`.
+    def generated_filters(self, features: tf.Tensor) -> tf.Tensor:
+        """Computes the filters of samples from their features.
+
+        Args:
+            features: `[batch, features]`.
+
+        Returns:
+            `[batch, kernel_h, kernel_w, channels, filters]`.
 
         Raises:
             ValueError: The layer is not built.
         """
         return self.repository(self.coefficients(features))
 
-    def used_path(self, images_shape):
-        """The path of images of this shape (in the order of `data_format`; None: open), `"shared"` or `"direct"`."""
+    def chosen_algorithm(self, images_shape: Shape) -> str:
+        """Returns the algorithm for images of this shape: `"shared"` or `"per_sample"`.
+
+        Args:
+            images_shape: Shape of the images in the order of `data_format`, with None for unknown sizes.
+        """
         batch, *_, channels = images_shape = self._channels_last(images_shape)
         size = self.geometry.output_shape(images_shape)
         if batch == 0 or 0 in size:
-            return "direct"  # TensorFlow's convolution to nothing fails on CPUs, and a dilated one of nothing
-        if self.convolution_path != "auto":
-            return self.convolution_path
+            return "per_sample"  # on CPUs, TensorFlow's convolution fails for empty outputs, or batches if dilated
+        if self.algorithm != "auto":
+            return self.algorithm
         positions = None if None in size else math.prod(size)
-        return repository_algorithms.cheaper_path(positions, self.geometry, channels, self.base_filters, self.filters)
+        return repository_algorithms.cheaper_algorithm(
+            positions, self.geometry, channels, self.base_filters, self.filters
+        )
 
     def compute_output_shape(self, input_shape):
         images_shape, _ = self._check_shapes(input_shape)
-        batch, size = images_shape[0], self.geometry.output_shape(images_shape)
-        return (batch, self.filters, *size) if self.data_format == "channels_first" else (batch, *size, self.filters)
+        shape = images_shape[0], *self.geometry.output_shape(images_shape), self.filters
+        return shape_to_channels_first(shape) if self.data_format == "channels_first" else shape
 
     def get_config(self):
         config = super().get_config()
@@ -246,7 +272,7 @@ class RepositoryConv2D(JitLayer):
                 "padding": self.padding,
                 "data_format": self.data_format,
                 "dilation_rate": self.dilation_rate,
-                "path": self.convolution_path,
+                "algorithm": self.algorithm,
                 "activation": keras.activations.serialize(self.activation),
                 "use_bias": self.use_bias,
                 "dynamic_bias": self.dynamic_bias,
@@ -263,12 +289,11 @@ class RepositoryConv2D(JitLayer):
         return config
 
     def _runs_on_ops(self):
-        """On the direct path `dynamic_conv2d` does, with filters of a single channel in or out. The rest is
-        TensorFlow's."""
+        """Only `dynamic_conv2d` with a single input or output channel does, which `"per_sample"` may call."""
         return self._filters_of_one_channel
 
     def _dense(self, name, units, features, kernel_initializer, bias_initializer, kernel_regularizer=None):
-        dense = WideDense(
+        dense = ManyOutputDense(
             units,
             kernel_initializer=kernel_initializer,
             bias_initializer=bias_initializer,
@@ -280,7 +305,7 @@ class RepositoryConv2D(JitLayer):
         return dense
 
     def _check_shapes(self, input_shape):
-        """Shapes of the image, in channels-last order, and of the features, unless they are not as described."""
+        """Returns the shapes of the image, in channels-last order, and of the features, after checking them."""
         if len(input_shape) != 2 or not all(hasattr(shape, "__len__") for shape in input_shape):
             raise ValueError(f"Expected `inputs` to be a list [image, features]. Received: shape={tuple(input_shape)}")
         image, features = (tuple(shape) for shape in input_shape)
@@ -297,7 +322,5 @@ class RepositoryConv2D(JitLayer):
         return self._channels_last(image), features
 
     def _channels_last(self, image_shape):
-        if self.data_format == "channels_last":
-            return tuple(image_shape)
-        batch, channels, *size = image_shape
-        return batch, *size, channels
+        first = self.data_format == "channels_first"
+        return shape_to_channels_last(image_shape) if first else tuple(image_shape)

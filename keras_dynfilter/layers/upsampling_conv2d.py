@@ -1,28 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A convolution of an enlarged map that does not enlarge it."""
+"""Upsampling fused with a convolution."""
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_dynfilter.layers.argument_types import Shape
+from keras_dynfilter.ops import layout
 from keras_dynfilter.ops.checks import positive
 
 
-@keras.saving.register_keras_serializable("keras_dynfilter")  # files of networks name it
-class UpConv2D(keras.layers.Layer):
-    """`Conv2D(filters, kernel_size, padding="same")(UpSampling2D(2)(inputs))`, with the same weights.
+@keras.saving.register_keras_serializable("keras_dynfilter")
+class UpsamplingConv2D(keras.layers.Layer):
+    """Fuses 2x nearest-neighbour upsampling and a convolution into one sub-pixel convolution.
 
-    Each pixel stands for four equal ones in the enlarged map, so several taps of a window see the same pixel. Their
-    weights are added first. Then one convolution of the small map, with a smaller window, makes four outputs of each
-    pixel as channels: 9 multiply-adds for 25 with a 5x5 window, but as many as otherwise with 3x3. Outputs are the same
-    up to rounding.
+    The layer computes `Conv2D(filters, kernel_size, padding="same")(UpSampling2D(2)(inputs))`, with the same weights
+    and up to rounding. Each input pixel becomes four equal pixels in the upsampled map, so several taps of a window see
+    the same pixel. The layer first adds the weights of these taps. One convolution of the small map, with a smaller
+    window, then computes the four outputs of each pixel as channels. With a 5x5 window this takes 9 multiply-adds
+    instead of 25; with a 3x3 window it takes as many as before.
 
-    Above all this is for a last convolution to one channel, at which TensorFlow is slow on CPUs: `python -m
-    benchmarks.layers.upsampling_conv2d`.
+    The gain is largest for a last convolution to one channel, which is slow in TensorFlow on CPUs: see
+    `python -m benchmarks.layers.upsampling_conv2d`.
 
     Args:
         filters: Positive integer, the number of output channels.
-        kernel_size: Positive odd integer, rows and columns of the window in the enlarged map.
+        kernel_size: Positive odd integer, the height and width of the window in the upsampled map.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape:
@@ -30,16 +33,25 @@ class UpConv2D(keras.layers.Layer):
 
     Output shape:
         `(batch, 2 * height, 2 * width, filters)`.
+
+    Raises:
+        ValueError: An argument is not as described, or the inputs have another shape.
+
+    Example:
+
+    >>> layer = UpsamplingConv2D(3, 5)
+    >>> layer(np.ones((2, 6, 7, 4), "float32")).shape
+    TensorShape([2, 12, 14, 3])
     """
 
-    def __init__(self, filters, kernel_size, **kwargs):
+    def __init__(self, filters: int, kernel_size: int, **kwargs):
         super().__init__(**kwargs)
         self.filters = positive(filters, "filters")
         self.kernel_size = positive(kernel_size, "kernel_size")
         if self.kernel_size % 2 == 0:
             raise ValueError(f"Expected `kernel_size` to be odd. Received: {kernel_size=}")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape):
         if len(input_shape) != 4 or input_shape[-1] is None:
             expected = (
                 "Expected `inputs` to have shape (batch, height, width, channels), with a known number of channels"
@@ -58,7 +70,10 @@ class UpConv2D(keras.layers.Layer):
         small = tf.einsum("iru,jsv,uvcf->rscijf", sums, sums, kernel)
         window, channels = sums.shape[1], kernel.shape[2]
         small = tf.reshape(small, [window, window, channels, 4 * self.filters])
-        outputs = tf.nn.depth_to_space(tf.nn.conv2d(inputs, small, 1, "SAME"), 2)
+        phases = tf.nn.conv2d(inputs, small, 1, "SAME")
+        # On CPUs, the convolution of an empty batch has another shape.
+        phases = tf.reshape(phases, [*layout.sizes(inputs)[:3], 4 * self.filters])
+        outputs = tf.nn.depth_to_space(phases, 2)
         return tf.nn.bias_add(outputs, tf.cast(self.bias, inputs.dtype))
 
     def compute_output_shape(self, input_shape):
@@ -70,7 +85,7 @@ class UpConv2D(keras.layers.Layer):
 
 
 def _seen(taps):
-    """`[2, window, taps]`: 1 where a tap sees a pixel, for even and odd output positions, along one axis."""
+    """Returns `[2, window, taps]`: 1 where a tap sees a pixel of the small map, for even and odd output positions."""
     pixels = (np.arange(2)[:, None] + np.arange(taps) - taps // 2) // 2
     seen = pixels[:, None] == np.arange(pixels.min(), pixels.max() + 1)[:, None]
     return seen.astype("float32")

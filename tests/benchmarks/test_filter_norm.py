@@ -16,7 +16,7 @@ SHAPE = (2, 5, 6, 4)
 
 @pytest.mark.parametrize("backward", [False, True])
 def test_forms(native_xla, backward):
-    made = {normalization: DDF2D(3, normalization=normalization) for normalization in (None, "filter")}
+    made = {normalization: DDF2D(3, spatial_norm=normalization, channel_norm=normalization) for normalization in (None, "filter")}
     calls = filter_norm.calls(made.get, SHAPE, 2, backward)
     assert tuple(calls) == tuple(filter_norm.FORMS)
     found = {form: call() for form, call in calls.items()}
@@ -40,7 +40,7 @@ def inputs():
 def test_cases_take_the_normalisation(case, normalization):
     made = filter_norm.CASES[case][0](normalization)
     modules = [layer for layer in (made, *getattr(made, "layers", ())) if isinstance(layer, DDF2D)]
-    assert modules and {module.normalization for module in modules} == {normalization}
+    assert modules and {module.spatial_norm.argument for module in modules} == {normalization}
 
 
 def test_report(monkeypatch, tmp_path, capsys):

@@ -3,13 +3,12 @@
 
 import math
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_dynfilter
-from keras_dynfilter.layers import DDF2D
+from keras_dynfilter.layers import DDF2D, FilterNorm
 from keras_dynfilter.ops import ddf2d
 from tests.support import reference
 
@@ -35,13 +34,13 @@ def filter_norm(values, axis):
 def weights(layer):
     """The weights of a `DDF2D` by what they are for."""
     found = {}
+    generator = layer.generator
     if layer.branches != "channel":
-        found.update(spatial=layer.spatial_kernel.numpy(), spatial_bias=layer.spatial_bias.numpy())
-    if layer.branches != "spatial":
-        branch = layer.channel_branch
+        found.update(spatial=generator.spatial_kernel.numpy(), spatial_bias=generator.spatial_bias.numpy())
+    for branch in generator.channel_branches:
         for name, dense in (("squeeze", branch.squeeze), ("expand", branch.expand)):
             found[name], found[f"{name}_bias"] = (weight.numpy() for weight in (dense.kernel, dense.bias))
-        if layer.normalization == "filter" and branch.norm.scale_weight is not None:
+        if isinstance(branch.norm, FilterNorm) and branch.norm.scale_weight is not None:
             found["scale"] = branch.norm.scale_weight.numpy()
     return found
 
@@ -84,22 +83,6 @@ def test_the_layer_is_its_formula(arguments, image, data_format, implementation)
     assert expected.std() > 0.05
     expected = swapped(expected) if data_format == "channels_first" else expected
     np.testing.assert_allclose(output, expected, **TOLERANCE)
-
-
-@every_layer
-def test_shapes_agree(arguments, image, data_format):
-    shape = image if data_format == "channels_last" else (image[-1], *image[:-1])
-    layer = DDF2D(**arguments, data_format=data_format)
-    eager = tuple(layer(tf.zeros((2, *shape))).shape)
-    assert tuple(layer.compute_output_shape((2, *shape))) == eager
-    inputs = keras.Input(shape)
-    assert tuple(DDF2D(**arguments, data_format=data_format)(inputs).shape) == (None, *eager[1:])
-
-    inputs = keras.Input((None, None, image[-1]) if data_format == "channels_last" else (image[-1], None, None))
-    model = keras.Model(inputs, layer(inputs))
-    assert tuple(model.output_shape).count(None) == 3
-    data = normal(2, *shape).astype("float32")
-    np.testing.assert_allclose(model(data), layer(data), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("channels, parameters", [(64, 9_429), (128, 35_490), (256, 137_532), (512, 536_175)])
@@ -154,17 +137,18 @@ def test_one_branch_alone(combine):
 
     channel = DDF2D(branches="channel", combine=combine, dtype="float64")
     output = channel(images)
-    filters = channel.channel_branch(tf.reduce_mean(images, axis=(1, 2)))
+    (branch,) = channel.generator.channel_branches
+    filters = branch(tf.reduce_mean(images, axis=(1, 2)))
     np.testing.assert_allclose(
         output, ddf2d(images, filters, np.full((2, 5, 6, 9), neutral), combine=combine), **TOLERANCE
     )
 
 
-@pytest.mark.parametrize("normalization", ["sigmoid", None])
-def test_no_statistics_in_place_of_filter_norm(normalization):
+@pytest.mark.parametrize("norm", ["sigmoid", None])
+def test_no_statistics_in_place_of_filter_norm(norm):
     images = normal(2, 5, 6, 4)
-    layer = DDF2D(kernel_size=1, normalization=normalization, dtype="float64")
-    function = (lambda values: 1 / (1 + np.exp(-values))) if normalization else np.asarray
+    layer = DDF2D(kernel_size=1, spatial_norm=norm, channel_norm=norm, dtype="float64")
+    function = (lambda values: 1 / (1 + np.exp(-values))) if norm else np.asarray
     output = layer(images)
     found = weights(layer)
     assert len(layer.weights) == 6
@@ -178,13 +162,21 @@ def test_no_statistics_in_place_of_filter_norm(normalization):
     "spatial_scale, spatial_center, channel_scale, channel_center",
     [("constant", None, "tap", None), ("filter", "tap", "constant", "filter"), ("tap", "filter", "filter", "tap")],
 )
-def test_scales_and_centers_reach_both_norms(spatial_scale, spatial_center, channel_scale, channel_center):
+def test_filter_norms_as_objects(spatial_scale, spatial_center, channel_scale, channel_center):
+    """Each is copied, works in the channels-last layout, and has the dtype of the layer."""
     images = normal(2, 5, 6, 4)
     given = dict(spatial_scale=spatial_scale, spatial_center=spatial_center)
     given |= dict(channel_scale=channel_scale, channel_center=channel_center)
-    layer = DDF2D(heads=2, **given, dtype="float64")
+    norms = dict(
+        spatial_norm=FilterNorm("spatial", 3, scale=spatial_scale, center=spatial_center, data_format="channels_first"),
+        channel_norm=FilterNorm("channel", scale=channel_scale, center=channel_center),
+    )
+    DDF2D(heads=2, **norms).build(images.shape)
+    layer = DDF2D(heads=2, **norms, dtype="float64")
     layer.build(images.shape)
-    spatial, channel = layer.spatial_norm, layer.channel_branch.norm
+    (branch,) = layer.generator.channel_branches
+    spatial, channel = layer.generator.spatial_norm, branch.norm
+    assert not any(norm.built for norm in norms.values())
     per_head, per_channel = dict(filter=(2, 1), tap=(2, 9)), dict(filter=(1, 4), tap=(9, 4))
     learned = {}
     for name, weight, shapes in (
@@ -212,21 +204,14 @@ def test_scales_and_centers_reach_both_norms(spatial_scale, spatial_center, chan
     np.testing.assert_allclose(layer(images), expected, **TOLERANCE)
 
 
-NORMS = dict(gain="linear", spatial_scale="tap", spatial_center="tap", channel_scale="filter", channel_center="tap")
 IGNORED = {
-    "batch": (dict(normalization="batch"), NORMS),
-    "sigmoid": (dict(normalization="sigmoid"), NORMS),
-    "none": (dict(normalization=None), NORMS),
-    "spatial": (
-        dict(branches="spatial"),
-        dict(squeeze_ratio=0.9, combine="add", channel_scale="filter", channel_center="tap"),
-    ),
-    "channel": (dict(branches="channel"), dict(heads=2, combine="add", spatial_scale="tap", spatial_center="tap")),
+    "spatial": (dict(branches="spatial"), dict(squeeze_ratio=0.9, combine="add", channel_norm="batch")),
+    "channel": (dict(branches="channel"), dict(heads=2, combine="add", spatial_norm="batch")),
 }
 
 
 @pytest.mark.parametrize("used, ignored", IGNORED.values(), ids=IGNORED)
-def test_arguments_without_effect(used, ignored):
+def test_arguments_of_a_missing_branch_are_without_effect(used, ignored):
     layers = DDF2D(**used), DDF2D(**used, **ignored)
     images = normal(2, 5, 6, 4).astype("float32")
     one, other = (layer(images) for layer in layers)
@@ -235,9 +220,30 @@ def test_arguments_without_effect(used, ignored):
     np.testing.assert_array_equal(layers[1](images), one)
 
 
+def test_bias_and_activation_follow_the_filtering(data_format):
+    layer = DDF2D(3, activation="relu", use_bias=True, bias_regularizer="l2", data_format=data_format)
+    images = normal(2, 6, 6, 6).astype("float32")
+    before = layer(images)
+    layer.bias.assign(np.arange(6.0) - 2)
+    bias = np.asarray(layer.bias) if data_format == "channels_last" else np.asarray(layer.bias)[:, None, None]
+    linear = DDF2D(3, data_format=data_format)
+    linear.build(images.shape)
+    linear.set_weights(layer.get_weights()[1:])
+    np.testing.assert_allclose(before, np.maximum(linear(images), 0), atol=1e-6)
+    np.testing.assert_allclose(layer(images), np.maximum(linear(images) + bias, 0), atol=1e-6)
+    np.testing.assert_allclose(sum(layer.losses), 0.01 * np.sum(np.square(layer.bias)), rtol=1e-5)
+
+
+def test_an_activation_over_an_axis_is_over_the_channels(data_format):
+    """As in `RepositoryConv2D`."""
+    layer = DDF2D(3, activation="softmax", data_format=data_format)
+    axis = -1 if data_format == "channels_last" else 1
+    np.testing.assert_allclose(np.sum(layer(normal(2, 6, 6, 6)), axis=axis), 1.0, rtol=1e-5)
+
+
 def test_batch_norm_in_place_of_filter_norm():
     images = normal(8, 5, 6, 4)
-    layer = DDF2D(normalization="batch", dtype="float64")
+    layer = DDF2D(spatial_norm="batch", channel_norm="batch", dtype="float64")
     output = layer(images, training=True)
     found = weights(layer)
     assert len(layer.trainable_weights) == 6 + 4 and len(layer.non_trainable_weights) == 4
@@ -263,7 +269,7 @@ def test_initial_values():
         limit, bias = 1 / np.sqrt(fan_in), found[f"{name}_bias"]
         assert np.abs(bias).max() <= limit and bias.std() > 0.3 * limit, name
     assert found["scale"].shape == (9, 512)
-    given = DDF2D(kernel_initializer="ones", bias_initializer="zeros", squeeze_ratio=1)
+    given = DDF2D(generator_initializer="ones", generator_bias_initializer="zeros", squeeze_ratio=1)
     given.build((None, None, None, 2))
     assert {name: np.unique(value).tolist() for name, value in weights(given).items() if name != "scale"} == {
         name: [0.0 if "bias" in name else 1.0] for name in found if name != "scale"

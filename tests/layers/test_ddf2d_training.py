@@ -54,8 +54,8 @@ def test_trains(implementation, tmp_path):
     "arguments",
     [
         dict(combine="add", heads=2),
-        dict(normalization="batch"),
-        dict(normalization="sigmoid"),
+        dict(spatial_norm="batch", channel_norm="batch"),
+        dict(spatial_norm="sigmoid", channel_norm="sigmoid"),
         dict(dtype="mixed_float16"),
     ],
     ids=["add", "batch", "sigmoid", "half"],
@@ -85,11 +85,3 @@ def test_trains_under_xla(native_xla):
     model = small_model()
     losses = train(model, jit_compile=True)
     assert model.jit_compile and losses[-1] < 0.7 * losses[0], losses
-
-
-def test_saved_model(tmp_path):
-    model = small_model(strides=2, heads=3)
-    data = normal(2, 8, 8, 1).astype("float32")
-    model.export(str(tmp_path / "model"))
-    served = tf.saved_model.load(str(tmp_path / "model"))
-    np.testing.assert_allclose(served.serve(tf.constant(data)), model(data), rtol=1e-5, atol=1e-5)

@@ -1,11 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FilterNorm: its formula, worked numbers, derivatives, and the contract of a Keras layer."""
+"""FilterNorm: its formula, worked numbers, derivatives, errors."""
 
-import doctest
-import importlib
-import json
-
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -208,45 +203,6 @@ def test_mixed_precision_normalises_in_float32(policy, dtype):
     np.testing.assert_allclose(tf.cast(output, tf.float64), expected, rtol=2.0**-8, atol=1e-6)
 
 
-def test_unknown_sizes_and_empty_batches(data_format):
-    shape = (None, None, 18) if data_format == "channels_last" else (18, None, None)
-    layer = FilterNorm("spatial", data_format=data_format)
-    inputs = keras.Input(shape)
-    model = keras.Model(inputs, layer(inputs))
-    assert tuple(model.output_shape) == (None, *shape)
-    given = normal(2, *(4 if size is None else size for size in shape)).astype("float32")
-    np.testing.assert_allclose(model(given), layer(given), rtol=1e-6, atol=1e-6)
-    assert layer(given[:0]).shape == given[:0].shape
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        dict(),
-        dict(
-            kind="spatial", kernel_size=(1, 9), gain="linear", scale="filter", epsilon=0, data_format="channels_first"
-        ),
-        dict(kind="channel", gain=0.5, center="tap", scale_initializer="ones", center_initializer="zeros"),
-    ],
-)
-def test_config_round_trip(arguments):
-    layer = FilterNorm(**arguments)
-    config = layer.get_config()
-    for name in ("kind", "gain", "scale", "center", "epsilon"):
-        assert config[name] == arguments.get(name, config[name])
-    again = keras.saving.deserialize_keras_object(json.loads(json.dumps(keras.saving.serialize_keras_object(layer))))
-    assert isinstance(again, FilterNorm)
-    assert json.dumps(again.get_config()) == json.dumps(config)
-
-
-def test_saved_and_loaded(tmp_path):
-    inputs = keras.Input((3, 3, 5))
-    model = keras.Model(inputs, FilterNorm("channel", center="tap")(inputs))
-    data = normal(2, 3, 3, 5).astype("float32")
-    model.save(tmp_path / "model.keras")
-    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(data), model(data))
-
-
 ERRORS = {
     "kind": (lambda: FilterNorm("both"), "Expected `kind` to be one of 'spatial', 'channel'.*'both'"),
     "one tap": (lambda: FilterNorm(kernel_size=1), r"Expected `kernel_size` to have at least two taps.*\(1, 1\)"),
@@ -275,8 +231,3 @@ ERRORS = {
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_docstring_example():
-    module = importlib.import_module(FilterNorm.__module__)
-    assert doctest.testmod(module, extraglobs=dict(np=np), raise_on_error=True).attempted == 2

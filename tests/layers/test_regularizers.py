@@ -112,7 +112,7 @@ ERRORS = {
     "array": (lambda: Smoothness(1, norm=random(2)), r"Expected `norm` to be one of 'l2', 'l1'.* norm=array"),
     "rank": (lambda: Smoothness(1)(random(2, 9)), r"Expected the filters to have rank 4.* shape=\(2, 9\)"),
     "flat filters": (
-        lambda: DynamicConv2D(3, filters_regularizer=Smoothness(1))([random(2, 4, 4, 1), random(2, 9)]),
+        lambda: DynamicConv2D(1, 3, filters_regularizer=Smoothness(1))([random(2, 4, 4, 1), random(2, 9)]),
         r"Expected the filters to have rank 4",
     ),
 }

@@ -18,7 +18,10 @@ ERRORS = {
     "filters": (lambda: convolution(filters=0), "Expected `filters` to be a positive integer.* filters=0"),
     "base filters": (lambda: convolution(base_filters=2.5), "Expected `base_filters` to be a positive integer.*=2.5"),
     "window": (lambda: convolution(kernel_size=0), "Expected `kernel_size` to be a positive integer or a pair"),
-    "path": (lambda: convolution(path="fast"), "Expected `path` to be one of 'auto', 'shared', 'direct'.*'fast'"),
+    "algorithm": (
+        lambda: convolution(algorithm="fast"),
+        "Expected `algorithm` to be one of 'auto', 'shared', 'per_sample'.*'fast'",
+    ),
     "bias": (lambda: convolution(use_bias="yes"), "Expected `use_bias` to be one of False, True.*'yes'"),
     "no features": (lambda: convolution().build(IMAGE), r"Expected `inputs` to be a list \[image, features\].*\(2, 6"),
     "one vector": (

@@ -22,27 +22,6 @@ def test_every_position_and_channel_has_its_own():
     assert tuple(layer.compute_output_shape((None, 3, 4, 5))) == (None, 3, 4, 5)
 
 
-def test_mixed_precision():
-    layer = UntiedBias("ones", dtype="mixed_float16")
-    outputs = layer(np.zeros((2, 3, 4), np.float32))
-    assert outputs.dtype == "float16" and layer.bias.dtype == "float32"
-    np.testing.assert_array_equal(outputs, 1)
-
-
-def test_saved_and_loaded(tmp_path):
-    inputs = keras.Input((3, 4, 2))
-    layer = UntiedBias(keras.initializers.RandomUniform(seed=1), keras.regularizers.L2(0.1), "non_neg")
-    model = keras.Model(inputs, layer(inputs))
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    images = np.ones((1, 3, 4, 2), np.float32)
-    np.testing.assert_array_equal(loaded(images), model(images))
-    assert np.any(np.asarray(model(images)) != 1)
-    assert loaded.layers[-1].get_config() == layer.get_config()
-    np.testing.assert_allclose(loaded.losses, model.losses)
-    assert float(loaded.losses[0]) > 0
-
-
 @pytest.mark.parametrize("shape", [(2, 5, 4, 2), (2, 3, 4, 1), (2, 1, 4, 2), (2, 4, 2)])
 def test_other_sizes_than_it_was_built_with(shape):
     layer = UntiedBias()

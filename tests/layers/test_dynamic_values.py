@@ -51,7 +51,7 @@ def oracle_window(window):
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 @pytest.mark.parametrize("heads, maps", [(1, 1), (2, 1), (2, 3)])
 def test_local_filter_is_the_oracle_map_by_map(normal, window, heads, maps, data_format):
-    layer = DynamicLocalFilter2D((3, 5), data_format=data_format, heads=heads, output_maps=maps, **window)
+    layer = DynamicLocalFilter2D((3, 5), data_format=data_format, heads=heads, filters=maps, **window)
     image = normal(2, 9, 11, 4)
     size = reference.output_shape(image.shape, dict(kernel_size=(3, 5), **oracle_window(window)))
     filters = normal(2, *size, maps, heads * 15)
@@ -62,20 +62,20 @@ def test_local_filter_is_the_oracle_map_by_map(normal, window, heads, maps, data
         actual = np.transpose(layer([swapped(image), swapped(flat)]), [0, 2, 3, 1])
     else:
         actual = layer([image, flat])
-    assert layer.filter_channels() == flat.shape[-1]
+    assert layer.count_filter_values() == flat.shape[-1]
     np.testing.assert_allclose(actual, np.concatenate(expected, axis=-1), **TOLERANCE)
 
 
 @pytest.mark.parametrize("flat", [False, True], ids=["bank", "flat"])
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 def test_dynamic_conv_is_the_oracle(normal, window, flat, data_format):
-    layer = DynamicConv2D((3, 4), data_format=data_format, output_maps=2, **window)
+    layer = DynamicConv2D(2, (3, 4), data_format=data_format, **window)
     image, filters = normal(3, 8, 9, 3), normal(3, 3, 4, 3, 2)
     expected = reference.dynamic_conv2d(image, filters, **oracle_window(window))
     given = filters.reshape(3, -1) if flat else filters
     first = data_format == "channels_first"
     actual = layer([swapped(image) if first else image, given])
-    assert layer.filter_channels(3) == filters[0].size
+    assert layer.count_filter_values(3) == filters[0].size
     np.testing.assert_allclose(actual, swapped(expected) if first else expected, **TOLERANCE)
 
 
@@ -87,7 +87,7 @@ def test_dynamic_depthwise_conv_is_the_oracle(normal, flat, data_format):
     expected = reference.filter2d(image, None, filters, "channel", **geometry)
     first = data_format == "channels_first"
     actual = layer([swapped(image) if first else image, filters.reshape(3, -1) if flat else filters])
-    assert layer.filter_channels(4) == filters[0].size
+    assert layer.count_filter_values(4) == filters[0].size
     np.testing.assert_allclose(actual, swapped(expected) if first else expected, **TOLERANCE)
 
 
@@ -96,7 +96,7 @@ def test_tiled_local_filter_is_dynamic_conv_is_one_convolution_per_sample(normal
     tiled = np.broadcast_to(filters.reshape(3, 1, 1, 15), (3, 8, 9, 15))
     by_sample = [tf.nn.conv2d(image[n : n + 1], filters[n], strides=1, padding="SAME") for n in range(3)]
     by_sample = np.concatenate(by_sample)
-    np.testing.assert_allclose(DynamicConv2D((5, 3))([image, filters]), by_sample, **TOLERANCE)
+    np.testing.assert_allclose(DynamicConv2D(1, (5, 3))([image, filters]), by_sample, **TOLERANCE)
     np.testing.assert_allclose(DynamicLocalFilter2D((5, 3))([image, tiled]), by_sample, **TOLERANCE)
     np.testing.assert_allclose(DynamicDepthwiseConv2D((5, 3))([image, filters[..., 0]]), by_sample, **TOLERANCE)
 
@@ -117,16 +117,17 @@ def test_one_hot_filter_is_a_shift(normal):
 @pytest.mark.parametrize(
     "cls, options",
     [
-        (DynamicLocalFilter2D, dict(heads=2, output_maps=2)),
-        (DynamicConv2D, dict(output_maps=3)),
+        (DynamicLocalFilter2D, dict(heads=2, filters=2)),
+        (DynamicConv2D, dict(filters=3)),
         (DynamicDepthwiseConv2D, dict()),
     ],
 )
 def test_softmax_weights_sum_to_one(normal, cls, options, separable):
-    layer = cls(3, normalization="softmax", separable=separable, **options)
+    layer = cls(kernel_size=3, normalization="softmax", separable=separable, **options)
     ones = np.ones((2, 7, 8, 4), "float32")
     shape = (2, 7, 8) if cls is DynamicLocalFilter2D else (2,)
-    output = layer([ones, 3 * normal(*shape, layer.filter_channels(4))])
+    values = layer.count_filter_values(*([] if cls is DynamicLocalFilter2D else [4]))
+    output = layer([ones, 3 * normal(*shape, values)])
     np.testing.assert_allclose(output[:, 1:-1, 1:-1], np.ones_like(output[:, 1:-1, 1:-1]), rtol=1e-5)
 
 
@@ -139,7 +140,7 @@ def test_softmax_of_local_filters_is_per_head(normal):
 
 def test_softmax_of_dynamic_conv_is_per_output_map_over_taps_and_channels(normal):
     image, logits = normal(2, 5, 6, 3), normal(2, 3, 3, 3, 2)
-    layer = DynamicConv2D(3, output_maps=2, normalization="softmax")
+    layer = DynamicConv2D(2, 3, normalization="softmax")
     expected = reference.dynamic_conv2d(
         image, softmax(logits, (1, 2, 3)), strides=(1, 1), dilation_rate=(1, 1), padding="same"
     )
@@ -150,7 +151,7 @@ def test_softmax_of_dynamic_conv_is_per_output_map_over_taps_and_channels(normal
 @pytest.mark.parametrize("heads, maps", [(1, 1), (2, 2)])
 def test_separable_local_filter_is_two_passes(normal, heads, maps, normalization, data_format):
     layer = DynamicLocalFilter2D(
-        (3, 5), data_format=data_format, heads=heads, output_maps=maps, normalization=normalization, separable=True
+        (3, 5), data_format=data_format, heads=heads, filters=maps, normalization=normalization, separable=True
     )
     image, filters = normal(2, 6, 7, 4), normal(2, 6, 7, maps, heads, 8)
     vertical, horizontal = filters[..., :3], filters[..., 3:]
@@ -163,7 +164,7 @@ def test_separable_local_filter_is_two_passes(normal, heads, maps, normalization
     expected = np.concatenate(expected, axis=-1)
 
     flat = filters.reshape(2, 6, 7, -1)
-    assert layer.filter_channels() == flat.shape[-1]
+    assert layer.count_filter_values() == flat.shape[-1]
     if data_format == "channels_first":
         image, flat, expected = swapped(image), swapped(flat), swapped(expected)
     np.testing.assert_allclose(layer([image, flat]), expected, **TOLERANCE)
@@ -193,8 +194,8 @@ def test_separable_dynamic_conv_is_two_passes(normal, window, normalization, fla
             twice = reference.dynamic_conv2d(once[..., m : m + 1], horizontal[:, :, :, c : c + 1, m : m + 1], **columns)
             expected = expected + twice * np.eye(2)[m]
 
-    layer = DynamicConv2D((3, 5), output_maps=2, normalization=normalization, separable=True, **window)
-    assert layer.filter_channels(3) == filters[0].size
+    layer = DynamicConv2D(2, (3, 5), normalization=normalization, separable=True, **window)
+    assert layer.count_filter_values(3) == filters[0].size
     actual = layer([image, filters.reshape(2, -1) if flat else filters])
     np.testing.assert_allclose(actual, expected, **TOLERANCE)
 
@@ -209,7 +210,7 @@ def test_separable_depthwise_conv_is_two_passes(normal, normalization):
     once = reference.filter2d(image, None, vertical, "channel", kernel_size=(3, 1), strides=(2, 1), **geometry)
     expected = reference.filter2d(once, None, horizontal, "channel", kernel_size=(1, 5), strides=(1, 3), **geometry)
     layer = DynamicDepthwiseConv2D((3, 5), strides=(2, 3), normalization=normalization, separable=True)
-    assert layer.filter_channels(3) == filters[0].size
+    assert layer.count_filter_values(3) == filters[0].size
     np.testing.assert_allclose(layer([image, filters]), expected, **TOLERANCE)
 
 
@@ -224,7 +225,7 @@ def test_local_bias_before_is_padded_with_zeros(normal, separable, data_format):
         given, expected = map(swapped, given), map(swapped, expected)
     output = layer(list(given))
     np.testing.assert_allclose(output, DynamicLocalFilter2D(3, **options)(list(expected)), **TOLERANCE)
-    assert layer.filter_channels() == filters.shape[-1] + 1
+    assert layer.count_filter_values() == filters.shape[-1] + 1
 
     taps_and_beta = np.concatenate([np.ones((1, 3, 3, 9)), np.full((1, 3, 3, 1), 5.0)], axis=-1)
     box = DynamicLocalFilter2D(3, data_format="channels_last", dynamic_bias="before")
@@ -234,7 +235,7 @@ def test_local_bias_before_is_padded_with_zeros(normal, separable, data_format):
 
 @pytest.mark.parametrize("strides", [1, 2])
 def test_local_bias_after_is_added_to_every_map(normal, strides, data_format):
-    options = dict(strides=strides, data_format=data_format, output_maps=2)
+    options = dict(strides=strides, data_format=data_format, filters=2)
     size = (6 // strides, 8 // strides)
     image, filters, bias = normal(2, 6, 8, 2), normal(2, *size, 18), normal(2, *size, 1)
     expected = local(image, filters[..., :9], (3, 3), strides=(strides, strides))
@@ -244,7 +245,7 @@ def test_local_bias_after_is_added_to_every_map(normal, strides, data_format):
     if data_format == "channels_first":
         given, expected = [swapped(each) for each in given], swapped(expected)
     layer = DynamicLocalFilter2D(3, dynamic_bias="after", **options)
-    assert layer.filter_channels() == 19
+    assert layer.count_filter_values() == 19
     np.testing.assert_allclose(layer(given), expected, **TOLERANCE)
 
 
@@ -253,15 +254,16 @@ def test_local_bias_after_is_added_to_every_map(normal, strides, data_format):
 def test_bias_per_sample(normal, cls, where, data_format):
     image, bank, bias = normal(2, 5, 6, 3), normal(2, 27), normal(2, 1)
     first = data_format == "channels_first"
-    plain = cls(3, data_format=data_format)
+    options = dict(kernel_size=3, data_format=data_format, **(dict(filters=1) if cls is DynamicConv2D else {}))
+    plain = cls(**options)
     given = swapped(image) if first else image
     spread = bias[:, :, None, None]
     if where == "before":
         expected = plain([given + spread, bank])
     else:
         expected = plain([given, bank]) + spread
-    layer = cls(3, data_format=data_format, dynamic_bias=where)
-    assert layer.filter_channels(3) == 28
+    layer = cls(**options, dynamic_bias=where)
+    assert layer.count_filter_values(3) == 28
     np.testing.assert_allclose(layer([given, np.concatenate([bank, bias], axis=1)]), expected, **TOLERANCE)
 
 
@@ -272,25 +274,10 @@ def test_generator_sees_the_inputs_or_the_guide(normal, cls):
         generator = keras.layers.Conv2D(9, 3, padding="same")
     else:
         generator = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(9)])
-    layer = cls(3, generator=generator)
-    apply = cls(3)
+    options = dict(kernel_size=3, **(dict(filters=1) if cls is DynamicConv2D else {}))
+    layer = cls(**options, generator=generator)
+    apply = cls(**options)
     np.testing.assert_allclose(layer(image), apply([image, generator(image)]), **TOLERANCE)
     np.testing.assert_allclose(layer([image, guide]), apply([image, generator(guide)]), **TOLERANCE)
     assert np.abs(layer(image) - layer([image, guide])).max() > 1e-3
     assert len(layer.trainable_weights) == 2
-
-
-@pytest.mark.parametrize("policy, dtype", [("mixed_float16", "float16"), ("mixed_bfloat16", "bfloat16")])
-def test_mixed_precision_computes_in_the_compute_dtype(normal, policy, dtype):
-    image = normal(2, 6, 7, 2)
-    generator = keras.layers.Conv2D(9, 3, padding="same", dtype="float32")
-    for cls, options, inputs in (
-        (DynamicLocalFilter2D, dict(), [image, normal(2, 6, 7, 9)]),
-        (DynamicLocalFilter2D, dict(generator=generator), image),
-        (DynamicConv2D, dict(), [image, normal(2, 18)]),
-        (DynamicDepthwiseConv2D, dict(), [image, normal(2, 18)]),
-    ):
-        output = cls(3, normalization="softmax", dtype=policy, **options)(inputs)
-        assert output.dtype == dtype
-        expected = cls(3, normalization="softmax", **options)(inputs)
-        np.testing.assert_allclose(tf.cast(output, tf.float32), expected, atol=0.03)

@@ -26,7 +26,7 @@ def make_model():
     x = DynamicLocalFilter2D(
         3, normalization="softmax", dynamic_bias="before", generator=logits, filters_regularizer=Smoothness(0.01)
     )(inputs)
-    x = DynamicConv2D(3, output_maps=2, dynamic_bias="after", generator=per_sample(19))(x)
+    x = DynamicConv2D(2, 3, dynamic_bias="after", generator=per_sample(19))(x)
     x = DynamicDepthwiseConv2D(3, separable=True)([x, per_sample(12)(inputs)])
     outputs = keras.layers.Conv2D(1, 1, dtype="float32")(x)
     return keras.Model(inputs, outputs)

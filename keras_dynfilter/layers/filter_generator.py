@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The generator of decoupled filters: a branch for the spatial filters, a branch for the channel filters."""
+
+import dataclasses
+import math
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_dynfilter.layers.argument_types import list_of_shapes
+from keras_dynfilter.layers.filter_norm import FilterNorm
+from keras_dynfilter.layers.initializers import fan_out_normal, side_by_side, uniform_by_fan_in
+from keras_dynfilter.ops import backends, dynamic_depthwise_conv2d, layout, pixel_projection
+from keras_dynfilter.ops.checks import choice
+
+NORMS = ("filter", "batch", "sigmoid", None)
+
+
+@dataclasses.dataclass(frozen=True)
+class NormTemplate:
+    """Makes the layers that normalise the generated filters, from the argument `spatial_norm` or `channel_norm`.
+
+    Attributes:
+        argument: `"filter"`, `"batch"`, `"sigmoid"`, None, or a Keras layer. A layer is copied, so that one object can
+            serve several layers of a network.
+        kind: `"spatial"` or `"channel"`.
+        kernel_size: Pair, the window of the filters.
+        gain: `gain` of the `FilterNorm` that `"filter"` stands for.
+
+    Raises:
+        ValueError: `argument` is none of these, a layer that has weights already, or a `FilterNorm` of another kind or
+            window.
+    """
+
+    argument: Any
+    kind: str
+    kernel_size: tuple[int, int]
+    gain: str | float
+
+    def __post_init__(self):
+        name, norm = f"{self.kind}_norm", self.argument
+        if not isinstance(norm, keras.layers.Layer):
+            if norm is not None and not isinstance(norm, str):
+                expected = f"Expected `{name}` to be one of {', '.join(map(repr, NORMS))}, or a Keras layer"
+                raise ValueError(f"{expected}. Received: {name}={norm!r}")
+            choice(norm, name, NORMS)
+            return
+        if norm.weights:
+            expected = f"Expected `{name}` to be a layer without weights yet, as it is copied"
+            raise ValueError(f"{expected}. Received: {name}={norm.name!r}, which has {len(norm.weights)} weights")
+        if isinstance(norm, FilterNorm) and (norm.kind, norm.kernel_size) != (self.kind, self.kernel_size):
+            expected = f"Expected `{name}` to be of kind {self.kind!r} and kernel_size {self.kernel_size}"
+            raise ValueError(f"{expected}. Received: FilterNorm({norm.kind!r}, {norm.kernel_size})")
+
+    def make(self, dtype) -> keras.layers.Layer:
+        """Returns a new layer with the dtype policy `dtype`. It works in the channels-last layout."""
+        name = f"{self.kind}_norm"
+        if isinstance(self.argument, keras.layers.Layer):
+            config = {**self.argument.get_config(), "name": name, "dtype": dtype}
+            if isinstance(self.argument, FilterNorm):
+                config["data_format"] = "channels_last"
+            return type(self.argument).from_config(config)
+        if self.argument == "filter":
+            options = dict(gain=self.gain, data_format="channels_last")
+            return FilterNorm(self.kind, self.kernel_size, name=name, dtype=dtype, **options)
+        if self.argument == "batch":
+            return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name, dtype=dtype)
+        return keras.layers.Activation(self.argument or "linear", name=name, dtype=dtype)
+
+    def get_config(self):
+        """Returns the argument in the form in which Keras saves it."""
+        if isinstance(self.argument, keras.layers.Layer):
+            return keras.saving.serialize_keras_object(self.argument)
+        return self.argument
+
+
+class FilterGenerator(keras.layers.Layer):
+    """Generates spatial and channel filters for `keras_dynfilter.ops.ddf2d`, in the channels-last layout.
+
+        spatial filters: 1x1 convolution of the inputs at the strided positions, normalisation
+        channel filters: mean of the inputs over the positions, Dense, ReLU, Dense, normalisation
+
+    For upsampling, each of the `phases` of the output has filters of its own. Their spatial filters come from a 3x3
+    depth-wise convolution followed by a 1x1 convolution of the inputs, or from a 1x1 convolution of a guide.
+
+    The 1x1 convolution and the mean read the inputs once, in one fused op, where both are needed at all positions. A
+    `FilterNorm` subtracts the mean of each spatial filter from the weights of the 1x1 convolution instead of from the
+    filters of all positions: the result is the same, and the weights are far fewer.
+
+    Args:
+        geometry: A `Geometry`: window, strides and heads of the filters.
+        squeeze_ratio: Positive number, the width of the bottleneck in the channel branch over the number of channels.
+        spatial_norm: A `NormTemplate`, or None for no spatial filters.
+        channel_norm: A `NormTemplate`, or None for no channel filters.
+        phases: None, or the number of phases of an upsampled output.
+        kernel_initializer: Initializer of the kernels. None: normal with variance `2 / fan_out`.
+        bias_initializer: Initializer of the biases. None: uniform within `1 / sqrt(fan_in)` of 0.
+        kernel_regularizer: Regularizer of the kernels.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Input shape:
+        The inputs, `(batch, height, width, channels)`. With a guide, a list of the inputs and of guides
+        `(batch, height, width, guide_channels)`: one guide for all phases, or one for each phase.
+
+    Output shape:
+        Two lists with one entry per phase: the spatial filters
+        `(batch, out_height, out_width, heads * kernel_h * kernel_w)`, and the channel filters
+        `(batch, kernel_h, kernel_w, channels)`. The entries of a kind that is not generated are None.
+    """
+
+    def __init__(
+        self,
+        geometry,
+        squeeze_ratio,
+        spatial_norm,
+        channel_norm,
+        kernel_initializer,
+        bias_initializer,
+        kernel_regularizer,
+        phases=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.geometry = geometry
+        self.upsamples = phases is not None
+        self.phases = phases or 1
+        self.kernel_initializer = kernel_initializer
+        self.bias_initializer = bias_initializer
+        self.kernel_regularizer = kernel_regularizer
+        self.spatial_norm = None if spatial_norm is None else spatial_norm.make(self.dtype_policy)
+        self.channel_branches = [
+            ChannelBranch(
+                geometry.kernel_size,
+                squeeze_ratio,
+                channel_norm.make(self.dtype_policy),
+                kernel_initializer,
+                bias_initializer,
+                kernel_regularizer,
+                name=f"channel_branch_{phase}" if self.upsamples else "channel_branch",
+                dtype=self.dtype_policy,
+            )
+            for phase in range(self.phases if channel_norm is not None else 0)
+        ]
+        self.depthwise_kernel = self.depthwise_bias = None
+
+    def build(self, input_shape):
+        inputs_shape, *guide_shapes = list_of_shapes(input_shape)
+        channels = inputs_shape[-1]
+        source_channels = guide_shapes[0][-1] if guide_shapes else channels
+        if self.upsamples and not guide_shapes:
+            self.depthwise_kernel, self.depthwise_bias = self._add_convolutions(
+                "depthwise", (3, 3, channels, self.phases), (channels, self.phases), fan_in=9
+            )
+        if self.spatial_norm is not None:
+            values = self.phases * self.geometry.heads * self.geometry.taps
+            self.spatial_kernel, self.spatial_bias = self._add_convolutions(
+                "spatial", (source_channels, values), (values,), fan_in=source_channels
+            )
+            self.spatial_norm.build((None, None, None, values))
+        for branch in self.channel_branches:
+            branch.build((None, channels))
+        super().build(input_shape)
+
+    def call(self, inputs, training=None):
+        inputs, *guides = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+        if self.spatial_norm is None:
+            spatial, means = [None], pixel_projection.pool(inputs)
+        else:
+            values, means = self._values_and_means(inputs, guides)
+            centred = isinstance(self.spatial_norm, FilterNorm)
+            values = self.spatial_norm.scaled(values) if centred else self.spatial_norm(values)
+            spatial = [values] if self.phases == 1 else tf.split(values, self.phases, axis=-1)
+        return spatial, [branch(means) for branch in self.channel_branches] or [None]
+
+    def _values_and_means(self, inputs, guides):
+        """Computes the values that become spatial filters and, if there are channel filters, the channel means."""
+        strides = self.geometry.strides
+        if not self.upsamples and self.channel_branches and strides == (1, 1):
+            return pixel_projection.project_and_pool(inputs, *self._weights(inputs.dtype))
+        means = pixel_projection.pool(inputs) if self.channel_branches else None
+        if guides:
+            values = _projected(guides, *self._weights(inputs.dtype))
+        elif self.upsamples:
+            values = self._from_neighbourhoods(inputs)
+        else:
+            strided = inputs[:, :: strides[0], :: strides[1]]
+            values = pixel_projection.project(strided, *self._weights(inputs.dtype))
+        return values, means
+
+    def _weights(self, dtype):
+        """Returns kernel and bias of the 1x1 convolution, centred if the normalisation subtracts the mean."""
+        return [tf.cast(weight, dtype) for weight in self._centred(self.spatial_kernel, self.spatial_bias)]
+
+    def _centred(self, *weights):
+        if isinstance(self.spatial_norm, FilterNorm):
+            return [self.spatial_norm.centred(weight) for weight in weights]
+        return list(weights)
+
+    def _from_neighbourhoods(self, inputs):
+        """Applies the 3x3 depth-wise and the 1x1 convolution of every phase."""
+        channels = inputs.shape[-1]
+        pointwise = tf.reshape(self.spatial_kernel, [channels, self.phases, -1])
+        bias = tf.reshape(tf.reduce_sum(self.depthwise_bias[..., None] * pointwise, axis=0), [-1]) + self.spatial_bias
+        if backends.choose("separable_conv2d").name == "native":
+            maps = [self._depthwise(inputs, phase) for phase in range(self.phases)]
+            return _projected(maps, *(tf.cast(each, inputs.dtype) for each in self._centred(self.spatial_kernel, bias)))
+        # Without the compiled ops, one convolution with the product of the two kernels takes less time.
+        kernel = tf.reshape(self.depthwise_kernel[..., None] * pointwise, [3, 3, channels, -1])
+        kernel, bias = self._centred(kernel, bias)
+        outputs = tf.nn.conv2d(inputs, tf.cast(kernel, inputs.dtype), 1, "SAME")
+        # On CPUs, an empty batch has another shape here, and the gradient of tf.nn.bias_add fails for it.
+        outputs = tf.reshape(outputs, [*layout.sizes(inputs)[:3], bias.shape[0]])
+        return tf.cast(outputs, bias.dtype) + bias
+
+    def _depthwise(self, inputs, phase):
+        """Applies the depth-wise convolution of a phase, by the op for filters per sample, all of them equal."""
+        kernel = tf.cast(self.depthwise_kernel[None, ..., phase], inputs.dtype)
+        filters = tf.broadcast_to(kernel, [layout.sizes(inputs)[0], *kernel.shape[1:]])
+        return dynamic_depthwise_conv2d(inputs, filters)
+
+    def _add_convolutions(self, name, shape, bias_shape, fan_in):
+        """Adds the kernel and the bias of one convolution per phase, side by side, each initialised by itself."""
+        kernel = self.add_weight(
+            name=f"{name}_kernel",
+            shape=shape,
+            initializer=side_by_side(lambda: fan_out_normal(self.kernel_initializer), self.phases),
+            regularizer=self.kernel_regularizer,
+        )
+        bias = self.add_weight(
+            name=f"{name}_bias",
+            shape=bias_shape,
+            initializer=side_by_side(lambda: uniform_by_fan_in(self.bias_initializer, fan_in), self.phases),
+        )
+        return kernel, bias
+
+
+def _projected(maps, kernel, bias):
+    """Applies 1x1 convolutions side by side: one to each of `maps`, or all to the only one."""
+    parts = zip(maps, tf.split(kernel, len(maps), axis=-1), tf.split(bias, len(maps), axis=-1))
+    return tf.concat([pixel_projection.project(*part) for part in parts], axis=-1)
+
+
+class ChannelBranch(keras.layers.Layer):
+    """Generates a filter per sample and channel from the channel means.
+
+    The bottleneck has `int(squeeze_ratio * channels)` values, at least one.
+
+    Input shape:
+        `(batch, channels)`.
+
+    Output shape:
+        `(batch, kernel_h, kernel_w, channels)`.
+    """
+
+    def __init__(
+        self, kernel_size, squeeze_ratio, norm, kernel_initializer, bias_initializer, kernel_regularizer, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.kernel_size = kernel_size
+        self.squeeze_ratio = squeeze_ratio
+        self.norm = norm
+        self.kernel_initializer = kernel_initializer
+        self.bias_initializer = bias_initializer
+        self.kernel_regularizer = kernel_regularizer
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        width = max(int(self.squeeze_ratio * channels), 1)
+        self.squeeze = self._dense("squeeze", width, channels, activation="relu")
+        self.expand = self._dense("expand", math.prod(self.kernel_size) * channels, width)
+        per_filter = isinstance(self.norm, FilterNorm)
+        self.norm.build((None, *self.kernel_size, channels) if per_filter else (None, self.expand.units))
+        super().build(input_shape)
+
+    def call(self, inputs, training=None):
+        values = self.expand(self.squeeze(inputs))
+        if not isinstance(self.norm, FilterNorm):
+            values = self.norm(values)
+        filters = tf.reshape(values, [-1, *self.kernel_size, inputs.shape[-1]])
+        return self.norm(filters) if isinstance(self.norm, FilterNorm) else filters
+
+    def _dense(self, name, units, fan_in, activation=None):
+        dense = keras.layers.Dense(
+            units,
+            activation,
+            kernel_initializer=fan_out_normal(self.kernel_initializer),
+            bias_initializer=uniform_by_fan_in(self.bias_initializer, fan_in),
+            kernel_regularizer=self.kernel_regularizer,
+            name=name,
+            dtype=self.dtype_policy,
+        )
+        dense.build((None, fan_in))
+        return dense

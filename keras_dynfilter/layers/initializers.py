@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Default initial values of the layers that generate decoupled filters."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+
+def fan_out_normal(initializer):
+    """Returns a fresh copy of `initializer`; for None, a normal one with variance `2 / fan_out`, not truncated."""
+    if initializer is None:
+        return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+    return _fresh(initializer)
+
+
+def uniform_by_fan_in(initializer, fan_in):
+    """Returns a fresh copy of `initializer`; for None, a uniform one within `1 / sqrt(fan_in)` of 0."""
+    if initializer is None:
+        limit = 1 / math.sqrt(fan_in)
+        return keras.initializers.RandomUniform(-limit, limit)
+    return _fresh(initializer)
+
+
+def side_by_side(make, parts):
+    """Returns an initializer that joins the values of `parts` initializers along the last axis.
+
+    Args:
+        make: Function without arguments that returns an initializer. It is called once for each part.
+        parts: Positive integer that divides the last axis of the weight.
+    """
+    if parts == 1:
+        return make()
+
+    def initialize(shape, dtype=None, **_):
+        part = (*shape[:-1], shape[-1] // parts)
+        return tf.concat([make()(part, dtype=dtype) for _ in range(parts)], axis=-1)
+
+    return initialize
+
+
+def _fresh(initializer):
+    """Returns a copy, because one object without a seed would draw the same numbers for every weight."""
+    if isinstance(initializer, keras.initializers.Initializer):
+        return type(initializer).from_config(initializer.get_config())
+    return initializer

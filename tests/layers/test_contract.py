@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract of a Keras layer, for every public layer: shapes, data formats, dtype policies, configuration, files."""
+
+import doctest
+import importlib
+import inspect
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_dynfilter import layers
+from tests.support.layer_cases import CASES, CLASSES, from_layout
+
+pytestmark = pytest.mark.legacy
+
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+NAMED_OPTIONS = ("activation", "initializer", "regularizer", "constraint")  # saved in another form than they are given
+
+
+def options(case, data_format):
+    return {"data_format": data_format} if case.has_data_format else {}
+
+
+def test_every_public_layer_has_cases():
+    assert {cls.__name__ for cls in CLASSES} >= set(layers.__all__)
+
+
+@every_case
+def test_shapes_and_data_formats(case, data_format):
+    """Eager, symbolic and traced calls agree with `compute_output_shape`; both data formats give the same values."""
+    if data_format == "channels_first" and not case.has_data_format:
+        pytest.skip("has no data format")
+    layer, reference = case.make(**options(case, data_format)), case.make(**options(case, "channels_last"))
+    inputs = case.inputs(data_format=data_format)
+    outputs = case.call(layer, inputs)
+    shapes = [value.shape for value in inputs]
+    assert tuple(case.call(layer.compute_output_shape, shapes)) == tuple(outputs.shape)
+    assert all(size > 0 for size in outputs.shape)
+
+    symbolic = case.call(case.make(**options(case, data_format)), [keras.Input(shape[1:]) for shape in shapes])
+    assert tuple(symbolic.shape) == (None, *outputs.shape[1:])
+
+    specs = [tf.TensorSpec((None, *shape[1:])) for shape in shapes]
+    traced = tf.function(lambda *given: case.call(layer, list(given))).get_concrete_function(*specs)
+    assert tuple(traced.structured_outputs.shape)[1:] == tuple(outputs.shape)[1:]
+
+    case.call(reference, case.inputs())
+    reference.set_weights(layer.get_weights())
+    expected = case.call(reference, case.inputs())
+    np.testing.assert_allclose(from_layout(outputs, data_format), expected, rtol=1e-4, atol=1e-5)
+
+
+@every_case
+def test_unknown_sizes(case, data_format):
+    if not case.unknown_sizes or (data_format == "channels_first" and not case.has_data_format):
+        pytest.skip("needs known sizes, or has no data format")
+    layer = case.make(**options(case, data_format))
+    inputs = [keras.Input(shape[1:]) for shape in case.batched(None, data_format, unknown=True)]
+    model = keras.Model(inputs, case.call(layer, inputs))
+    shapes = case.batched(None, data_format, unknown=True)
+    assert tuple(model.output_shape) == tuple(case.call(layer.compute_output_shape, shapes))
+    given = case.inputs(data_format=data_format)
+    expected = case.call(layer, given)
+    np.testing.assert_allclose(model(given), expected, rtol=1e-5, atol=1e-5)
+    assert all(known in (None, size) for known, size in zip(model.output_shape, expected.shape))
+
+
+@every_case
+def test_gradients_and_empty_batches(case):
+    """Every weight and input gets a finite gradient that is not zero; an empty batch gives empty results."""
+    layer = case.make()
+    for batch in (2, 0) if case.empty_batches else (2,):
+        inputs = [tf.constant(value) for value in case.inputs(batch)]
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = case.call(layer, inputs)
+            loss = tf.reduce_sum(tf.sin(outputs))
+        assert tuple(outputs.shape) == tuple(case.call(layer.compute_output_shape, [i.shape for i in inputs]))
+        gradients = tape.gradient(loss, [*inputs, *layer.trainable_weights])
+        for value, gradient in zip([*inputs, *layer.trainable_weights], gradients):
+            assert gradient is not None and tuple(gradient.shape) == tuple(value.shape)
+            assert np.all(np.isfinite(gradient)) and (np.any(gradient) or batch == 0)
+
+
+@every_case
+def test_configuration(case):
+    """Every argument of the constructor is in the configuration, which JSON can hold and which makes the layer anew."""
+    layer = case.make(name="given")
+    config = layer.get_config()
+    own = set(inspect.signature(case.layer.__init__).parameters) - {"self", "kwargs"}
+    assert own <= set(config)
+    for name, value in case.arguments.items():
+        if not name.endswith(NAMED_OPTIONS):
+            assert config[name] in (value, (value, value)), name
+
+    assert json.dumps(case.layer.from_config(config).get_config()) == json.dumps(config)
+    serialized = keras.saving.serialize_keras_object(layer)
+    assert serialized["registered_name"] == f"keras_dynfilter>{case.layer.__name__}"
+    again = keras.saving.deserialize_keras_object(json.loads(json.dumps(serialized)))
+    assert type(again) is case.layer
+    assert json.dumps(again.get_config()) == json.dumps(config)
+
+
+@every_case
+def test_files_and_clones(case, tmp_path):
+    """A model that was saved and loaded, or cloned and given the weights, computes the same bits."""
+    model = case.model()
+    inputs = case.inputs()
+    inputs = inputs if len(inputs) > 1 else inputs[0]
+    expected = model(inputs)
+    for weight in model.weights:  # different from the initial values
+        weight.assign(weight + 0.5)
+    expected = model(inputs)
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    clone = keras.models.clone_model(model)
+    from_weights = case.model()
+    from_weights.load_weights(tmp_path / "model.weights.h5")
+    clone.set_weights(model.get_weights())
+    for other in (loaded, clone, from_weights):
+        np.testing.assert_array_equal(other(inputs), expected)
+        np.testing.assert_allclose(other.losses, model.losses, rtol=1e-6)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_saved_models(cls, tmp_path):
+    case = next(case for case in CASES.values() if case.layer is cls)
+    model, inputs = case.model(), case.inputs()
+    inputs = inputs if len(inputs) > 1 else inputs[0]
+    model.export(str(tmp_path / "model"))
+    served = tf.saved_model.load(str(tmp_path / "model")).serve
+    np.testing.assert_allclose(served(tf.nest.map_structure(tf.constant, inputs)), model(inputs), rtol=1e-5, atol=1e-5)
+
+
+@every_case
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
+def test_dtype_policies(case, policy):
+    """Computes in the policy's compute dtype, with weights in its variable dtype, close to float32."""
+    precise, layer = case.make(), case.make(dtype=policy)
+    expected = case.call(precise, case.inputs())
+    case.call(layer, case.inputs())
+    layer.set_weights(precise.get_weights())
+    outputs = case.call(layer, case.inputs())
+    assert outputs.dtype == policy.removeprefix("mixed_")
+    assert {tf.as_dtype(weight.dtype).name for weight in layer.weights} <= {
+        "float64" if policy == "float64" else "float32"
+    }
+    tolerance = 1e-5 if policy == "float64" else 0.1
+    spread = np.std(expected) + np.mean(np.abs(expected))
+    np.testing.assert_allclose(tf.cast(outputs, "float32"), expected, atol=tolerance * spread)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_docstring_example(cls):
+    module = importlib.import_module(cls.__module__)
+    results = doctest.testmod(module, extraglobs=dict(np=np, keras=keras, tf=tf), raise_on_error=True)
+    assert results.attempted >= 2
+
+
+def test_data_format_defaults_to_that_of_keras():
+    before = keras.backend.image_data_format()
+    try:
+        keras.backend.set_image_data_format("channels_first")
+        defaults = {case.layer: case.make().data_format for case in CASES.values() if case.has_data_format}
+        assert set(defaults.values()) == {"channels_first"}
+    finally:
+        keras.backend.set_image_data_format(before)
