@@ -190,7 +190,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         default="one",
         help="of tf.distribute; multi-worker needs TF_CONFIG, and an --out that all workers share",
     )
-    add("--mixed-precision", choices=PRECISIONS, default="none", help="dtype of the computations beside float32")
+    add("--mixed-precision", choices=PRECISIONS, default="none", help="compute dtype; variables stay in float32")
     add(
         "--jit-compile",
         action=argparse.BooleanOptionalAction,

@@ -34,7 +34,7 @@ import keras
 from examples.experiments.core import checkpoint, environment, files, options, run
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-# Options that may differ when a sweep continues, beside `run.FREE`. The data are compared by checksum, not by `source`.
+# Options that may differ when a sweep continues, in addition to `run.FREE`. Data are compared by their checksums.
 FREE = ("only", "seeds", "processes", "source")
 PATIENCE = 30  # seconds for processes that were interrupted
 SYNTHETIC = ("generated", "rendered")  # sources of data that replace the real ones
@@ -106,7 +106,7 @@ def main(
             train and to test on. It trains the run, or the rest of it, and returns what describes the run, for JSON.
         report: Function of the descriptions of the finished runs, and of the images and labels to test on, that returns
             the content of the results, the tables as Markdown, and figures by the names of their files.
-        free: Options that may differ when the sweep continues, beside those of every sweep.
+        free: Options that may differ when the sweep continues, in addition to `FREE`.
 
     Returns:
         The exit status.

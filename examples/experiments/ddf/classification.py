@@ -116,14 +116,14 @@ def parse(arguments=None):
     )
     add("--time-limit", type=options.positive_float, metavar="MINUTES", help="stop after so long; --resume continues")
     add("--strategy", choices=training.STRATEGIES, default="one", help="of tf.distribute; multi-worker needs TF_CONFIG")
-    add("--mixed-precision", choices=options.PRECISIONS, default="none", help="dtype of computations beside float32")
+    add("--mixed-precision", choices=options.PRECISIONS, default="none", help="compute dtype; variables are float32")
     add("--jit-compile", action=argparse.BooleanOptionalAction, default=False, help="use XLA, with --no-deterministic")
     options.add_deterministic(add)
     args = options.parse(parser, arguments, SMOKE, RECIPES)
     if args.recipe != "reduced" and not args.images:
         parser.error(f"argument --recipe: expected --images with {args.recipe}, which is for photographs")
     if args.test_images and not args.images:
-        parser.error("argument --test-images: expected --images beside it")
+        parser.error("argument --test-images: expected --images, too")
     if not args.images and args.size not in (None, 32):
         parser.error(f"argument --size: expected 32 without --images, received {args.size}")
     args.size = args.size or (224 if args.images else 32)

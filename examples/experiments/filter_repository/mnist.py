@@ -5,10 +5,10 @@
     python -m examples.experiments.filter_repository.mnist --only baseline encoder20 --seeds 0 1 2 3 4
 
 Trains the network whose two convolutions have filters generated from the features of an autoencoder, with different
-numbers of encoder channels (n_enc in the paper) and base filters (s in the paper), and its baseline, on all of MNIST.
-Writes the tables with mean and deviation over the seeds next to the results of the paper, which are single runs. Judges
-the targets after epochs 1 and 20, and draws the accuracy by epoch. The last column of the tables is the accuracy of
-images with the filters of other images.
+numbers of features (`encoder_channels`, n_enc in the paper) and of base filters (s in the paper), and its baseline, on
+all of MNIST. Writes the tables with mean and deviation over the seeds and the results of the paper, which are single
+runs. Judges the targets after epochs 1 and 20, and draws the accuracy by epoch. The last column of the tables is the
+accuracy of images with the filters of other images.
 
 A run is a variant with a seed. Finished runs are kept and interrupted runs continue, so the same command continues the
 sweep at any time. Processes with the same `--out` share the sweep: `--processes` starts several, with a part of the

@@ -29,7 +29,7 @@ class Variant:
 
 
 def _generated(encoder_channels, base_filters, paper):
-    title = f"{encoder_channels} encoder channels, {base_filters} base filters"
+    title = f"{encoder_channels} features, {base_filters} base filters"
     return Variant(title, dict(encoder_channels=encoder_channels, base_filters=base_filters), paper)
 
 
@@ -87,10 +87,10 @@ def check_claims(summary):
             claims.append(statistics.judge_order(text, [last[higher]], [last[lower]]))
     # More of both leads to the same network, so the networks before that are compared.
     if {"encoder10", "base2"} <= set(last):
-        text = "encoder channels matter more: 10 to 20 of them gain more than 2 to 5 base filters"
+        text = "features matter more than base filters: 10 to 20 of them gain more than 2 to 5 base filters"
         claims.append(statistics.judge_order(text, [last["base2"]], [last["encoder10"]]))
     if {"encoder5", MAIN, "base2", "base10"} <= set(last):
-        text = "encoder channels matter more: 5 to 20 of them gain more than 2 to 10 base filters"
+        text = "features matter more than base filters: 5 to 20 of them gain more than 2 to 10 base filters"
         claims.append(statistics.judge_order(text, [last[MAIN], last["base2"]], [last["encoder5"], last["base10"]]))
     if MAIN in summary:
         first = summary[MAIN]["first"]

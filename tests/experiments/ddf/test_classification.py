@@ -62,7 +62,7 @@ def test_accuracies_of_the_paper(arguments, expected):
     "arguments, message",
     [
         (["--recipe", "paper"], "--recipe: expected --images with paper"),
-        (["--test-images", "x"], "--test-images: expected --images beside it"),
+        (["--test-images", "x"], "--test-images: expected --images, too"),
         (["--size", "64"], "--size: expected 32 without --images, received 64"),
     ],
 )

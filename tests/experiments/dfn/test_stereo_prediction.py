@@ -48,7 +48,7 @@ def test_shift_between_pixels():
     ramp = np.arange(8.0, dtype=np.float32).reshape(1, 1, 8, 1)
     np.testing.assert_allclose(stereo_prediction.shifted(ramp, 0.25)[0, 0, :7, 0], np.arange(7) + 0.25)
     np.testing.assert_allclose(stereo_prediction.shifted(ramp, -1.5)[0, 0, 2:, 0], np.arange(2, 8) - 1.5)
-    np.testing.assert_array_equal(stereo_prediction.shifted(ramp, 2)[0, 0, -3:, 0], [7, 7, 7])  # the edge goes on
+    np.testing.assert_array_equal(stereo_prediction.shifted(ramp, 2)[0, 0, -3:, 0], [7, 7, 7])  # repeats the edge
 
 
 def test_truth_leads_to_the_left_crop():

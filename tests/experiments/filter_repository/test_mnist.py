@@ -72,38 +72,37 @@ def test_tables_and_claims():
     finished = [
         run_of_20("encoder20", 1, 97.2, 99.1, swapped=20.0),
         run_of_20("encoder20", 0, 98.0, 99.3),
-        run_of_20("baseline", 0, 95.0, 98.0),
-        run_of_20("baseline", 1, 95.0, 98.1),
-        run_of_20("encoder5", 0, 95.0, 98.4),
-        run_of_20("encoder5", 1, 95.0, 98.6),
+        run_of_20("encoder20", 2, 97.6, 99.2, swapped=25.0),
+        *(run_of_20("baseline", seed, 95.0, last) for seed, last in enumerate([98.0, 98.1, 98.05])),
+        *(run_of_20("encoder5", seed, 95.0, last) for seed, last in enumerate([98.4, 98.6, 98.5])),
         run_of_20("encoder10", 0, 95.0, 98.3),
     ]
     summary = mnist_tables.summarize(finished)
     assert list(summary) == ["baseline", "encoder5", "encoder10", "encoder20"]
-    assert summary["encoder20"]["seeds"] == [0, 1] and summary["encoder20"]["last"]["values"] == [99.3, 99.1]
+    assert summary["encoder20"]["seeds"] == [0, 1, 2] and summary["encoder20"]["last"]["values"] == [99.3, 99.1, 99.2]
     claims = mnist_tables.check_claims(summary)
     assert [(markdown.finding(claim), claim["verdict"]) for claim in claims] == [
         ("99.20", "holds"),  # a number
-        ("+1.15 ± 0.11", "holds"),
-        ("+0.45 ± 0.11", "undecided"),
+        ("+1.15 ± 0.06", "holds"),
+        ("+0.45 ± 0.06", "holds"),
         ("-0.20", "undecided"),  # one seed
         ("+0.90", "undecided"),
         ("97.60", "holds"),
-        ("+2.60 ± 0.40", "undecided"),
+        ("+2.60 ± 0.23", "holds"),
     ]
     text = mnist_tables.markdown(summary, claims)
-    row = "| 20 encoder channels, 5 base filters | 7 | 2 | 97.60 ± 0.57 | 97.53 | 99.20 ± 0.14 | 99.10 | 25.00 ± 7.07 |"
+    row = "| 20 features, 5 base filters | 7 | 3 | 97.60 ± 0.40 | 97.53 | 99.20 ± 0.10 | 99.10 | 25.00 ± 5.00 |"
     assert text.count(row) == 2  # in both tables
-    assert "| baseline | 7 | 2 | 95.00 ± 0.00 | 95.23 | 98.05 ± 0.07 | 98.25 |  |" in text
-    assert "| baseline at least 0.5 points below | +1.15 ± 0.11 | holds |" in text
-    assert mnist_tables.check_claims(mnist_tables.summarize(finished[2:4])) == []
+    assert "| baseline | 7 | 3 | 95.00 ± 0.00 | 95.23 | 98.05 ± 0.05 | 98.25 |  |" in text
+    assert "| baseline at least 0.5 points below | +1.15 ± 0.06 | holds |" in text
+    assert mnist_tables.check_claims(mnist_tables.summarize(finished[3:5])) == []
 
 
 def test_encoder_channels_and_base_filters():
     accuracies = {"encoder5": 98.4, "encoder10": 98.5, "encoder20": 99.1, "base2": 98.6, "base10": 98.9}
     finished = [run(name, seed, *[90.0] * 19, last + seed / 50) for name, last in accuracies.items() for seed in (0, 1)]
     claims = mnist_tables.check_claims(mnist_tables.summarize(finished))
-    found = [claim for claim in claims if claim["claim"].startswith("encoder channels matter more")]
+    found = [claim for claim in claims if claim["claim"].startswith("features matter more")]
     assert [markdown.finding(claim) for claim in found] == ["+0.10 ± 0.01", "+0.40 ± 0.02"]
     assert {claim["verdict"] for claim in found} == {"holds"}
 
