@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs an exported LiteRT file. Needs NumPy and ai-edge-litert, and no TensorFlow.
+"""Runs an exported LiteRT file. Needs NumPy and ai-edge-litert, not TensorFlow.
 
 python litert_runner.py model.tflite inputs.npy expected.npy --output output_0
 """

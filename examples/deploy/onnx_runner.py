@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs an exported ONNX file. Needs NumPy and onnxruntime (or onnxruntime-gpu, for `--provider cuda`).
+"""Runs an exported ONNX file. Needs NumPy and onnxruntime, or onnxruntime-gpu with `--provider cuda`.
 
 python onnx_runner.py model.onnx inputs.npy expected.npy --output output_0 --library libkeras_dynfilter_ort.so
 """
@@ -17,7 +17,7 @@ def load(args):
         options.register_custom_ops_library(args.library)
     provider = PROVIDERS[args.provider]
     if args.provider == "cuda" and hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()  # CUDA from the wheels of the environment
+        onnxruntime.preload_dlls()  # takes CUDA from the wheels of the environment
     session = onnxruntime.InferenceSession(args.model, options, providers=[provider])
     if session.get_providers()[0] != provider:
         raise RuntimeError(f"onnxruntime has no {provider} here: install onnxruntime-gpu with CUDA and cuDNN")

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shows a network of this package at work where neither it nor Keras is: exports, runs and checks it, in one command.
+"""Exports a network, runs the files where neither Keras nor keras_dynfilter is installed, and checks the results.
 
-    python examples/deploy/run.py
+    python -m examples.deploy.run
 
-Exports a network that predicts the next frame of a video, computes what Keras makes of a real image sequence, makes
-environments that hold a runtime and NumPy only, runs every runner beside this file there, and prints a table. Without
-the highway video (docs/guide/data.md) the sequence is a generated one; without `--weights` the network is untrained.
+The network predicts the next frame of a video. The script computes its predictions with Keras, makes environments that
+hold a runtime and NumPy only, runs every runner of this folder in its environment, and prints a table of errors, sizes
+and times. Without the highway video the frames are generated; without `--weights` the network is untrained.
 """
 
 import argparse
@@ -19,7 +19,9 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -31,8 +33,8 @@ from keras_dynfilter.export import formats
 
 HERE = pathlib.Path(__file__).resolve().parent
 CLIP = "highway_video/solidWhiteRight.mp4"
-GIVEN = 3  # frames that a call gets
-FOUND = ("runtime", "ms", "max_abs", "passed", "foreign")  # what a runner prints
+INPUT_FRAMES = 3  # frames that the network gets in each call
+RESULTS = ("runtime", "ms", "max_abs", "passed", "importable")  # what a runner prints
 # What is installed into each environment.
 ENVIRONMENTS = {
     "onnx": ["numpy", "onnxruntime>=1.18,<1.32"],
@@ -50,65 +52,81 @@ FILES = {
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A line of the table: a runner, the file it runs, where, and with which further arguments."""
+    """A row of the table.
+
+    Attributes:
+        name: First column.
+        runner: File of this folder that runs the exported file.
+        file: Key of `FILES`.
+        environment: Key of `ENVIRONMENTS`.
+        arguments: Further arguments of the runner. The path of the op library follows `--library`.
+    """
 
     name: str
     runner: str
     file: str
     environment: str
-    arguments: tuple = ()
+    arguments: tuple[str, ...] = ()
 
 
-ROWS_OF_TABLE = (
+ROWS = (
     Row("Python, standard ops", "onnx_runner.py", "portable", "onnx"),
-    Row("Python, native ops, no library", "onnx_runner.py", "native", "onnx"),
-    Row("Python, native ops, our library", "onnx_runner.py", "native", "onnx", ("--library",)),
-    Row("C++, native ops, no library", "onnx_runner.cc", "native", "onnx"),
-    Row("C++, native ops, our library", "onnx_runner.cc", "native", "onnx", ("--library",)),
+    Row("Python, native ops, no op library", "onnx_runner.py", "native", "onnx"),
+    Row("Python, native ops, op library", "onnx_runner.py", "native", "onnx", ("--library",)),
+    Row("C++, native ops, no op library", "onnx_runner.cc", "native", "onnx"),
+    Row("C++, native ops, op library", "onnx_runner.cc", "native", "onnx", ("--library",)),
     Row("Python on CUDA, standard ops", "onnx_runner.py", "portable", "cuda", ("--provider", "cuda")),
-    Row("Python on CUDA, our library", "onnx_runner.py", "native", "cuda", ("--provider", "cuda", "--library")),
+    Row("Python on CUDA, op library", "onnx_runner.py", "native", "cuda", ("--provider", "cuda", "--library")),
     Row("LiteRT, without TensorFlow", "litert_runner.py", "litert", "litert"),
     Row("SavedModel, as served", "saved_model_runner.py", "saved_model", "tensorflow"),
 )
 
 
-def parse(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses the command line; exits with a message if an argument is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m examples.deploy.run", description=__doc__.split("\n\n")[0])
     add = parser.add_argument
-    add("--out", type=pathlib.Path, default=pathlib.Path("outputs/deploy"), help="folder of all that is made")
-    add("--data-dir", type=pathlib.Path, help="folder that holds highway_video")
-    add("--weights", type=pathlib.Path, help="of dfn_highway without untied bias, in place of random ones")
-    add("--width", type=float, default=0.25, help="factor of the network's channels")
-    add("--rows", type=int, default=64, help="of the frames, divisible by 8")
-    add("--calls", type=int, default=30, help="frames that are predicted, one after the other")
-    add("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    add("--only", nargs="+", choices=ENVIRONMENTS, default=["onnx", "litert", "tensorflow"], help="environments")
-    add("--tensorflow-environment", action="store_true", help="TensorFlow too in an environment of its own (1 GB)")
+    add("--out", type=pathlib.Path, default=pathlib.Path("outputs/deploy"), help="folder for all output")
+    add("--data-dir", type=pathlib.Path, help="folder that contains highway_video")
+    add("--weights", type=pathlib.Path, help="weights of dfn_highway without untied bias (default: random weights)")
+    add("--width", type=float, default=0.25, help="factor of the network's channels (default: %(default)s)")
+    add("--rows", type=int, default=64, help="height of the frames, divisible by 8 (default: %(default)s)")
+    add("--calls", type=int, default=30, help="number of frames to predict, one per call (default: %(default)s)")
+    add("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of each runtime (default: all)")
+    add(
+        "--only",
+        nargs="+",
+        choices=ENVIRONMENTS,
+        default=["onnx", "litert", "tensorflow"],
+        help="environments to run (default: all except cuda)",
+    )
+    add("--tensorflow-environment", action="store_true", help="make an environment for TensorFlow, too (1 GB)")
     args = parser.parse_args(arguments)
     for name in ("width", "calls", "threads"):
         if not 0 < getattr(args, name) < float("inf"):
             parser.error(f"Expected --{name} to be above zero. Received: {getattr(args, name)}")
     if args.rows < 16 or args.rows % 8:
-        parser.error(f"Expected --rows to be divisible by 8, and 16 at least. Received: {args.rows}")
+        parser.error(f"Expected --rows to be divisible by 8 and at least 16. Received: {args.rows}")
     if args.weights is not None and not args.weights.is_file():
         parser.error(f"Expected --weights to be a file. Received: {args.weights}")
     return args
 
 
-def frames(count, rows, data_dir=None):
-    """`[count, rows, columns]`: frames in a row, of sizes that the network can halve; and where they are from."""
+def frames(count: int, rows: int, data_dir: pathlib.Path | None = None) -> tuple[np.ndarray, str]:
+    """Returns consecutive frames `[count, rows, columns]`, whose size the network can halve, and their source."""
     path = data.find_data(CLIP, data_dir)
     if path is None:
         videos, *_ = data.synthetic_video(1, count, rows)
         return videos[0, ..., 0], "a generated video"
     clip = data.load_video(path, size=rows, limit=count)
     if len(clip) < count:
-        raise ValueError(f"Expected --calls to be {len(clip) - GIVEN + 1} at most, for {path} has {len(clip)} frames")
+        most = len(clip) - INPUT_FRAMES + 1
+        raise ValueError(f"Expected --calls to be at most {most}, because {path} has {len(clip)} frames")
     return clip[:, :, : clip.shape[2] // 8 * 8], CLIP
 
 
-def prepared(args, rows):
-    """The network, its inputs `[calls, frames, rows, columns, 1]`, and where they are from.
+def prepare(args: argparse.Namespace, rows: Sequence[Row]) -> tuple[keras.Model, np.ndarray, str]:
+    """Returns the network, its inputs `[calls, frames, rows, columns, 1]`, and the source of the inputs.
 
     Raises:
         ValueError, OSError, ImportError: Something that `rows` need is missing or wrong; the message says what.
@@ -116,22 +134,23 @@ def prepared(args, rows):
     for row in rows:
         formats.choose(FILES[row.file][1]["format"], "portable", None)
         if row.runner.endswith(".cc") and shutil.which("g++") is None:
-            raise FileNotFoundError("Expected g++ for the runner in C++. Install it, or choose others by --only")
+            raise FileNotFoundError("Expected g++ for the C++ runner. Install it, or choose other runners with --only")
     args.out.mkdir(parents=True, exist_ok=True)
-    clip, source = frames(args.calls + GIVEN - 1, args.rows, args.data_dir)
-    inputs = np.stack([clip[start : start + GIVEN, ..., None] for start in range(args.calls)]).astype("float32")
-    network = models.dfn_highway(inputs.shape[2:], GIVEN, output_frames=1, width=args.width, untied_bias=False)
+    clip, source = frames(args.calls + INPUT_FRAMES - 1, args.rows, args.data_dir)
+    windows = [clip[start : start + INPUT_FRAMES, ..., None] for start in range(args.calls)]
+    inputs = np.stack(windows).astype("float32")
+    network = models.dfn_highway(inputs.shape[2:], INPUT_FRAMES, output_frames=1, width=args.width, untied_bias=False)
     if args.weights is not None:
         try:
             network.load_weights(args.weights)
-        except (OSError, ValueError) as error:  # Keras lists every layer
-            expected = f"Expected --weights to be those of dfn_highway of --width {args.width:g} without untied bias"
+        except (OSError, ValueError) as error:  # Keras lists every layer; the first line is enough
+            expected = f"Expected --weights to be weights of dfn_highway of --width {args.width:g} without untied bias"
             raise ValueError(f"{expected}. Received: {args.weights}: {str(error).splitlines()[0]}") from error
     return network, inputs, source
 
 
-def reference(network, inputs):
-    """What Keras makes of the inputs, one call after the other, and milliseconds of a call."""
+def reference(network: keras.Model, inputs: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns the outputs of Keras, one call per input, and the median duration of a call in milliseconds."""
     call = tf.function(lambda array: network(array, training=False))
     call(tf.constant(inputs[:1]))
     results, times = [], []
@@ -142,10 +161,10 @@ def reference(network, inputs):
     return np.concatenate(results), statistics.median(times)
 
 
-def environment(folder, packages):
-    """The interpreter of a virtual environment that holds `packages` only; makes it where it is not there yet."""
-    python, made = folder / "bin" / "python", folder / "packages.json"
-    if made.is_file() and json.loads(made.read_text()) == packages:
+def environment(folder: pathlib.Path, packages: list[str]) -> pathlib.Path:
+    """Returns the interpreter of a virtual environment that holds only `packages`; makes the environment once."""
+    python, stamp = folder / "bin" / "python", folder / "packages.json"
+    if stamp.is_file() and json.loads(stamp.read_text()) == packages:
         return python
     print(f"  {folder}: {', '.join(packages)}", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
@@ -155,15 +174,15 @@ def environment(folder, packages):
     else:
         run(sys.executable, "-m", "venv", folder)
         run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages)
-    made.write_text(json.dumps(packages))
+    stamp.write_text(json.dumps(packages))
     return python
 
 
-def compiled(out, python):
-    """Compiles the C++ runner against the onnxruntime of an environment; returns its path and prints the command."""
+def compile_runner(out: pathlib.Path, python: pathlib.Path) -> pathlib.Path:
+    """Compiles the C++ runner against the onnxruntime of an environment and prints the command; returns its path."""
     folder = pathlib.Path(run(python, "-c", "import onnxruntime; print(onnxruntime.__file__)").strip()).parent
     (library,) = (folder / "capi").glob("libonnxruntime.so.*")
-    # The wheel lacks the name that the library asks to be found under.
+    # The program looks for a name that the wheel does not have.
     link = out / "libonnxruntime.so.1"
     link.unlink(missing_ok=True)
     link.symlink_to(library)
@@ -176,113 +195,132 @@ def compiled(out, python):
     return program.absolute()
 
 
-def run(*command, statuses=(0,)):
-    """Runs a command without this package on any path; returns what it printed."""
+def run(*command: object, statuses: tuple[int, ...] = (0,)) -> str:
+    """Runs a command without this package on its path; returns what it printed.
+
+    Args:
+        command: The program and its arguments.
+        statuses: Exit statuses that are not failures. If 1 is one of them, a program that prints nothing has failed.
+
+    Raises:
+        RuntimeError: The command cannot be run or failed; the message ends with the last line that it printed.
+    """
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     try:
         done = subprocess.run([*map(str, command)], env=inherited, capture_output=True, text=True, check=False)
     except OSError as error:
         raise RuntimeError(f"{command[0]} cannot be run: {error.strerror}") from error
     if done.returncode not in statuses or (not done.stdout and 1 in statuses):
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-        raise RuntimeError(f"{pathlib.Path(str(command[0])).name} failed: {''.join(said)}")
+        last_line = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+        raise RuntimeError(f"{pathlib.Path(str(command[0])).name} failed: {''.join(last_line)}")
     return done.stdout
 
 
-def measured(row, args, output, environments, program, library):
-    """Runs a row; returns what the runner printed, whether it found Keras' result or another one (status 1)."""
+def run_row(
+    row: Row,
+    args: argparse.Namespace,
+    output: str,
+    environments: dict[str, pathlib.Path],
+    program: pathlib.Path | None,
+    library: str | None,
+) -> dict:
+    """Runs a row; returns what the runner printed, whether its result agrees with Keras or not (exit status 1)."""
     files = [args.out / FILES[row.file][0], args.out / "inputs.npy", args.out / "expected.npy"]
     if row.runner.endswith(".cc"):
-        own = [library] if "--library" in row.arguments else []
-        command = [program, *files, output, args.threads, *own]
+        libraries = [library] if "--library" in row.arguments else []
+        command = [program, *files, output, args.threads, *libraries]
     else:
-        own = [part for name in row.arguments for part in ((name, library) if name == "--library" else (name,))]
+        arguments = [part for name in row.arguments for part in ((name, library) if name == "--library" else (name,))]
         command = [environments[row.environment], HERE / row.runner, *files, "--output", output]
-        command += ["--threads", args.threads, *own]
+        command += ["--threads", args.threads, *arguments]
     line = run(*command, statuses=(0, 1)).splitlines()[-1]
     try:
-        found = json.loads(line)
-        return {name: found[name] for name in FOUND}
+        printed = json.loads(line)
+        return {name: printed[name] for name in RESULTS}
     except (ValueError, KeyError, TypeError) as error:
         raise RuntimeError(f"Expected {row.runner} to end with a line of JSON. Received: {line!r}") from error
 
 
-def megabytes(path):
+def megabytes(path: pathlib.Path) -> float:
+    """Returns the size of a file, or of all files in a folder."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
 
 
-def table(rows, keras_ms):
-    lines = [f"{'':<34}{'runtime':<26}{'MB':>7}{'ms':>9}{'max error':>12}"]
-    lines.append(f"{'Keras, compiled ops':<34}{'TensorFlow ' + tf.__version__:<26}{'':>7}{keras_ms:>9.2f}{'':>12}")
+def table(rows: list[dict], keras_ms: float) -> str:
+    """Returns the results as a table."""
+    lines = [f"{'':<36}{'runtime':<26}{'MB':>7}{'ms':>9}{'max error':>12}"]
+    lines.append(f"{'Keras, compiled ops':<36}{'TensorFlow ' + tf.__version__:<26}{'':>7}{keras_ms:>9.2f}{'':>12}")
     for row in rows:
         if "problem" in row:
-            lines.append(f"{row['name']:<34}{row['problem']}")
+            lines.append(f"{row['name']:<36}{row['problem']}")
             continue
-        verdict = "" if row["passed"] else "  NOT WHAT KERAS COMPUTES"
-        foreign = f"  ({', '.join(row['foreign'])} could be imported)" if row["foreign"] else ""
+        verdict = "" if row["passed"] else "  DIFFERS FROM KERAS"
+        importable = f"  ({', '.join(row['importable'])} could be imported)" if row["importable"] else ""
         numbers = f"{row['megabytes']:>7.2f}{row['ms']:>9.2f}{row['max_abs']:>12.1e}"
-        lines.append(f"{row['name']:<34}{row['runtime']:<26}{numbers}{verdict}{foreign}")
+        lines.append(f"{row['name']:<36}{row['runtime']:<26}{numbers}{verdict}{importable}")
     return "\n".join(lines)
 
 
-def main(arguments=None):
-    """Returns the exit status: 1 if a runner failed or did not find Keras' result."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the script; returns 1 if a runner failed or its result differs from Keras, otherwise 0."""
     args = parse(arguments)
-    chosen = [row for row in ROWS_OF_TABLE if row.environment in args.only]
+    rows = [row for row in ROWS if row.environment in args.only]
     try:
-        network, inputs, source = prepared(args, chosen)
+        network, inputs, source = prepare(args, rows)
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f"{error}")
     try:
-        return deploy(args, chosen, network, inputs, source)
-    except RuntimeError as error:  # of an export, of an installation, of a compiler
+        return deploy(args, rows, network, inputs, source)
+    except RuntimeError as error:  # an export, an installation or a compilation failed
         sys.exit(f"{error}")
 
 
-def deploy(args, chosen, network, inputs, source):
-    """Exports the network, runs the chosen rows on its inputs, and reports; returns the exit status."""
+def deploy(args: argparse.Namespace, rows: Sequence[Row], network: keras.Model, inputs: np.ndarray, source: str) -> int:
+    """Exports the network, runs the rows on its inputs, and prints and stores the results; returns the exit status."""
     print("== Export")
-    for file in dict.fromkeys(row.file for row in chosen):
+    for file in dict.fromkeys(row.file for row in rows):
         name, options = FILES[file]
         validation = export.Validation(batch_sizes=(1, 2))
         report = export.export(network, args.out / name, validate=validation, verbose=False, **options)
         (output,) = report.outputs
         error = max(check.max_abs for check in report.validation.outputs)
         print(f"  {name}: validated on {report.validation.runtime}, max error {error:.1e}", flush=True)
-    print(f"== Keras: {args.calls} sequences of {GIVEN} frames, {inputs.shape[2]} x {inputs.shape[3]}, of {source}")
+    size = f"{inputs.shape[2]} x {inputs.shape[3]}"
+    print(f"== Keras: {args.calls} sequences of {INPUT_FRAMES} frames, {size}, from {source}")
     expected, keras_ms = reference(network, inputs)
     np.save(args.out / "inputs.npy", inputs)
     np.save(args.out / "expected.npy", expected)
 
     print("== Environments")
-    own = [name for name in args.only if name != "tensorflow" or args.tensorflow_environment]
-    environments = {name: environment(args.out / f"env_{name}", ENVIRONMENTS[name]) for name in own}
+    names = [name for name in args.only if name != "tensorflow" or args.tensorflow_environment]
+    environments = {name: environment(args.out / f"env_{name}", ENVIRONMENTS[name]) for name in names}
     environments.setdefault("tensorflow", sys.executable)
-    program = compiled(args.out, environments["onnx"]) if "onnx" in args.only else None
-    library = export.ort_library() if any("--library" in row.arguments for row in chosen) else None
+    program = compile_runner(args.out, environments["onnx"]) if "onnx" in args.only else None
+    library = export.ort_library() if any("--library" in row.arguments for row in rows) else None
 
     print("== Runners")
-    rows = []
-    for row in chosen:
+    results = []
+    for row in rows:
         try:
-            found = measured(row, args, output, environments, program, library)
+            result = run_row(row, args, output, environments, program, library)
         except RuntimeError as error:
-            found = {"problem": str(error), "passed": False}
-        rows.append({"name": row.name, "megabytes": megabytes(args.out / FILES[row.file][0]), **found})
+            result = {"problem": str(error), "passed": False}
+        results.append({"name": row.name, "megabytes": megabytes(args.out / FILES[row.file][0]), **result})
     weights = "untrained" if args.weights is None else str(args.weights)
-    about = {"versions": {"python": platform.python_version(), "keras_dynfilter": keras_dynfilter.__version__}}
-    about |= {
+    content = {
+        "versions": {"python": platform.python_version(), "keras_dynfilter": keras_dynfilter.__version__},
         "sequence": source,
         "shape": inputs.shape,
         "weights": weights,
         "threads": args.threads,
         "keras_ms": keras_ms,
+        "rows": results,
     }
-    (args.out / "results.json").write_text(json.dumps({**about, "rows": rows}, indent=2) + "\n")
-    print(f"\ndfn_highway, {weights}; milliseconds of a call on {args.threads} threads\n{table(rows, keras_ms)}")
-    print(f"\nFigures: {args.out / 'results.json'}")
-    return 0 if all(row["passed"] for row in rows) else 1
+    (args.out / "results.json").write_text(json.dumps(content, indent=2) + "\n")
+    print(f"\ndfn_highway, {weights}; milliseconds per call on {args.threads} threads\n{table(results, keras_ms)}")
+    print(f"\nResults: {args.out / 'results.json'}")
+    return 0 if all(row["passed"] for row in results) else 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a portable SavedModel as TensorFlow Serving does: by its signature. Needs TensorFlow and NumPy.
+"""Runs a portable SavedModel through its signature, as TensorFlow Serving does. Needs TensorFlow and NumPy.
 
-keras_dynfilter cannot be imported here, though the interpreter may have it.
+keras_dynfilter cannot be imported here, even if the interpreter has it.
 
     python saved_model_runner.py model inputs.npy expected.npy --output output_0
 """
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 
 def load(args):
-    sys.modules["keras_dynfilter"] = None  # an import would raise
+    sys.modules["keras_dynfilter"] = None  # an import raises
     tf.config.threading.set_intra_op_parallelism_threads(args.threads)
     serve = tf.saved_model.load(args.model).signatures["serving_default"]
     (name,) = serve.structured_input_signature[1]
@@ -21,4 +21,4 @@ def load(args):
 
 
 if __name__ == "__main__":
-    check.main(__doc__, load, allowed=check.FOREIGN)
+    check.main(__doc__, load, allowed=check.ABSENT)
