@@ -42,9 +42,10 @@ def count_flops(
     * spatial filters: `n*c*g*t + n*g*t`.
     * combining and applying both: `2*n*c*t`; with only one kind of filter, `n*c*t`.
 
-    `DDFUp2D`, for each of its branches, with `n` input positions: `9*n*c + n*c*g*t` for the spatial filters, or
-    `n*d*g*t` with a guide of `d` channels; and `n*c*t` for applying them. Normalisation, combination and channel
-    filters do not count: only then does the upsampling of the paper's detector have the 0.58B that the paper prints.
+    `DDFUp2D`, for each of its `scale_factor**2` phases, with `n` input positions: `9*n*c + n*c*g*t` for the spatial
+    filters, or `n*d*g*t` with a guide of `d` channels; and `n*c*t` for applying them. Normalisation, combination and
+    channel filters do not count: only then does the upsampling of the paper's detector have the 0.58B that the paper
+    prints.
 
     `RepositoryConv2D`, with `l` features, `b` base filters and `f` filters of `d` values:
 
