@@ -13,6 +13,7 @@ import pytest
 from tests.support import pages
 
 SLOW = ("docs/guide/export.md", "docs/guide/deployment.md", "docs/guide/models.md")
+SITE = [pages.ROOT_PAGES[0], *sorted(pages.DOCS.rglob("*.md"))]
 WITH_CODE = [page for page in pages.PAGES if pages.blocks(page, "python")]
 
 
@@ -41,7 +42,7 @@ def test_the_readme_and_the_guide_have_code():
     assert {"README.md", "docs/start/quickstart.md", "docs/guide/layers.md"} <= set(map(pages.name, WITH_CODE))
 
 
-@pytest.mark.parametrize("page", pages.PAGES, ids=pages.name)
+@pytest.mark.parametrize("page", SITE, ids=pages.name)
 def test_every_block_names_its_language(page):
     known = ("python", "sh", "text", "bibtex")
     fences = re.findall(r"^```(.*)$", page.read_text(), re.MULTILINE)
