@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Penalties for generated filters."""
-
-import math
-import numbers
+"""Regularizers of generated filters."""
 
 import keras
 import tensorflow as tf
 
+from keras_dynfilter.ops import checks
 from keras_dynfilter.ops.checks import choice
 from keras_dynfilter.ops.layout import standardize_data_format
 
@@ -15,23 +13,23 @@ NORMS = ("l2", "l1")
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
 class Smoothness(keras.regularizers.Regularizer):
-    """Asks neighbouring positions to use similar filters.
+    """Penalises differences between the filters of neighbouring positions.
 
-        weight * (mean(d(filters, height)) + mean(d(filters, width)))
+        factor * (mean(d(filters, height)) + mean(d(filters, width)))
 
     with `d` the squared (`norm="l2"`) or absolute (`norm="l1"`) difference of neighbours along an axis. The means are
-    taken per sample and summed over the batch, because Keras divides what an activity regularizer returns by the batch
-    size: as `activity_regularizer` of the generating layer or as `filters_regularizer` of the filtering layer the
-    penalty is the mean.
+    taken per sample and summed over the batch. Keras divides the value of an activity regularizer by the batch size, so
+    that the penalty is a mean over the batch, both as `activity_regularizer` of the generating layer and as
+    `filters_regularizer` of the filtering layer.
 
     Args:
-        weight: Non-negative number, the factor of the penalty.
+        factor: Non-negative number, the factor of the penalty.
         norm: `"l2"` or `"l1"`.
         data_format: Layout of the filters, `"channels_last"` or `"channels_first"`; None:
             `keras.backend.image_data_format()`.
 
     Raises:
-        ValueError: An argument is not as described, or the filters do not have rank 4.
+        ValueError: An argument is not as described, or the filters do not have rank 4 (one filter per position).
 
     Example:
 
@@ -45,25 +43,22 @@ class Smoothness(keras.regularizers.Regularizer):
         penalty and gives no formula.
     """
 
-    def __init__(self, weight, norm="l2", data_format=None):
-        number = isinstance(weight, numbers.Real) and not isinstance(weight, bool)
-        if not number or not math.isfinite(weight) or weight < 0:
-            raise ValueError(f"Expected `weight` to be a non-negative number. Received: weight={weight!r}")
-        self.weight = float(weight)
+    def __init__(self, factor: float, norm: str = "l2", data_format: str | None = None):
+        self.factor = checks.number(factor, "factor", at_least=0)
         self.norm = choice(norm, "norm", NORMS)
         self.data_format = standardize_data_format(data_format)
 
-    def __call__(self, x):
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
         x = tf.convert_to_tensor(x)
         if x.shape.rank != 4:
             raise ValueError(f"Expected the filters to have rank 4 (one per position). Received: shape={x.shape}")
         if x.dtype in (tf.float16, tf.bfloat16):
             x = tf.cast(x, tf.float32)
         height = 1 if self.data_format == "channels_last" else 2
-        return self.weight * (self._roughness(x, height) + self._roughness(x, height + 1))
+        return self.factor * (self._roughness(x, height) + self._roughness(x, height + 1))
 
     def _roughness(self, x, axis):
-        """Mean penalty on the differences along `axis`, summed over the samples; 0 where there are no neighbours."""
+        """Returns the mean penalty on the differences along `axis`, summed over the samples; 0 without neighbours."""
         before = (slice(None),) * axis
         difference = x[(*before, slice(1, None))] - x[(*before, slice(None, -1))]
         penalty = tf.square(difference) if self.norm == "l2" else tf.abs(difference)
@@ -71,4 +66,4 @@ class Smoothness(keras.regularizers.Regularizer):
         return tf.math.divide_no_nan(tf.reduce_sum(penalty), per_sample)
 
     def get_config(self):
-        return {"weight": self.weight, "norm": self.norm, "data_format": self.data_format}
+        return {"factor": self.factor, "norm": self.norm, "data_format": self.data_format}

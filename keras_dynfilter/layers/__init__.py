@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keras layers that filter their inputs with filters which are given to them, or generated."""
+"""Keras layers that filter their inputs with given or generated filters."""
 
 from keras_dynfilter.layers.ddf2d import DDF2D
 from keras_dynfilter.layers.ddf_up2d import DDFUp2D

@@ -1,22 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Types of the constructor arguments that several layers take, and of shapes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 Size = int | tuple[int, int] | list[int]
 Shape = tuple[int | None, ...]
-Shapes = Sequence[int | None] | Sequence[Sequence[int | None]]
 Initializer = str | dict[str, Any] | keras.initializers.Initializer | None
 Regularizer = str | dict[str, Any] | keras.regularizers.Regularizer | None
 Constraint = str | dict[str, Any] | keras.constraints.Constraint | None
 Activation = str | dict[str, Any] | Callable[..., Any] | None
 
 
-def list_of_shapes(input_shape: Shapes) -> list[Shape]:
+def list_of_shapes(input_shape: Any) -> list[Shape]:
     """Returns the `input_shape` that Keras passes to a layer, of one tensor or of a list of them, as a list."""
-    first = input_shape[0]
-    nested = first is not None and not isinstance(first, int)
+    nested = isinstance(input_shape[0], (list, tuple, tf.TensorShape))
     return [tuple(shape) for shape in (input_shape if nested else [input_shape])]

@@ -5,8 +5,8 @@ import keras
 import tensorflow as tf
 
 from keras_dynfilter.layers.argument_types import Activation, Initializer, Regularizer, Shape, Size
-from keras_dynfilter.layers.filter_generator import NormTemplate
 from keras_dynfilter.layers.jit_layer import JitLayer
+from keras_dynfilter.layers.norm_template import NormTemplate
 from keras_dynfilter.ops import checks
 from keras_dynfilter.ops.checks import choice
 from keras_dynfilter.ops.ddf import COMBINES

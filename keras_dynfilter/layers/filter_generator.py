@@ -1,78 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The generator of decoupled filters: a branch for the spatial filters, a branch for the channel filters."""
 
-import dataclasses
 import math
-from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_dynfilter.layers.argument_types import list_of_shapes
+from keras_dynfilter.layers.argument_types import Initializer, Regularizer, list_of_shapes
 from keras_dynfilter.layers.filter_norm import FilterNorm
 from keras_dynfilter.layers.initializers import fan_out_normal, side_by_side, uniform_by_fan_in
+from keras_dynfilter.layers.norm_template import NormTemplate
 from keras_dynfilter.ops import backends, dynamic_depthwise_conv2d, layout, pixel_projection
-from keras_dynfilter.ops.checks import choice
-
-NORMS = ("filter", "batch", "sigmoid", None)
-
-
-@dataclasses.dataclass(frozen=True)
-class NormTemplate:
-    """Makes the layers that normalise the generated filters, from the argument `spatial_norm` or `channel_norm`.
-
-    Attributes:
-        argument: `"filter"`, `"batch"`, `"sigmoid"`, None, or a Keras layer. A layer is copied, so that one object can
-            serve several layers of a network.
-        kind: `"spatial"` or `"channel"`.
-        kernel_size: Pair, the window of the filters.
-        gain: `gain` of the `FilterNorm` that `"filter"` stands for.
-
-    Raises:
-        ValueError: `argument` is none of these, a layer that has weights already, or a `FilterNorm` of another kind or
-            window.
-    """
-
-    argument: Any
-    kind: str
-    kernel_size: tuple[int, int]
-    gain: str | float
-
-    def __post_init__(self):
-        name, norm = f"{self.kind}_norm", self.argument
-        if not isinstance(norm, keras.layers.Layer):
-            if norm is not None and not isinstance(norm, str):
-                expected = f"Expected `{name}` to be one of {', '.join(map(repr, NORMS))}, or a Keras layer"
-                raise ValueError(f"{expected}. Received: {name}={norm!r}")
-            choice(norm, name, NORMS)
-            return
-        if norm.weights:
-            expected = f"Expected `{name}` to be a layer without weights yet, as it is copied"
-            raise ValueError(f"{expected}. Received: {name}={norm.name!r}, which has {len(norm.weights)} weights")
-        if isinstance(norm, FilterNorm) and (norm.kind, norm.kernel_size) != (self.kind, self.kernel_size):
-            expected = f"Expected `{name}` to be of kind {self.kind!r} and kernel_size {self.kernel_size}"
-            raise ValueError(f"{expected}. Received: FilterNorm({norm.kind!r}, {norm.kernel_size})")
-
-    def make(self, dtype) -> keras.layers.Layer:
-        """Returns a new layer with the dtype policy `dtype`. It works in the channels-last layout."""
-        name = f"{self.kind}_norm"
-        if isinstance(self.argument, keras.layers.Layer):
-            config = {**self.argument.get_config(), "name": name, "dtype": dtype}
-            if isinstance(self.argument, FilterNorm):
-                config["data_format"] = "channels_last"
-            return type(self.argument).from_config(config)
-        if self.argument == "filter":
-            options = dict(gain=self.gain, data_format="channels_last")
-            return FilterNorm(self.kind, self.kernel_size, name=name, dtype=dtype, **options)
-        if self.argument == "batch":
-            return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name, dtype=dtype)
-        return keras.layers.Activation(self.argument or "linear", name=name, dtype=dtype)
-
-    def get_config(self):
-        """Returns the argument in the form in which Keras saves it."""
-        if isinstance(self.argument, keras.layers.Layer):
-            return keras.saving.serialize_keras_object(self.argument)
-        return self.argument
+from keras_dynfilter.ops.geometry import Geometry
 
 
 class FilterGenerator(keras.layers.Layer):
@@ -111,14 +50,14 @@ class FilterGenerator(keras.layers.Layer):
 
     def __init__(
         self,
-        geometry,
-        squeeze_ratio,
-        spatial_norm,
-        channel_norm,
-        kernel_initializer,
-        bias_initializer,
-        kernel_regularizer,
-        phases=None,
+        geometry: Geometry,
+        squeeze_ratio: float,
+        spatial_norm: NormTemplate | None,
+        channel_norm: NormTemplate | None,
+        kernel_initializer: Initializer,
+        bias_initializer: Initializer,
+        kernel_regularizer: Regularizer,
+        phases: int | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -140,7 +79,8 @@ class FilterGenerator(keras.layers.Layer):
                 name=f"channel_branch_{phase}" if self.upsamples else "channel_branch",
                 dtype=self.dtype_policy,
             )
-            for phase in range(self.phases if channel_norm is not None else 0)
+            for phase in range(self.phases)
+            if channel_norm is not None
         ]
         self.depthwise_kernel = self.depthwise_bias = None
 
@@ -254,7 +194,14 @@ class ChannelBranch(keras.layers.Layer):
     """
 
     def __init__(
-        self, kernel_size, squeeze_ratio, norm, kernel_initializer, bias_initializer, kernel_regularizer, **kwargs
+        self,
+        kernel_size: tuple[int, int],
+        squeeze_ratio: float,
+        norm: keras.layers.Layer,
+        kernel_initializer: Initializer,
+        bias_initializer: Initializer,
+        kernel_regularizer: Regularizer,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.kernel_size = kernel_size
@@ -275,10 +222,10 @@ class ChannelBranch(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         values = self.expand(self.squeeze(inputs))
-        if not isinstance(self.norm, FilterNorm):
-            values = self.norm(values)
-        filters = tf.reshape(values, [-1, *self.kernel_size, inputs.shape[-1]])
-        return self.norm(filters) if isinstance(self.norm, FilterNorm) else filters
+        shape = [-1, *self.kernel_size, inputs.shape[-1]]
+        if isinstance(self.norm, FilterNorm):
+            return self.norm(tf.reshape(values, shape))
+        return tf.reshape(self.norm(values), shape)
 
     def _dense(self, name, units, fan_in, activation=None):
         dense = keras.layers.Dense(

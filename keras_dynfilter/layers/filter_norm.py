@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Filter normalisation: the mean and the deviation of every generated filter, set over its taps."""
+"""Filter normalisation: sets the mean and the standard deviation of every generated filter over its taps."""
 
 import math
-import numbers
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_dynfilter.layers.argument_types import Initializer, Size
 from keras_dynfilter.ops import checks, layout
 from keras_dynfilter.ops.checks import choice, pair
 from keras_dynfilter.ops.layout import standardize_data_format
@@ -20,26 +20,28 @@ CENTERS = (None, "filter", "tap")
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
 class FilterNorm(keras.layers.Layer):
-    """Normalises generated filters, each over its own taps.
+    """Normalises every generated filter over its own taps.
 
         outputs = (filters - mean) / (std + epsilon) * scale + center
 
-    `mean` and `std` (the unbiased one, which divides by `taps - 1`) are those of the taps of one filter: per sample,
-    pixel and head for spatial filters, per sample and channel for channel filters. Nothing is averaged over a batch, so
-    that training and inference are the same. A filter whose taps are all equal becomes 0, with a gradient of 0.
+    `mean` and `std` are taken over the taps of one filter: per sample, pixel and head for spatial filters, per sample
+    and channel for channel filters. `std` is the unbiased standard deviation, which divides by `taps - 1`. Nothing is
+    averaged over a batch, so training and inference are the same. A filter whose taps are all equal becomes 0, with a
+    gradient of 0.
 
-    The paper prints a learnable `scale` and `center`: one number of each for all spatial filters, one per channel for
-    channel filters (`"filter"`, with one head). Its code has a constant scale for spatial filters, one learnable value
-    per channel and tap for channel filters, and no `center`. The code's are the defaults.
+    In the paper, `scale` and `center` are learnable: one number of each for all spatial filters, and one per channel
+    for channel filters (`"filter"`, with one head). The authors' code has a constant scale for spatial filters, one
+    learnable value per channel and tap for channel filters, and no `center`. The defaults follow the code.
 
     Args:
         kind: `"spatial"` or `"channel"`.
-        kernel_size: Positive integer or pair `(kernel_h, kernel_w)`, the window of a filter, of at least two taps.
-        gain: What the default scale aims at, as a factor of `1 / sqrt(taps)`: `"relu"` (the square root of 2),
-            `"linear"` (1), or a positive number.
-        scale: `"constant"`: `gain / sqrt(taps)`, with no weights; `"filter"`: one learnable value per head or channel;
-            `"tap"`: one per head or channel and tap. None: `"constant"` for spatial, `"tap"` for channel filters.
-        center: None, or a learnable mean per `"filter"` or `"tap"` that is added.
+        kernel_size: Positive integer or pair `(kernel_h, kernel_w)`, the window of a filter. It has at least two taps.
+        gain: Factor of the default scale `gain / sqrt(taps)`: `"relu"` (the square root of 2), `"linear"` (1), or a
+            positive number.
+        scale: `"constant"`: `gain / sqrt(taps)`, without weights; `"filter"`: one learnable value per head or channel;
+            or `"tap"`: one learnable value per head or channel and tap. None: `"constant"` for spatial filters, `"tap"`
+            for channel filters.
+        center: None, or `"filter"` or `"tap"`: adds a learnable value per head or channel, or per tap of these.
         epsilon: Non-negative number, added to the standard deviation.
         data_format: Layout of spatial filters, `"channels_last"` or `"channels_first"`; None:
             `keras.backend.image_data_format()`.
@@ -51,12 +53,12 @@ class FilterNorm(keras.layers.Layer):
 
     Input shape:
         - Spatial filters: `(batch, height, width, heads * kernel_h * kernel_w)` if `data_format="channels_last"`,
-          `(batch, heads * kernel_h * kernel_w, height, width)` if `data_format="channels_first"`; head by head, taps
-          row by row.
+          `(batch, heads * kernel_h * kernel_w, height, width)` if `data_format="channels_first"`. The channel axis is
+          head-major, with the taps in row-major order.
         - Channel filters: `(batch, kernel_h, kernel_w, channels)` in both layouts.
 
     Output shape:
-        The same. Computed in float32 at least.
+        The input shape. The computation is in float32 at least.
 
     Raises:
         ValueError: An argument is not as described, or the filters have another shape.
@@ -73,15 +75,15 @@ class FilterNorm(keras.layers.Layer):
 
     def __init__(
         self,
-        kind="spatial",
-        kernel_size=3,
-        gain="relu",
-        scale=None,
-        center=None,
-        epsilon=1e-10,
-        data_format=None,
-        scale_initializer=None,
-        center_initializer=None,
+        kind: str = "spatial",
+        kernel_size: Size = 3,
+        gain: str | float = "relu",
+        scale: str | None = None,
+        center: str | None = None,
+        epsilon: float = 1e-10,
+        data_format: str | None = None,
+        scale_initializer: Initializer = None,
+        center_initializer: Initializer = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -96,9 +98,7 @@ class FilterNorm(keras.layers.Layer):
         default = "constant" if kind == "spatial" else "tap"
         self.scale = choice(default if scale is None else scale, "scale", SCALES)
         self.center = choice(center, "center", CENTERS)
-        if not isinstance(epsilon, numbers.Real) or not 0 <= epsilon < math.inf:
-            raise ValueError(f"Expected `epsilon` to be a non-negative number. Received: epsilon={epsilon!r}")
-        self.epsilon = float(epsilon)
+        self.epsilon = checks.number(epsilon, "epsilon", at_least=0)
         self.data_format = standardize_data_format(data_format)
         self.scale_initializer = keras.initializers.get(scale_initializer)
         self.center_initializer = keras.initializers.get(center_initializer)
@@ -119,24 +119,28 @@ class FilterNorm(keras.layers.Layer):
         self._filters(inputs.shape)
         return self.scaled(self.centred(inputs))
 
-    def centred(self, values):
-        """`values` minus the mean of the taps of each filter, in float32 at least.
+    def centred(self, values: tf.Tensor) -> tf.Tensor:
+        """Subtracts the mean of the taps of each filter, in float32 at least.
 
-        The weights of a linear generator can be centred in place of what it generates. `values` may have any leading
-        axes, for spatial filters with the channels last.
+        If a generator is linear, its weights can be centred instead of the filters: the result is the same, and the
+        weights are far fewer.
+
+        Args:
+            values: Filters in the shape of the inputs. Spatial filters in channels-last order may have any leading
+                axes.
         """
         grouped, axis = self._grouped(values)
         first = grouped[(slice(None),) * axis + (slice(1),)]
-        # The mean of equal numbers may be rounded, but their differences to the first are exactly 0. What comes out
-        # does not depend on what is subtracted here, which therefore has no gradient.
+        # The mean of equal numbers may be rounded, but their differences to the first one are exactly 0. The result
+        # does not depend on the number that is subtracted here, so this number needs no gradient.
         differences = grouped - tf.stop_gradient(first)
         return _like(values, differences - tf.reduce_mean(differences, axis, keepdims=True))
 
-    def scaled(self, centred):
-        """Divides filters of mean 0 by their deviation, and applies `scale` and `center`."""
+    def scaled(self, centred: tf.Tensor) -> tf.Tensor:
+        """Divides filters of mean 0 by their standard deviation, then applies `scale` and `center`."""
         values, axis = self._grouped(centred)
         variance = tf.reduce_sum(tf.square(values), axis, keepdims=True) * (1 / (self.taps - 1))
-        # The derivative of a square root at 0 is infinite: no derivative of any order may pass there.
+        # The derivative of the square root at 0 is infinite, so no derivative of any order may pass through it there.
         varies = variance > np.finfo(values.dtype.as_numpy_dtype).tiny
         deviation = tf.sqrt(tf.where(varies, variance, tf.ones_like(variance)))
         constant = self.deviation if self.scale == "constant" else 1.0
@@ -170,7 +174,7 @@ class FilterNorm(keras.layers.Layer):
         return config
 
     def _filters(self, shape):
-        """The number of heads or channels, unless `shape` is not one of filters."""
+        """Returns the number of heads or channels, after checking that `shape` is the shape of filters."""
         shape = tuple(shape)
         spatial = self.kind == "spatial"
         axis = 1 if spatial and self.data_format == "channels_first" else -1
@@ -191,7 +195,7 @@ class FilterNorm(keras.layers.Layer):
         return self.add_weight(name=name, shape=shape, initializer=initializer)
 
     def _grouped(self, values):
-        """`values` in float32 at least with an axis of taps, and that axis."""
+        """Returns `values` in float32 at least with an axis of taps, and the number of that axis."""
         values = tf.cast(values, checks.accumulation(values.dtype))
         sizes = layout.sizes(values)
         if self.kind == "channel":
@@ -209,13 +213,11 @@ class FilterNorm(keras.layers.Layer):
 
 
 def _like(values, grouped):
-    """`grouped` in the shape of `values`."""
+    """Returns `grouped` in the shape of `values`."""
     return tf.reshape(grouped, layout.sizes(values))
 
 
 def _gain(gain):
     if isinstance(gain, str) and gain in GAINS:
         return GAINS[gain]
-    if not isinstance(gain, numbers.Real) or isinstance(gain, bool) or not 0 < gain < math.inf:
-        raise ValueError(f"Expected `gain` to be 'relu', 'linear' or a positive number. Received: gain={gain!r}")
-    return float(gain)
+    return checks.number(gain, "gain", above=0, expected="'relu', 'linear' or a positive number")

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A repository of base filters, of which filters are mixed."""
+"""A repository of base filters, from which the filters of each sample are mixed."""
 
 import keras
 import tensorflow as tf
 
 from keras_dynfilter.layers import repository_algorithms
+from keras_dynfilter.layers.argument_types import Constraint, Initializer, Regularizer, Size
 from keras_dynfilter.ops.checks import pair, positive
 
 
@@ -14,23 +15,23 @@ class FilterRepository(keras.layers.Layer):
 
         filters[n,u,v,c,f] = sum_m base_filters[u,v,c,m] * coefficients[n,m,f]
 
-    The base filters, the repository, are the weights of the layer. A network that generates filters then needs
-    `base_filters` values for each of them, in place of `kernel_h * kernel_w * channels`. `RepositoryConv2D` convolves
-    with such filters, in most cases without making them; this layer makes them, for `DynamicConv2D` or to look at.
+    The base filters are the weights of the layer. A network then generates `base_filters` values for each filter
+    instead of `kernel_h * kernel_w * channels`. `RepositoryConv2D` convolves with such filters, in most cases without
+    computing them. This layer computes them, for `DynamicConv2D` or for inspection.
 
     Args:
         filters: Positive integer, the number of filters of a sample.
         kernel_size: Positive integer or pair `(kernel_h, kernel_w)`.
-        channels: Positive integer, the number of channels of the images that are to be filtered.
+        channels: Positive integer, the number of channels of the images to be filtered.
         base_filters: Positive integer, the number of base filters. None: as many as `filters`.
-        repository_initializer: Initializer of the base filters. `"orthogonal"`: they start orthonormal; where there
-            are more of them than values in a filter, which cannot be, the values start orthonormal over the filters.
+        repository_initializer: Initializer of the base filters. With `"orthogonal"`, they start orthonormal. If there
+            are more base filters than values in a filter, the values start orthonormal over the filters instead.
         repository_regularizer: Regularizer of the base filters.
         repository_constraint: Constraint of the base filters.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape:
-        Coefficients, `(batch, base_filters, filters)`, or the same flattened in this order.
+        Coefficients, `(batch, base_filters, filters)`, or flattened in this order, `(batch, base_filters * filters)`.
 
     Output shape:
         `(batch, kernel_h, kernel_w, channels, filters)`, in the order of Keras kernels.
@@ -51,13 +52,13 @@ class FilterRepository(keras.layers.Layer):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        channels,
-        base_filters=None,
-        repository_initializer="orthogonal",
-        repository_regularizer=None,
-        repository_constraint=None,
+        filters: int,
+        kernel_size: Size,
+        channels: int,
+        base_filters: int | None = None,
+        repository_initializer: Initializer = "orthogonal",
+        repository_regularizer: Regularizer = None,
+        repository_constraint: Constraint = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -81,8 +82,8 @@ class FilterRepository(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs):
-        self.compute_output_shape(inputs.shape)  # a built layer, too, would take other shapes of as many values
-        inputs = tf.cast(inputs, self.compute_dtype)  # integers too, which Keras leaves as they are
+        self.compute_output_shape(inputs.shape)  # else the reshape would accept other shapes with as many values
+        inputs = tf.cast(inputs, self.compute_dtype)  # Keras does not cast integers
         coefficients = tf.reshape(inputs, [-1, self.base_filters, self.filters])
         return repository_algorithms.mixed(tf.cast(self.repository, inputs.dtype), coefficients)
 

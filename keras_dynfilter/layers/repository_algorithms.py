@@ -40,10 +40,10 @@ def cheaper_algorithm(positions: int | None, geometry: Geometry, channels: int, 
     """
     depth = geometry.taps * channels
     maps = min(base_filters, depth)
-    positions = math.inf if positions is None else positions
+    count = math.inf if positions is None else positions
     skipped = math.prod(geometry.strides) if _strided_and_dilated(geometry) else 1
     # All costs are per position, so that an infinite number of positions is not a special case.
-    mixing = depth * filters * (base_filters + MAP_VALUE) / positions
+    mixing = depth * filters * (base_filters + MAP_VALUE) / count
     shared_cost = maps * (depth * skipped + filters + MAP_VALUE) + (mixing if maps < base_filters else 0)
     per_sample_cost = depth * (filters + (PATCH_VALUE if geometry.taps > 1 else 0)) + mixing
     return "shared" if shared_cost <= per_sample_cost else "per_sample"

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bias that is not shared by the positions of an image."""
+"""A bias of its own for every position of an image."""
 
 import keras
 import tensorflow as tf
 
+from keras_dynfilter.layers.argument_types import Constraint, Initializer, Regularizer
+
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
 class UntiedBias(keras.layers.Layer):
-    """Adds a trained value of its own to every position and channel.
+    """Adds a trained bias of its own to every position and channel.
 
-    An ordinary bias is one value per channel. This one can tell a place in the image from another, as is useful where
-    the camera never moves relative to what it sees, and it ties the model to one image size.
+    An ordinary bias has one value per channel. An untied bias can distinguish the positions of an image, which is
+    useful if the camera never moves relative to the scene. It ties the model to one image size.
 
     Args:
         bias_initializer: Initializer of the bias.
@@ -19,13 +21,13 @@ class UntiedBias(keras.layers.Layer):
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape:
-        `(batch, height, width, channels)`, or any other shape of which all sizes but the batch are known.
+        `(batch, height, width, channels)`, or any other shape whose sizes are known except for the batch.
 
     Output shape:
-        The same.
+        The input shape.
 
     Raises:
-        ValueError: A size beside the batch is unknown, or is not the one that the layer was built with.
+        ValueError: A size other than the batch is unknown, or differs from the size that the layer was built with.
 
     Example:
 
@@ -38,7 +40,13 @@ class UntiedBias(keras.layers.Layer):
         sections 4.2 (highway driving) and 4.3 (stereo).
     """
 
-    def __init__(self, bias_initializer="zeros", bias_regularizer=None, bias_constraint=None, **kwargs):
+    def __init__(
+        self,
+        bias_initializer: Initializer = "zeros",
+        bias_regularizer: Regularizer = None,
+        bias_constraint: Constraint = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)

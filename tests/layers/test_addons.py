@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our layers in one model with layers, a metric and an optimiser of tensorflow-addons (the legacy lane)."""
+"""Layers of this package in one model with layers, a metric and an optimizer of tensorflow-addons (legacy lane)."""
 
 import keras
 import numpy as np
@@ -48,8 +48,8 @@ def test_a_model_with_addons_trains_and_is_saved(tmp_path):
     np.testing.assert_array_equal(again.predict(images, verbose=0), model.predict(images, verbose=0))
 
 
-def test_addons_op_and_ours_in_one_function():
-    """Both op libraries are loaded in one process."""
+def test_ops_of_both_packages_in_one_function():
+    """One process loads both op libraries."""
     image = tf.random.normal((2, 8, 8, 3))
     filters = tf.ones((2, 8, 8, 9)) / 9
     blurred = tf.function(lambda x: tfa.image.mean_filter2d(kdf.ops.local_filter2d(x, filters, 3), 3))(image)

@@ -132,8 +132,9 @@ def test_saved_models(cls, tmp_path):
     model, inputs = case.model(), case.inputs()
     inputs = inputs if len(inputs) > 1 else inputs[0]
     model.export(str(tmp_path / "model"))
-    served = tf.saved_model.load(str(tmp_path / "model")).serve
-    np.testing.assert_allclose(served(tf.nest.map_structure(tf.constant, inputs)), model(inputs), rtol=1e-5, atol=1e-5)
+    loaded = tf.saved_model.load(str(tmp_path / "model"))
+    served = loaded.serve(tf.nest.map_structure(tf.constant, inputs))
+    np.testing.assert_allclose(served, model(inputs), rtol=1e-5, atol=1e-5)
 
 
 @every_case

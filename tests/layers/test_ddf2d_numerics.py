@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DDF2D: its gradients, what is finite and exact, and its errors."""
+"""DDF2D: gradients, exact and finite results in difficult cases, errors."""
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ def normal(*shape):
 
 @pytest.mark.parametrize("arguments", [dict(), dict(combine="add", strides=2, heads=2)], ids=["default", "add"])
 def test_finite_differences_of_the_layer(arguments, implementation):
-    """By the inputs and by every weight, along random directions."""
+    """Checks the gradients by the inputs and by every weight along random directions."""
     layer = DDF2D(**arguments, squeeze_ratio=1, dtype="float64")
     images = tf.constant(normal(2, 4, 5, 4))
 
@@ -51,7 +51,7 @@ def test_finite_differences_of_the_layer(arguments, implementation):
 
 
 def test_pixels_without_features_have_finite_gradients(implementation):
-    """With zero biases the filters there are constant: the deviation is 0, where a square root has no derivative."""
+    """With zero biases, the filters of such pixels have a deviation of 0, where a square root has no derivative."""
     images = np.maximum(normal(2, 6, 6, 8), 0).astype("float32")
     images[:, :3] = 0
     images[1] = 0
@@ -70,7 +70,7 @@ def test_pixels_without_features_have_finite_gradients(implementation):
 
 @pytest.mark.parametrize("channels", [7, 64])
 def test_equal_weights_make_no_filters(channels, implementation):
-    """Exactly: what is left of sums that cancel would be normalised to filters of size 1."""
+    """The filters are exactly 0. A rounding error of the sums would be normalised to filters of size 1."""
     layer = DDF2D(branches="spatial", generator_initializer="ones", generator_bias_initializer="ones")
     with keras_dynfilter.implementation(implementation):
         output = layer(normal(2, 9, 8, channels).astype("float32"))

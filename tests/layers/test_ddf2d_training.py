@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DDF2D inside models: training, in all variants and under XLA, saving and loading."""
+"""DDF2D inside models: training in all variants and under XLA."""
 
 import keras
 import numpy as np

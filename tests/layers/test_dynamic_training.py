@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model of all layers trains: by default, under XLA, in mixed precision, on several devices."""
+"""Trains a model of layers with given or generated filters: as is, under XLA, in mixed precision, on two devices."""
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ def per_sample(values):
 
 
 def make_model():
-    """Every layer, with a generator that reads its input; the depth-wise one takes the filters of another network."""
+    """Returns a model whose depth-wise layer takes filters of another network; the other layers have generators."""
     inputs = keras.Input((8, 8, 1))
     logits = keras.layers.Conv2D(10, 3, padding="same")
     x = DynamicLocalFilter2D(
@@ -33,7 +33,7 @@ def make_model():
 
 
 def data():
-    """Images, and the same one pixel to the left."""
+    """Returns images, and the images shifted by one pixel to the left."""
     images = np.random.default_rng(11).uniform(size=(4 * BATCH, 8, 8, 1)).astype("float32")
     shifted = np.zeros_like(images)
     shifted[:, :, :-1] = images[:, :, 1:]
@@ -85,7 +85,7 @@ MIRRORED = """
 import keras
 import numpy as np
 import tensorflow as tf
-import test_layers_training as training
+from tests.layers import test_dynamic_training as training
 
 keras.utils.set_random_seed(0)
 cpu, = tf.config.list_physical_devices("CPU")
@@ -100,8 +100,8 @@ with strategy.scope():
 expected = training.train(alone)
 np.testing.assert_allclose(losses, expected, rtol=0.01)
 assert losses[-1] < 0.5 * losses[0], losses
-for ours, theirs in zip(mirrored.get_weights(), alone.get_weights()):
-    np.testing.assert_allclose(ours, theirs, rtol=0.02, atol=0.02)
+for value, reference in zip(mirrored.get_weights(), alone.get_weights()):
+    np.testing.assert_allclose(value, reference, rtol=0.02, atol=0.02)
 print("trained alike")
 """
 

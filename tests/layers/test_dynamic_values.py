@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the layers compute, against the oracle, TensorFlow's convolution, and formulas written out here."""
+"""Values of the layers with given or generated filters, against the reference implementation and formulas in NumPy."""
 
 import keras
 import numpy as np
@@ -43,19 +43,19 @@ WINDOWS = (
 )
 
 
-def oracle_window(window):
+def full_window(window):
     pairs = {name: (value, value) if isinstance(value, int) else value for name, value in window.items()}
     return {"strides": (1, 1), "dilation_rate": (1, 1), "padding": "same", **pairs}
 
 
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 @pytest.mark.parametrize("heads, maps", [(1, 1), (2, 1), (2, 3)])
-def test_local_filter_is_the_oracle_map_by_map(normal, window, heads, maps, data_format):
+def test_local_filter(normal, window, heads, maps, data_format):
     layer = DynamicLocalFilter2D((3, 5), data_format=data_format, heads=heads, filters=maps, **window)
     image = normal(2, 9, 11, 4)
-    size = reference.output_shape(image.shape, dict(kernel_size=(3, 5), **oracle_window(window)))
+    size = reference.output_shape(image.shape, dict(kernel_size=(3, 5), **full_window(window)))
     filters = normal(2, *size, maps, heads * 15)
-    expected = [local(image, filters[:, :, :, m], (3, 5), heads, **oracle_window(window)) for m in range(maps)]
+    expected = [local(image, filters[:, :, :, m], (3, 5), heads, **full_window(window)) for m in range(maps)]
 
     flat = filters.reshape(2, *size, -1)
     if data_format == "channels_first":
@@ -68,10 +68,10 @@ def test_local_filter_is_the_oracle_map_by_map(normal, window, heads, maps, data
 
 @pytest.mark.parametrize("flat", [False, True], ids=["bank", "flat"])
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
-def test_dynamic_conv_is_the_oracle(normal, window, flat, data_format):
+def test_dynamic_conv(normal, window, flat, data_format):
     layer = DynamicConv2D(2, (3, 4), data_format=data_format, **window)
     image, filters = normal(3, 8, 9, 3), normal(3, 3, 4, 3, 2)
-    expected = reference.dynamic_conv2d(image, filters, **oracle_window(window))
+    expected = reference.dynamic_conv2d(image, filters, **full_window(window))
     given = filters.reshape(3, -1) if flat else filters
     first = data_format == "channels_first"
     actual = layer([swapped(image) if first else image, given])
@@ -80,7 +80,7 @@ def test_dynamic_conv_is_the_oracle(normal, window, flat, data_format):
 
 
 @pytest.mark.parametrize("flat", [False, True], ids=["bank", "flat"])
-def test_dynamic_depthwise_conv_is_the_oracle(normal, flat, data_format):
+def test_dynamic_depthwise_conv(normal, flat, data_format):
     layer = DynamicDepthwiseConv2D((3, 5), strides=2, data_format=data_format)
     image, filters = normal(3, 8, 9, 4), normal(3, 3, 5, 4)
     geometry = dict(kernel_size=(3, 5), strides=(2, 2), dilation_rate=(1, 1), padding="same", heads=1)
@@ -185,7 +185,7 @@ def test_separable_dynamic_conv_is_two_passes(normal, window, normalization, fla
     vertical, horizontal = filters[:, :3, None], filters[:, None, 3:]
     if normalization:
         vertical, horizontal = softmax(vertical, (1, 2, 3)), softmax(horizontal, 2)
-    rows, columns = ({**oracle_window(window)} for _ in range(2))
+    rows, columns = ({**full_window(window)} for _ in range(2))
     rows["strides"], columns["strides"] = (rows["strides"][0], 1), (1, rows["strides"][1])
     expected = 0
     for c in range(3):
@@ -230,7 +230,7 @@ def test_local_bias_before_is_padded_with_zeros(normal, separable, data_format):
     taps_and_beta = np.concatenate([np.ones((1, 3, 3, 9)), np.full((1, 3, 3, 1), 5.0)], axis=-1)
     box = DynamicLocalFilter2D(3, data_format="channels_last", dynamic_bias="before")
     corner = box([np.zeros((1, 3, 3, 1)), taps_and_beta])[0, 0, 0, 0]
-    assert float(corner) == 4 * 5.0  # the five taps outside the image see 0, not beta
+    assert float(corner) == 4 * 5.0  # the five taps outside the image see 0, not the bias
 
 
 @pytest.mark.parametrize("strides", [1, 2])

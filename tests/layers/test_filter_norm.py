@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FilterNorm: its formula, worked numbers, derivatives, errors."""
+"""FilterNorm: values against its formula in NumPy and against worked numbers, derivatives, errors."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def normal(*shape):
 
 
 def truth(filters, axis, gain):
-    """The formula, with `filters` in an array that has an axis of taps."""
+    """Computes the formula for `filters` with an axis of taps."""
     deviation = filters.std(axis=axis, ddof=1, keepdims=True) + 1e-10
     return (filters - filters.mean(axis=axis, keepdims=True)) / deviation * gain / np.sqrt(filters.shape[axis])
 
@@ -114,7 +114,7 @@ def test_epsilon_is_added_to_the_deviation():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("size, epsilon", [(1e-12, 1e-10), (1e-17, 1e-10), (1e-17, 0.0), (1e17, 1e-10)])
 def test_very_small_and_large_filters(size, epsilon, dtype):
-    """Squares lie at the edge of the numbers of float32."""
+    """The squares of the values are close to the limits of float32."""
     filters = size * normal(2, 3, 4, 9)
     output = FilterNorm("spatial", gain=3, epsilon=epsilon, dtype=dtype)(filters)
     centred = filters - filters.mean(axis=-1, keepdims=True)

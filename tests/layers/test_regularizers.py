@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The smoothness penalty: values, the ways to use it, configuration, error messages."""
+"""The smoothness penalty: values, the two ways to use it, configuration, error messages."""
 
 import doctest
 import json
@@ -21,7 +21,7 @@ def random(*shape):
 
 
 def penalty(filters, norm, height=1):
-    """Mean over the batch."""
+    """Computes the mean penalty over the batch in NumPy."""
     power = {"l2": 2, "l1": 1}[norm]
     return sum(np.mean(np.abs(np.diff(filters, axis=axis)) ** power) for axis in (height, height + 1))
 
@@ -78,10 +78,10 @@ def test_both_ways_to_use_it_cost_the_mean():
 
 
 def test_training_with_it_smooths_the_filters():
-    def roughness(weight):
+    def roughness(factor):
         inputs = keras.Input((6, 6, 1))
         generator = keras.layers.Conv2D(9, 3, padding="same")
-        layer = DynamicLocalFilter2D(3, generator=generator, filters_regularizer=Smoothness(weight))
+        layer = DynamicLocalFilter2D(3, generator=generator, filters_regularizer=Smoothness(factor))
         model = keras.Model(inputs, layer(inputs))
         model.compile(keras.optimizers.Adam(0.02), "mse")
         images = random(16, 6, 6, 1)
@@ -93,7 +93,7 @@ def test_training_with_it_smooths_the_filters():
 
 def test_config_round_trip():
     given = Smoothness(0.25, norm="l1", data_format="channels_first")
-    assert list(given.get_config()) == ["weight", "norm", "data_format"]
+    assert list(given.get_config()) == ["factor", "norm", "data_format"]
     serialized = json.loads(json.dumps(keras.saving.serialize_keras_object(given)))
     assert serialized["registered_name"] == "keras_dynfilter>Smoothness"
     for again in (Smoothness.from_config(given.get_config()), keras.regularizers.get(serialized)):
@@ -102,10 +102,10 @@ def test_config_round_trip():
 
 
 ERRORS = {
-    "negative": (lambda: Smoothness(-1), r"Expected `weight` to be a non-negative number.* weight=-1"),
-    "boolean": (lambda: Smoothness(True), r"Expected `weight` to be a non-negative number.* weight=True"),
-    "infinite": (lambda: Smoothness(float("inf")), r"Expected `weight` to be a non-negative number.* weight=inf"),
-    "text": (lambda: Smoothness("l2"), r"Expected `weight` to be a non-negative number.* weight='l2'"),
+    "negative": (lambda: Smoothness(-1), r"Expected `factor` to be a non-negative number.* factor=-1"),
+    "boolean": (lambda: Smoothness(True), r"Expected `factor` to be a non-negative number.* factor=True"),
+    "infinite": (lambda: Smoothness(float("inf")), r"Expected `factor` to be a non-negative number.* factor=inf"),
+    "text": (lambda: Smoothness("l2"), r"Expected `factor` to be a non-negative number.* factor='l2'"),
     "norm": (lambda: Smoothness(1, norm="l3"), r"Expected `norm` to be one of 'l2', 'l1'.* norm='l3'"),
     "layout": (lambda: Smoothness(1, data_format="NHWC"), r"Expected `data_format` to be one of .*'NHWC'"),
     "no layout": (lambda: Smoothness(1, data_format=""), r"Expected `data_format` to be one of .* data_format=''"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What FilterRepository and RepositoryConv2D refuse, and what they say."""
+"""Errors of FilterRepository and RepositoryConv2D."""
 
 import numpy as np
 import pytest

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FilterRepository and RepositoryConv2D: both algorithms against the oracle, initial values, the Keras contract."""
+"""FilterRepository, RepositoryConv2D: both algorithms against a reference implementation, initial values, training."""
 
 import keras
 import numpy as np
@@ -35,7 +35,7 @@ def normal(*shape, seed=5):
 
 
 def make(algorithm="auto", filters=4, features=7, channels=3, **arguments):
-    """A built layer with biases that are not zero."""
+    """Returns a built layer with biases that are not zero."""
     options = dict(use_bias=True, dynamic_bias="after", bias_initializer="ones", dtype="float64")
     layer = RepositoryConv2D(filters, algorithm=algorithm, **{**options, **arguments})
     image = (2, channels, 9, 9) if layer.data_format == "channels_first" else (2, 9, 9, channels)
@@ -46,7 +46,7 @@ def make(algorithm="auto", filters=4, features=7, channels=3, **arguments):
 
 
 def results(layer, images, features):
-    """Outputs, and the gradients by images, features and all weights."""
+    """Returns the outputs and the gradients by images, features and all weights."""
     images, features = tf.convert_to_tensor(images), tf.convert_to_tensor(features)
     with tf.GradientTape() as tape:
         tape.watch([images, features])
@@ -56,7 +56,7 @@ def results(layer, images, features):
 
 
 @every_case
-def test_both_algorithms_are_the_oracle(arguments, size, data_format):
+def test_both_algorithms(arguments, size, data_format):
     images, features = normal(2, *size, 3), normal(2, 7, seed=8)
     given = np.moveaxis(images, 3, 1) if data_format == "channels_first" else images
     layers = [make(algorithm, data_format=data_format, **arguments) for algorithm in ("shared", "per_sample")]
@@ -150,7 +150,7 @@ def test_base_filters_start_orthonormal(base_filters):
 
 @pytest.mark.parametrize("base_filters", [16, 64])
 def test_scale_of_the_filters_at_the_start(base_filters):
-    """A squared norm of 2 on average, half of it common to all samples, for features of mean square 1."""
+    """The mean squared norm is 2 for features of mean square 1, and half of it is common to all samples."""
     layer = RepositoryConv2D(64, 3, base_filters)
     layer.build([(None, 8, 8, 3), (None, 256)])
     filters = layer.generated_filters(normal(64, 256).astype("float32")).numpy()
@@ -161,9 +161,9 @@ def test_scale_of_the_filters_at_the_start(base_filters):
 ALGORITHMS = {
     "CIFAR-10, layer 1": ((32, 32, 3), dict(filters=64, kernel_size=3), "shared"),
     "CIFAR-10, layer 4": ((8, 8, 256), dict(filters=256, kernel_size=3, strides=2), "shared"),
-    "open size": ((None, None, 64), dict(filters=64, kernel_size=3), "shared"),
+    "unknown size": ((None, None, 64), dict(filters=64, kernel_size=3), "shared"),
     "1x1 window": ((32, 32, 16), dict(filters=16, kernel_size=1), "per_sample"),
-    "1x1 window, open size": ((None, None, 16), dict(filters=16, kernel_size=1), "per_sample"),
+    "1x1 window, unknown size": ((None, None, 16), dict(filters=16, kernel_size=1), "per_sample"),
     "1x1 window, few base filters": ((4, 4, 64), dict(filters=64, kernel_size=1, base_filters=4), "shared"),
     "strides and dilation": ((32, 32, 64), dict(filters=64, kernel_size=3, strides=4, dilation_rate=2), "per_sample"),
     "strides alone": ((32, 32, 64), dict(filters=64, kernel_size=3, strides=4), "shared"),

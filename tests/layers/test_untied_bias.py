@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bias of every position."""
+"""UntiedBias: one bias per position and channel, fixed sizes."""
 
 import keras
 import numpy as np

@@ -1,22 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The convolution that enlarges is an ordinary one of the enlarged map."""
-
-import json
+"""UpsamplingConv2D equals a convolution of the upsampled map."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import timing
-from benchmarks.layers import upsampling_conv2d
 from keras_dynfilter.layers.upsampling_conv2d import UpsamplingConv2D
 
 pytestmark = pytest.mark.legacy
 
 
 def networks(kernel_size, sizes=(6, 5)):
-    """A model of the layer, and one of those whose place it takes, with the same weights."""
+    """Returns a model with the layer and a model with upsampling and a convolution, with the same weights."""
     images = keras.Input((*sizes, 4))
     up = keras.Model(images, UpsamplingConv2D(3, kernel_size)(images))
     enlarged = keras.layers.UpSampling2D(2)(images)
@@ -32,7 +28,7 @@ def normal(*shape, seed=0):
 
 
 @pytest.mark.parametrize("kernel_size", [1, 3, 5, 7])
-def test_outputs_and_gradients_are_those_of_an_enlarged_map(kernel_size):
+def test_outputs_and_gradients(kernel_size):
     images, by_outputs = normal(2, 6, 5, 4), normal(2, 12, 10, 3, seed=1)
     found = []
     for model in networks(kernel_size):
@@ -42,11 +38,11 @@ def test_outputs_and_gradients_are_those_of_an_enlarged_map(kernel_size):
             outputs = model(inputs)
             loss = tf.reduce_sum(outputs * by_outputs)
         found.append([outputs, *tape.gradient(loss, [inputs, *model.trainable_weights])])
-    for ours, expected in zip(*found):
-        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+    for value, expected in zip(*found):
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_sizes_may_be_open():
+def test_unknown_sizes():
     up, plain = networks(5, sizes=(None, None))
     assert up.output_shape == (None, None, None, 3)
     images = normal(1, 3, 8, 4)
@@ -66,15 +62,3 @@ def test_even_windows_are_refused():
         UpsamplingConv2D(3, 2)
     with pytest.raises(ValueError, match=r"Expected `inputs` to have shape.*Received: inputs.shape=.*3, 4"):
         UpsamplingConv2D(3, 3).build((2, 3, 4))
-
-
-def test_benchmark(monkeypatch, tmp_path, capsys):
-    ours, other = (call() for call in upsampling_conv2d.calls(2, 5, 4, 3).values())
-    for found, expected in zip(tf.nest.flatten(ours), tf.nest.flatten(other)):
-        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-2)
-    monkeypatch.setattr(timing, "in_turns", lambda calls, budget: dict(zip(calls, (8.0, 42.0))))
-    path = tmp_path / "new" / "times.jsonl"
-    upsampling_conv2d.main(["--batch-size", "3", "--json", str(path)])
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [row["ms"]["UpSampling2D, Conv2D"] for row in rows] == [42.0] * len(upsampling_conv2d.CASES)
-    assert "5x5, 3x14x14x20 to 1" in capsys.readouterr().out

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the layers that normalise generated filters, from a word or from a Keras layer."""
+
+import dataclasses
+from typing import Any
+
+import keras
+
+from keras_dynfilter.layers.filter_norm import FilterNorm
+
+NORMS = ("filter", "batch", "sigmoid", None)
+
+
+@dataclasses.dataclass(frozen=True)
+class NormTemplate:
+    """Holds the argument `spatial_norm` or `channel_norm` of a layer and makes the normalisations from it.
+
+    Attributes:
+        argument: `"filter"`, `"batch"`, `"sigmoid"`, None, or a Keras layer. A layer is copied, so that one object can
+            serve several layers of a network.
+        kind: `"spatial"` or `"channel"`.
+        kernel_size: Pair, the window of the filters.
+        gain: `gain` of the `FilterNorm` that `"filter"` stands for.
+
+    Raises:
+        ValueError: `argument` is none of these, a layer that has weights already, or a `FilterNorm` of another kind or
+            window.
+    """
+
+    argument: Any
+    kind: str
+    kernel_size: tuple[int, int]
+    gain: str | float
+
+    def __post_init__(self):
+        name, norm = f"{self.kind}_norm", self.argument
+        if not isinstance(norm, keras.layers.Layer):
+            if norm is not None and not (isinstance(norm, str) and norm in NORMS):
+                expected = f"Expected `{name}` to be one of {', '.join(map(repr, NORMS))}, or a Keras layer"
+                raise ValueError(f"{expected}. Received: {name}={norm!r}")
+            return
+        if norm.built and norm.weights:
+            expected = f"Expected `{name}` to be a layer without weights yet, as it is copied"
+            raise ValueError(f"{expected}. Received: {name}={norm.name!r}, which has {len(norm.weights)} weights")
+        if isinstance(norm, FilterNorm) and (norm.kind, norm.kernel_size) != (self.kind, self.kernel_size):
+            expected = f"Expected `{name}` to be of kind {self.kind!r} and kernel_size {self.kernel_size}"
+            raise ValueError(f"{expected}. Received: FilterNorm({norm.kind!r}, {norm.kernel_size})")
+
+    def make(self, dtype) -> keras.layers.Layer:
+        """Returns a new layer with the dtype policy `dtype`. It works in the channels-last layout."""
+        name = f"{self.kind}_norm"
+        if isinstance(self.argument, keras.layers.Layer):
+            config = {**self.argument.get_config(), "name": name, "dtype": dtype}
+            if isinstance(self.argument, FilterNorm):
+                config["data_format"] = "channels_last"
+            return type(self.argument).from_config(config)
+        if self.argument == "filter":
+            return FilterNorm(
+                self.kind, self.kernel_size, self.gain, data_format="channels_last", name=name, dtype=dtype
+            )
+        if self.argument == "batch":
+            return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name, dtype=dtype)
+        return keras.layers.Activation(self.argument or "linear", name=name, dtype=dtype)
+
+    def get_config(self):
+        """Returns the argument in the form in which Keras saves it."""
+        if isinstance(self.argument, keras.layers.Layer):
+            return keras.saving.serialize_keras_object(self.argument)
+        return self.argument
