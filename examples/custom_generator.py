@@ -4,7 +4,7 @@
 One filter for the whole image blurs edges together with the noise. A filter per pixel averages along an edge and never
 across it. Both models below use windows of 7x7 pixels; only the second one generates its filters from the image.
 
-    pip install keras_dynfilter
+    pip install .    # in a checkout
     python examples/custom_generator.py
 """
 

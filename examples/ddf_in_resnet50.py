@@ -4,7 +4,7 @@
 `replace_convolutions` copies any functional or sequential Keras model. All other layers keep their weights, so that you
 can start from a trained network (`weights="imagenet"`); the dynamic filters start from random weights.
 
-    pip install keras_dynfilter
+    pip install .                                          # in a checkout
     python examples/ddf_in_resnet50.py                     # on generated images
     python examples/ddf_in_resnet50.py --images FOLDER     # on your images, one subfolder per class
 """

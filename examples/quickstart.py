@@ -5,7 +5,7 @@ The data are pairs of an image and the same image moved by two pixels: dark imag
 the right. The network learns this from the pairs alone. Its filters show what it has learned: each filter points to
 the pixel that the value comes from.
 
-    pip install 'keras_dynfilter[examples,export]'
+    pip install '.[examples,export]'                       # in a checkout
     python examples/quickstart.py --out outputs/quickstart
 """
 
