@@ -13,10 +13,10 @@ FILES = [
     path
     for folder in (ROOT, *(ROOT / folder for folder in FOLDERS))
     for path in (folder.glob("*") if folder == ROOT else folder.rglob("*"))
-    if path.suffix in SUFFIXES and path.name != "test_glossary.py" and "notebook" not in path.as_posix()
+    if path.suffix in SUFFIXES and path.name != "test_glossary.py" and "build" not in path.parts
 ]
 
-# What is searched for, and what replaces it. Notebooks are left out: their format has "cells".
+# What is searched for, and what replaces it.
 RETIRED = {
     r"\btwins?\b": "baseline",
     r"\bcomposed\b(?! of)": "composite",
@@ -29,7 +29,7 @@ RETIRED = {
     r"\bkWidth\b": "kWindowCols or kVecElems",
     r"\bMember\b|\bWeight::": "Derivative or FilterKind",
     r"--reach\b": "the word of the field: the largest motion, the largest disparity",
-    r"[\"']cells[\"']|\bcells/": "runs",
+    r"\"cells\": \{|\bcells/": "runs",
     r"(?i)distance of the eyes": "inter-ocular distance",
     r"(?i)\breading maps\b|\bmaps of scores\b": "soft-argmax, heat maps",
     r"\bBiasedDDF2D\b": "DDF2D(use_bias=True, activation=...)",
