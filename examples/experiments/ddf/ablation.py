@@ -18,9 +18,13 @@ If CIFAR-10 is not found, it is downloaded, or replaced by generated patterns: d
 Paper: https://arxiv.org/abs/2104.14107 (Zhou et al., CVPR 2021).
 """
 
+import argparse
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from examples.experiments import data
@@ -40,7 +44,7 @@ SMOKE = {
 }
 
 
-def parse(arguments=None):
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = options.new_parser(__doc__)
     sweep.add_options(parser, ablation_variants.VARIANTS, "outputs/ddf_ablation")
     add = parser.add_argument
@@ -63,21 +67,21 @@ def parse(arguments=None):
     return sweep.parse(parser, arguments, SMOKE)
 
 
-def load(args):
+def load(args: argparse.Namespace) -> tuple[tuple, tuple]:
     """Returns `(train, test)`, each images `[count, 32, 32, 3]`, uint8, and labels `[count]`."""
     *train, args.source = data.load_cifar10("train", args.data_dir, args.source)
     *test, _ = data.load_cifar10("test", args.data_dir, args.source)
     return tuple(train), tuple(array[: args.test_images] for array in test)
 
 
-def compile_model(model, args):
+def compile_model(model: keras.Model, args: argparse.Namespace) -> None:
     """Compiles a model with SGD and the cross-entropy of logits."""
     optimizer = sgd(args.learning_rate, args.iterations, args.warmup * args.iterations, args.weight_decay)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss)
 
 
-def evaluate(network, images, labels, batch_size=250):
+def evaluate(network: keras.Model, images: np.ndarray, labels: np.ndarray, batch_size: int = 250) -> dict[str, Any]:
     """Returns the accuracy in percent and the mean cross-entropy in nats."""
     logits = [
         network(data.normalized(images[first : first + batch_size]), training=False)
@@ -89,7 +93,7 @@ def evaluate(network, images, labels, batch_size=250):
     return {"top1": top1, "loss": float(tf.reduce_mean(losses)), "images": len(labels)}
 
 
-def train_run(experiment, variant, seed, train, test):
+def train_run(experiment: run.Experiment, variant: str, seed: int, train: tuple, test: tuple) -> dict[str, Any]:
     """Trains a variant from a seed, or continues to train it. Returns the description of the run."""
     args, name = experiment.args, sweep.run_name(variant, seed)
     print(f"\n{name}: {args.iterations} steps of {args.batch_size} images", flush=True)
@@ -121,7 +125,7 @@ def train_run(experiment, variant, seed, train, test):
     }
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Trains all runs and reports on them. Returns the exit status."""
     report = functools.partial(sweep.report_accuracies, ablation_tables)
     return sweep.main(parse(arguments), arguments, __spec__.name, load, train_run, report)

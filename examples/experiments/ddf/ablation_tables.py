@@ -2,6 +2,8 @@
 """Tables of the ablations of DDF, the orderings that the paper reports, and a figure of all runs."""
 
 import itertools
+from collections.abc import Iterable
+from typing import Any
 
 from examples.experiments.core import markdown as md
 from examples.experiments.core import statistics
@@ -19,7 +21,7 @@ PAPER_EQUAL = 0.25  # percent: results of the paper that differ by less count as
 MARGIN = 1.0  # percent, by which ours may differ, to count as equal
 
 
-def summarize(runs):
+def summarize(runs: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Returns parameters, FLOPs, and accuracies in percent of ours and of the paper, by variant."""
     return {
         variant: {
@@ -33,7 +35,7 @@ def summarize(runs):
     }
 
 
-def check_claims(summary):
+def check_claims(summary: dict[str, Any]) -> list[statistics.Claim]:
     """Judges the paper's orderings of the variants within each table.
 
     Returns:
@@ -63,7 +65,7 @@ def _check(better, worse, summary):
     return {"better": better, "worse": worse, "paper": round(paper, 1), **claim}
 
 
-def markdown(summary, claims):
+def markdown(summary: dict[str, Any], claims: list[statistics.Claim]) -> str:
     """Returns all tables as Markdown."""
     parts = []
     for table, (title, variants) in TABLES.items():
@@ -99,7 +101,7 @@ def _row(figures):
     ]
 
 
-def figure(summary):
+def figure(summary: dict[str, Any]):
     """Draws the accuracy of every run, and their means, with a row for each variant."""
     drawn = inspection.new_figure(8, 0.42 * len(summary) + 1.1)
     axis = drawn.subplots()

@@ -29,6 +29,8 @@ Paper: https://arxiv.org/abs/2104.14107 (Zhou et al., CVPR 2021).
 import argparse
 import functools
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -80,7 +82,7 @@ PAPER_BASELINES = {"ddf_resnet18": "69.6", "ddf_resnet50": "77.2 / 93.5", "ddf_r
 SMALL = 64  # the stem does not reduce images up to this size
 
 
-def parse(arguments=None):
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = options.new_parser(__doc__)
     add = parser.add_argument
     options.add_recipe(add, RECIPES)
@@ -188,7 +190,7 @@ class SmallImages:
         return tf.data.Dataset.from_tensor_slices((data.normalized(images), labels)).batch(self.args.batch_size)
 
 
-def builders(args, classes):
+def builders(args: argparse.Namespace, classes: int):
     """Returns functions that return new networks with logits, by name."""
     shared = dict(
         input_shape=(args.size, args.size, 3),
@@ -224,7 +226,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
         return {"smoothing": self.smoothing, "name": self.name}
 
 
-def compile_model(model, args, steps_per_epoch):
+def compile_model(model: keras.Model, args: argparse.Namespace, steps_per_epoch: float) -> None:
     """Compiles a model with SGD."""
     optimizer = sgd(
         args.learning_rate,
@@ -237,7 +239,7 @@ def compile_model(model, args, steps_per_epoch):
     model.compile(optimizer, SmoothedCrossentropy(args.label_smoothing), jit_compile=args.jit_compile)
 
 
-def train(experiment, images, steps_per_epoch):
+def train(experiment: run.Experiment, images, steps_per_epoch: float) -> dict[str, training.Trained]:
     """Trains the networks; returns them by name."""
     args = experiment.args
     return training.train_networks(
@@ -248,7 +250,7 @@ def train(experiment, images, steps_per_epoch):
     )
 
 
-def evaluate(network, batches):
+def evaluate(network: keras.Model, batches) -> dict[str, Any]:
     """Returns top-1 and top-5 accuracy in percent, and the number of images."""
     predict = tf.function(functools.partial(network, training=False))
     count = 0
@@ -263,7 +265,7 @@ def evaluate(network, batches):
     return {"top1": top1, "top5": top5, "images": count}
 
 
-def paper_figures(args):
+def paper_figures(args: argparse.Namespace) -> dict[str, str]:
     """Returns the accuracies that the paper reports for the networks of the options, by name, if it has any."""
     if args.recipe == "reduced" or args.width != 64:
         return {}
@@ -271,7 +273,7 @@ def paper_figures(args):
     return {name: figure for name, figure in figures.items() if figure}
 
 
-def print_accuracies(args, figures, paper, tested):
+def print_accuracies(args: argparse.Namespace, figures: dict[str, Any], paper: dict[str, str], tested: str) -> None:
     print(f"\nAccuracy of {args.network} on {tested}:")
     for name, figure in figures.items():
         size = f"{figure['parameters']:,} parameters, {figure['flops'] / 1e6:,.1f}M FLOPs"
@@ -279,7 +281,7 @@ def print_accuracies(args, figures, paper, tested):
         print(f"  {name:<10} top-1 {figure['top1']:6.2f} %   top-5 {figure['top5']:6.2f} %   {size}{note}")
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Loads, trains and evaluates. Returns the exit status."""
     args = parse(arguments)
     with run.preparing(args):

@@ -22,10 +22,13 @@ Errors are squared errors as in the paper: the mean per pixel x 64 x 64, average
 Paper: https://arxiv.org/abs/1605.09673 (De Brabandere et al., 2016).
 """
 
+import argparse
 import functools
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 
 from examples.experiments import data, figures
@@ -64,7 +67,7 @@ MOMENTS = 16  # of every clip to test at
 TEST_SEED = 2**31  # above the largest seed of a training
 
 
-def parse(arguments=None):
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = options.new_training_parser(__doc__, "outputs/highway_video", RECIPES)
     crops.add_options(parser, "synthetic sequences")
     add = parser.add_argument
@@ -119,7 +122,7 @@ class Loaded(NamedTuple):
     true_flow: tuple[np.ndarray, np.ndarray] | None
 
 
-def load(args):
+def load(args: argparse.Namespace) -> Loaded:
     """Loads clips, or generates synthetic ones."""
     frames = args.input_frames + args.output_frames
     clips = load_clips(args)
@@ -134,7 +137,7 @@ def load(args):
     return Loaded(dict(enumerate(made[..., 0])), {"synthetic": test}, test[0, ..., 0], tuple(true_flow))
 
 
-def load_clips(args):
+def load_clips(args: argparse.Namespace) -> dict[str, np.ndarray]:
     """Returns the clips, `[frames, height, width]`, by name; none if there are no data."""
     read = functools.partial(data.load_video, limit=args.frame_limit)
     if args.video:
@@ -151,7 +154,7 @@ def load_clips(args):
     return clips
 
 
-def split_in_time(clips, frames):
+def split_in_time(clips, frames: int):
     """Splits clips into the first part, to train on, and the last part, to test on.
 
     Raises:
@@ -168,7 +171,7 @@ def split_in_time(clips, frames):
     return parts
 
 
-def segments(clip, frames, size, name="a clip"):
+def segments(clip: np.ndarray, frames: int, size: int, name: str = "a clip") -> np.ndarray:
     """Cuts segments, `[segments, frames, size, size, 1]`, at fixed moments and places; `name` is for errors."""
     starts = crops.evenly_spaced(len(clip) - frames, MOMENTS)
     return np.stack(
@@ -180,7 +183,7 @@ def segments(clip, frames, size, name="a clip"):
     )
 
 
-def synthetic(args, count, seed, size):
+def synthetic(args: argparse.Namespace, count: int, seed: int, size: int):
     """Generates sequences; returns them, the flow to every frame to be predicted, and where it is known."""
     frames = args.input_frames + args.output_frames
     videos, flow, mask = data.synthetic_video(count, frames, size, args.max_motion, seed)
@@ -190,7 +193,7 @@ def synthetic(args, count, seed, size):
 # Training
 
 
-def train(experiment, loaded):
+def train(experiment: run.Experiment, loaded: Loaded) -> dict[str, training.Trained]:
     """Trains the networks; returns them by name."""
     args = experiment.args
     frames, clips = args.input_frames + args.output_frames, loaded.clips.values()
@@ -213,7 +216,7 @@ def train(experiment, loaded):
 # Evaluation
 
 
-def evaluate(args, networks, loaded):
+def evaluate(args: argparse.Namespace, networks: dict[str, keras.Model], loaded: Loaded) -> dict[str, Any]:
     """Computes the errors of the networks, for the results."""
     given = args.input_frames
     predictors = {name: functools.partial(crops.predict, network) for name, network in networks.items()}
@@ -231,7 +234,7 @@ def evaluate(args, networks, loaded):
     return content
 
 
-def predicted_flow(network, inputs, steps):
+def predicted_flow(network: keras.Model, inputs: np.ndarray, steps: int) -> np.ndarray:
     """Returns the flow to every predicted frame from the one before, `[batch, steps, height, width, 2]`."""
     if isinstance(network, models.FramePredictor):
         size = network.output_layer.kernel_size
@@ -239,12 +242,12 @@ def predicted_flow(network, inputs, steps):
     return network(inputs, steps=steps, return_flow=True)[1].numpy()
 
 
-def with_flow(networks):
+def with_flow(networks: dict[str, keras.Model]) -> dict[str, keras.Model]:
     """Returns the networks whose filters imply a flow."""
     return {name: network for name, network in networks.items() if name != "baseline"}
 
 
-def flow_errors(args, networks):
+def flow_errors(args: argparse.Namespace, networks: dict[str, keras.Model]) -> dict[str, float]:
     """Computes end-point errors, in pixels, of the flow that the filters imply, on synthetic sequences."""
     videos, flow, mask = synthetic(args, args.test_sequences, TEST_SEED, args.size)
     inputs = videos[:, : args.input_frames]
@@ -258,7 +261,7 @@ def flow_errors(args, networks):
     return {name: inspection.end_point_error(vectors, flow, mask) for name, vectors in flows.items()}
 
 
-def print_errors(args, content, networks):
+def print_errors(args: argparse.Namespace, content: dict[str, Any], networks: dict[str, keras.Model]) -> None:
     print(f"\nErrors of {args.output_frames} predicted frames, {content['unit']}:")
     crops.print_errors(content["test"], networks, PAPER)
     if "end_point_error" in content:
@@ -270,7 +273,7 @@ def print_errors(args, content, networks):
 # Figures
 
 
-def draw(args, networks, loaded):
+def draw(args: argparse.Namespace, networks: dict[str, keras.Model], loaded: Loaded) -> list[str]:
     """Draws predictions, flow, filters and a film. Returns the names of the files."""
     given = args.input_frames
     chosen = moving_segments(loaded.tests, given)
@@ -300,7 +303,7 @@ def draw(args, networks, loaded):
     return [*drawn, "predictions.gif"]
 
 
-def moving_segments(tests, given, count=3):
+def moving_segments(tests, given: int, count: int = 3):
     """Returns which segments to draw, indices by group: some of those with the most motion."""
     per_group = -(-count // len(tests))
     chosen = {}
@@ -311,7 +314,7 @@ def moving_segments(tests, given, count=3):
     return chosen
 
 
-def draw_whole(args, network, clip):
+def draw_whole(args: argparse.Namespace, network: keras.Model, clip: np.ndarray):
     """Draws predictions of whole frames, which a network without untied biases can make."""
     frames = clip[None, : args.input_frames + args.output_frames, ..., None]
     inputs, targets = frames[:, : args.input_frames], frames[0, args.input_frames :]
@@ -325,7 +328,7 @@ def draw_whole(args, network, clip):
     return figure
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Loads, trains, evaluates and draws. Returns the exit status."""
     args = parse(arguments)
     with run.preparing(args):

@@ -29,8 +29,10 @@ Paper: https://arxiv.org/abs/1605.09673 (De Brabandere et al., 2016).
 import argparse
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -95,7 +97,7 @@ TEST_BATCH = 50
 TEST_SEQUENCES = 300
 
 
-def frame_counts(text):
+def frame_counts(text: str) -> tuple[int, int]:
     """Argument type: numbers of frames as `INPUT:OUTPUT`."""
     try:
         inputs, outputs = (int(part) for part in text.split(":"))
@@ -106,7 +108,7 @@ def frame_counts(text):
     return inputs, outputs
 
 
-def parse(arguments=None):
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = options.new_training_parser(__doc__, "outputs/moving_mnist", RECIPES)
     add = parser.add_argument
     add("--network", choices=NETWORKS, default="paper", help="the paper's, or the one that also paints and blends")
@@ -178,14 +180,14 @@ class Loaded(NamedTuple):
     tests: dict[str, Any]
 
 
-def load(args):
+def load(args: argparse.Namespace) -> Loaded:
     """Loads digits to train on, and sequences to test on."""
     images, _, source = data.load_mnist("train", args.data_dir, args.digits)
     test_digits = shrink(data.load_mnist("test", args.data_dir, source).images[..., 0], args.size)
     return Loaded(images[..., 0], test_digits, source, test_sets(args, test_digits))
 
 
-def shrink(images, size):
+def shrink(images: np.ndarray, size: int) -> np.ndarray:
     """Averages areas of `[..., height, width]`, uint8, so that 64 x 64 become `size` x `size`; float32 in [0, 1]."""
     factor = FULL // size
     *axes, height, width = images.shape
@@ -254,7 +256,7 @@ class StoredSequences:
             yield frames[:, : self.inputs], frames[:, self.inputs :]
 
 
-def test_sets(args, digits):
+def test_sets(args: argparse.Namespace, digits: np.ndarray):
     """Returns sequences to test on, by name; the first ones are drawn in the figures.
 
     Generated sequences are the first ones if the stored ones must be shrunk, since digits of shrunk frames lie between
@@ -279,7 +281,7 @@ def test_sets(args, digits):
 # Training
 
 
-def train(experiment, loaded):
+def train(experiment: run.Experiment, loaded: Loaded) -> dict[str, training.Trained]:
     """Trains the networks; returns them by name."""
     args, digits = experiment.args, shrink(loaded.digits, experiment.args.size)
     stages, inputs = curriculum(args, min(args.checkpoint_every, args.iterations))
@@ -298,7 +300,7 @@ def train(experiment, loaded):
     return training.train_networks(experiment, builders, losses.clipped_bce, sequences, stages=stages)
 
 
-def curriculum(args, epoch):
+def curriculum(args: argparse.Namespace, epoch: int):
     """Returns the stages of the training, and the numbers of given frames by those of predicted ones.
 
     Args:
@@ -313,12 +315,12 @@ def curriculum(args, epoch):
     return [(first, {"steps": outputs}) for first, outputs in firsts.items()], inputs
 
 
-def kernel_size(size):
+def kernel_size(size: int) -> int:
     """Returns the smallest odd window that contains every motion of a digit from one frame to the next."""
     return 2 * math.ceil(3.6 * size / FULL) + 1
 
 
-def build_baseline(bias, sizes):
+def build_baseline(bias: float, sizes) -> keras.Model:
     """Builds the baseline with an initial bias of its last layer.
 
     Predictions below zero are clipped and have no gradient. With a learning rate above that of the paper, 1e-4, all
@@ -332,7 +334,7 @@ def build_baseline(bias, sizes):
 # Evaluation
 
 
-def evaluate(args, networks, loaded):
+def evaluate(args: argparse.Namespace, networks: dict[str, keras.Model], loaded: Loaded) -> dict[str, Any]:
     """Computes the errors of the networks, for the results."""
     predictors = {name: predictor(network, args.test_frames[1]) for name, network in networks.items()}
     content = {
@@ -351,13 +353,13 @@ def evaluate(args, networks, loaded):
     return content
 
 
-def out_of_domain(args, loaded):
+def out_of_domain(args: argparse.Namespace, loaded: Loaded):
     """Returns sequences of other numbers of digits than those of the training, by number of digits."""
     count = min(args.test_sequences or TEST_SEQUENCES, TEST_SEQUENCES)
     return {digits: GeneratedSequences(args, loaded.test_digits, count, digits) for digits in (1, 3)}
 
 
-def predictor(network, steps):
+def predictor(network: keras.Model, steps: int):
     """Returns a function of given frames that returns `steps` predicted ones, as NumPy arrays."""
     predict = tf.function(functools.partial(network, steps=steps))
     return lambda inputs: predict(tf.constant(inputs)).numpy()
@@ -376,7 +378,7 @@ def errors(predictors, batches):
     return {**figures, **evaluation.errors_per_image(losses.clipped_bce, {"perfect": lambda targets: targets}, perfect)}
 
 
-def print_errors(args, content, networks):
+def print_errors(args: argparse.Namespace, content: dict[str, Any], networks: dict[str, keras.Model]) -> None:
     given, predicted = args.test_frames
     print(f"\nBinary cross-entropy of {predicted} predicted frames, {given} given, {content['unit']}:")
     groups = {f"test, {name}": errors for name, errors in content["test"].items()}
@@ -397,7 +399,7 @@ def print_errors(args, content, networks):
 # Figures
 
 
-def draw(args, networks, loaded):
+def draw(args: argparse.Namespace, networks: dict[str, keras.Model], loaded: Loaded) -> list[str]:
     """Draws predictions, flow, filters and a film. Returns the names of the files."""
     examples = predictions(networks, next(iter(loaded.tests.values())), 3)
     groups = {
@@ -424,7 +426,7 @@ def draw(args, networks, loaded):
     return [*drawn, "predictions.gif"]
 
 
-def predictions(networks, batches, count):
+def predictions(networks: dict[str, keras.Model], batches, count: int):
     """Returns the first `count` sequences of `batches` and their predictions, as arguments of the figures."""
     inputs, targets = next(iter(batches))
     inputs, targets = inputs[:count], targets[:count]
@@ -434,7 +436,7 @@ def predictions(networks, batches, count):
     return dict(inputs=inputs, targets=targets, predictions=made["dfn"], baseline=made["baseline"])
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Loads, trains, evaluates and draws. Returns the exit status."""
     args = parse(arguments)
     with run.preparing(args):

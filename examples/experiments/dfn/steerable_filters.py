@@ -17,11 +17,13 @@ Exit status: 1 if the correlation is below the target, unless fewer steps than b
 Paper: https://arxiv.org/abs/1605.09673 (De Brabandere et al., 2016).
 """
 
+import argparse
 import functools
 import math
 import pathlib
 import time
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -37,7 +39,7 @@ EPOCHS, STEPS = 8, 500  # enough for the target
 SMOKE = {"epochs": 2, "steps": 20, "batch_size": 8, "patches": 64}
 
 
-def parse(arguments=None):
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = options.new_parser(__doc__)
     options.add_run_options(parser, "outputs/steerable")
     add = parser.add_argument
@@ -73,7 +75,7 @@ class Images(NamedTuple):
     picture: np.ndarray
 
 
-def load(args):
+def load(args: argparse.Namespace) -> Images:
     """Loads images, or generates noise."""
     tests = min(256, args.patches)
     if args.images == "noise":
@@ -95,7 +97,7 @@ def load(args):
     return Images(train, test, photographs.standardize(picture[None, ..., None]))
 
 
-def compiled(model, args):
+def compiled(model: keras.Model, args: argparse.Namespace) -> keras.Model:
     """Compiles `model` with Adam, whose learning rate falls along a cosine and whose second moment adapts fast."""
     rate = keras.optimizers.schedules.CosineDecay(args.learning_rate, args.epochs * args.steps)
     model.compile(
@@ -106,7 +108,7 @@ def compiled(model, args):
     return model
 
 
-def agreement(learned, true):
+def agreement(learned: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns correlation and relative L2 error of filters `[count, height, width]`, `[count]` each."""
     learned, true = (np.reshape(filters, [len(filters), -1]).astype(np.float64) for filters in (learned, true))
     error = np.linalg.norm(learned - true, axis=1) / np.linalg.norm(true, axis=1)
@@ -116,7 +118,7 @@ def agreement(learned, true):
     return correlation, error
 
 
-def filters_at(model, degrees):
+def filters_at(model: keras.Model, degrees) -> tuple[np.ndarray, np.ndarray]:
     """Returns learned and true filters, `[count, 9, 9]`, at angles in degrees."""
     angles = np.deg2rad(degrees)
     return inspection.generated_filters(model, angles), data.steerable_filter(angles)
@@ -129,7 +131,7 @@ class FilterCorrelation(keras.callbacks.Callback):
         logs["worst_correlation"] = agreement(*filters_at(self.model.network, np.arange(360)))[0].min()
 
 
-def squared_error(model, images, args):
+def squared_error(model: keras.Model, images: np.ndarray, args: argparse.Namespace):
     """Returns the mean squared error per pixel on triples from `images`, and that of predicting zeros."""
     test = data.steerable_triples(images, batch_size=64, steps=max(1, len(images) // 16), seed=args.seed + 1)
     errors = [
@@ -140,7 +142,7 @@ def squared_error(model, images, args):
     return float(error), float(zeros)
 
 
-def draw(model, picture, path, degrees=139.2):
+def draw(model: keras.Model, picture: np.ndarray, path: pathlib.Path, degrees=139.2) -> None:
     """Draws learned and true filters, and a photograph that is filtered with both."""
     figure = inspection.new_figure(13, 8.6)
     figure.suptitle("A steerable filter, learned from images, angles and results", fontsize="x-large")
@@ -164,7 +166,7 @@ def draw(model, picture, path, degrees=139.2):
     figure.savefig(path, dpi=110)
 
 
-def train(experiment, images):
+def train(experiment: run.Experiment, images: Images) -> dict[str, training.Trained]:
     """Trains the network, and the baseline with `--baseline`. Returns what `training.train` returns, by name."""
     args = experiment.args
 
@@ -194,7 +196,7 @@ def train(experiment, images):
     return trained
 
 
-def evaluate(args, trained, images):
+def evaluate(args: argparse.Namespace, trained, images: Images) -> dict[str, Any]:
     """Computes the errors of the networks, and compares the generated filters with the formula; by name."""
     figures = {}
     for name, done in trained.items():
@@ -209,7 +211,7 @@ def evaluate(args, trained, images):
     return figures
 
 
-def filter_figures(model):
+def filter_figures(model: keras.Model):
     """Compares the filters of `model` with the formula at 360 angles."""
     correlation, error = agreement(*filters_at(model, np.arange(360)))
     return {
@@ -222,12 +224,12 @@ def filter_figures(model):
     }
 
 
-def shortened(args):
+def shortened(args: argparse.Namespace) -> bool:
     """Returns whether fewer steps were asked for than the target takes."""
     return args.epochs * args.steps < EPOCHS * STEPS
 
 
-def conclude(args, figures, seconds):
+def conclude(args: argparse.Namespace, figures: dict[str, Any], seconds: float) -> None:
     """Prints the figures, the files, and what to do next."""
     dfn = figures["steerable"]
     print(f"\nLearned and true filters at 360 angles, {dfn['training_seconds']:.0f} s of training:")
@@ -257,7 +259,7 @@ def conclude(args, figures, seconds):
         print(f"Next: train on your own images: {script} --images FOLDER")
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Loads, trains, evaluates and draws. Returns the exit status."""
     args = parse(arguments)
     with run.preparing(args):

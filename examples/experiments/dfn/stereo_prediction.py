@@ -30,10 +30,13 @@ images; and the shifts that are best for all test images, and for each of them, 
 Paper: https://arxiv.org/abs/1605.09673 (De Brabandere et al., 2016).
 """
 
+import argparse
 import functools
 import pathlib
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 
 from examples.experiments import data, figures
@@ -73,7 +76,7 @@ TEST_SEED = 2**31  # above the largest seed of a training
 Pair = tuple[np.ndarray, np.ndarray]
 
 
-def parse(arguments=None):
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = options.new_training_parser(__doc__, "outputs/stereo_prediction", RECIPES)
     crops.add_options(parser, "synthetic pairs")
     add = parser.add_argument
@@ -154,7 +157,7 @@ class Loaded(NamedTuple):
     teddy: tuple[np.ndarray, np.ndarray, np.ndarray] | None
 
 
-def load(args):
+def load(args: argparse.Namespace) -> Loaded:
     """Loads pairs, or generates synthetic ones."""
     found = load_sequences(args)
     if args.flow_truth is None:
@@ -171,7 +174,7 @@ def load(args):
     return loaded
 
 
-def load_sequences(args):
+def load_sequences(args: argparse.Namespace):
     """Returns the first four attributes of `Loaded`; None if there are no sequences."""
     if args.stereo:
         tested = args.stereo[-1]
@@ -196,7 +199,7 @@ def load_sequences(args):
     return pairs, [read(folder, args.rows) for folder in learned.values()], tested, read(test_folder, args.rows)
 
 
-def synthetic(args, count, seed, size):
+def synthetic(args: argparse.Namespace, count: int, seed: int, size: int):
     """Generates pairs of `size` rows with disparities that fit the filters.
 
     Returns:
@@ -206,7 +209,7 @@ def synthetic(args, count, seed, size):
     return (left[..., 0], right[..., 0]), disparity, known
 
 
-def synthetic_test(args):
+def synthetic_test(args: argparse.Namespace):
     """Generates pairs of one crop each; returns as `synthetic`, of the crops."""
     pair, disparity, known = synthetic(args, args.test_pairs, TEST_SEED, args.size + args.radius)
     disparity, known = (array[:, : args.size, : args.size] for array in (disparity, known))
@@ -215,7 +218,7 @@ def synthetic_test(args):
     return tuple(side[:, : args.size] for side in pair), disparity, known
 
 
-def load_teddy(args):
+def load_teddy(args: argparse.Namespace):
     """Loads the pair "teddy" of Middlebury, scaled so that its disparities fit.
 
     Returns:
@@ -234,7 +237,7 @@ def load_teddy(args):
     return left, right, disparity
 
 
-def cut(left, right, size, shift):
+def cut(left: np.ndarray, right: np.ndarray, size: int, shift: int) -> tuple[np.ndarray, np.ndarray]:
     """Cuts crops, `[crops, size, size, 1]` each, at fixed places; the right ones are `shift` pixels to the left."""
     lefts, rights = [], []
     for row, column in crops.corners(left.shape[1], left.shape[2] - shift, size):
@@ -246,7 +249,7 @@ def cut(left, right, size, shift):
 # Training
 
 
-def train(experiment, loaded):
+def train(experiment: run.Experiment, loaded: Loaded) -> dict[str, training.Trained]:
     """Trains the networks; returns them by name."""
     args, pairs = experiment.args, loaded.pairs.values()
     # In a mirror, the right camera is the left one, and disparities stay the same.
@@ -267,7 +270,7 @@ def train(experiment, loaded):
 # Evaluation
 
 
-def evaluate(args, networks, loaded):
+def evaluate(args: argparse.Namespace, networks: dict[str, keras.Model], loaded: Loaded) -> dict[str, Any]:
     """Computes the errors of the networks, and of shifts, for the results."""
     test = cut(*loaded.images, args.size, args.radius)
     learned = [cut(*pair, args.size, args.radius) for pair in loaded.same_size]
@@ -293,13 +296,13 @@ def evaluate(args, networks, loaded):
     return content
 
 
-def shift_errors(left, right, radius):
+def shift_errors(left: np.ndarray, right: np.ndarray, radius: int):
     """Returns the offsets that a filter can have, in quarters of a pixel, and the error of each for every image."""
     offsets = np.arange(-4 * radius, 4 * radius + 1) / 4
     return offsets, np.stack([np.square(shifted(left, offset) - right).mean(axis=(1, 2, 3)) for offset in offsets])
 
 
-def shifted(images, offset):
+def shifted(images: np.ndarray, offset: float) -> np.ndarray:
     """Returns the pixels `offset` to the right in `[..., height, width, 1]`, linearly interpolated."""
     whole = int(np.floor(offset))
     width = images.shape[-2]
@@ -308,13 +311,13 @@ def shifted(images, offset):
     return near + np.float32(offset - whole) * (far - near)
 
 
-def filter_offsets(network, left, radius):
+def filter_offsets(network: keras.Model, left: np.ndarray, radius: int) -> np.ndarray:
     """Returns the expected offset of each filter, in pixels to the right, `[batch, height, width]`."""
     parts = (inspection.generated_filters(network, part) for part, _ in crops.batches(left, left))
     return np.concatenate([inspection.filters_to_flow(part, (1, 2 * radius + 1))[..., 0] for part in parts])
 
 
-def disparity_map(args, network, left):
+def disparity_map(args: argparse.Namespace, network: keras.Model, left: np.ndarray) -> np.ndarray:
     """Returns the disparity `[height, width - radius]` of the right view that the network infers from the left view.
 
     Untied biases need crops. These overlap by half, and the weight of a pixel grows with its distance from the border.
@@ -337,7 +340,7 @@ def disparity_map(args, network, left):
     return total / weight + args.radius
 
 
-def disparity_errors(args, network, teddy):
+def disparity_errors(args: argparse.Namespace, network: keras.Model, teddy):
     """Compares the disparities of the filters with the true ones, of synthetic pairs and of teddy; by data set."""
     errors = {}
     if args.flow_truth:
@@ -354,7 +357,7 @@ def disparity_errors(args, network, teddy):
     return errors
 
 
-def mean_disparity_errors(disparity, truth, known, radius):
+def mean_disparity_errors(disparity: np.ndarray, truth: np.ndarray, known: np.ndarray, radius: int):
     """Computes mean absolute errors in pixels: of the disparity, the middle of the window, and the best constant."""
     candidates = {"dfn": disparity, "middle of window": np.full_like(truth, radius)}
     candidates["best constant"] = np.full_like(truth, np.median(truth[known]))
@@ -364,7 +367,7 @@ def mean_disparity_errors(disparity, truth, known, radius):
     }
 
 
-def print_errors(content, networks):
+def print_errors(content: dict[str, Any], networks: dict[str, keras.Model]) -> None:
     print(f"\nErrors of the right view on {content['tested']}, {content['unit']}:")
     crops.print_errors(content["test"], networks, PAPER)
     shift = content["best_shift"]
@@ -379,7 +382,7 @@ def print_errors(content, networks):
 # Figures
 
 
-def draw(args, networks, loaded):
+def draw(args: argparse.Namespace, networks: dict[str, keras.Model], loaded: Loaded) -> list[str]:
     """Draws predictions of crops, and the disparity of whole images. Returns the names of the files."""
     test = cut(*loaded.images, args.size, args.radius)
     left, right = (side[np.linspace(0, len(side) - 1, 4).round().astype(int)] for side in test)
@@ -406,7 +409,9 @@ def draw(args, networks, loaded):
     return [*drawn]
 
 
-def draw_map(args, network, left, right, truth=None):
+def draw_map(
+    args: argparse.Namespace, network: keras.Model, left: np.ndarray, right: np.ndarray, truth: np.ndarray = None
+):
     """Draws both views `[height, width]`, and the disparity of the right one, below each other."""
     pictures = {"left view": left[:, args.radius :], "right view": right[:, : -args.radius]}
     maps = {"disparity of the filters": disparity_map(args, network, left)}
@@ -425,7 +430,7 @@ def draw_map(args, network, left, right, truth=None):
     return figure
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Loads, trains, evaluates and draws. Returns the exit status."""
     args = parse(arguments)
     with run.preparing(args):

@@ -15,7 +15,9 @@ Vectors of more than 1,000 values are projected at random to 500 values, which c
 Paper: https://arxiv.org/abs/1812.01894 (Shen and Liu, 2018), section 4.4.
 """
 
+import argparse
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
@@ -37,7 +39,7 @@ NEIGHBOURS = FOLDS = 5
 PAIRINGS = 3  # of images with the filters of other images
 
 
-def parse(arguments=None):
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = options.new_parser(__doc__)
     parser.usage = "%(prog)s [FILE.keras] [options]"
     add = parser.add_argument
@@ -69,7 +71,7 @@ class Loaded(NamedTuple):
     labels: np.ndarray
 
 
-def load(args):
+def load(args: argparse.Namespace) -> Loaded:
     """Loads the network and the test images; sets `args.source` to their source."""
     if args.smoke:
         args.source = "rendered"
@@ -88,7 +90,7 @@ def load(args):
     raise ValueError(f"Expected a network of mnist.py or cifar10.py. Received: inputs of {shape}")
 
 
-def check_images(labels, perplexity):
+def check_images(labels: np.ndarray, perplexity: float) -> None:
     """Raises a ValueError if there are too few images for t-SNE or for the folds."""
     if perplexity >= len(labels):
         raise ValueError(
@@ -100,7 +102,7 @@ def check_images(labels, perplexity):
         raise ValueError(f"{expected}. Received: {len(labels)}, and {most} of a class at most")
 
 
-def layer_vectors(network, images, seed=0):
+def layer_vectors(network: keras.Model, images: np.ndarray, seed: int = 0):
     """Returns coefficients, filters and maps of each generated layer, `[count, values]`; long ones are projected."""
     from sklearn.random_projection import SparseRandomProjection
 
@@ -118,7 +120,7 @@ def layer_vectors(network, images, seed=0):
     return {layer: {kind: np.concatenate(parts[layer][kind]) for kind in KINDS} for layer in parts}
 
 
-def separation(values, labels):
+def separation(values: np.ndarray, labels: np.ndarray) -> float:
     """Returns the accuracy in percent of the five nearest neighbours, in five folds."""
     from sklearn.model_selection import cross_val_score
     from sklearn.neighbors import KNeighborsClassifier
@@ -132,14 +134,14 @@ def separation_gain(separations):
     return {kind: layers[-1][kind] - layers[0][kind] for kind in layers[0]} if len(layers) > 1 else {}
 
 
-def embed(values, perplexity, seed):
+def embed(values: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
     """Returns the t-SNE, `[count, 2]`."""
     from sklearn.manifold import TSNE
 
     return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(values)
 
 
-def draw(embedded, separations, labels):
+def draw(embedded, separations, labels: np.ndarray):
     """Draws a row for each layer and a column for each kind; colours are classes."""
     drawn = inspection.new_figure(11, 3.6 * len(embedded))
     for row, (layer, kinds) in zip(drawn.subplots(len(embedded), len(KINDS), squeeze=False), embedded.items()):
@@ -152,7 +154,7 @@ def draw(embedded, separations, labels):
     return drawn
 
 
-def analyze(args, loaded):
+def analyze(args: argparse.Namespace, loaded: Loaded):
     """Returns the separation of the classes and the t-SNE, by layer and kind."""
     import threadpoolctl
 
@@ -167,7 +169,7 @@ def analyze(args, loaded):
     return separations, embedded
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Loads, evaluates, analyzes and draws. Returns the exit status."""
     args = parse(arguments)
     with run.preparing(args):

@@ -26,10 +26,15 @@ If CIFAR-10 is not found, it is downloaded, or replaced by generated patterns: d
 Paper: https://arxiv.org/abs/1812.01894 (Shen and Liu, 2018), section 4.3.
 """
 
+import argparse
 import functools
+from collections.abc import Sequence
+from typing import Any
+
+import keras
 
 from examples.experiments import data
-from examples.experiments.core import options, sweep
+from examples.experiments.core import options, run, sweep
 from examples.experiments.filter_repository import cifar10_figures, runs
 from keras_dynfilter import models
 
@@ -48,7 +53,7 @@ SMOKE = {
 }
 
 
-def parse(arguments=None):
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = options.new_parser(__doc__)
     sweep.add_options(parser, cifar10_figures.VARIANTS, "outputs/repository_cifar10")
     runs.add_options(parser, batch_size=64)
@@ -61,26 +66,26 @@ def parse(arguments=None):
     return sweep.parse(parser, arguments, SMOKE, RECIPES)
 
 
-def load(args):
+def load(args: argparse.Namespace) -> tuple[tuple, tuple]:
     """Returns `(train, test)`, each images `[count, 32, 32, 3]`, uint8, and labels `[count]`."""
     return runs.load_parts(args, data.load_cifar10)
 
 
-def build(variant, base_filters):
+def build(variant: str, base_filters: int | None) -> keras.Model:
     """Builds the network of a variant."""
     if variant == "generated":
         return models.repository_cifar10(base_filters)
     return {"baseline": models.repository_cifar10_baseline, "vgg11": models.vgg11}[variant]()
 
 
-def train_run(experiment, variant, seed, train, test):
+def train_run(experiment: run.Experiment, variant: str, seed: int, train: tuple, test: tuple) -> dict[str, Any]:
     """Trains a variant from a seed, or continues to train it. Returns the description of the run."""
     make = functools.partial(build, variant, experiment.args.base_filters)
     how = dict(augment=experiment.args.augment, watched=cifar10_figures.WATCHED)
     return runs.train_classifier(experiment, variant, seed, make, variant == "generated", train, test, **how)
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Trains all runs and reports on them. Returns the exit status."""
     report, module = functools.partial(sweep.report_accuracies, cifar10_figures), __spec__.name
     return sweep.main(parse(arguments), arguments, module, load, train_run, report, free=["recipe"])

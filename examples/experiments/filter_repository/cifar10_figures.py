@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Accuracies of the CIFAR-10 networks by epoch, as in figure 4 of the filter repository paper, and its claims."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 
 from examples.experiments.core import markdown as md
@@ -17,7 +20,7 @@ ALL = 50_000  # training images; fewer are easier to fit
 MARGIN = 1.0  # percent, by which a network that is as accurate as VGG11 may differ
 
 
-def summarize(runs):
+def summarize(runs: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Returns accuracies in percent by variant: of the last epoch, of all epochs, and with the filters of other images.
 
     Args:
@@ -38,7 +41,7 @@ def summarize(runs):
     return summary
 
 
-def check_claims(summary):
+def check_claims(summary: dict[str, Any]) -> list[statistics.Claim]:
     """Judges the claims of the paper: returns a list of claims of `statistics`.
 
     Claims about variants without runs are left out. The accuracy on training images is that of `WATCHED` of them.
@@ -73,7 +76,7 @@ def _fits(claim, figures, holds):
     return {**judged, "claim": f"{claim} ({few})", "verdict": statistics.UNDECIDED}
 
 
-def markdown(summary, claims):
+def markdown(summary: dict[str, Any], claims: list[statistics.Claim]) -> str:
     """Returns accuracies and claims as Markdown."""
     head = ["accuracy in percent", "parameters", "seeds", "epochs", *SETS.values(), "others' filters", "minutes"]
     rows = [
@@ -90,7 +93,7 @@ def markdown(summary, claims):
     return md.table(head, rows) + md.claims("Claims of the paper, in percent", claims)
 
 
-def figure(summary):
+def figure(summary: dict[str, Any]):
     """Draws the accuracy by epoch: mean and range of the seeds."""
     drawn = inspection.new_figure(11, 4.5)
     for axis, (name, title) in zip(drawn.subplots(1, 2), SETS.items()):

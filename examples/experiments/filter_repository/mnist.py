@@ -25,9 +25,13 @@ Paper: https://arxiv.org/abs/1812.01894 (Shen and Liu, 2018), section 4.1.
 
 import argparse
 import functools
+from collections.abc import Sequence
+from typing import Any
+
+import keras
 
 from examples.experiments import data
-from examples.experiments.core import options, sweep
+from examples.experiments.core import options, run, sweep
 from examples.experiments.filter_repository import mnist_tables, runs
 from keras_dynfilter import models
 
@@ -41,7 +45,7 @@ SMOKE = {
 }
 
 
-def parse(arguments=None):
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = options.new_parser(__doc__)
     sweep.add_options(parser, mnist_tables.VARIANTS, "outputs/repository_mnist")
     runs.add_options(parser, epochs=20, batch_size=32)
@@ -53,12 +57,12 @@ def parse(arguments=None):
     return sweep.parse(parser, arguments, SMOKE)
 
 
-def load(args):
+def load(args: argparse.Namespace) -> tuple[tuple, tuple]:
     """Returns `(train, test)`, each images `[count, 28, 28, 1]`, uint8, and labels `[count]`."""
     return runs.load_parts(args, data.load_mnist)
 
 
-def build(variant, use_bias):
+def build(variant: str, use_bias: bool) -> keras.Model:
     """Builds the network of a variant."""
     arguments = mnist_tables.VARIANTS[variant].arguments
     if arguments is None:
@@ -66,14 +70,14 @@ def build(variant, use_bias):
     return models.repository_mnist(**arguments, use_bias=use_bias)
 
 
-def train_run(experiment, variant, seed, train, test):
+def train_run(experiment: run.Experiment, variant: str, seed: int, train: tuple, test: tuple) -> dict[str, Any]:
     """Trains a variant from a seed, or continues to train it. Returns the description of the run."""
     generated = mnist_tables.VARIANTS[variant].arguments is not None
     make = functools.partial(build, variant, experiment.args.use_bias)
     return runs.train_classifier(experiment, variant, seed, make, generated, train, test)
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Trains all runs and reports on them. Returns the exit status."""
     report = functools.partial(sweep.report_accuracies, mnist_tables)
     return sweep.main(parse(arguments), arguments, __spec__.name, load, train_run, report)

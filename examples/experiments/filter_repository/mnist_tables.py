@@ -3,6 +3,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ EPOCHS = 20  # of the trainings in the paper
 TABLES = {1: ("baseline", "encoder5", "encoder10", MAIN), 2: ("baseline", "base2", MAIN, "base10")}
 
 
-def summarize(runs):
+def summarize(runs: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Returns accuracies in percent by variant: first and last epoch, all epochs, and with the filters of other images.
 
     Args:
@@ -67,7 +68,7 @@ def summarize(runs):
     return summary
 
 
-def check_claims(summary):
+def check_claims(summary: dict[str, Any]) -> list[statistics.Claim]:
     """Judges the targets and the claims of the paper: returns a list of claims of `statistics`.
 
     Claims about variants without runs are left out. All are undecided unless there were 20 epochs: the learning rate
@@ -105,7 +106,7 @@ def check_claims(summary):
     return claims
 
 
-def markdown(summary, claims):
+def markdown(summary: dict[str, Any], claims: list[statistics.Claim]) -> str:
     """Returns both tables and the claims as Markdown."""
     parts = []
     for number, variants in TABLES.items():
@@ -131,7 +132,7 @@ def _row(variant, figures):
     ]
 
 
-def figure(summary):
+def figure(summary: dict[str, Any]):
     """Draws the test accuracy by epoch: mean and range of the seeds, and the two results of the paper as crosses."""
     drawn = inspection.new_figure(11, 4.5)
     for axis, (number, variants) in zip(drawn.subplots(1, 2, sharey=True), TABLES.items()):

@@ -30,7 +30,10 @@ Paper: https://arxiv.org/abs/1812.01894 (Shen and Liu, 2018), section 4.2.
 
 import argparse
 import functools
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -54,7 +57,7 @@ TESTED = 10  # one of so many faces is tested on
 SHOWN = 8  # faces in the figure
 
 
-def parse(arguments=None):
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = options.new_parser(__doc__)
     sweep.add_options(parser, mtfl_tables.VARIANTS, "outputs/repository_mtfl")
     parser.set_defaults(only=[*reversed(mtfl_tables.VARIANTS)])  # long runs first, for several processes
@@ -68,7 +71,7 @@ def parse(arguments=None):
     return sweep.parse(parser, arguments, SMOKE, RECIPES)
 
 
-def angle(text):
+def angle(text: str) -> float:
     """Argument type: degrees above zero, half a turn at most."""
     value = options.positive_float(text)
     if value > 180:
@@ -76,7 +79,7 @@ def angle(text):
     return value
 
 
-def load(args):
+def load(args: argparse.Namespace) -> tuple[tuple, tuple]:
     """Returns `(train, test)`, each images `[2, count, 64, 64, 3]` and landmarks, of aligned and of rotated faces."""
     images, points, args.source = data.load_mtfl("train", args.data_dir, args.source)
     if len(images) < TESTED:
@@ -93,14 +96,14 @@ def load(args):
     return tuple(parts)
 
 
-def build(variant):
+def build(variant: str) -> keras.Model:
     """Builds the network of a variant."""
     if mtfl_tables.VARIANTS[variant].generated:
         return models.repository_mtfl(mtfl_tables.VARIANTS[variant].filters)
     return models.repository_mtfl_baseline(mtfl_tables.VARIANTS[variant].filters)
 
 
-def locate_landmarks(network, images, batch_size=50):
+def locate_landmarks(network: keras.Model, images: np.ndarray, batch_size: int = 50) -> np.ndarray:
     """Returns the landmarks that a network finds in images, `[count, 5, 2]`, in pixels."""
     found = []
     for first in range(0, len(images), batch_size):
@@ -109,7 +112,7 @@ def locate_landmarks(network, images, batch_size=50):
     return np.concatenate(found)
 
 
-def train_run(experiment, variant, seed, train, test):
+def train_run(experiment: run.Experiment, variant: str, seed: int, train: tuple, test: tuple) -> dict[str, Any]:
     """Trains a variant from a seed, or continues to train it. Returns the description of the run."""
     args, name, chosen = experiment.args, sweep.run_name(variant, seed), mtfl_tables.VARIANTS[variant]
     (images, points), (test_images, test_points) = (
@@ -159,7 +162,7 @@ def train_run(experiment, variant, seed, train, test):
     }
 
 
-def report(finished, tested):
+def report(finished: Iterable[dict[str, Any]], tested: tuple):
     """Returns the content of the results, the tables, and the figures of finished runs."""
     summary = mtfl_tables.summarize(finished)
     claims = mtfl_tables.check_claims(summary)
@@ -171,7 +174,7 @@ def report(finished, tested):
     return content, mtfl_tables.markdown(summary, claims), figures
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Trains all runs and reports on them. Returns the exit status."""
     return sweep.main(parse(arguments), arguments, __spec__.name, load, train_run, report, free=["recipe"])
 

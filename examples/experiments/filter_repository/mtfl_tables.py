@@ -2,6 +2,8 @@
 """Landmark errors, as in figure 3 and table 3 of the filter repository paper, the claims of the paper, and faces."""
 
 import dataclasses
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +49,7 @@ KINDS = {"mean": "mean error", "max": "largest error"}
 SETS = ("D-Align", "D-Rot", "D-Rot-FG")
 
 
-def summarize(runs):
+def summarize(runs: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Returns errors in percent of the inter-ocular distance, of the networks and of the mean landmarks, by variant.
 
     Args:
@@ -66,7 +68,7 @@ def summarize(runs):
     }
 
 
-def check_claims(summary):
+def check_claims(summary: dict[str, Any]) -> list[statistics.Claim]:
     """Judges the claims of the paper: returns a list of claims of `statistics`.
 
     Claims about variants without runs are left out.
@@ -90,7 +92,7 @@ def check_claims(summary):
     return claims
 
 
-def markdown(summary, claims):
+def markdown(summary: dict[str, Any], claims: list[statistics.Claim]) -> str:
     """Returns errors and claims as Markdown."""
     head = [
         "",
@@ -123,7 +125,7 @@ def markdown(summary, claims):
     return text + md.claims("Claims of the paper, in percent of the inter-ocular distance", claims)
 
 
-def errors_figure(summary):
+def errors_figure(summary: dict[str, Any]):
     """Draws mean and largest errors by network and set: bars, points for the seeds, and crosses for the paper."""
     drawn = inspection.new_figure(10, 4)
     for axis, (kind, title) in zip(drawn.subplots(1, 2), KINDS.items()):
@@ -145,7 +147,7 @@ def errors_figure(summary):
     return drawn
 
 
-def faces_figure(runs, images, landmarks):
+def faces_figure(runs: Iterable[dict[str, Any]], images: np.ndarray, landmarks: np.ndarray):
     """Draws test faces with the true landmarks and those that the networks of one seed found; the last is the worst.
 
     Args:
