@@ -53,11 +53,13 @@ inline const char* kernel_name(Kernel kernel) {
 
 inline bool is_3x3(const Geometry& g) { return g.rows.window == 3 && g.columns.window == 3; }
 
-// The most elements of type T that a thread of a kernel moves in one access. The accumulators of the gradient with
-// respect to channel filters limit it there.
-template <typename T, Derivative kDerivative>
-inline constexpr int kMaxVecElems =
-    kVecBytes / sizeof(std::conditional_t<kDerivative == Derivative::kChannel, Accumulator<T>, T>);
+// The number of elements of `bytes` bytes that a thread moves in one access, if the channels and the operands allow it.
+// The gradient with respect to channel filters has an accumulator for every element, so its limit is the size of the
+// accumulators.
+constexpr int max_vec_elems(size_t bytes, Derivative derivative) {
+  const size_t accumulator = bytes == sizeof(double) ? sizeof(double) : sizeof(float);
+  return static_cast<int>(kVecBytes / (derivative == Derivative::kChannel ? accumulator : bytes));
+}
 
 // Sets the block and the shared memory of kFilterPerThread. Returns false if the filters do not fit shared memory.
 // Computes in floating point, so that sizes that fit nowhere do not overflow.
@@ -99,8 +101,7 @@ inline Choice choose_kernel(const Problem& p, int64_t alignment, size_t max_shar
     return choice;
   }
   const int bytes = p.dtype == DType::kFloat64 ? 8 : p.dtype == DType::kFloat32 ? 4 : 2;
-  const int vec_bytes = p.derivative == Derivative::kChannel ? static_cast<int>(accumulator_bytes(p.dtype)) : bytes;
-  const int vec_elems = kVecBytes / vec_bytes;
+  const int vec_elems = max_vec_elems(bytes, p.derivative);
   choice.vec_elems = g.head_channels % vec_elems == 0 && alignment % (vec_elems * bytes) == 0 ? vec_elems : 1;
   if (pixels) {
     const bool dense = g.columns.stride == 1 && g.columns.dilation == 1;

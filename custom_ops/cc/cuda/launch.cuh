@@ -13,7 +13,7 @@ namespace keras_dynfilter::cuda {
 template <typename T, FilterKind kKind, Derivative kDerivative>
 cudaError_t run_derivative(const Call& call, const Operands<T>& operands) {
   constexpr bool kForward = kDerivative == Derivative::kOutput;
-  constexpr int kVecElems = kMaxVecElems<T, kDerivative>;
+  constexpr int kVecElems = max_vec_elems(sizeof(T), kDerivative);
   const bool wide = call.choice.vec_elems == kVecElems;
   if constexpr (kKind == FilterKind::kSoftmax && kDerivative == Derivative::kInputs) {
     const cudaError_t error = run_softmax(call, operands);
