@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Timings and memory of the ops beside their alternatives: `python -m benchmarks`."""
+"""Benchmarks: time and memory of ops, layers and exported networks next to their alternatives."""
 
-from benchmarks import timing  # noqa: F401  (first: it switches on statistics before TensorFlow allocates)
+from benchmarks import timing  # noqa: F401  (imported first: it must enable statistics before TensorFlow allocates)

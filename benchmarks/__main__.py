@@ -1,75 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks`: every op beside what a user would write instead, and beside the bandwidth of memory.
+"""Times every op next to what a user would write instead, and relative to the bandwidth of the memory.
 
-Per case and candidate: median milliseconds, the rate at which the bytes that must move at least were moved, that rate
-as a share of the copy bandwidth measured in the same run, and the growth of resident memory. A candidate that does
-another job (TensorFlow's convolutions have one filter for all samples and positions) is there as a yardstick.
+For each case and candidate: the median of the milliseconds, the rate at which the least possible number of bytes moved,
+this rate as a share of the bandwidth of copies in the same run, and the memory that TensorFlow allocates. TensorFlow's
+convolutions compute something else (one filter for all samples and positions) and serve as a scale.
 """
-
-import argparse
-import json
-import os
-import pathlib
 
 import tensorflow as tf
 
-from benchmarks import targets, timing
-from benchmarks.ops import cases
+from benchmarks import timing
+from benchmarks.command_line import add_json, json_lines, new_parser
+from benchmarks.ops import cases, op_targets
+from benchmarks.targets import print_targets
+from examples.experiments.core.environment import cores, processor_name
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description="Times every op beside what a user would write instead, and beside the bandwidth of memory.",
-    )
+def parse(arguments=None):
+    parser = new_parser("benchmarks", __doc__)
     parser.add_argument("--op", action="append", help="only this op (may be repeated)")
-    parser.add_argument("--quick", action="store_true", help="three small cases, to see that it runs")
-    parser.add_argument("--json", type=pathlib.Path, default="outputs/bench.jsonl", help="JSON lines go here")
-    arguments = parser.parse_args()
-
-    known = {case.op for case in cases.CASES}
-    for op in arguments.op or ():
+    parser.add_argument("--quick", action="store_true", help="three small cases, to check that the benchmark works")
+    add_json(parser, "outputs/bench.jsonl")
+    args = parser.parse_args(arguments)
+    known = {case.op for case in (cases.QUICK if args.quick else cases.CASES)}
+    for op in args.op or ():
         if op not in known:
-            parser.error(f"Expected --op to be one of {', '.join(sorted(known))}. Received: {op}")
-    chosen = [c for c in (cases.QUICK if arguments.quick else cases.CASES) if not arguments.op or c.op in arguments.op]
-    if not chosen:
-        parser.error(
-            f"Expected --op to be one of {', '.join(sorted({case.op for case in cases.QUICK}))} with --quick. "
-            f"Received: {', '.join(arguments.op)}"
-        )
-    try:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text("")
-    except OSError as error:
-        parser.error(f"Expected --json to be a file that can be written. Received: {arguments.json} ({error.strerror})")
-    with open(arguments.json, "w") as file:
-        measured = _run(chosen, file)
-    if not (arguments.quick or arguments.op):
-        print("\nBars:")
-        print("\n".join(f"  {line}" for line in targets.lines(measured)))
-    print(f"\nJSON lines: {arguments.json}")
+            quick = " with --quick" if args.quick else ""
+            parser.error(f"Expected --op to be one of {', '.join(sorted(known))}{quick}. Received: {op}")
+    return args
 
 
-def _run(chosen, file):
-    """Measures, prints and writes the cases; returns all rows."""
+def main(arguments=None):
+    args = parse(arguments)
+    chosen = [case for case in (cases.QUICK if args.quick else cases.CASES) if not args.op or case.op in args.op]
+    with json_lines(args.json) as write:
+        rows = measure_cases(chosen, write)
+        if not (args.quick or args.op):
+            print_targets(op_targets.report(rows))
+
+
+def measure_cases(chosen, write):
+    """Measures, prints and writes the cases. Returns the rows of all candidates."""
     copy = timing.copy_gb_per_s()
-    machine = {"cpu": timing.cpu(), "cores": len(os.sched_getaffinity(0)), "tensorflow": tf.version.VERSION}
+    machine = {"cpu": processor_name(), "cores": cores(), "tensorflow": tf.version.VERSION}
     print(
         f"{machine['cpu']}, {machine['cores']} cores, TensorFlow {machine['tensorflow']}, float32; copy {copy:.1f} GB/s"
     )
-    measured = []
+    all_rows = []
     for case in chosen:
         for backward in (False, True):
-            rows = [dict(row, copy_gb_per_s=copy, **machine) for row in _rows(case, backward, copy)]
-            _print(case, backward, rows)
+            rows = [dict(row, copy_gb_per_s=copy, **machine) for row in measure(case, backward, copy)]
+            print_rows(case, backward, rows)
             for row in rows:
-                file.write(json.dumps(row) + "\n")
-            file.flush()
-            measured += rows
-    return measured
+                write(row)
+            all_rows += rows
+    return all_rows
 
 
-def _rows(case, backward, copy):
+def measure(case, backward, copy):
+    """Yields the row of each candidate of a case."""
     least = case.minimum_bytes(backward)
     for name, (function, operands) in cases.candidates(case).items():
         if backward:
@@ -81,6 +69,7 @@ def _rows(case, backward, copy):
         ms = timing.median_ms(call)
         rate = least / ms / 1e6
         peak = timing.peak_mb(call)
+        moves_the_bytes = not name.startswith("TF")
         yield {
             "op": case.op,
             "note": case.note,
@@ -89,22 +78,22 @@ def _rows(case, backward, copy):
             "candidate": name,
             "ms": round(ms, 3),
             "minimum_mb": round(least / 1e6, 1),
-            "gb_per_s": round(rate, 2) if not name.startswith("TF") else None,
-            "of_copy": round(rate / copy, 3) if not name.startswith("TF") else None,
+            "gb_per_s": round(rate, 2) if moves_the_bytes else None,
+            "of_copy": round(rate / copy, 3) if moves_the_bytes else None,
             "peak_mb": None if peak is None else round(peak, 1),
         }
 
 
-def _print(case, backward, rows):
-    kind = "forward + backward" if backward else "forward"
+def print_rows(case, backward, rows):
+    passes = "forward + backward" if backward else "forward"
     shape = "x".join(str(size) for size in case.shape)
-    print(f"\n{case.op} ({shape}; {case.note}), {kind}; at least {rows[0]['minimum_mb']} MB move")
+    print(f"\n{case.op} ({shape}; {case.note}), {passes}; at least {rows[0]['minimum_mb']} MB move")
     print(f"  {'':<15}{'ms':>10}{'GB/s':>9}{'of copy':>9}{'peak MB':>9}{'ours takes':>12}")
     for row in rows:
         rate = f"{row['gb_per_s']:>9.2f}{row['of_copy']:>9.0%}" if row["gb_per_s"] is not None else " " * 18
         peak = f"{row['peak_mb']:>9.0f}" if row["peak_mb"] is not None else " " * 9
-        share = f"{rows[0]['ms'] / row['ms']:>11.2f}x"
-        print(f"  {row['candidate']:<15}{row['ms']:>10.2f}{rate}{peak}{share}", flush=True)
+        ratio = f"{rows[0]['ms'] / row['ms']:>11.2f}x"
+        print(f"  {row['candidate']:<15}{row['ms']:>10.2f}{rate}{peak}{ratio}", flush=True)
 
 
 if __name__ == "__main__":

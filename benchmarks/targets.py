@@ -1,47 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the ops are meant to reach on a CPU, as the time of ours over the time of another candidate."""
+"""Targets: bounds that measured numbers should keep."""
 
 import dataclasses
-
-from benchmarks import timing
+from collections.abc import Iterable
 
 
 @dataclasses.dataclass(frozen=True)
-class Bar:
-    """Ours takes at most `most` of the time of the fastest of `candidates`."""
+class Target:
+    """A bound on a measured number. Exactly one of `at_most` and `at_least` is given.
 
-    op: str
-    note: str
-    shape: tuple
-    kind: str
-    candidates: tuple
-    most: float
+    Attributes:
+        quantity: What is measured, for reports.
+        at_most: Largest value that meets the target.
+        at_least: Smallest value that meets the target.
+        unit: Text after the number in reports.
+    """
+
+    quantity: str
+    at_most: float | None = None
+    at_least: float | None = None
+    unit: str = ""
+
+    def met(self, value: float) -> bool:
+        """Returns whether `value` keeps the bound."""
+        return value >= self.at_least if self.at_most is None else value <= self.at_most
+
+    def report(self, value: float | None) -> str:
+        """Returns a line with the value (None: not measured), the bound, and whether the target is met."""
+        bound = f"at least {self.at_least:.4g}" if self.at_most is None else f"at most {self.at_most:.4g}"
+        if value is None:
+            return f"{self.quantity}: not measured, {bound}"
+        return f"{self.quantity}: {value:.2f}{self.unit}, {bound}: {'met' if self.met(value) else 'MISSED'}"
 
 
-DEPTHWISE, COMPOSED = ("TF depthwise",), ("composed, XLA", "slices, XLA")
-
-BARS = (
-    Bar("ddf2d", "3x3, mul", (2, 200, 300, 256), "forward", DEPTHWISE, 0.6),
-    Bar("ddf2d", "3x3, mul", (2, 200, 300, 256), "forward", COMPOSED, 0.4),
-    Bar("ddf2d", "3x3, mul", (4, 56, 56, 64), "forward+backward", COMPOSED, 0.25),
-    Bar("local_filter2d", "9x9", (16, 64, 64, 1), "forward", COMPOSED, 1.0),
-    Bar("local_filter2d", "9x9, softmax", (16, 64, 64, 1), "forward", COMPOSED, 0.7),
-)
-
-
-def lines(rows):
-    """One line per bar: the ratio found in `rows`, and whether the bar is met."""
-    ms = {(row["op"], row["note"], tuple(row["shape"]), row["pass"], row["candidate"]): row["ms"] for row in rows}
-    found = []
-    for bar in BARS:
-        key = (bar.op, bar.note, bar.shape, bar.kind)
-        ours, others = ms.get((*key, "ours")), [ms.get((*key, name)) for name in bar.candidates]
-        text = (
-            f"{bar.op} ({'x'.join(map(str, bar.shape))}; {bar.note}), {bar.kind}: ours / {' or '.join(bar.candidates)}"
-        )
-        if None in (ours, *others):
-            found.append(f"{text}: not measured, at most {bar.most:.2f}")
-        else:
-            ratio = ours / min(others)
-            found.append(f"{text}: {ratio:.2f}, at most {bar.most:.2f}: {timing.verdict(ratio <= bar.most)}")
-    return found
+def print_targets(lines: Iterable[str]) -> None:
+    """Prints lines of `Target.report` under a heading."""
+    print("\nTargets:")
+    for line in lines:
+        print(f"  {line}")

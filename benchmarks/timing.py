@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time, memory and bandwidth of a call."""
+"""Measures the time, the memory and the bandwidth of a call."""
 
 import concurrent.futures
 import ctypes
 import os
-import platform
 import statistics
 import time
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
 
+from examples.experiments.core.environment import cores
 
-def _allocator_statistics():
-    """Switches the statistics on; that takes effect only before TensorFlow allocates for the first time."""
+
+def _enable_allocator_statistics():
+    """Enables the statistics of TensorFlow's CPU allocator, before it allocates for the first time.
+
+    No Python function enables them. Returns whether it worked.
+    """
     try:
         library = ctypes.CDLL(os.path.join(tf.sysconfig.get_lib(), "libtensorflow_framework.so.2"))
         library._ZN3tsl23EnableCPUAllocatorStatsEv()  # tsl::EnableCPUAllocatorStats()
@@ -23,11 +28,18 @@ def _allocator_statistics():
     return True
 
 
-_STATISTICS = _allocator_statistics()
+CPU_STATISTICS = _enable_allocator_statistics()
 
 
-def median_ms(call, budget=0.8, least=5, most=60):
-    """Median milliseconds of `call()` over as many runs as fit into `budget` seconds, after two runs to warm up."""
+def median_ms(call: Callable, budget: float = 0.8, least: int = 5, most: int = 60) -> float:
+    """Returns the median milliseconds of `call()`, after two calls to warm up.
+
+    Args:
+        call: Function without arguments.
+        budget: Seconds to spend, about: they determine the number of calls.
+        least: Smallest number of calls.
+        most: Largest number of calls.
+    """
     call()
     begin = time.perf_counter()
     call()
@@ -40,25 +52,31 @@ def median_ms(call, budget=0.8, least=5, most=60):
     return 1e3 * statistics.median(times)
 
 
-def in_turns(calls, budget=3.0, rounds=5):
-    """`median_ms` of each of the calls by name, in turns and then the median, with `budget` seconds for each.
+def in_turns(calls: Mapping[str, Callable], budget: float = 3.0, rounds: int = 5) -> dict[str, float]:
+    """Returns the milliseconds of several calls, by name: each the median of `rounds` medians.
 
-    On a shared machine, what changes between one call and the next is more than what they differ in.
+    Each round measures all calls, one after the other. On a shared machine, the speed changes over time by more than
+    the calls differ; in turns, the change affects all of them.
+
+    Args:
+        calls: Functions without arguments, by name.
+        budget: Seconds to spend on each call, about.
+        rounds: Number of rounds.
     """
-    found = {name: [] for name in calls}
+    times = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            found[name].append(median_ms(call, budget=budget / rounds))
-    return {name: statistics.median(values) for name, values in found.items()}
+            times[name].append(median_ms(call, budget=budget / rounds))
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
-def peak_mb(call, device="CPU:0"):
-    """Megabytes that TensorFlow allocates on a device at most during `call()`, its result included.
+def peak_mb(call: Callable, device: str = "CPU:0") -> float | None:
+    """Returns the peak of the megabytes that TensorFlow allocates during `call()`, including its result.
 
-    On a CPU, TensorFlow does not count allocations below 256 kB in full. None where the statistics of its CPU allocator
-    cannot be had: no Python function switches them on.
+    On a CPU, TensorFlow does not fully count allocations below 256 kB. Returns None if the statistics of its CPU
+    allocator are not available.
     """
-    if device.startswith("CPU") and not _STATISTICS:
+    if device.startswith("CPU") and not CPU_STATISTICS:
         return None
     for _ in range(3):
         call()
@@ -69,29 +87,15 @@ def peak_mb(call, device="CPU:0"):
         result = call()
         growth.append(tf.config.experimental.get_memory_info(device)["peak"] - before)
         del result
-    return statistics.median(growth) / 1e6  # what the call before has left may be given back meanwhile
+    return statistics.median(growth) / 1e6  # the median: memory of the previous call may be freed during a call
 
 
-def verdict(met):
-    """A word for whether a bar is met."""
-    return "met" if met else "MISSED"
-
-
-def cpu():
-    """Name of the processor."""
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def copy_gb_per_s(megabytes=512):
-    """Bytes read plus bytes written per second by copies on all cores at once."""
-    cores = len(os.sched_getaffinity(0))
-    size = megabytes * 2**20 // cores
-    sources = [np.ones(size, np.uint8) for _ in range(cores)]
-    targets = [np.ones(size, np.uint8) for _ in range(cores)]
-    with concurrent.futures.ThreadPoolExecutor(cores) as pool:
-        ms = median_ms(lambda: list(pool.map(np.copyto, targets, sources)), least=10)
-    return 2 * size * cores / ms / 1e6
+def copy_gb_per_s(megabytes: int = 512) -> float:
+    """Returns the bandwidth of copies on all cores at once: bytes read plus bytes written, in GB per second."""
+    count = cores()
+    size = megabytes * 2**20 // count
+    sources = [np.ones(size, np.uint8) for _ in range(count)]
+    destinations = [np.ones(size, np.uint8) for _ in range(count)]
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        ms = median_ms(lambda: list(pool.map(np.copyto, destinations, sources)), least=10)
+    return 2 * size * count / ms / 1e6

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.export.filter_repository`: the filter repository networks in onnxruntime, beside their static twins.
+"""Time of the filter repository networks in onnxruntime, next to their baselines.
 
-Each network and its twin are exported with standard ops, untrained. A network does what its twin does, and on top of
-that the autoencoder with the features, and the dense layers that make coefficients of these. Each is timed as a file of
-its own; what is left is the price of mixing. The network's file is validated, and so is a SavedModel of it.
+Each network and its baseline are exported with standard ops, untrained. A network computes what its baseline computes,
+and in addition the autoencoder with the features, and the dense layers that compute the coefficients from the features.
+Each of these parts is measured as a file of its own; the rest of the time of the network is the mixing. The file of the
+network and a SavedModel of it are validated.
 """
 
-import argparse
-import json
-import os
 import pathlib
 import tempfile
 
@@ -16,6 +14,11 @@ import keras
 import numpy as np
 
 from benchmarks import timing
+from benchmarks.command_line import add_json, json_lines, new_parser
+from benchmarks.export.runtimes import onnx_session, threads_from_environment
+from benchmarks.targets import Target, print_targets
+from examples.experiments.core.environment import processor_name
+from examples.experiments.core.options import positive_int
 from keras_dynfilter import export, models
 from keras_dynfilter.layers import RepositoryConv2D
 
@@ -24,88 +27,84 @@ NETWORKS = {
     "mtfl": (models.repository_mtfl, models.repository_mtfl_baseline),
     "cifar10": (models.repository_cifar10, models.repository_cifar10_baseline),
 }
-MOST_OF_BOTH = 1.1  # the time of both is aimed at; a tenth is how far timings scatter
+MOST_OF_BOTH = 1.1  # the aim is the time of baseline and generator together; timings vary by a tenth
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.export.filter_repository", description=__doc__.split("\n\n")[0]
-    )
-    parser.add_argument("--only", nargs="+", choices=NETWORKS, default=[*NETWORKS])
-    parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 128])
-    parser.add_argument("--threads", type=int, help="of onnxruntime; by default TF_NUM_INTRAOP_THREADS or all cores")
-    parser.add_argument("--json", type=pathlib.Path, default="outputs/repository_onnx.jsonl", help="JSON lines go here")
-    args = parser.parse_args()
-    if min(args.batch_size) < 1:
-        parser.error(f"Expected --batch-size to be above zero. Received: {min(args.batch_size)}")
-    if args.threads is not None and args.threads < 1:
-        parser.error(f"Expected --threads to be above zero. Received: {args.threads}")
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    threads = args.threads or int(os.environ.get("TF_NUM_INTRAOP_THREADS") or len(os.sched_getaffinity(0)))
+def parse(arguments=None):
+    parser = new_parser("benchmarks.export.filter_repository", __doc__)
+    add = parser.add_argument
+    add("--only", nargs="+", choices=NETWORKS, default=[*NETWORKS])
+    add("--batch-size", type=positive_int, nargs="+", default=[1, 128])
+    add("--threads", type=positive_int, help="threads of onnxruntime (default: TF_NUM_INTRAOP_THREADS, or all cores)")
+    add_json(parser, "outputs/repository_onnx.jsonl")
+    return parser.parse_args(arguments)
 
-    rows = []
-    print(f"{timing.cpu()}, {threads} threads; milliseconds of a call\n")
+
+def main(arguments=None):
+    args = parse(arguments)
+    threads = args.threads or threads_from_environment()
+    print(f"{processor_name()}, {threads} threads; milliseconds of a call\n")
     heads = f"{'network / both':>16}{'coefficients':>14}{'network / all':>15}"
-    print(f"{'':<10}{'batch':>6}{'network':>13}{'twin':>9}{'autoencoder':>13}{heads}")
-    for name in args.only:
-        sessions, known = exported(name, threads)
-        for batch in args.batch_size:
-            ms = timing.in_turns({part: call(session, batch) for part, session in sessions.items()})
-            both = ms["twin"] + ms["generator"]
-            of_both, of_all = ms["network"] / both, ms["network"] / (both + ms["coefficients"])
-            rows.append({"network": name, "batch": batch, "ms": ms, "of_both": of_both, "of_all": of_all, **known})
-            numbers = f"{ms['network']:>13.2f}{ms['twin']:>9.2f}{ms['generator']:>13.2f}{of_both:>16.2f}"
-            numbers += f"{ms['coefficients']:>14.2f}{of_all:>15.2f}"
-            print(f"{name:<10}{batch:>6}{numbers}", flush=True)
-    print("", *verdicts(rows), *files(rows), sep="\n")
-    args.json.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    print(f"\nJSON lines: {args.json}")
+    print(f"{'':<10}{'batch':>6}{'network':>13}{'baseline':>10}{'generator':>13}{heads}")
+    rows = []
+    with json_lines(args.json) as write:
+        for name in args.only:
+            sessions, facts = export_parts(name, threads)
+            for batch in args.batch_size:
+                ms = timing.in_turns({part: make_call(session, batch) for part, session in sessions.items()})
+                both = ms["baseline"] + ms["generator"]
+                of_both, of_all = ms["network"] / both, ms["network"] / (both + ms["coefficients"])
+                rows.append({"network": name, "batch": batch, "ms": ms, "of_both": of_both, "of_all": of_all, **facts})
+                write(rows[-1])
+                times = f"{ms['network']:>13.2f}{ms['baseline']:>10.2f}{ms['generator']:>13.2f}"
+                ratios = f"{of_both:>16.2f}{ms['coefficients']:>14.2f}{of_all:>15.2f}"
+                print(f"{name:<10}{batch:>6}{times}{ratios}", flush=True)
+        print_targets(report_targets(rows))
+        print("", *report_files(rows), sep="\n")
 
 
-def exported(name, threads):
-    """Exports a network, and what it is compared with.
+def export_parts(name, threads):
+    """Exports a network and its parts.
 
     Returns:
-        onnxruntime sessions of the network, of its twin, of the autoencoder with the features, and of the coefficients,
-        by name; and what is to be known of the files, and of the machine, as for JSON.
+        onnxruntime sessions by name: `"network"`, `"baseline"`, `"generator"` (the autoencoder with the features) and
+        `"coefficients"`; and facts about the files and the machine, for the row.
     """
     import onnxruntime
 
-    make, make_twin = NETWORKS[name]
+    make, make_baseline = NETWORKS[name]
     network = make()
-    parts = {"network": network, "twin": make_twin(), "generator": network.get_layer("generator")}
+    parts = {"network": network, "baseline": make_baseline(), "generator": network.get_layer("generator")}
     parts["coefficients"] = coefficients(network)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
     sessions, reports = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for part, model in parts.items():
             path = pathlib.Path(folder) / f"{part}.onnx"
             reports[part] = export.export(model, path, format="onnx", validate=part == "network", verbose=False)
-            sessions[part] = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            sessions[part] = onnx_session(path, threads)
         saved = export.export(network, pathlib.Path(folder) / "network", format="saved_model", verbose=False)
-    found = {
-        kind: {"megabytes": sum(report.bytes.values()) / 1e6, "passed": report.passed}
-        for kind, report in (("onnx", reports["network"]), ("saved_model", saved))
+    files = {
+        format: {"megabytes": sum(report.bytes.values()) / 1e6, "passed": report.passed}
+        for format, report in (("onnx", reports["network"]), ("saved_model", saved))
     }
     versions = {**reports["network"].versions, "onnxruntime": onnxruntime.__version__}
-    return sessions, {**found, "cpu": timing.cpu(), "threads": threads, "versions": versions}
+    return sessions, {**files, "cpu": processor_name(), "threads": threads, "versions": versions}
 
 
 def coefficients(network):
-    """A model of the features to the coefficients of all generated convolutions."""
+    """Returns a model that maps the features to the coefficients of all generated convolutions."""
     inputs, outputs = [], []
     for layer in network.get_layer("prediction").layers:
         if isinstance(layer, RepositoryConv2D):
-            # Each in a model of its own, as all of these dense layers have one name.
+            # A nested model for each, because all of these dense layers have the same name.
             dense = keras.Sequential([keras.Input(layer.generator.kernel.shape[:1]), layer.generator], name=layer.name)
             inputs.append(keras.Input(dense.input_shape[1:], name=f"features_of_{layer.name}"))
             outputs.append(dense(inputs[-1]))
     return keras.Model(inputs, outputs)
 
 
-def call(session, batch):
-    """A function of nothing that runs a file."""
+def make_call(session, batch):
+    """Returns a function without arguments that runs a file on random inputs."""
     rng = np.random.default_rng(0)
     values = {
         value.name: rng.uniform(size=(batch, *value.shape[1:])).astype("float32") for value in session.get_inputs()
@@ -113,18 +112,17 @@ def call(session, batch):
     return lambda: session.run(None, values)
 
 
-def verdicts(rows):
-    """A line for each network and batch: whether it is as fast as its twin and the small networks together."""
+def report_targets(rows):
+    """Yields a line for each network and batch: the time relative to baseline and generator together."""
     for row in rows:
-        met = timing.verdict(row["of_both"] <= MOST_OF_BOTH)
-        text = f"{row['network']}, batch {row['batch']}: {row['of_both']:.2f} of twin and autoencoder with features"
-        yield f"{text}, at most {MOST_OF_BOTH}: {met}"
+        quantity = f"{row['network']}, batch {row['batch']}: network / baseline and generator"
+        yield Target(quantity, at_most=MOST_OF_BOTH).report(row["of_both"])
 
 
-def files(rows):
-    """A line for each network: its files. One that fails the validation ends the benchmark."""
+def report_files(rows):
+    """Yields a line for each network: the sizes of its files. A file that fails the validation raises before."""
     for row in {row["network"]: row for row in rows}.values():
-        sizes = (f"{kind} {row[kind]['megabytes']:.2f} MB" for kind in ("onnx", "saved_model"))
+        sizes = (f"{format} {row[format]['megabytes']:.2f} MB" for format in ("onnx", "saved_model"))
         yield f"{row['network']}, validated: {', '.join(sizes)}"
 
 

@@ -1,20 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exported files as functions, on the runtime of their format."""
+"""Loads exported files into the runtime of their format."""
 
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import tensorflow as tf
 
+from examples.experiments.core.environment import cores
 
-def call_of(kind, path, sample, threads, library=None):
-    """A function without arguments that runs an exported file on a sample, and returns its outputs by name.
+Sample = np.ndarray | dict[str, np.ndarray]
+
+
+def threads_from_environment() -> int:
+    """Returns the number of threads that TensorFlow uses for an op: TF_NUM_INTRAOP_THREADS, or the number of cores."""
+    return int(os.environ.get("TF_NUM_INTRAOP_THREADS") or cores())
+
+
+def load_call(
+    format: str, path: pathlib.Path, sample: Sample, threads: int, library: str | None = None
+) -> Callable[[], dict[str, Any]]:
+    """Loads an exported file. Returns a function without arguments that computes its outputs, by name, for a sample.
 
     Args:
-        kind: The format.
+        format: `"saved_model"`, `"onnx"` or `"litert"`.
         path: The file or folder.
         sample: An array, or arrays by name.
-        threads: Of the call; 0: as many as the runtime takes by itself. TensorFlow's are those of the process.
-        library: Path of our library for onnxruntime, or None.
+        threads: Number of threads; 0 for the default of the runtime. TensorFlow uses the threads of this process.
+        library: Path of the library of ops for onnxruntime, or None.
     """
-    return {"saved_model": _saved_model, "onnx": _onnx, "litert": _litert}[kind](path, sample, threads, library)
+    return {"saved_model": _saved_model, "onnx": _onnx, "litert": _litert}[format](path, sample, threads, library)
+
+
+def onnx_session(path: pathlib.Path, threads: int, library: str | None = None):
+    """Returns an onnxruntime session of a file, on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    if library is not None:
+        options.register_custom_ops_library(library)
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _named(sample, names):
@@ -23,21 +51,15 @@ def _named(sample, names):
 
 def _saved_model(path, sample, threads, library):
     serve = tf.saved_model.load(str(path)).signatures["serving_default"]
-    given = {name: tf.constant(value) for name, value in _named(sample, serve.structured_input_signature[1]).items()}
-    return lambda: serve(**given)
+    inputs = {name: tf.constant(value) for name, value in _named(sample, serve.structured_input_signature[1]).items()}
+    return lambda: serve(**inputs)
 
 
 def _onnx(path, sample, threads, library):
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    if library is not None:
-        options.register_custom_ops_library(library)
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnx_session(path, threads, library)
     names = [value.name for value in session.get_outputs()]
-    given = _named(sample, [value.name for value in session.get_inputs()])
-    return lambda: dict(zip(names, session.run(names, given)))
+    inputs = _named(sample, [value.name for value in session.get_inputs()])
+    return lambda: dict(zip(names, session.run(names, inputs)))
 
 
 def _litert(path, sample, threads, library):
@@ -45,5 +67,5 @@ def _litert(path, sample, threads, library):
 
     interpreter = Interpreter(str(path), num_threads=threads or None)
     runner = interpreter.get_signature_runner("serving_default")
-    given = _named(sample, runner.get_input_details())
-    return lambda: runner(**given)
+    inputs = _named(sample, runner.get_input_details())
+    return lambda: runner(**inputs)

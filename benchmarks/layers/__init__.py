@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmarks of layers and training steps."""
+"""Benchmarks of layers and of training steps."""

@@ -1,47 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.layers.ddf`: latency and memory of DDF beside other filters, table 2 of its paper.
+"""Time and memory of DDF next to other filters: table 2 of the DDF paper.
 
-3x3 filters in inference, at the size of the paper's table and at those that its authors' code times besides. Small
-images go through a candidate several times within one call, one time filtering what the time before returned, as the
-layers of a network do; times are those of one. Else it would be calls from Python that are timed, which take 0.2 ms,
-and more with every operand; PAC and full dynamic filters, which take so much longer, contain them. Memory is what
-TensorFlow holds at most while a candidate runs once: operands, result and what lies between. What would not fit into
-the memory that is free is left out, with a line that says so.
+All filters are 3x3, in inference, at the size of the paper's table and at those that its authors' code measures as
+well. A call from Python takes 0.2 ms, and more with every operand. Therefore small images pass a candidate several
+times within one call, each time as the result of the time before, as in the layers of a network; times are per pass.
+PAC and full dynamic filters take far longer than a call, and pass once. Memory is the peak of what TensorFlow holds
+while a candidate runs once: operands, result and intermediate values. Candidates that do not fit into the free memory
+are left out, with a line that says so.
 
-| candidate | is |
-| --- | --- |
-| conv | a convolution of as many channels |
-| depth-wise | a depth-wise convolution, the yardstick |
-| DDF op | `ops.ddf2d` on given filters |
-| with projection | the same on spatial filters that a 1x1 convolution makes of the images, not normalised |
-| not normalised | `layers.DDF2D`, which generates the filters of both branches, without `FilterNorm` |
-| DDF module | the same with it |
-| PAC | pixel-adaptive convolution: windows weighted by the likeness of a guide, then a dense kernel; composed |
-| full dynamic | a filter for every pixel and channel; composed |
+Candidates:
 
-Papers: https://arxiv.org/abs/2104.14107 (Zhou et al., CVPR 2021); PAC: https://arxiv.org/abs/1904.05373 (Su et al.,
-2019).
+* conv: a convolution with equal numbers of input and output channels.
+* depth-wise: a depth-wise convolution, the reference that the others are compared with.
+* DDF op: `ops.ddf2d` with given filters.
+* with projection: the same, with spatial filters that a 1x1 convolution computes from the images, not normalised.
+* not normalised: `layers.DDF2D` without normalisation.
+* DDF module: `layers.DDF2D`.
+* PAC: pixel-adaptive convolution in TensorFlow ops: windows weighted by the similarity of a guide, then a kernel.
+* full dynamic: a filter per pixel and channel, in TensorFlow ops.
+
+Papers: DDF, https://arxiv.org/abs/2104.14107 (Zhou et al., CVPR 2021); PAC, https://arxiv.org/abs/1904.05373 (Su et
+al., 2019).
 """
 
-import argparse
 import dataclasses
-import json
 import math
-import os
 import pathlib
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
 import keras_dynfilter as kdf
 from benchmarks import timing
+from benchmarks.command_line import add_json, json_lines, new_parser
+from benchmarks.layers.chained import chained, repetitions
+from benchmarks.targets import Target, print_targets
+from examples.experiments.core.environment import cores, processor_name
+from examples.experiments.core.options import positive_float, positive_int
 from keras_dynfilter.layers import DDF2D
 from keras_dynfilter.ops import ddf2d, local_filter2d, pixel_projection
 
 SHAPES = ((2, 200, 300, 256), *((32, size, size, 256) for size in (224, 112, 56, 28, 14, 7)))
-YARDSTICK = "depth-wise"
-NAMES = (
-    YARDSTICK,
+REFERENCE = "depth-wise"
+NAMES = (  # the reference first, because its time is needed for the others
+    REFERENCE,
     "conv",
     "DDF op",
     "with projection",
@@ -49,34 +52,38 @@ NAMES = (
     "DDF module",
     "PAC",
     "full dynamic",
-)  # the first one is what others are compared with
-# The paper's, at the first shape: milliseconds, MiB.
-PAPER = {"conv": (7.5, 356.3), "depth-wise": (1.0, 236.0), "PAC": (46.4, 3406.4), "DDF module": (3.0, 245.7)}
-MOST = {"DDF op": 0.6, "DDF module": 1.5}  # of the time of the yardstick
-PIXELS_OF_A_CALL, MOST_IN_A_ROW = 40_000_000, 20  # counted with channels
-DAMPED = 1e-20  # what images add to filters: those that pass several times would leave the range of numbers
-SLACK = 1.01  # buffers of a filter's size, and how TensorFlow counts
+)
+PAPER = {  # milliseconds and MiB at the first shape, on a GPU
+    "conv": (7.5, 356.3),
+    "depth-wise": (1.0, 236.0),
+    "PAC": (46.4, 3406.4),
+    "DDF module": (3.0, 245.7),
+}
+TARGETS = {"DDF op": 0.6, "DDF module": 1.5}  # largest time, relative to the reference
+MEMORY_TOLERANCE = 1.01  # buffers of the size of a filter, and the granularity of TensorFlow's statistics
+DAMPING = 1e-20  # weight of the images in generated filters: values would overflow when images pass several times
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """What is timed.
+    """A way to filter images.
 
     Attributes:
-        apply: Function of the operands; what it returns has the shape of the first one.
+        apply: Function of the operands. Its result has the shape of the first operand.
         operands: Shapes of the operands.
-        maps: How many arrays of the size of the images are alive at once, at most: to tell what does not fit.
-        once: Whether it is timed one at a time, as what it makes of the other operands would be made but once in a row.
+        maps: Largest number of arrays of the size of the images that exist at the same time: an estimate of the memory.
+        once: Whether images pass once per call. Otherwise what the candidate computes from the other operands would
+            be computed once for all passes.
     """
 
-    apply: object
-    operands: tuple
+    apply: Callable
+    operands: tuple[tuple[int, ...], ...]
     maps: float
     once: bool = False
 
 
 def candidates(shape, dtype="float32"):
-    """`Candidate` by name."""
+    """Returns the candidates by name."""
     batch, height, width, channels = shape
     module, plain = (ddf_module(normalization, dtype=dtype) for normalization in ("filter", None))
     module.build(shape)
@@ -97,104 +104,88 @@ def candidates(shape, dtype="float32"):
 
 
 def ddf_module(normalization, **options):
-    """The layer, which images pass several times: without normalisation they would leave the range of numbers, so its
-    filters are those of a mean then, whatever the images are."""
+    """Makes a `DDF2D`. Without normalisation, its filters compute a mean, whatever the images are.
+
+    Otherwise, values would overflow when images pass several times.
+    """
     if normalization is None:
-        options = {"kernel_initializer": "zeros", "bias_initializer": keras.initializers.Constant(1 / 3), **options}
-    return DDF2D(3, normalization=normalization, data_format="channels_last", **options)
+        mean = keras.initializers.Constant(1 / 3)
+        options = {"generator_initializer": "zeros", "generator_bias_initializer": mean, **options}
+    return DDF2D(3, spatial_norm=normalization, channel_norm=normalization, data_format="channels_last", **options)
 
 
 def with_projection(inputs, kernel, bias, channel):
-    """What the module does with the images themselves: the rest of it works on their means, and on filters."""
-    spatial, means = pixel_projection.project_and_pool(inputs, DAMPED * kernel, bias)
-    return ddf2d(inputs, channel + DAMPED * means[:, None, None], spatial)
+    """Computes the part of `DDF2D` that works on images. The rest of the layer works on means and on filters."""
+    spatial, means = pixel_projection.project_and_pool(inputs, DAMPING * kernel, bias)
+    return ddf2d(inputs, channel + DAMPING * means[:, None, None], spatial)
 
 
 def pac(inputs, guide, kernel):
-    """Pixel-adaptive convolution.
+    """Applies pixel-adaptive convolution.
 
     Args:
         inputs: `[batch, height, width, channels]`.
-        guide: The same shape. A tap counts by `exp(-0.5 * |guide there - guide here|^2)`.
-        kernel: `[taps * channels, maps]`.
+        guide: The same shape. The weight of a tap is `exp(-0.5 * |guide at the tap - guide at the centre|^2)`.
+        kernel: `[taps * channels, filters]`.
 
     Returns:
-        `[batch, height, width, maps]`
+        `[batch, height, width, filters]`.
     """
-    there = zip(_taps(inputs), _taps(guide))
     windows = [
-        tap * tf.exp(-0.5 * tf.reduce_sum(tf.square(other - guide), axis=-1, keepdims=True)) for tap, other in there
+        tap * tf.exp(-0.5 * tf.reduce_sum(tf.square(guide_tap - guide), axis=-1, keepdims=True))
+        for tap, guide_tap in zip(_taps(inputs), _taps(guide))
     ]
     return tf.tensordot(tf.concat(windows, axis=-1), kernel, 1)
 
 
 def full_dynamic(inputs, filters):
-    """A filter for every pixel and channel, `[batch, height, width, channels * taps]`, on shifted copies."""
+    """Applies a filter per pixel and channel, `[batch, height, width, channels * taps]`."""
     with kdf.implementation("composite"):
         return local_filter2d(inputs, filters, 3, heads=inputs.shape[-1])
 
 
 def _taps(images):
-    """The images, moved by each tap of a 3x3 window, with zeros around them."""
+    """Returns the images as each tap of a 3x3 window sees them, with zeros outside."""
     padded = tf.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)])
     height, width = images.shape[1:3]
     return [padded[:, row : row + height, column : column + width] for row in range(3) for column in range(3)]
 
 
 def parse(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.layers.ddf", description=__doc__.split("\n\n")[0])
+    parser = new_parser("benchmarks.layers.ddf", __doc__)
     add = parser.add_argument
     add(
         "--shape",
         nargs=4,
-        type=int,
+        type=positive_int,
         action="append",
         metavar=("BATCH", "HEIGHT", "WIDTH", "CHANNELS"),
-        help="in place of the paper's; may be repeated",
+        help="shape of the images, instead of the paper's (may be repeated)",
     )
-    add("--only", nargs="+", choices=NAMES, help="of the candidates; the yardstick is always there")
+    add("--only", nargs="+", choices=NAMES, help=f"only these candidates, and {REFERENCE}")
     add("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
-    add("--jit-compile", action="store_true", help="all candidates under XLA")
-    add("--memory-gb", type=float, help="that may be used; by default 0.8 of what is free, on a GPU no limit")
-    add("--json", type=pathlib.Path, default="outputs/ddf_table.jsonl", help="JSON lines go here")
-    args = parser.parse_args(arguments)
-    if any(size < 1 for shape in args.shape or () for size in shape):
-        parser.error("Expected --shape to be sizes above zero")
-    return args
+    add("--jit-compile", action="store_true", help="compile all candidates with XLA")
+    add("--memory-gb", type=positive_float, help="memory to use (default: 0.8 of the free memory; on a GPU no limit)")
+    add_json(parser, "outputs/ddf_table.jsonl")
+    return parser.parse_args(arguments)
 
 
 def free_gb():
-    """Gigabytes of main memory that programs may still take; without end where the system does not say."""
+    """Returns the gigabytes of free main memory, or infinity if the system does not report them."""
     try:
-        with open("/proc/meminfo") as file:
-            kilobytes = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable:"))
-        return kilobytes * 1024 / 1e9
+        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+        kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         return math.inf
+    return kilobytes * 1024 / 1e9
 
 
-def in_a_row(shape):
-    """How many times images of a shape go through a candidate within one call."""
-    return max(1, min(MOST_IN_A_ROW, PIXELS_OF_A_CALL // math.prod(shape)))
-
-
-def chained(apply, times):
-    """A function that applies another one several times, each time to what came out and to the other operands."""
-
-    def function(images, *others):
-        for _ in range(times):
-            images = apply(images, *others)
-        return images
-
-    return function
-
-
-def measured(name, shape, args, device, limit):
-    """Milliseconds and MiB of a candidate, or why there are none."""
+def measure(name, shape, args, device, limit):
+    """Returns the row of a candidate: milliseconds and MiB, or why they are missing. `limit` is in gigabytes."""
     candidate = candidates(shape, args.dtype)[name]
-    item = tf.as_dtype(args.dtype).size
-    needed = candidate.maps * math.prod(shape) * item / 1e9
-    times = 1 if candidate.once else in_a_row(shape)
+    item_bytes = tf.as_dtype(args.dtype).size
+    needed = candidate.maps * math.prod(shape) * item_bytes / 1e9
+    times = 1 if candidate.once else repetitions(shape)
     row = {"shape": shape, "candidate": name, "ms": None, "mib": None, "in_a_row": times}
     if needed > limit:
         return {**row, "left_out": f"takes about {needed:.0f} GB, {limit:.0f} GB may be used"}
@@ -207,93 +198,91 @@ def measured(name, shape, args, device, limit):
                 tf.test.experimental.sync_devices()
             return result
 
-        once, often = (
+        once, repeated = (
             tf.function(chained(candidate.apply, count), jit_compile=args.jit_compile) for count in (1, times)
         )
-        row["ms"] = timing.median_ms(lambda: call(often), budget=2.0, least=3) / times
+        row["ms"] = timing.median_ms(lambda: call(repeated), budget=2.0, least=3) / times
         growth = timing.peak_mb(lambda: call(once), device)
     except tf.errors.ResourceExhaustedError:
         return {**row, "ms": None, "left_out": "does not fit into the memory of the device"}
     if growth is not None:
-        row["mib"] = (growth * 1e6 + sum(math.prod(size) for size in candidate.operands) * item) / 2**20
+        operand_bytes = sum(math.prod(size) for size in candidate.operands) * item_bytes
+        row["mib"] = (growth * 1e6 + operand_bytes) / 2**20
     return row
 
 
-def bars(rows):
-    """One line per bar and shape: what was found, and whether it is met."""
+def report_targets(rows):
+    """Returns a line for each target and shape."""
     by_shape = {}
     for row in rows:
         by_shape.setdefault(tuple(row["shape"]), {})[row["candidate"]] = row
     lines = []
-    for shape, found in by_shape.items():
-        text, yardstick = "x".join(map(str, shape)), found.get(YARDSTICK)
-        for name, most in MOST.items():
-            ours = found.get(name)
-            if ours is None or None in (ours["ms"], yardstick["ms"]):
+    for shape, measured in by_shape.items():
+        size, reference = "x".join(map(str, shape)), measured.get(REFERENCE)
+        for name, at_most in TARGETS.items():
+            row = measured.get(name)
+            if row is None or None in (row["ms"], reference["ms"]):
                 continue
-            ratio = ours["ms"] / yardstick["ms"]
-            met = timing.verdict(ratio <= most)
-            lines.append(f"{text}: {name} / {YARDSTICK}: {ratio:.2f}, at most {most:.2f}: {met}")
-            if None not in (ours["mib"], yardstick["mib"]):
-                filters = math.prod(shape[:3]) * 9 * ours["item_bytes"] / 2**20
-                most_mib = SLACK * (yardstick["mib"] + filters)
-                met = timing.verdict(ours["mib"] <= most_mib)
-                lines.append(
-                    f"{text}: {name}, memory: {ours['mib']:.1f} MiB, at most {most_mib:.1f}"
-                    f" ({YARDSTICK} and the spatial filters): {met}"
-                )
+            target = Target(f"{size}: {name} / {REFERENCE}", at_most=at_most)
+            lines.append(target.report(row["ms"] / reference["ms"]))
+            if None not in (row["mib"], reference["mib"]):
+                spatial_filters = math.prod(shape[:3]) * 9 * row["item_bytes"] / 2**20
+                at_most = MEMORY_TOLERANCE * (reference["mib"] + spatial_filters)
+                quantity = f"{size}: memory of {name} (at most {REFERENCE} and the spatial filters)"
+                lines.append(Target(quantity, at_most=at_most, unit=" MiB").report(row["mib"]))
     return lines
 
 
-def _print(row, yardstick, paper):
-    ratio = f"{row['ms'] / yardstick:>12.2f}x" if row["ms"] is not None and yardstick else ""
+def print_row(row, reference_ms, paper):
     if row["ms"] is None:
         print(f"  {row['candidate']:<14}{row['left_out']}", flush=True)
         return
+    ratio = f"{row['ms'] / reference_ms:>12.2f}x" if reference_ms else ""
     memory = " " * 10 if row["mib"] is None else f"{row['mib']:>10.1f}"
     print(f"  {row['candidate']:<14}{row['ms']:>10.3f}{memory}{ratio:>15}{paper}", flush=True)
+
+
+def measure_shape(shape, args, device, limit):
+    """Measures and prints the candidates at one shape. Yields their rows."""
+    print(f"\n{'x'.join(map(str, shape))}")
+    print(f"  {'':<14}{'ms':>10}{'MiB':>10}{'of ' + REFERENCE:>15}")
+    reference_ms = None
+    for name in NAMES:
+        if args.only and name not in (*args.only, REFERENCE):
+            continue
+        row = measure(name, shape, args, device, limit)
+        reference_ms = row["ms"] if name == REFERENCE else reference_ms
+        paper = ""
+        if shape == SHAPES[0] and name in PAPER:
+            paper = "   paper, on a GPU: {:.1f} ms, {:.1f} MiB".format(*PAPER[name])
+        print_row(row, reference_ms, paper)
+        yield row
 
 
 def main(arguments=None):
     args = parse(arguments)
     gpus = tf.config.list_physical_devices("GPU")
-    device = "GPU:0" if gpus else "CPU:0"
     if gpus:
+        device, limit = "GPU:0", math.inf
         name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-        limit = math.inf
     else:
-        name = f"{timing.cpu()}, {len(os.sched_getaffinity(0))} cores"
-        limit = 0.8 * free_gb()
+        device, limit = "CPU:0", 0.8 * free_gb()
+        name = f"{processor_name()}, {cores()} cores"
     limit = args.memory_gb or limit
     shapes = [tuple(shape) for shape in args.shape] if args.shape else SHAPES
     common = {"device": name, "tensorflow": tf.version.VERSION, "dtype": args.dtype, "jit_compile": args.jit_compile}
     common["item_bytes"] = tf.as_dtype(args.dtype).size
-    args.json.parent.mkdir(parents=True, exist_ok=True)
     print(f"{name}, TensorFlow {tf.version.VERSION}, {args.dtype}{', XLA' if args.jit_compile else ''}")
     rows = []
-    with open(args.json, "w") as file:
+    with json_lines(args.json) as write:
         for shape in shapes:
-            print(f"\n{'x'.join(map(str, shape))}")
-            print(f"  {'':<14}{'ms':>10}{'MiB':>10}{'of ' + YARDSTICK:>15}")
-            yardstick = None
-            for each in NAMES:
-                if args.only and each not in (*args.only, YARDSTICK):
-                    continue
-                row = {**measured(each, shape, args, device, limit), **common}
-                yardstick = row["ms"] if each == YARDSTICK else yardstick
-                paper = ""
-                if shape == SHAPES[0] and each in PAPER:
-                    paper = "   paper, on a GPU: {:.1f} ms, {:.1f} MiB".format(*PAPER[each])
-                _print(row, yardstick, paper)
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-                rows.append(row)
-    if args.jit_compile:
-        print(f"\nNo bars: under XLA, TensorFlow's {YARDSTICK} convolution is no yardstick on CPUs.")
-    else:
-        print("\nBars:")
-        print("\n".join(f"  {line}" for line in bars(rows)))
-    print(f"\nJSON lines: {args.json}")
+            for row in measure_shape(shape, args, device, limit):
+                rows.append({**row, **common})
+                write(rows[-1])
+        if args.jit_compile:
+            print(f"\nNo targets: with XLA, TensorFlow's {REFERENCE} convolution is too slow on CPUs to compare with.")
+        else:
+            print_targets(report_targets(rows))
 
 
 if __name__ == "__main__":

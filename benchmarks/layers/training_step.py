@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.layers.training_step`: a training step of the moving-MNIST network, and how much of it our op takes.
+"""Time of a training step of the moving-MNIST network, and the share of the local filtering in it.
 
-The same network, data and optimizer on the compiled ops and on composed TensorFlow ops, plain and under XLA: median
-milliseconds of a step and seconds until the first one is done (tracing and compiling). The share of the op is its own
-time, forward and backward, on tensors of the network's sizes, once per predicted frame, over that of the step.
+The same network, data and optimizer on the compiled ops and on composite TensorFlow ops, with and without XLA: the
+median of the milliseconds of a step, and the seconds until the first step is done, including tracing and compiling. The
+share of the op is the time of the op alone, forward and backward on tensors of the network's sizes, once per predicted
+frame, relative to the time of a step.
 
-Below stands how long the batches take to make, which goes on beside the training: above 100 % of a step, the training
-waits for its data.
+The last line compares the time to make a batch, which happens in parallel to the training, with the time of a step. If
+it takes more than 100 % of a step, the training waits for its data.
 """
 
-import argparse
-import json
-import pathlib
 import time
 
 import keras
@@ -20,31 +18,32 @@ import tensorflow as tf
 
 import keras_dynfilter as kdf
 from benchmarks import timing
+from benchmarks.command_line import add_json, json_lines, new_parser
 from benchmarks.ops import cases
 from examples.experiments import data
+from examples.experiments.core.options import positive_float, positive_int
 from keras_dynfilter import models
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.layers.training_step", description=__doc__.split("\n\n")[0]
-    )
-    parser.add_argument("--size", type=int, default=64, help="rows and columns of a frame")
-    parser.add_argument("--width", type=float, default=1.0, help="factor of the channel counts of the network")
-    parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--frames", type=int, default=10, help="frames given, and as many predicted")
-    parser.add_argument("--kernel-size", type=int, default=9)
-    parser.add_argument("--json", type=pathlib.Path, default="outputs/training_step.jsonl", help="JSON lines go here")
-    args = parser.parse_args()
-    for name, value in vars(args).items():
-        if name != "json" and value <= 0:
-            parser.error(f"Expected --{name.replace('_', '-')} to be above zero. Received: {value}")
+def parse(arguments=None):
+    parser = new_parser("benchmarks.layers.training_step", __doc__)
+    add = parser.add_argument
+    add("--size", type=positive_int, default=64, help="rows and columns of a frame")
+    add("--width", type=positive_float, default=1.0, help="factor of the channel counts of the network")
+    add("--batch-size", type=positive_int, default=4)
+    add("--frames", type=positive_int, default=10, help="number of given frames, and of predicted frames")
+    add("--kernel-size", type=positive_int, default=9)
+    add_json(parser, "outputs/training_step.jsonl")
+    args = parser.parse_args(arguments)
     if args.kernel_size % 2 == 0:
         parser.error(f"Expected --kernel-size to be odd. Received: {args.kernel_size}")
-    args.json.parent.mkdir(parents=True, exist_ok=True)
+    return args
 
-    rows = [measured(args, kind, jit) for kind in ("native", "composite") for jit in (False, True)]
-    fastest = min(rows, key=lambda row: row["ms"])["ms"]
+
+def main(arguments=None):
+    args = parse(arguments)
+    rows = [measure(args, name, jit) for name in ("native", "composite") for jit in (False, True)]
+    fastest = min(row["ms"] for row in rows)
     print(f"{'':<18}{'ms':>9}{'of fastest':>12}{'first step, s':>15}{'op, ms':>9}{'share':>8}")
     for row in rows:
         print(
@@ -53,29 +52,29 @@ def main():
         )
     ms = batch_ms(args)
     print(f"A batch of {2 * args.frames} frames takes {ms:.1f} ms to make, {ms / fastest:.1%} of the fastest step.")
-    common = {**vars(args), "json": str(args.json), "batch_ms": ms}
-    args.json.write_text("".join(json.dumps({**row, **common}) + "\n" for row in rows))
-    print(f"\nJSON lines: {args.json}")
+    with json_lines(args.json) as write:
+        for row in rows:
+            write({**row, **vars(args), "json": str(args.json), "batch_ms": ms})
 
 
-def measured(args, kind, jit):
-    """Times of a training step on the ops of `kind`, and of the op alone."""
+def measure(args, implementation, jit):
+    """Returns the times of a training step with an implementation of the ops, and of the op alone."""
     shape = (args.size, args.size, 1)
     filtered = cases.local_filter((args.batch_size, *shape), args.kernel_size, normalization="softmax")
-    with kdf.implementation(kind):
+    with kdf.implementation(implementation):
         first, ms = _step(args, shape, jit)
         operands = filtered.operands()
         op = cases.with_gradients(tf.function(filtered.apply, jit_compile=jit), operands, xla=jit)
         op_ms = args.frames * timing.median_ms(lambda: op(*operands))
-    return {"candidate": f"{kind}{', XLA' if jit else ''}", "ms": ms, "first_s": first, "op_ms": op_ms}
+    return {"candidate": f"{implementation}{', XLA' if jit else ''}", "ms": ms, "first_s": first, "op_ms": op_ms}
 
 
 def batch_ms(args, seconds=3.0):
-    """Mean milliseconds between the batches of the data generator, on all cores and with nothing beside it."""
+    """Returns the mean milliseconds that the data generator takes for a batch, on all cores without other work."""
     digit = max(1, 28 * args.size // 64)
     digits = np.random.default_rng(0).integers(0, 256, (10_000, digit, digit), np.uint8)
     batches = iter(data.moving_digits(digits, args.batch_size, 10**9, frames=2 * args.frames, size=args.size))
-    for _ in range(16):  # what is made ahead is not free
+    for _ in range(16):  # some batches are prefetched: skip them
         next(batches)
     begin, count = time.perf_counter(), 0
     while time.perf_counter() - begin < seconds:
@@ -85,7 +84,7 @@ def batch_ms(args, seconds=3.0):
 
 
 def _step(args, shape, jit):
-    """Seconds until the first training step is done, and median milliseconds of those that follow."""
+    """Returns the seconds until the first training step is done, and the median milliseconds of further steps."""
     model = models.dfn_moving_mnist(shape, args.frames, args.frames, args.kernel_size, args.width)
     optimizer = keras.optimizers.Adam(1e-3)
     optimizer.build(model.trainable_variables)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmarks of ops."""
+"""The ops that are measured, and other ways to write them."""

@@ -1,51 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is compared: for each op and shape, our op and what a user would write instead."""
+"""The cases of `python -m benchmarks`: ops on one shape each, and what a user would write instead."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import tensorflow as tf
 
 import keras_dynfilter as kdf
-from benchmarks.ops.composite_forms import sliced
+from benchmarks.ops.composite_forms import slices_for_xla
 from keras_dynfilter.ops.geometry import Geometry
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """An op on one shape.
+    """An op with one window on images of one shape.
 
     Attributes:
         op: Name of the public function.
-        note: What the name does not say: window, options.
-        shape: Of the inputs, `(batch, height, width, channels)`.
+        note: Window and options, for reports.
+        shape: Shape of the images, `(batch, height, width, channels)`.
         window: `(kernel_h, kernel_w)`.
-        maps: Output channels.
+        maps: Number of output channels.
         filters: Shapes of the filter arguments.
-        apply: Our op as a function of the inputs and the filters.
-        slices: The same as one slice for each tap, masked, accumulated, which XLA fuses into one loop: forward mostly
-            faster there than what is composed for runtimes without XLA. None: there is no such form.
+        apply: Applies the op to the images and the filters.
+        slices: Computes the same with one masked slice per tap, which XLA fuses into one loop. Forward, it is mostly
+            faster under XLA than the composite ops, which are made for runtimes without XLA. None: no such form.
     """
 
     op: str
     note: str
-    shape: tuple
-    window: tuple
+    shape: tuple[int, ...]
+    window: tuple[int, int]
     maps: int
-    filters: tuple
+    filters: tuple[tuple[int, ...], ...]
     apply: Callable
     slices: Callable | None = None
 
-    def operands(self):
+    def operands(self) -> list[tf.Tensor]:
+        """Draws the images and the filters."""
         tf.random.set_seed(0)
         return [tf.random.normal(shape) for shape in (self.shape, *self.filters)]
 
-    def minimum_bytes(self, backward):
-        """Bytes that must move at least: forward, every operand read and the result written once; backward, every
-        operand and the gradient of the result read again and the gradients written."""
-        size = lambda shape: 4 * int(tf.TensorShape(shape).num_elements())  # noqa: E731
-        result = size((*self.shape[:3], self.maps))
-        operands = size(self.shape) + sum(size(shape) for shape in self.filters)
+    def minimum_bytes(self, backward: bool) -> int:
+        """Returns the least possible number of bytes that move.
+
+        Forward, every operand is read and the result is written once. Backward, every operand and the gradient of the
+        result are read once more, and the gradients of the operands are written.
+        """
+
+        def count(shape):
+            return 4 * math.prod(shape)
+
+        result = count((*self.shape[:3], self.maps))
+        operands = count(self.shape) + sum(count(shape) for shape in self.filters)
         return operands + result + ((2 * operands + result) if backward else 0)
 
 
@@ -60,7 +68,7 @@ def local_filter(shape, size, heads=1, normalization=None):
         channels,
         ((batch, height, width, heads * size * size),),
         lambda x, s: kdf.ops.local_filter2d(x, s, size, heads=heads, normalization=normalization),
-        lambda x, s: sliced(x, s, None, normalization or "spatial", Geometry.make(size, heads=heads)),
+        lambda x, s: slices_for_xla(x, s, None, normalization or "spatial", Geometry.make(size, heads=heads)),
     )
 
 
@@ -73,7 +81,7 @@ def depthwise(shape, size):
         shape[3],
         ((shape[0], size, size, shape[3]),),
         kdf.ops.dynamic_depthwise_conv2d,
-        lambda x, c: sliced(x, None, c, "channel", Geometry.make(size)),
+        lambda x, c: slices_for_xla(x, None, c, "channel", Geometry.make(size)),
     )
 
 
@@ -87,7 +95,7 @@ def ddf(shape, size, combine="mul"):
         channels,
         ((batch, size, size, channels), (batch, height, width, size * size)),
         lambda x, c, s: kdf.ops.ddf2d(x, c, s, combine=combine),
-        lambda x, c, s: sliced(x, s, c, combine, Geometry.make(size)),
+        lambda x, c, s: slices_for_xla(x, s, c, combine, Geometry.make(size)),
     )
 
 
@@ -136,11 +144,11 @@ QUICK = (
 )
 
 
-def candidates(case):
-    """`{name: (function, operands)}`: each a forward pass, to be traced."""
+def candidates(case: Case) -> dict[str, tuple[Callable, list[tf.Tensor]]]:
+    """Returns the candidates of a case by name: a `tf.function` that computes a forward pass, and its operands."""
     operands = case.operands()
 
-    def composed(*arguments):
+    def composite(*arguments):
         with kdf.implementation("composite"):
             return case.apply(*arguments)
 
@@ -148,16 +156,16 @@ def candidates(case):
     channels = case.shape[3]
     depthwise_kernel = tf.random.normal((*case.window, channels, 1))
     dense_kernel = tf.random.normal((*case.window, channels, case.maps))
-    found = {
+    functions = {
         "ours": (tf.function(case.apply), operands),
         "ours, XLA": (tf.function(case.apply, jit_compile=True), operands),
-        "composed": (tf.function(composed), operands),
-        "composed, XLA": (tf.function(composed, jit_compile=True), operands),
+        "composite": (tf.function(composite), operands),
+        "composite, XLA": (tf.function(composite, jit_compile=True), operands),
     }
     if case.slices is not None:
-        found["slices, XLA"] = (tf.function(case.slices, jit_compile=True), operands)
+        functions["slices, XLA"] = (tf.function(case.slices, jit_compile=True), operands)
     return {
-        **found,
+        **functions,
         "TF depthwise": (
             tf.function(lambda x, k: tf.nn.depthwise_conv2d(x, k, [1, 1, 1, 1], "SAME")),
             [x, depthwise_kernel],
@@ -167,13 +175,13 @@ def candidates(case):
 
 
 def with_gradients(function, operands, xla):
-    """Forward and backward: the gradients by every operand, for a fixed gradient of the result."""
-    cotangent = tf.random.normal(function(*operands).shape)
+    """Returns a function that computes the gradients with respect to all operands, for a fixed upstream gradient."""
+    upstream = tf.random.normal(function(*operands).shape)
 
     def both(*arguments):
         with tf.GradientTape() as tape:
             tape.watch(arguments)
             result = function(*arguments)
-        return tape.gradient(result, arguments, cotangent)
+        return tape.gradient(result, arguments, upstream)
 
     return tf.function(both, jit_compile=xla)

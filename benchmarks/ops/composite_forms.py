@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ways to write a dynamic filter in standard ops, for `benchmarks.export.portable_forms`; those in use come first."""
+"""Ways to write a dynamic filter in standard ops, for `benchmarks.export.portable_forms`."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -9,65 +10,75 @@ import tensorflow as tf
 from keras_dynfilter.ops import dynamic_conv
 from keras_dynfilter.ops.backends import composite
 from keras_dynfilter.ops.geometry import Geometry
+from keras_dynfilter.ops.layout import sizes
 
 
 class Case(NamedTuple):
-    """Weights of the family in `ops._composite`, or `"bank"` and `"local bank"`: filters that mix channels."""
+    """A kind of filter on images of one shape.
 
-    weight: str
-    image: tuple  # [batch, height, width, channels]
+    Attributes:
+        kind: `"spatial"`, `"softmax"`, `"channel"`, `"mul"` or `"add"`, as in `ops.filter2d`; or, for filters that mix
+            channels, `"per_sample"` (`dynamic_conv2d`) or `"per_position"` (`local_conv2d`).
+        image: `(batch, height, width, channels)`.
+        window: Rows and columns of the window.
+        heads: Number of heads.
+        dilation: Dilation rate.
+        stride: Stride.
+        maps: Number of output channels of filters that mix channels.
+    """
+
+    kind: str
+    image: tuple[int, int, int, int]
     window: int
     heads: int = 1
     dilation: int = 1
     stride: int = 1
-    maps: int = 0  # of a bank
+    maps: int = 0
 
     @property
-    def geometry(self):
+    def geometry(self) -> Geometry:
         return Geometry.make(self.window, self.stride, self.dilation, heads=self.heads)
 
-    def sizes(self, shrink=1):
-        """Batch, height and width of the images, and of what is filtered; `shrink` divides the images'."""
+    def operand_sizes(self, shrink: int = 1) -> dict[str, tuple[int, int, int]]:
+        """Returns the batch, height and width of each operand by name. `shrink` divides those of the images."""
         batch, height, width, _ = self.image
         images = (batch, max(height // shrink, 1), max(width // shrink, 1))
-        return {"inputs": images, "channel": images, "filters": images, "spatial": self._filtered(images)}
+        outputs = (batch, *(-(-size // self.stride) for size in images[1:]))
+        return {"inputs": images, "channel": images, "filters": images, "spatial": outputs}
 
-    def _filtered(self, images):
-        return images[0], *(-(-size // self.stride) for size in images[1:])
-
-    def specs(self):
-        """The operands by name; batch, height and width are open."""
+    def specs(self) -> dict[str, tf.TensorSpec]:
+        """Returns the operands by name. Batch, height and width are unknown."""
         taps, channels = self.window**2, self.image[-1]
         bank = (self.window, self.window, channels)
         shapes = {"inputs": (None, None, None, channels)}
-        if self.weight in ("spatial", "softmax", "mul", "add"):
+        if self.kind in ("spatial", "softmax", "mul", "add"):
             shapes["spatial"] = (None, None, None, self.heads * taps)
-        if self.weight in ("channel", "mul", "add"):
+        if self.kind in ("channel", "mul", "add"):
             shapes["channel"] = (None, *bank)
-        if self.weight == "bank":
+        if self.kind == "per_sample":
             shapes["filters"] = (None, *bank, self.maps)
-        if self.weight == "local bank":
+        if self.kind == "per_position":
             shapes["filters"] = (None, None, None, *bank, self.maps)
         return {name: tf.TensorSpec(shape, name=name) for name, shape in shapes.items()}
 
-    def compute(self, form, operands):
-        """A form of this case, on operands by name."""
+    def compute(self, form: Callable, operands: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Applies a form to the operands, which are given by name."""
         if "filters" in operands:
             return form(operands["inputs"], operands["filters"], self.geometry)
         spatial, channel = operands.get("spatial"), operands.get("channel")
-        return form(operands["inputs"], spatial, channel, self.weight, self.geometry)
+        return form(operands["inputs"], spatial, channel, self.kind, self.geometry)
 
-    def forms(self):
-        """The forms by name."""
-        if self.weight == "bank":
-            return BANK
-        if self.weight == "local bank":
-            return LOCAL_BANK
-        if self.weight in ("spatial", "softmax"):
+    def forms(self) -> dict[str, Callable]:
+        """Returns the forms of this case by name. The first one is in use."""
+        if self.kind == "per_sample":
+            return PER_SAMPLE
+        if self.kind == "per_position":
+            return PER_POSITION
+        if self.kind in ("spatial", "softmax"):
             return ONE_CHANNEL if self.image[-1] == 1 else CHANNELS
         if self.stride > 1:
             return STRIDED
-        return {**FACTORED, "depth-wise, folded": folded} if self.weight == "channel" else FACTORED
+        return {**FACTORED, "depth-wise, folded": folded_depthwise} if self.kind == "channel" else FACTORED
 
 
 CASES = {
@@ -87,98 +98,97 @@ CASES = {
     "ddf2d 3x3, stride 2, 56x56x64": Case("mul", (1, 56, 56, 64), 3, stride=2),
     "ddf2d 3x3, dilation 2, 56x56x64": Case("mul", (1, 56, 56, 64), 3, dilation=2),
     "ddf2d 3x3, dilation 6, 56x56x64": Case("mul", (1, 56, 56, 64), 3, dilation=6),
-    "dynamic 3x3, 28x28x32 to 32": Case("bank", (1, 28, 28, 32), 3, maps=32),
-    "dynamic 5x5, 64x64x3 to 8": Case("bank", (1, 64, 64, 3), 5, maps=8),
-    "local 3x3, 28x28x8 to 8": Case("local bank", (1, 28, 28, 8), 3, maps=8),
+    "dynamic 3x3, 28x28x32 to 32": Case("per_sample", (1, 28, 28, 32), 3, maps=32),
+    "dynamic 5x5, 64x64x3 to 8": Case("per_sample", (1, 64, 64, 3), 5, maps=8),
+    "local 3x3, 28x28x8 to 8": Case("per_position", (1, 28, 28, 8), 3, maps=8),
 }
 
 
-def masked(inputs, spatial, channel, weight, geometry):
-    """Slices accumulated, with a mask for every product."""
+def masked_slices(inputs, spatial, channel, kind, geometry):
+    """Sums one slice per tap, with a mask for every product."""
     if channel is not None:
-        return composite.gathered(inputs, spatial, channel, weight, geometry)
+        return composite.slices(inputs, spatial, channel, kind, geometry)
     ones = tf.ones([tf.shape(inputs)[0], *geometry.kernel_size, inputs.shape[-1]])
-    if weight == "softmax":
+    if kind == "softmax":
         spatial = tf.nn.softmax(spatial)
-    return composite.gathered(inputs, spatial, ones, "mul", geometry)
+    return composite.slices(inputs, spatial, ones, "mul", geometry)
 
 
-def sliced(inputs, spatial, channel, weight, geometry):
-    """Slices accumulated with as few masks as a forward pass needs: what XLA fuses into one loop."""
+def slices_for_xla(inputs, spatial, channel, kind, geometry):
+    """Sums one slice per tap, with as few masks as a forward pass needs. XLA fuses it into one loop."""
     if channel is None or spatial is None:
-        return composite.gathered(inputs, spatial, channel, weight, geometry)
-    rows, columns = composite._inside(inputs, geometry)
+        return composite.slices(inputs, spatial, channel, kind, geometry)
+    rows, columns = composite.inside_masks(inputs, geometry)
     padded, output = composite.pad(inputs, geometry), 0.0
     for tap, (u, v) in enumerate(np.ndindex(*geometry.kernel_size)):
         image = composite.shifted(padded, (u, v), geometry)
         factors = spatial[..., tap : tap + 1], channel[:, u : u + 1, v : v + 1]
-        product = (factors[0] * factors[1] if weight == "mul" else factors[0] + factors[1]) * image
-        mask = composite._both(rows[u], columns[v], image)
+        product = (factors[0] * factors[1] if kind == "mul" else factors[0] + factors[1]) * image
+        mask = composite.combine_masks(rows[u], columns[v], image)
         output += product if mask is None else tf.where(mask, product, 0.0)
     return output
 
 
-def windows(inputs, spatial, weight, geometry):
-    """Filters `[batch, height, width, heads, taps]` and windows `[batch, height, width, heads, taps, channels]`."""
-    patches = composite.windows(inputs, geometry)
-    sizes = composite.sizes(patches)[:3]
-    patches = tf.reshape(patches, [*sizes, geometry.taps, geometry.heads, inputs.shape[-1] // geometry.heads])
-    spatial = composite._skipping(spatial, weight, inputs, geometry)
-    return tf.reshape(spatial, [*sizes, geometry.heads, geometry.taps]), tf.einsum("nhwtgc->nhwgtc", patches)
+def filters_and_windows(inputs, spatial, kind, geometry):
+    """Returns filters, `[batch, height, width, heads, taps]`, and windows, the same with an axis of channels."""
+    windows = composite.extract_windows(inputs, geometry)
+    positions = sizes(windows)[:3]
+    windows = tf.reshape(windows, [*positions, geometry.taps, geometry.heads, inputs.shape[-1] // geometry.heads])
+    spatial = composite.mask_outside(spatial, kind, inputs, geometry)
+    filters = tf.reshape(spatial, [*positions, geometry.heads, geometry.taps])
+    return filters, tf.einsum("nhwtgc->nhwgtc", windows)
 
 
-def _joined(output):
-    """Heads and channels of `[batch, height, width, heads, channels]` as one axis."""
-    sizes = composite.sizes(output)
-    return tf.reshape(output, [*sizes[:3], sizes[3] * sizes[4]])
+def windows_sum(inputs, spatial, channel, kind, geometry):
+    """Multiplies windows by filters and sums."""
+    filters, windows = filters_and_windows(inputs, spatial, kind, geometry)
+    return _join_heads(tf.reduce_sum(tf.expand_dims(filters, -1) * windows, axis=-2))
 
 
-def product(inputs, spatial, channel, weight, geometry):
-    spatial, patches = windows(inputs, spatial, weight, geometry)
-    return _joined(tf.reduce_sum(tf.expand_dims(spatial, -1) * patches, axis=-2))
+def windows_matmul(inputs, spatial, channel, kind, geometry):
+    """Multiplies windows by filters as matrices."""
+    filters, windows = filters_and_windows(inputs, spatial, kind, geometry)
+    return _join_heads(tf.squeeze(tf.matmul(tf.expand_dims(filters, -2), windows), -2))
 
 
-def matmul(inputs, spatial, channel, weight, geometry):
-    spatial, patches = windows(inputs, spatial, weight, geometry)
-    return _joined(tf.squeeze(tf.matmul(tf.expand_dims(spatial, -2), patches), -2))
+def windows_einsum(inputs, spatial, channel, kind, geometry):
+    """Multiplies windows by filters with Einsum."""
+    filters, windows = filters_and_windows(inputs, spatial, kind, geometry)
+    return _join_heads(tf.einsum("nhwgt,nhwgtc->nhwgc", filters, windows))
 
 
-def einsum(inputs, spatial, channel, weight, geometry):
-    return _joined(tf.einsum("nhwgt,nhwgtc->nhwgc", *windows(inputs, spatial, weight, geometry)))
-
-
-def factored(inputs, spatial, channel, weight, geometry):
-    """Windows times the filters of every pixel and channel, which are made first."""
-    patches = composite.windows(inputs, geometry)
-    sizes, channels = composite.sizes(patches)[:3], inputs.shape[-1]
-    bank = tf.reshape(channel, [composite.sizes(channel)[0], 1, 1, geometry.taps, channels])
+def windows_full_filters(inputs, spatial, channel, kind, geometry):
+    """Combines the factors to a filter per pixel and channel, multiplies windows by these filters and sums."""
+    windows = composite.extract_windows(inputs, geometry)
+    positions, channels = sizes(windows)[:3], inputs.shape[-1]
+    filters = tf.reshape(channel, [sizes(channel)[0], 1, 1, geometry.taps, channels])
     if spatial is not None:
-        spatial = composite._skipping(spatial, "spatial", inputs, geometry)[..., tf.newaxis]
-        bank = spatial * bank if weight == "mul" else spatial + bank
-    return tf.reduce_sum(tf.reshape(patches, [*sizes, geometry.taps, channels]) * bank, axis=-2)
+        spatial = composite.mask_outside(spatial, "spatial", inputs, geometry)[..., tf.newaxis]
+        filters = spatial * filters if kind == "mul" else spatial + filters
+    return tf.reduce_sum(tf.reshape(windows, [*positions, geometry.taps, channels]) * filters, axis=-2)
 
 
-def one_hot(inputs, spatial, channel, weight, geometry):
-    """Windows by a convolution whose kernels have a single one each: an infinite pixel spoils whole windows."""
+def one_hot_convolution(inputs, spatial, channel, kind, geometry):
+    """Extracts windows with a convolution with one-hot kernels. An infinite pixel makes whole windows NaN."""
     kernels = np.eye(geometry.taps, dtype="float32").reshape(*geometry.kernel_size, 1, geometry.taps)
-    patches = tf.nn.conv2d(composite.pad(inputs, geometry), kernels, 1, "VALID")
-    spatial = composite._skipping(spatial, weight, inputs, geometry)
-    return tf.reduce_sum(spatial * patches, axis=-1, keepdims=True)
+    windows = tf.nn.conv2d(composite.pad(inputs, geometry), kernels, 1, "VALID")
+    spatial = composite.mask_outside(spatial, kind, inputs, geometry)
+    return tf.reduce_sum(spatial * windows, axis=-1, keepdims=True)
 
 
-def folded(inputs, spatial, channel, weight, geometry):
-    """A depth-wise convolution over the channels of all samples."""
-    batch, height, width, channels = composite.sizes(inputs)
+def folded_depthwise(inputs, spatial, channel, kind, geometry):
+    """Applies one depth-wise convolution to the channels of all samples."""
+    batch, height, width, channels = sizes(inputs)
     image = tf.reshape(tf.transpose(inputs, [1, 2, 0, 3]), [1, height, width, batch * channels])
     kernel = tf.reshape(tf.transpose(channel, [1, 2, 0, 3]), [*geometry.kernel_size, batch * channels, 1])
     output = tf.nn.depthwise_conv2d(composite.pad(image, geometry), kernel, [1, 1, 1, 1], "VALID")
     return tf.transpose(tf.reshape(output, [height, width, batch, channels]), [2, 0, 1, 3])
 
 
-def slice_products(inputs, filters, geometry):
-    """A bank of each sample: one matrix product for every tap, added up."""
-    batch, _, _, _, maps = composite.sizes(filters)
-    _, height, width, channels = composite.sizes(inputs)
+def slices_matmul(inputs, filters, geometry):
+    """Sums one matrix product per tap, for filters per sample."""
+    batch, _, _, _, maps = sizes(filters)
+    _, height, width, channels = sizes(inputs)
     padded, output = composite.pad(inputs, geometry), 0.0
     for tap in np.ndindex(*geometry.kernel_size):
         image = tf.reshape(composite.shifted(padded, tap, geometry), [batch, height * width, channels])
@@ -186,37 +196,52 @@ def slice_products(inputs, filters, geometry):
     return tf.reshape(output, [batch, height, width, maps])
 
 
-def bank_einsum(inputs, filters, geometry):
-    """A bank of each sample or position, and the windows, as one Einsum."""
-    patches = composite.windows(inputs, geometry)
-    sizes = composite.sizes(filters)
-    bank = tf.reshape(filters, [*sizes[:-4], geometry.taps * inputs.shape[-1], sizes[-1]])
-    return tf.einsum("nhwk,nkf->nhwf" if len(sizes) == 5 else "nhwk,nhwkf->nhwf", patches, bank)
+def windows_filters_einsum(inputs, filters, geometry):
+    """Multiplies windows by the filters of a sample or a position with Einsum."""
+    windows = composite.extract_windows(inputs, geometry)
+    *leading, _, _, _, maps = sizes(filters)
+    bank = tf.reshape(filters, [*leading, geometry.taps * inputs.shape[-1], maps])
+    return tf.einsum("nhwk,nkf->nhwf" if len(leading) == 1 else "nhwk,nhwkf->nhwf", windows, bank)
 
 
-def bank_product(inputs, filters, geometry):
-    """A bank of each position: windows times filters, summed."""
-    patches = composite.windows(inputs, geometry)
-    sizes = composite.sizes(filters)
-    bank = tf.reshape(filters, [*sizes[:3], geometry.taps * inputs.shape[-1], sizes[-1]])
-    return tf.reduce_sum(patches[..., tf.newaxis] * bank, axis=-2)
+def windows_filters_sum(inputs, filters, geometry):
+    """Multiplies windows by the filters of a position and sums."""
+    windows = composite.extract_windows(inputs, geometry)
+    *positions, _, _, _, maps = sizes(filters)
+    bank = tf.reshape(filters, [*positions, geometry.taps * inputs.shape[-1], maps])
+    return tf.reduce_sum(windows[..., tf.newaxis] * bank, axis=-2)
 
 
-PATCHES, GATHERED, SCATTERED, MATMUL = "windows, sum", "slices", "canvas", "windows, matmul"
+def _join_heads(output):
+    """Joins heads and channels of `[batch, height, width, heads, channels]` to one axis."""
+    *positions, heads, channels = sizes(output)
+    return tf.reshape(output, [*positions, heads * channels])
+
+
+# Names of the forms that are in use for some kind of filter.
+WINDOWS, SLICES, CANVAS, MATMUL = "windows, sum", "slices", "canvas", "windows, matmul"
 ONE_CHANNEL = {
-    PATCHES: lambda x, s, c, weight, geometry: composite.patches(x, s, weight, geometry),
-    GATHERED: composite.gathered,
-    "slices, masked": masked,
-    "one-hot convolution": one_hot,
+    WINDOWS: composite.windows,
+    SLICES: composite.slices,
+    "slices, masked": masked_slices,
+    "one-hot convolution": one_hot_convolution,
 }
 CHANNELS = {
-    GATHERED: composite.gathered,
-    "slices, masked": masked,
-    PATCHES: product,
-    MATMUL: matmul,
-    "windows, einsum": einsum,
+    SLICES: composite.slices,
+    "slices, masked": masked_slices,
+    WINDOWS: windows_sum,
+    MATMUL: windows_matmul,
+    "windows, einsum": windows_einsum,
 }
-FACTORED = {SCATTERED: composite.scattered, "slices, masked": masked, PATCHES: factored}
-STRIDED = {GATHERED: composite.gathered, PATCHES: factored}
-BANK = {MATMUL: dynamic_conv._matmul, "slices, matmul": slice_products, "windows, einsum": bank_einsum}
-LOCAL_BANK = {MATMUL: dynamic_conv._per_position, PATCHES: bank_product, "windows, einsum": bank_einsum}
+FACTORED = {CANVAS: composite.canvas, "slices, masked": masked_slices, WINDOWS: windows_full_filters}
+STRIDED = {SLICES: composite.slices, WINDOWS: windows_full_filters}
+PER_SAMPLE = {
+    MATMUL: dynamic_conv.matmul_per_sample,
+    "slices, matmul": slices_matmul,
+    "windows, einsum": windows_filters_einsum,
+}
+PER_POSITION = {
+    MATMUL: dynamic_conv.matmul_per_position,
+    WINDOWS: windows_filters_sum,
+    "windows, einsum": windows_filters_einsum,
+}

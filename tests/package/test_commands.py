@@ -1,15 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m keras_dynfilter.info` and `python -m benchmarks`, as a user calls them."""
+"""`python -m keras_dynfilter.info`, as a user calls it."""
 
-import json
 import re
 
 import pytest
 import tensorflow as tf
 
-from benchmarks import __main__ as benchmarks
-from benchmarks import targets, timing
-from benchmarks.ops import cases
 from keras_dynfilter import info
 from keras_dynfilter.ops.backends import library as library_module
 from keras_dynfilter.ops.backends import scope
@@ -69,63 +65,3 @@ def test_info_arguments(arguments, status, monkeypatch, capsys):
         info.main(arguments)
     assert stop.value.code == status
     assert "python -m keras_dynfilter.info" in "".join(capsys.readouterr())
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["--op", "conv"], "Expected --op to be one of"),
-        (["--quick", "--op", "dynamic_conv2d"], "Expected --op to be one of ddf2d, .* with --quick"),
-        (["--json", "/proc/x/bench.jsonl"], "Expected --json to be a file that can be written"),
-    ],
-)
-def test_benchmarks_refuse(arguments, message, monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["benchmarks", *arguments])
-    monkeypatch.setattr(timing, "copy_gb_per_s", lambda: pytest.fail("began to measure"))
-    with pytest.raises(SystemExit) as stop:
-        benchmarks.main()
-    assert stop.value.code == 2
-    assert re.search(message, " ".join(capsys.readouterr().err.split()))
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.fixture
-def instant(monkeypatch, tmp_path):
-    """Runs the benchmarks with made-up times; returns what they print."""
-    monkeypatch.setattr(cases, "candidates", lambda case: dict.fromkeys(TIMES, (None, ())))
-    monkeypatch.setattr(cases, "with_gradients", lambda function, operands, xla: function)
-    monkeypatch.setattr(timing, "copy_gb_per_s", lambda: 10.0)
-    monkeypatch.setattr(timing, "peak_mb", lambda call: 1.23456)
-
-    def run(times, *arguments):
-        queue = []
-
-        def median_ms(call):
-            if not queue:
-                queue.extend(times.values())
-            return queue.pop(0)
-
-        monkeypatch.setattr(timing, "median_ms", median_ms)
-        monkeypatch.setattr("sys.argv", ["benchmarks", "--json", str(tmp_path / "b.jsonl"), *arguments])
-        benchmarks.main()
-        return [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
-
-    return run
-
-
-TIMES = {"ours": 1.0, "composed, XLA": 9.0, "slices, XLA": 1.5, "TF depthwise": 1.5}
-
-
-def test_benchmarks_end_with_the_bars(instant, capsys):
-    rows = instant(TIMES)
-    assert len(rows) == len(cases.CASES) * 2 * len(TIMES) and {row["peak_mb"] for row in rows} == {1.2}
-    out = capsys.readouterr().out
-    assert out.count("MISSED") == 3 and out.count(": met") == 2 and "not measured" not in out
-    assert "(2x200x300x256; 3x3, mul), forward: ours / TF depthwise: 0.67, at most 0.60: MISSED" in out
-    instant(TIMES, "--quick")
-    assert "Bars" not in capsys.readouterr().out
-
-
-def test_bars_need_figures():
-    assert len(targets.lines([])) == len(targets.BARS) and all("not measured" in line for line in targets.lines([]))

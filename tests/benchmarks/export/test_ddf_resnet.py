@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.export.ddf_resnet`: which networks it exports, how it times them, what it prints."""
+"""`python -m benchmarks.export.ddf_resnet`: which networks it exports, and what it measures and prints."""
 
 import json
 import types
@@ -11,14 +11,14 @@ import tensorflow as tf
 
 from benchmarks import timing
 from benchmarks.export import ddf_resnet, runtimes
-from keras_dynfilter.models.ddf import resnet
+from keras_dynfilter.models.ddf.resnet import DEPTHS
 
 SMALL = ["--depth", "18", "--size", "12", "--width", "32"]
 
 
 @pytest.fixture
 def shallow(monkeypatch):
-    monkeypatch.setitem(resnet.DEPTHS, 18, dict(blocks=(1,), block="basic"))
+    monkeypatch.setitem(DEPTHS, 18, dict(blocks=(1,), block="basic"))
 
 
 def test_blocks_add_to_their_shortcuts(shallow):
@@ -36,7 +36,7 @@ def test_table(monkeypatch, tmp_path, capsys, shallow):
     monkeypatch.setattr(
         ddf_resnet.export, "export", lambda model, path, **options: calls.append((path, options)) or report
     )
-    monkeypatch.setattr(ddf_resnet.exported, "call_of", lambda kind, path, images, threads: None)
+    monkeypatch.setattr(ddf_resnet, "load_call", lambda format, path, images, threads: None)
     monkeypatch.setattr(timing, "median_ms", lambda call, budget: next(times))
     ddf_resnet.main([*SMALL, "--batch-size", "3", "--out", str(tmp_path)])
     names = ("ddf_resnet18", "ddf_resnet18_baseline")
@@ -56,13 +56,13 @@ def test_table(monkeypatch, tmp_path, capsys, shallow):
 def test_trained_models(tmp_path):
     model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Conv2D(2, 3)])
     model.save(tmp_path / "mine.keras")
-    found = ddf_resnet.networks(ddf_resnet.parse(["--model", str(tmp_path / "mine.keras")]))
-    assert list(found) == ["mine"]
-    np.testing.assert_array_equal(found["mine"].get_weights()[0], model.get_weights()[0])
+    networks = ddf_resnet.networks(ddf_resnet.parse(["--model", str(tmp_path / "mine.keras")]))
+    assert list(networks) == ["mine"]
+    np.testing.assert_array_equal(networks["mine"].get_weights()[0], model.get_weights()[0])
 
 
 def test_calls_of_files(tmp_path):
-    """What is timed are calls of the file, with the images."""
+    """The calls that are measured run the file on the images."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     images = np.arange(12, dtype=np.float32).reshape(1, 2, 2, 3)
@@ -71,15 +71,9 @@ def test_calls_of_files(tmp_path):
     graph = onnx.helper.make_graph([onnx.helper.make_node("Neg", ["x"], ["y"])], "g", value[:1], value[1:])
     opsets = [onnx.helper.make_opsetid("", 18)]
     onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "m.onnx")
-    np.testing.assert_array_equal(runtimes.call_of("onnx", tmp_path / "m.onnx", images, 1)()["y"], -images)
+    np.testing.assert_array_equal(runtimes.load_call("onnx", tmp_path / "m.onnx", images, 1)()["y"], -images)
 
     module = tf.Module()
     module.serve = tf.function(lambda x: {"y": 2 * x}, input_signature=[tf.TensorSpec([None, 2, 2, 3], name="x")])
     tf.saved_model.save(module, str(tmp_path / "m"), signatures=module.serve)
-    np.testing.assert_array_equal(runtimes.call_of("saved_model", tmp_path / "m", images, 0)()["y"], 2 * images)
-
-
-def test_bad_arguments(capsys):
-    with pytest.raises(SystemExit):
-        ddf_resnet.parse(["--size", "0"])
-    assert "Expected --size to be above zero. Received: 0" in capsys.readouterr().err
+    np.testing.assert_array_equal(runtimes.load_call("saved_model", tmp_path / "m", images, 0)()["y"], 2 * images)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.layers.filter_norm`: its forms differ in the normalisation only, and are all timed."""
+"""`python -m benchmarks.layers.filter_norm`: its forms differ in the normalisation only, and are all reported."""
 
 import json
 
@@ -16,18 +16,18 @@ SHAPE = (2, 5, 6, 4)
 
 @pytest.mark.parametrize("backward", [False, True])
 def test_forms(native_xla, backward):
-    made = {normalization: DDF2D(3, spatial_norm=normalization, channel_norm=normalization) for normalization in (None, "filter")}
-    calls = filter_norm.calls(made.get, SHAPE, 2, backward)
+    layers = {norm: DDF2D(3, spatial_norm=norm, channel_norm=norm) for norm in (None, "filter")}
+    calls = filter_norm.calls(layers.get, SHAPE, 2, backward)
     assert tuple(calls) == tuple(filter_norm.FORMS)
-    found = {form: call() for form, call in calls.items()}
+    results = {form: call() for form, call in calls.items()}
     if backward:
-        assert len(found["with"]) == 1 + len(made["filter"].trainable_weights)
+        assert len(results["with"]) == 1 + len(layers["filter"].trainable_weights)
     else:
-        np.testing.assert_allclose(found["with"], made["filter"](made["filter"](inputs())), rtol=1e-4, atol=1e-5)
-    found = {form: np.asarray(value[0] if backward else value) for form, value in found.items()}
+        np.testing.assert_allclose(results["with"], layers["filter"](layers["filter"](inputs())), rtol=1e-4, atol=1e-5)
+    results = {form: np.asarray(value[0] if backward else value) for form, value in results.items()}
     for form in ("with", "without"):
-        np.testing.assert_allclose(found[form], found[f"{form}, XLA"], rtol=1e-3, atol=1e-4)
-    assert np.abs(found["without"] - found["with"]).max() > 1e-3
+        np.testing.assert_allclose(results[form], results[f"{form}, XLA"], rtol=1e-3, atol=1e-4)
+    assert np.abs(results["without"] - results["with"]).max() > 1e-3
 
 
 def inputs():
@@ -38,8 +38,8 @@ def inputs():
 @pytest.mark.parametrize("case", [case for case in filter_norm.CASES if "resnet50" not in case])
 @pytest.mark.parametrize("normalization", [None, "filter"])
 def test_cases_take_the_normalisation(case, normalization):
-    made = filter_norm.CASES[case][0](normalization)
-    modules = [layer for layer in (made, *getattr(made, "layers", ())) if isinstance(layer, DDF2D)]
+    model = filter_norm.CASES[case][0](normalization)
+    modules = [layer for layer in (model, *getattr(model, "layers", ())) if isinstance(layer, DDF2D)]
     assert modules and {module.spatial_norm.argument for module in modules} == {normalization}
 
 
@@ -54,9 +54,3 @@ def test_report(monkeypatch, tmp_path, capsys):
     out = capsys.readouterr().out
     line = "DDF2D, 32x7x7x256, both                   1.00      2.00  +100 %          4.00       3.00   -25 %"
     assert line in out
-
-
-def test_refuses(capsys):
-    with pytest.raises(SystemExit):
-        filter_norm.parse(["--seconds", "0"])
-    assert "Expected --seconds to be above zero. Received: 0.0" in capsys.readouterr().err

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark that exports all networks, on a small one: what it measures, compares and writes."""
+"""`python -m benchmarks.export.networks`: what it measures, compares and writes, with a small network."""
 
 import json
 
@@ -25,20 +25,20 @@ def test_forms_are_exported_run_and_compared(monkeypatch, tmp_path, capsys):
     assert all(row["error"] < 1e-5 and row["ms"] > 0 and 0 < row["megabytes"] < 1 for row in rows)
     assert (tmp_path / "small.onnx").is_file() and "| small | ONNX |" in (tmp_path / "table.md").read_text()
 
-    def problem(*_, **__):
+    def fail(*_, **__):
         raise ValueError("it cannot be\nwritten")
 
-    monkeypatch.setattr(benchmark.export, "export", problem)
+    monkeypatch.setattr(benchmark.export, "export", fail)
     benchmark.main(["--only", "small", "--forms", "ONNX", "--out", str(tmp_path)])
     assert "| small | ONNX |  |  | it cannot be |" in capsys.readouterr().out
 
 
-def test_errors_are_those_of_the_worst_output():
+def test_the_error_is_that_of_the_worst_output():
     expected = {"a": np.array([1.0, -4.0]), "b": np.zeros(2)}
-    assert benchmark.error({"a": np.array([1.0, -3.0]), "b": np.array([0.0, 0.1])}, expected) == 0.25
+    assert benchmark.relative_error({"a": np.array([1.0, -3.0]), "b": np.array([0.0, 0.1])}, expected) == 0.25
     with pytest.raises(ValueError, match=r"Expected the outputs a, b\. Received: a"):
-        benchmark.error({"a": np.zeros(2)}, expected)
+        benchmark.relative_error({"a": np.zeros(2)}, expected)
 
 
-def test_the_network_with_ddf_up_doubles_what_it_halved():
+def test_the_network_with_ddf_up_keeps_the_size():
     assert benchmark.ddf_up_net((16, 12, 3), channels=8).output.shape == (None, 16, 12, 1)

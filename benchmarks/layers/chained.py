@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Applies a function several times within one call, so that the time of the call from Python does not count."""
+
+import math
+from collections.abc import Callable, Sequence
+
+VALUES_PER_CALL, MOST_REPETITIONS = 40_000_000, 20
+
+
+def repetitions(shape: Sequence[int]) -> int:
+    """Returns how many times images of a shape pass a candidate within one call."""
+    return max(1, min(MOST_REPETITIONS, VALUES_PER_CALL // math.prod(shape)))
+
+
+def chained(apply: Callable, times: int) -> Callable:
+    """Returns a function that applies `apply` several times, each time to the previous result and the other
+    operands."""
+
+    def function(images, *others):
+        for _ in range(times):
+            images = apply(images, *others)
+        return images
+
+    return function
