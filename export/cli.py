@@ -17,6 +17,16 @@ from keras_dynfilter.export.api import checked_path, export
 from keras_dynfilter.export.report import ExportError, Report, ValidationError
 
 PASSED, FAILED, USAGE = 0, 1, 2
+# Argument of `export` -> the option that sets it.
+OPTIONS = {
+    "format": "--format",
+    "input_size": "--input-size",
+    "ops": "--ops",
+    "opset": "--opset",
+    "path": "--out",
+    "precision": "--precision",
+    "representative_data": "--representative-data",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +62,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="keras-dynfilter-export",
         usage="%(prog)s MODEL [options]\n       %(prog)s --model NAME --weights FILE [--set NAME=VALUE ...] [options]",
         description="Exports a saved Keras model to a file that runs without keras_dynfilter, and validates that file.",
-        epilog=f"formats:\n\n{formats.table()}\n\n"
+        epilog=f"formats:\n\n{formats.table()}\n\nops:\n{_described(formats.OPS)}\n\n"
+        f"precisions of litert:\n{_described(formats.PRECISIONS)}\n\n"
         "exit status: 0 exported, 1 the export or its validation failed, 2 wrong usage",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -83,10 +94,10 @@ def _parser() -> argparse.ArgumentParser:
     target = parser.add_argument_group("what to write")
     target.add_argument("--out", type=pathlib.Path, metavar="PATH", help="file or folder (default: next to the model)")
     target.add_argument("--format", default="saved_model", help=f"{', '.join(formats.FORMATS)} (default: %(default)s)")
-    target.add_argument("--ops", default="portable", help=f"{_described(formats.OPS)} (default: %(default)s)")
+    target.add_argument("--ops", default="portable", help=f"{' or '.join(formats.OPS)} (default: %(default)s)")
     target.add_argument("--opset", type=int, metavar="N", help="ONNX opset (default: the newest)")
     target.add_argument(
-        "--precision", help=f"precision of a litert file. {_described(formats.PRECISIONS)} (default: float32)"
+        "--precision", help=f"precision of a litert file: {', '.join(formats.PRECISIONS)} (default: float32)"
     )
     target.add_argument(
         "--representative-data",
@@ -105,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _described(values: dict[str, str]) -> str:
-    return "; ".join(f"{name}: {meaning}" for name, meaning in values.items())
+    return "\n".join(f"  {name:<13} {meaning}" for name, meaning in values.items())
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -200,5 +211,7 @@ def _store(report: Report, path: pathlib.Path | None) -> None:
 
 
 def _fail(error: Exception, status: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    """Prints the error with options in place of arguments of `export`; returns the status."""
+    text = re.sub(r"`(\w+)`", lambda match: OPTIONS.get(match[1], match[0]), str(error))
+    print(f"error: {text}", file=sys.stderr)
     return status

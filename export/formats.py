@@ -18,12 +18,12 @@ from typing import Any
 
 OPS = {
     "portable": "standard ops, which every runtime has",
-    "native": "the compiled ops of keras_dynfilter; a SavedModel needs their library, an ONNX file is faster with it",
+    "native": "the compiled ops of keras_dynfilter. A SavedModel needs their library, an ONNX file is faster with it",
 }
 PRECISIONS = {
     "float32": "as the model",
     "float16": "weights of half the size, computes in float32",
-    "dynamic_int8": "8-bit weights; products with them in 8 bits, everything else in float32",
+    "dynamic_int8": "8-bit weights, products with them in 8 bits, everything else in float32",
     "int8": "8-bit weights and values, with ranges taken from representative data",
 }
 
@@ -169,10 +169,16 @@ def choose_precision(row: Format, precision: str | None, representative_data: ob
         )
         near = hint(precision, row.precisions)
         raise ValueError(f"Expected `precision` to be {expected}. Received: precision={precision!r}.{near}")
-    if (precision == "int8") != (representative_data is not None):
-        expected = "inputs for precision 'int8', whose ranges are taken from them, and for no other precision"
-        received = f"precision={precision!r} and {'no' if representative_data is None else 'some'} data"
-        raise ValueError(f"Expected `representative_data`, {expected}. Received: {received}")
+    if precision == "int8" and representative_data is None:
+        raise ValueError(
+            "Expected `representative_data` with precision 'int8', which takes the ranges of all values from these "
+            "inputs. Received: precision='int8' and no data"
+        )
+    if precision != "int8" and representative_data is not None:
+        raise ValueError(
+            "Expected `representative_data` only with precision 'int8'. "
+            f"Received: precision={precision!r} and some data"
+        )
     return precision
 
 

@@ -56,14 +56,14 @@ def validate(
     if not expected:
         name, reason = next(iter(skipped.items()))
         raise ExportError(
-            "The model itself refuses all inputs of the validation: give `input_size`, `image_sizes` or "
-            f"`sample_inputs` that suit it. With {name}: {reason}"
+            "The model itself refuses all inputs of the validation: give `input_size`, or a `Validation` with "
+            f"`image_sizes` or `sample_inputs` that suit the model. With {name}: {reason}"
         )
     for case in cases:
         if case.has_targets and case.name in skipped:
             raise ExportError(f"The model itself refuses data of the task: {case.name}: {skipped[case.name]}")
     cases = [case for case in cases if case.name in expected]
-    ways, notes = sessions(traced, runtime)
+    all_sessions, notes = sessions(traced, runtime)
     tolerance, reason = _tolerance(traced, settings.tolerance, precision)
     result = ValidationResult(
         runtime=runtime,
@@ -76,20 +76,18 @@ def validate(
         problems=[],
         notes=notes,
     )
-    if settings.task is not None:
-        model_score, samples = _score(settings.task, cases, traced.outputs, expected)
-        result.task = TaskResult(settings.task.name, samples, model_score)
-    for session in ways:
+    task = settings.task
+    if task is not None:
+        model_score, samples = _score(task, cases, traced.outputs, expected)
+        result.task = TaskResult(task.name, samples, model_score)
+    for session in all_sessions:
         outputs = _compare_session(result, traced, file, runtime, session, cases, expected)
-        if (
-            settings.task is not None
-            and result.task is not None
-            and outputs is not None
-            and _has_all_outputs(cases, expected, outputs)
-        ):
-            result.task.file[session.name], _ = _score(settings.task, cases, traced.outputs, outputs)
-    if len(ways) > 1 or ways[0].name:
-        result.runtime += f", {' and '.join(session.name for session in ways)}"
+        if task is None or result.task is None or outputs is None:
+            continue
+        if _has_all_outputs(cases, expected, outputs):
+            result.task.file[session.name], _ = _score(task, cases, traced.outputs, outputs)
+    if len(all_sessions) > 1 or all_sessions[0].name:
+        result.runtime += f", {' and '.join(session.name for session in all_sessions)}"
     for check in result.outputs:
         if check.passed and not check.compared:
             check.problem = "no finite value was compared in any case"

@@ -177,5 +177,5 @@ def test_models_of_keras_load(way, tmp_path):
     else:
         tf.saved_model.save(model, str(tmp_path / "m"))
     loaded, x = model_loading.load_model(tmp_path / "m"), tf.random.stateless_normal((2, 4, 3), (0, 1))
-    (found,) = loaded(dict.fromkeys(loaded.input, x)).values()
-    tf.debugging.assert_near(found, model(x))
+    (outputs,) = loaded(dict.fromkeys(loaded.input, x)).values()
+    tf.debugging.assert_near(outputs, model(x))

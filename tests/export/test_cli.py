@@ -9,7 +9,7 @@ import pytest
 
 from keras_dynfilter import export, layers
 from keras_dynfilter.export import cli
-from keras_dynfilter.export.writers import onnx as onnx_module
+from keras_dynfilter.export.writers import onnx as onnx_writer
 from keras_dynfilter.models import dfn_moving_mnist
 from tests.support import export_models as models
 
@@ -73,8 +73,8 @@ def test_saved_model_beside_the_model(saved, capsys):
         (["--no-validat"], "Did you mean '--no-validate'?"),
         (["--input-size", "16"], "argument --input-size: expected HxW"),
         (["--input-size", "0x4"], "argument --input-size: expected HxW"),
-        (["--opset", "9"], "saved_model has no opsets"),
-        (["--out", "nowhere.onnx"], "for saved_model"),
+        (["--opset", "9"], "Expected --opset to be None: saved_model has no opsets"),
+        (["--out", "nowhere.onnx"], "Expected --out to be a folder for saved_model"),
         (["--report", "/no/such/folder/report.json"], "Expected --report to be a file in an existing folder"),
         (["--report", "/"], "Expected --report to be a file in an existing folder. Received: /"),
     ],
@@ -145,14 +145,14 @@ def test_model_with_code_of_its_own(tmp_path, capsys):
 
 
 def test_failed_validation(onnx, saved, monkeypatch, tmp_path, capsys):
-    write = onnx_module.write
+    write = onnx_writer.write
 
     def wrong(traced, path, opset):
         nodes = write(traced, path, opset)
         path.write_bytes(path.read_bytes()[:-50])
         return nodes
 
-    monkeypatch.setattr(onnx_module, "write", wrong)
+    monkeypatch.setattr(onnx_writer, "write", wrong)
     report = tmp_path / "report.json"
     assert command(saved, "--format", "onnx", "--out", tmp_path / "m.onnx", "--report", report) == 1
     assert "FAILED" in capsys.readouterr().err

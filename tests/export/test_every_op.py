@@ -42,9 +42,15 @@ def policy(request):
     keras.mixed_precision.set_global_policy("float32")
 
 
-@pytest.mark.parametrize(
-    "format, ops, precision, policy", FILES, ids=["-".join(filter(None, row)) for row in FILES], indirect=["policy"]
-)
+def _parameters():
+    """The rows of `FILES`. Half precision and the two precisions between float32 and int8 take long: they are slow."""
+    for row in FILES:
+        _, _, precision, policy = row
+        slow = policy != "float32" or precision in ("float16", "dynamic_int8")
+        yield pytest.param(*row, marks=pytest.mark.slow if slow else (), id="-".join(filter(None, row)))
+
+
+@pytest.mark.parametrize("format, ops, precision, policy", list(_parameters()), indirect=["policy"])
 def test_every_op(format, ops, precision, policy, images, tmp_path, request):
     for module in export.FORMATS[format].modules:
         pytest.importorskip(module)

@@ -130,8 +130,8 @@ def test_infinite_filter_beside_the_border(onnxruntime, tmp_path):
         model, tmp_path / "m.onnx", "onnx", validate=export.Validation(sample_inputs=sample), verbose=False
     )
     assert "1x4x5x1, 1x4x5x9" in report.validation.cases
-    (found,) = session(onnxruntime, report.path).run(None, sample)
-    assert np.isfinite(found).all()
+    (outputs,) = session(onnxruntime, report.path).run(None, sample)
+    assert np.isfinite(outputs).all()
 
 
 def test_excluded_branch_of_where_stays_excluded(onnxruntime, tmp_path):
@@ -179,6 +179,9 @@ def test_model_that_refuses_some_sizes(onnxruntime, tmp_path):
     assert report.passed and set(report.validation.skipped) == {"2x33x47x2", "5x7x5x2"}
     with pytest.raises(export.ExportError, match="refuses all inputs"):
         export.export(model, tmp_path / "n.onnx", "onnx", validate=export.Validation(image_sizes=[(7, 5)]))
+    task = export.Task([(np.ones((1, 7, 5, 2), "float32"), 0.0)], np.subtract)
+    with pytest.raises(export.ExportError, match="refuses data of the task: 1x7x5x2"):
+        export.export(model, tmp_path / "n.onnx", "onnx", validate=export.Validation(task=task))
     assert not (tmp_path / "n.onnx").exists()
 
 
@@ -197,11 +200,11 @@ def test_saved_model_runs_without_the_package(python, tmp_path):
         sys.modules["keras_dynfilter"] = None
         import numpy as np, tensorflow as tf
         serve = tf.saved_model.load({str(tmp_path / "model")!r}).signatures["serving_default"]
-        found = serve(**{{k: tf.constant(v) for k, v in np.load({str(tmp_path / "inputs.npz")!r}).items()}})
+        outputs = serve(**{{k: tf.constant(v) for k, v in np.load({str(tmp_path / "inputs.npz")!r}).items()}})
         expected = np.load({str(tmp_path / "expected.npz")!r})
-        assert sorted(found) == sorted(expected), sorted(found)
+        assert sorted(outputs) == sorted(expected), sorted(outputs)
         for name in expected:
-            np.testing.assert_allclose(found[name].numpy(), expected[name], rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(outputs[name].numpy(), expected[name], rtol=1e-4, atol=1e-6)
     """
     done = python("-I", "-c", textwrap.dedent(code))
     assert done.returncode == 0, done.stderr

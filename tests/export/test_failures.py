@@ -12,7 +12,7 @@ import keras_dynfilter
 from keras_dynfilter import export
 from keras_dynfilter.export import atomic_write
 from keras_dynfilter.export.report import first_line
-from keras_dynfilter.export.writers import onnx as onnx_module
+from keras_dynfilter.export.writers import onnx as onnx_writer
 from tests.support import export_models as models
 
 pytestmark = pytest.mark.legacy
@@ -68,14 +68,14 @@ def _renamed(onnx, path):
 def test_wrong_file_is_found_and_removed(damage, batch_sizes, problem, onnx, model, monkeypatch, tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"an earlier, good file")
-    write = onnx_module.write
+    write = onnx_writer.write
 
     def wrong(traced, staged, opset):
         nodes = write(traced, staged, opset)
         damage(onnx, staged)
         return nodes
 
-    monkeypatch.setattr(onnx_module, "write", wrong)
+    monkeypatch.setattr(onnx_writer, "write", wrong)
     with pytest.raises(export.ValidationError, match=problem) as raised:
         export.export(model, path, format="onnx", validate=export.Validation(batch_sizes=batch_sizes))
     report = raised.value.report
@@ -86,8 +86,8 @@ def test_wrong_file_is_found_and_removed(damage, batch_sizes, problem, onnx, mod
 
 def test_task_of_a_file_without_an_output(onnx, monkeypatch, tmp_path):
     """The report still has the problem of the file and the score of the model."""
-    write = onnx_module.write
-    monkeypatch.setattr(onnx_module, "write", lambda *args: (write(*args), _renamed(onnx, args[1]))[0])
+    write = onnx_writer.write
+    monkeypatch.setattr(onnx_writer, "write", lambda *args: (write(*args), _renamed(onnx, args[1]))[0])
     data = [(np.ones((2, 8, 8, 4), "float32"), np.zeros((2, 1), "float32"))]
     validation = export.Validation(task=export.Task(data, lambda _, outputs: outputs + 1.0))
     with pytest.raises(export.ValidationError, match="file not computed") as raised:
@@ -121,8 +121,8 @@ def test_first_line_of_an_error(error, said):
 
 
 def test_tolerance_decides(onnx, model, monkeypatch, tmp_path):
-    write = onnx_module.write
-    monkeypatch.setattr(onnx_module, "write", lambda *args: (write(*args), _scaled(onnx, args[1]))[0])
+    write = onnx_writer.write
+    monkeypatch.setattr(onnx_writer, "write", lambda *args: (write(*args), _scaled(onnx, args[1]))[0])
     report = export.export(
         model, tmp_path / "m.onnx", format="onnx", validate=export.Validation(tolerance=0.1), verbose=False
     )

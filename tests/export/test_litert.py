@@ -73,13 +73,13 @@ def test_full_int8_and_the_score_of_a_task(tmp_path):
         validate=validation(task=export.Task(batches, keras.losses.mean_absolute_error)),
     )
     runner = interpreter.Interpreter(model_path=report.path).get_signature_runner()
-    for which, compute in {
+    for source, compute in {
         "model": lambda images: model(images, training=False).numpy(),
         "file": lambda images: runner(image=images)["scores"],
     }.items():
         mean = np.mean([np.abs(compute(images) - targets) for images, targets in batches])
-        found = report.validation.task.model if which == "model" else report.validation.task.file[""]
-        np.testing.assert_allclose(found, mean, rtol=1e-3 if which == "file" else 1e-5)
+        score = report.validation.task.model if source == "model" else report.validation.task.file[""]
+        np.testing.assert_allclose(score, mean, rtol=1e-3 if source == "file" else 1e-5)
     assert report.validation.task.samples == 8 and "mean_absolute_error of 8 samples" in str(report)
     assert 0 < report.validation.outputs[0].max_rel < report.validation.tolerance
     assert report.to_dict()["validation"]["task"]["metric"] == "mean_absolute_error"
@@ -211,7 +211,7 @@ def test_command_line(tmp_path, capsys):
     for wrong in ("images.npy", "missing.npz"):
         assert cli.main([*command, str(tmp_path / wrong)]) == 2
         assert wrong in capsys.readouterr().err
-    assert cli.main(command[:-1]) == 2 and "Expected `representative_data`" in capsys.readouterr().err
+    assert cli.main(command[:-1]) == 2 and "Expected --representative-data with precision" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

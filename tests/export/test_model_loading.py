@@ -55,10 +55,10 @@ def test_weights_and_the_name_of_their_network(network, weights, tmp_path, capsy
     named = ("--model", "dfn_steerable", "--weights", weights, *SET)
     assert command(*named, "--no-validate", "--out", tmp_path / "m") == 0
     assert "[batch, 8, 8, 1]" in capsys.readouterr().out
-    given = sample(network)
+    inputs = sample(network)
     serve = tf.saved_model.load(str(tmp_path / "m")).signatures["serving_default"]
-    (found,) = serve(**given).values()
-    np.testing.assert_allclose(found, network(given), rtol=0, atol=1e-5)
+    (outputs,) = serve(**inputs).values()
+    np.testing.assert_allclose(outputs, network(inputs), rtol=0, atol=1e-5)
 
 
 def test_default_place_beside_the_weights(weights):
@@ -73,18 +73,18 @@ def test_saved_model_to_onnx(onnx, saved_model, network, tmp_path):  # noqa: F81
     out = tmp_path / "m.onnx"
     assert command(saved_model, "--format", "onnx", "--ops", ops, "--out", out) == 0
     session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
-    given = sample(network)
-    (found,) = session.run(None, given)
-    np.testing.assert_allclose(found, network(given), rtol=0, atol=1e-5)
+    inputs = sample(network)
+    (outputs,) = session.run(None, inputs)
+    np.testing.assert_allclose(outputs, network(inputs), rtol=0, atol=1e-5)
 
 
 def test_saved_model_to_saved_model(saved_model, network):
     status = command(saved_model, "--no-validate", "--ops", saved_model.name)
     out = saved_model.with_name(f"{saved_model.name}_exported")
     assert status == 0
-    given = sample(network)
-    (found,) = tf.saved_model.load(str(out)).signatures["serving_default"](**given).values()
-    np.testing.assert_allclose(found, network(given), rtol=0, atol=1e-5)
+    inputs = sample(network)
+    (outputs,) = tf.saved_model.load(str(out)).signatures["serving_default"](**inputs).values()
+    np.testing.assert_allclose(outputs, network(inputs), rtol=0, atol=1e-5)
 
 
 def test_compiled_ops_of_a_saved_model_stay_compiled(native_library, network, tmp_path, capsys):
@@ -180,13 +180,13 @@ def test_weights_of_another_network(weights, tmp_path, capsys):
 
 
 def test_networks_are_those_that_can_be_named():
-    found = model_loading.networks()
-    assert {"dfn_moving_mnist", "ddf_resnet50", "repository_mnist", "dfn_stereo_baseline"} <= set(found)
+    networks = model_loading.networks()
+    assert {"dfn_moving_mnist", "ddf_resnet50", "repository_mnist", "dfn_stereo_baseline"} <= set(networks)
     assert not {
         "replace_convolutions",
         "FramePredictor",
         "autoencoder",
         "feature_generator",
         "generated_network",
-    } & set(found)
-    assert all(isinstance(found[name](), keras.Model) for name in ("dfn_steerable", "repository_mnist"))
+    } & set(networks)
+    assert all(isinstance(networks[name](), keras.Model) for name in ("dfn_steerable", "repository_mnist"))

@@ -62,8 +62,8 @@ def test_bodies_and_kernels_compute_what_the_model_computes(name, ort_library, t
         (expected,) = models.run(model, inputs["image"])
         kernel_only = onnx.load(report.path)
         del kernel_only.functions[:]
-        for found in (session(stored), session(stored, ort_library), session(kernel_only, ort_library)):
-            np.testing.assert_allclose(found.run(None, inputs)[0], expected, rtol=1e-4, atol=1e-5)
+        for runnable in (session(stored), session(stored, ort_library), session(kernel_only, ort_library)):
+            np.testing.assert_allclose(runnable.run(None, inputs)[0], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_sessions_with_the_library_ignore_the_body(ort_library, tmp_path):
@@ -94,9 +94,9 @@ def test_one_body_for_each_configuration(ort_library, tmp_path):
     assert {node.domain for node in stored.graph.node} == {"", *domains}
     del stored.functions[:]  # the library has kernels in all of these domains
     inputs = np.random.default_rng(0).standard_normal((2, 9, 8, 4)).astype("float32")
-    (found,) = session(stored, ort_library).run(None, {"image": inputs})
+    (outputs,) = session(stored, ort_library).run(None, {"image": inputs})
     (expected,) = models.run(keras.Model(image, x), inputs)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_too_many_configurations(monkeypatch, tmp_path):
@@ -216,8 +216,8 @@ def test_export_of_keras(make, opset, tmp_path):
     stored = onnx.load(tmp_path / "model.onnx")
     assert {node.domain for node in stored.graph.node} == {""} and not stored.functions
     loaded = session(stored)
-    found = loaded.run(None, {loaded.get_inputs()[0].name: inputs})
-    for result, (name, values) in zip(found, sorted(expected.items()), strict=True):
+    outputs = loaded.run(None, {loaded.get_inputs()[0].name: inputs})
+    for result, (name, values) in zip(outputs, sorted(expected.items()), strict=True):
         scale = np.abs(values).max()
         np.testing.assert_allclose(result, values, rtol=0, atol=1e-5 * max(scale, 1), err_msg=name)
 
