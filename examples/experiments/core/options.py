@@ -73,7 +73,8 @@ class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFo
     """Shows the description as it is, defaults as they are typed, and no default where there is none."""
 
     def _get_help_string(self, action):
-        none = action.default is False or action.default in (None, [])
+        switch = action.nargs == 0 and action.const is not None
+        none = switch or action.default is False or action.default in (None, [])
         return action.help if none else super()._get_help_string(action)
 
     def _expand_help(self, action):
@@ -83,7 +84,7 @@ class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFo
         return super()._expand_help(shown)
 
     def _get_default_metavar_for_optional(self, action):
-        names = {positive_int: "N", seed: "N", positive_float: "X", fraction: "FRACTION"}
+        names = {positive_int: "N", seed: "N", positive_float: "X", float: "X", finite: "X", fraction: "FRACTION"}
         return names.get(action.type) or super()._get_default_metavar_for_optional(action)
 
 
@@ -144,7 +145,7 @@ def add_export(add: Callable) -> None:
 
 def add_smoke(add: Callable) -> None:
     """Adds `--smoke` by `add`, the method of a parser."""
-    add("--smoke", action="store_true", help="run a few steps at small sizes, to check the whole script within seconds")
+    add("--smoke", action="store_true", help="run a few steps at small sizes, to check the whole script quickly")
 
 
 def add_deterministic(add: Callable) -> None:
@@ -170,9 +171,9 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--schedule",
         choices=optimizer.SCHEDULES,
-        help="of the learning rate: `paper` halves it every --halve-every steps, `cosine` falls to zero after --warmup",
+        help="schedule of the learning rate: `paper` halves it, `cosine` falls to zero after --warmup",
     )
-    add("--halve-every", type=positive_int, default=4000, help="steps")
+    add("--halve-every", type=positive_int, default=4000, help="steps after which `--schedule paper` halves the rate")
     add("--warmup", type=fraction, default=0.02, help="fraction of the steps in which the rate rises")
     add("--clip-norm", type=positive_float, help="largest norm of the gradient; the paper has no limit")
     add(
@@ -188,7 +189,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         "--strategy",
         choices=training.STRATEGIES,
         default="one",
-        help="of tf.distribute; multi-worker needs TF_CONFIG, and an --out that all workers share",
+        help="distribution strategy; multi-worker needs TF_CONFIG, and an --out that all workers share",
     )
     add("--mixed-precision", choices=PRECISIONS, default="none", help="compute dtype; variables stay in float32")
     add(

@@ -44,12 +44,13 @@ run_script = functools.partial(run.run_script, again="The same command")
 def add_options(parser: argparse.ArgumentParser, variants: Iterable[str], out: str) -> None:
     """Adds the options of every sweep; `out` is the default of `--out`."""
     add = parser.add_argument
-    add("--only", nargs="+", choices=variants, default=[*variants], metavar="VARIANT", help=f"{', '.join(variants)}")
+    text = "train only these variants; by default %(default)s"
+    add("--only", nargs="+", choices=variants, default=[*variants], metavar="VARIANT", help=text)
     add("--seeds", nargs="+", type=options.seed, default=[0, 1, 2], help="train every variant from each of these seeds")
     options.add_deterministic(add)
     add("--processes", type=options.positive_int, default=1, help="number of processes, which share runs and cores")
     options.add_export(add)
-    text = "folder of all files written; the default has folders of their own for --smoke, and for --full if it exists"
+    text = "folder of all files written; by default %(default)s, with subfolders for --smoke and --full (if available)"
     add("--out", type=pathlib.Path, default=pathlib.Path(out), metavar="DIR", help=text)
     options.add_smoke(add)
 

@@ -117,7 +117,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="steps per epoch, which ends with a checkpoint",
     )
     add("--time-limit", type=options.positive_float, metavar="MINUTES", help="stop after so long; --resume continues")
-    add("--strategy", choices=training.STRATEGIES, default="one", help="of tf.distribute; multi-worker needs TF_CONFIG")
+    add(
+        "--strategy",
+        choices=training.STRATEGIES,
+        default="one",
+        help="distribution strategy; multi-worker needs TF_CONFIG",
+    )
     add("--mixed-precision", choices=options.PRECISIONS, default="none", help="compute dtype; variables are float32")
     add("--jit-compile", action=argparse.BooleanOptionalAction, default=False, help="use XLA, with --no-deterministic")
     options.add_deterministic(add)

@@ -149,7 +149,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--baseline-bias",
         type=options.finite,
         default=0.0,
-        metavar="X",
         help="initial bias of the last layer of the baseline",
     )
     args = options.parse(parser, arguments, SMOKE, RECIPES)

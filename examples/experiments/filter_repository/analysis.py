@@ -50,7 +50,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     sources = ("auto", "mnist", "rendered", "cifar10", "generated")
     add("--source", choices=sources, default="auto", help="source of the images that the network was trained on")
     add("--data-dir", metavar="DIR", help=f"{options.DATA_DIR} mnist/ and cifar10/")
-    text = "folder of all files written; by default a folder with the name of FILE"
+    text = "folder of all files written; by default a folder inside %(default)s with the name of FILE"
     add("--out", type=pathlib.Path, default=OUT, metavar="DIR", help=text)
     options.add_smoke(add)
     args = options.parse(parser, arguments, SMOKE)

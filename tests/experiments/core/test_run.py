@@ -21,7 +21,7 @@ def test_resume_needs_the_same_settings(tmp_path):
     with pytest.raises(SystemExit, match=r"Expected --batch-size 8, as in .*settings\.json\. Received: 4"):
         begin("--resume", "--batch-size", "4")
     with pytest.raises(SystemExit, match=r"Expected --steps-per-execution 1, as in .* Received: 2"):
-        begin("--resume", "--steps-per-execution", "2")  # the time limit may have ended it at an odd step
+        begin("--resume", "--steps-per-execution", "2")  # the time limit may have stopped it at an odd step
 
 
 def test_switches_of_other_settings_are_named_as_they_are_typed(tmp_path):
@@ -66,12 +66,12 @@ def test_resume_needs_the_same_data(tmp_path):
             begin(other, "--resume")
         message = f"Expected the same training data: {expected}, as in {tmp_path / 'settings.json'}. "
         assert str(stop.value) == f"{message}Received: {received}. Another --out begins a new run"
-    with pytest.raises(SystemExit, match=r"Expected --warmup 0\.02, "):  # the option that may be the reason
+    with pytest.raises(SystemExit, match=r"Expected --warmup 0\.02, "):  # an option that may explain other data
         begin(changed, "--resume", "--warmup", "0.5")
 
 
 def test_end_of_a_script(tmp_path, monkeypatch, capsys):
-    """Every network is exported in every format; the results are written before, in case that an export fails."""
+    """Every network is exported in every format. The results are written before, in case an export fails."""
     kinds = {"onnx": ".onnx", "saved_model": "_saved_model", "litert": ".tflite"}
     assert set(kinds) == set(formats.FORMATS)
     experiment = run.begin(parsed("--no-deterministic", "--export", *kinds, "--out", str(tmp_path)))

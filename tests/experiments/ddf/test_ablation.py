@@ -64,7 +64,7 @@ def test_variants_differ_in_the_windows_alone():
             assert isinstance(layer, DDF2D)
             assert (layer.branches, layer.spatial_norm.argument, layer.squeeze_ratio) == expected
             assert layer.channel_norm.argument == layer.spatial_norm.argument
-    # Per sample, by the rule of the paper: a convolution of 8 to 8 channels at 16 x 16, of 16 to 16 at 8 x 8 (twice).
+    # Per sample: a convolution of 8 to 8 channels at 16 x 16, and two of 16 to 16 at 8 x 8.
     dense, sparse = (9 * sum((256 * 8 * c, 2 * 64 * 16 * d)) for c, d in ((8, 16), (1, 1)))
     flops = {name: ablation_variants.flops(network) for name, network in networks.items()}
     assert flops["base"] - flops["depthwise"] == dense - sparse
@@ -118,7 +118,7 @@ def test_optimizer():
     config = optimizer.get_config()
     assert (config["momentum"], config["nesterov"]) == (0.9, True)
     assert config["weight_decay"] == pytest.approx(5e-3)
-    # Without a gradient, a step takes the decay off the kernels, and leaves biases and normalisations.
+    # Without a gradient, a step only decays the kernels, not biases and normalisations.
     optimizer.iterations.assign(10)
     before = {id(v): v.numpy() for v in model.network.trainable_variables}
     variables = model.network.trainable_variables

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The true motion of digits, by which moving_mnist.py measures that of filters."""
+"""The true motion of digits, and the errors of the motion that filters imply."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def pairs():
     return digit_flow.moving_pairs(digits, COUNT, 4, SIZE, seed=3)
 
 
-def test_flow_says_where_pixels_come_from(pairs):
+def test_flow_points_to_where_pixels_were(pairs):
     frames, flow, before, mask = pairs
     assert frames.shape == (COUNT, 4, SIZE, SIZE, 1) and flow.shape == before.shape == (COUNT, SIZE, SIZE, 2)
     sample, y, x = np.nonzero(mask)
@@ -32,10 +32,10 @@ def test_flow_says_where_pixels_come_from(pairs):
         then = frames[sample, later - 1, source_y.clip(0, SIZE - 1), source_x.clip(0, SIZE - 1)]
         # The other digit may cover a pixel there, and is then brighter.
         assert inside.all() and (then == now).mean() > 0.6 and set(np.unique(vectors)) > {-1.0, 0.0, 1.0}
-    assert 1.0 < np.linalg.norm(flow[mask], axis=-1).mean() < 1.8 * np.sqrt(2)  # 0.1 of 32 - 14 pixels, as whole ones
+    assert 1.0 < np.linalg.norm(flow[mask], axis=-1).mean() < 1.8 * np.sqrt(2)  # 0.1 of 32 - 14 pixels, rounded
 
 
-def test_errors_are_those_of_the_filters(pairs, monkeypatch):
+def test_errors_of_filters_with_the_true_motion(pairs, monkeypatch):
     _, flow, _, mask = pairs
     offsets = np.stack(np.meshgrid(np.arange(-2, 3), np.arange(-2, 3)), axis=-1).reshape(-1, 2)
     nearest = np.linalg.norm(flow[..., None, :] - offsets, axis=-1).argmin(axis=-1)
@@ -53,7 +53,7 @@ def test_errors_are_those_of_the_filters(pairs, monkeypatch):
     assert 0 < errors["motion as before"] < errors["no motion"]
 
 
-def test_two_frames_will_do():
+def test_two_frames_become_three():
     digits = np.ones((3, 4, 4), "float32")
     frames, *_ = digit_flow.moving_pairs(digits, 2, 2, 8, seed=0)
     assert frames.shape[:2] == (2, 3)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Highway driving as a user runs it: clips in time, crops, flow against the truth, coarse to fine, the whole run."""
+"""Highway driving as a user runs it: split of clips, crops, true flow, coarse and fine filters, whole runs."""
 
 import json
 
@@ -31,7 +31,7 @@ def test_paper_recipe():
     assert not args.tied and not args.pyramid
 
 
-def test_no_frame_trains_and_tests():
+def test_no_frame_is_in_both_parts():
     clips = {"a": np.arange(50.0)[:, None, None], "b": np.arange(100.0, 131)[:, None, None]}
     learned, tested = highway_video.split_in_time(clips, 6)
     for name, clip in clips.items():
@@ -74,7 +74,7 @@ def test_errors_of_all_groups_together():
 
 
 def test_true_flow_leads_to_the_frame_before():
-    """The flow that networks are measured with belongs to the first frame that they predict."""
+    """The flow at each pixel leads to a similar value in the frame before."""
     args = highway_video.parse(["--size", "32", "--max-motion", "3"])
     videos, flow, mask = highway_video.synthetic(args, 3, 0, 32)
     assert flow.shape == (3, 3, 32, 32, 2) and mask.shape == (3, 3, 32, 32)
@@ -175,7 +175,7 @@ def test_resume_needs_the_same_clips(tmp_path, monkeypatch, no_training):
     monkeypatch.setattr(data, "load_video", lambda path, rows, limit: clips[path][:limit])
     arguments = ["--video", "a", "b", "--rows", "18"]
     no_training(run, tmp_path, *arguments)
-    clips["b"][32:] = 0  # which test only
+    clips["b"][32:] = 0  # only frames to test on
     no_training(run, tmp_path, *arguments, "--resume")
     clips["b"][31] = 0
     message = r"Expected the same training data: \{'b': '32 x 18 x 30, float32, CRC-32 .{8}'\}, as in"

@@ -188,7 +188,7 @@ def test_published_test_sequences(tmp_path):
     np.testing.assert_allclose(targets[1, 2, ..., 0], stored[6, 1] / np.float32(255))
 
 
-def test_errors_of_what_takes_no_learning():
+def test_errors_without_learning():
     """Compares with NumPy in float64."""
     args = moving_mnist.parse(["--size", "16", "--input-frames", "3", "--output-frames", "4"])
     batches = moving_mnist.GeneratedSequences(args, moving_mnist.shrink(DIGITS, 16), 60)
@@ -228,7 +228,7 @@ def test_run_with_curriculum_and_resumption(tmp_path, digits, monkeypatch):
         return make(*given, **named)
 
     monkeypatch.setattr(data, "moving_digits", watch)
-    monkeypatch.setattr(moving_mnist, "draw", lambda *_: [])  # as the smoke run does
+    monkeypatch.setattr(moving_mnist, "draw", lambda *_: [])  # the smoke run covers it
     whole = run(tmp_path / "whole", *arguments)
     training = [call for call in asked if len(call[0]) == 2]
     assert training == [((4, 0), 3), ((6, 4), 5)]  # (end, start), frames
@@ -319,7 +319,9 @@ def test_data_folder_that_is_not_there(tmp_path):
 @pytest.mark.slow
 def test_smoke_run(python, tmp_path):
     (tmp_path / "mnist").mkdir()
-    np.savez(tmp_path / "mnist" / "mnist.npz", x_train=DIGITS[:20], x_test=DIGITS[20:])
+    labels = np.arange(30, dtype=np.uint8) % 10
+    arrays = dict(x_train=DIGITS[:20], y_train=labels[:20], x_test=DIGITS[20:], y_test=labels[20:])
+    np.savez(tmp_path / "mnist" / "mnist.npz", **arrays)
     arguments = ["--smoke", "--baseline", "--data-dir", str(tmp_path), "--out", str(tmp_path)]
     done = python("-m", "examples.experiments.dfn.moving_mnist", *arguments)
     assert done.returncode == 0, done.stderr[-4000:]

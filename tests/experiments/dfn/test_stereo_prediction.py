@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stereo prediction as a user runs it: crops, shifts, disparity of whole images and against the truth, the run."""
+"""Stereo prediction as a user runs it: crops, shifts, disparities, errors, whole runs."""
 
 import json
 
@@ -21,7 +21,7 @@ def run(out, *arguments):
 
 
 def pair(disparity, count=2, rows=20, columns=44):
-    """Images of noise with one disparity."""
+    """Returns images of noise with one disparity."""
     wide = np.random.default_rng(0).random((count, rows, columns + disparity), np.float32)
     return wide[..., :columns], wide[..., disparity:]
 
@@ -34,7 +34,7 @@ def test_paper_recipe():
 
 @pytest.mark.parametrize("disparity", [0, 1, 4])
 def test_crops_and_the_one_shift(disparity):
-    """A disparity becomes an offset of it less the shift of the crops, and is found again."""
+    """The best offset between crops is the disparity minus the shift of the crops."""
     left, right = stereo_prediction.cut(*pair(disparity), 16, 2)
     assert left.shape == right.shape == (2 * 2 * 3, 16, 16, 1)
     same = stereo_prediction.shifted(left, disparity - 2)
@@ -65,7 +65,7 @@ def test_truth_leads_to_the_left_crop():
 
 @pytest.mark.parametrize("tied", [[], ["--tied"]])
 def test_disparity_of_a_whole_image(monkeypatch, tied):
-    """Crops are put back where they came from: here the offset of a pixel is its value."""
+    """Overlapping crops are put together at their places; in this test, the offset of a pixel is its value."""
     args = stereo_prediction.parse(["--size", "16", "--radius", "2", *tied])
     monkeypatch.setattr(stereo_prediction, "filter_offsets", lambda network, left, radius: left[..., 0])
     left = np.random.default_rng(0).random((20, 45), np.float32)
@@ -73,14 +73,14 @@ def test_disparity_of_a_whole_image(monkeypatch, tied):
     np.testing.assert_allclose(found, left[:, 2:] + 2, rtol=1e-6)
 
 
-def test_errors_of_what_takes_no_learning():
+def test_errors_without_learning():
     truth = np.array([[1.0, 2.0, 9.0, np.nan]])
     errors = stereo_prediction.mean_disparity_errors(truth + 0.5, truth, truth <= 9, radius=3)
     assert errors == pytest.approx({"dfn": 0.5, "middle of window": 3.0, "best constant": 8 / 3})
 
 
 def test_teddy_of_the_data_folder(real_data):
-    """Its disparities fit the window, and belong to its right view."""
+    """The disparities of teddy fit the window, and belong to its right view."""
     folder = real_data("stereo/middlebury_teddy").parent.parent
     left, right, disparity = stereo_prediction.load_teddy(stereo_prediction.parse(["--data-dir", str(folder)]))
     known = np.isfinite(disparity)
@@ -140,7 +140,7 @@ def test_training_images_are_stretched(monkeypatch):
 
 
 def test_shifts_are_found_at_the_size_of_the_test(tmp_path, monkeypatch):
-    """Training images of other sizes have other disparities: here 3 pixels, and 1 at the size of the test images."""
+    """The disparity of the training images is 3 pixels, and 1 pixel at the size of the test images."""
     sequences = {("a", 24): pair(3, rows=24), ("a", 20): pair(1), ("b", 20): pair(2)}
     monkeypatch.setattr(data, "load_stereo", lambda folder, rows: sequences[folder, rows])
     results = run(tmp_path, "--stereo", "a", "b", "--training-rows", "24", "--no-flow-truth")
@@ -157,7 +157,7 @@ def test_resume_needs_the_same_pairs(tmp_path, monkeypatch, no_training):
     monkeypatch.setattr(data, "load_stereo", lambda folder, rows: sequences[folder])
     arguments = ["--stereo", "a", "b", "c"]
     no_training(run, tmp_path, *arguments)
-    sequences["c"] = pair(2)  # which tests only
+    sequences["c"] = pair(2)  # the sequence to test on
     no_training(run, tmp_path, *arguments, "--resume")
     sequences["b"] = sequences["b"][0], sequences["b"][1][::-1]
     message = r"Expected the same training data: \{'b, 20 x 44, right': '2 x 20 x 44, float32, CRC-32 .{8}'\}, as"

@@ -172,3 +172,15 @@ def test_a_small_sweep_is_trained_once(digits, tmp_path, monkeypatch, capsys):
     assert results["exports"]["encoder5_seed0"] == {"onnx": {"passed": True}, "saved_model": {"passed": True}}
     with pytest.raises(SystemExit, match=r"Expected --learning-rate 0\.001, as in"):
         mnist.main([*arguments, "--learning-rate", "0.5"])
+
+
+@pytest.mark.slow
+def test_smoke_run_of_two_processes(python, tmp_path):
+    arguments = ["--smoke", "--processes", "2", "--out", str(tmp_path)]
+    done = python("-m", "examples.experiments.filter_repository.mnist", *arguments)
+    assert done.returncode == 0, done.stderr[-4000:]
+    for name in ("baseline_seed0", "encoder5_seed0"):
+        assert json.loads((tmp_path / "runs" / f"{name}.json").read_text())["iterations"] == 2 * 2
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["missing"] == [] and results["source"] == "rendered"
+    assert "2 processes" in done.stdout and "Table 1" in done.stdout
