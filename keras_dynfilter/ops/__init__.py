@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dynamic filtering ops: stateless, differentiable to any order in every argument.
+"""Dynamic filtering ops: stateless functions, differentiable to any order with respect to every argument.
 
-The first three are one family with a compiled kernel; the last two mix channels.
+`local_filter2d`, `dynamic_depthwise_conv2d` and `ddf2d` filter every channel by itself and have compiled kernels.
+`dynamic_conv2d` and `local_conv2d` mix channels.
 """
 
 from keras_dynfilter.ops.backends import native_gradients  # noqa: F401 (registers the gradients of the compiled ops)

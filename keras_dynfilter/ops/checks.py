@@ -1,25 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks that the public functions share: dtypes and shapes, with errors that name what was expected."""
+"""Checks the arguments of public functions and layers. Error texts name what was expected and what was received."""
 
 import math
 import numbers
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 import tensorflow as tf
 
 MAX_SIZE = 2**31 - 1  # The compiled ops compute offsets inside a window in 32 bits.
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
+Value = TypeVar("Value")
 
-def tensors(**arguments):
-    """Converts the arguments to tensors of one floating-point dtype, that of the first."""
+
+def tensors(**arguments: Any) -> list[tf.Tensor]:
+    """Converts the arguments to tensors with one floating-point dtype, the dtype of the first argument.
+
+    Args:
+        **arguments: Tensors, variables, arrays, or nested lists of numbers, by name. Lists take the dtype of the first
+            argument.
+
+    Returns:
+        The tensors in the order of the arguments.
+
+    Raises:
+        TypeError: An argument is no tensor, or the dtypes are not floating-point or differ.
+    """
     first, *others = arguments.items()
     converted = [_tensor(*first)]
     dtype = converted[0].dtype
     if dtype.name not in DTYPES:
         raise TypeError(f"Expected `{first[0]}` to have a dtype of {', '.join(DTYPES)}. Received: {dtype.name}")
     for name, value in others:
-        python = not tf.is_tensor(value) and not hasattr(value, "dtype")  # its numbers take the dtype of the first
-        value = _tensor(name, value, dtype if python else None)
+        has_dtype = tf.is_tensor(value) or hasattr(value, "dtype")
+        value = _tensor(name, value, None if has_dtype else dtype)
         if value.dtype != dtype:
             raise TypeError(
                 f"Expected `{name}` to have the dtype of `{first[0]}`, {dtype.name}. Received: {value.dtype.name}"
@@ -35,22 +50,41 @@ def _tensor(name, value, dtype=None):
         raise TypeError(f"Expected `{name}` to be a tensor. Received: {type(value).__name__}: {error}") from error
 
 
-def accumulation(dtype):
-    """The dtype in which values of `dtype` are added up: float16 ends at 65,504, and counts to 2,048."""
+def accumulation(dtype: tf.DType) -> tf.DType:
+    """Returns the dtype in which values of `dtype` are summed: float32 or wider.
+
+    In float16, sums overflow at 65,504, and counting stops at 2,048.
+    """
     return tf.float64 if dtype == tf.float64 else tf.float32
 
 
-def check_shape(name, value, **dims):
-    """Raises unless the static shape of `value` agrees with `dims`, sizes by name in order (None: any size)."""
+def check_shape(name: str, value: tf.Tensor, **expected: int | None) -> None:
+    """Raises a ValueError unless the static shape of `value` is compatible with the expected sizes.
+
+    Args:
+        name: Name of the argument, for the error text.
+        value: The tensor.
+        **expected: The sizes in order, by the names of the dimensions. None stands for any size.
+    """
     shape = value.shape
-    if shape.rank is None or shape.is_compatible_with(list(dims.values())):
+    if shape.rank is None or shape.is_compatible_with(list(expected.values())):
         return
-    expected = ", ".join(f"{key}={'any' if size is None else size}" for key, size in dims.items())
-    raise ValueError(f"Expected `{name}` to have shape ({expected}). Received: {name}.shape={tuple(shape)}")
+    sizes = ", ".join(f"{dimension}={'any' if size is None else size}" for dimension, size in expected.items())
+    raise ValueError(f"Expected `{name}` to have shape ({sizes}). Received: {name}.shape={tuple(shape)}")
 
 
-def check_rank(name, value, meaning, rank=4):
-    """Returns `value`, known to have `rank` dimensions."""
+def check_rank(name: str, value: tf.Tensor, meaning: str, rank: int = 4) -> tf.Tensor:
+    """Returns `value` with a static shape of `rank` dimensions.
+
+    Args:
+        name: Name of the argument, for the error text.
+        value: The tensor.
+        meaning: What the dimensions are, for the error text.
+        rank: The number of dimensions.
+
+    Raises:
+        ValueError: `value` has another rank. A rank that is unknown while a graph is traced is checked when it runs.
+    """
     if value.shape.rank is None:
         return tf.ensure_shape(value, [None] * rank)
     if value.shape.rank != rank:
@@ -58,13 +92,21 @@ def check_rank(name, value, meaning, rank=4):
     return value
 
 
-def integer(value):
-    """Whether `value` is an integer. A boolean is none: `heads=True` is a mistake."""
+def integer(value: Any) -> bool:
+    """Returns whether `value` is an integer. A boolean is not an integer here: `heads=True` is a mistake."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def number(value, name, above=None, at_least=None, below=None, at_most=None, expected=None):
-    """Returns `value`, a finite real number within the given bounds, as a float. A boolean is not a number.
+def number(
+    value: Any,
+    name: str,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+    expected: str | None = None,
+) -> float:
+    """Returns `value`, a finite real number within the given bounds, as a float. A boolean is not a number here.
 
     Args:
         value: The argument to check.
@@ -83,10 +125,10 @@ def number(value, name, above=None, at_least=None, below=None, at_most=None, exp
         isinstance(value, numbers.Real)
         and not isinstance(value, bool)
         and math.isfinite(value)
-        and (above is None or value > above)
-        and (at_least is None or value >= at_least)
-        and (below is None or value < below)
-        and (at_most is None or value <= at_most)
+        and (above is None or float(value) > above)
+        and (at_least is None or float(value) >= at_least)
+        and (below is None or float(value) < below)
+        and (at_most is None or float(value) <= at_most)
     )
     if not valid:
         expected = expected or _number_in_words(above, at_least, below, at_most)
@@ -95,7 +137,7 @@ def number(value, name, above=None, at_least=None, below=None, at_most=None, exp
 
 
 def _number_in_words(above, at_least, below, at_most):
-    bounds = {"above": above, "of at least": at_least, "below": below, "of at most": at_most}
+    bounds = {"above": above, "of at least": at_least, "below": below, "at most": at_most}
     bounds = {words: bound for words, bound in bounds.items() if bound is not None}
     if not bounds:
         return "a finite number"
@@ -106,8 +148,12 @@ def _number_in_words(above, at_least, below, at_most):
     return "a number " + " and ".join(f"{words} {bound}" for words, bound in bounds.items())
 
 
-def positive(value, name):
-    """Returns `value`, a positive integer."""
+def positive(value: Any, name: str) -> int:
+    """Returns `value`, a positive integer.
+
+    Raises:
+        ValueError: `value` is not a positive integer, or it is above 2^31 - 1.
+    """
     if not integer(value) or value < 1:
         raise ValueError(f"Expected `{name}` to be a positive integer. Received: {name}={value!r}")
     if value > MAX_SIZE:
@@ -115,12 +161,16 @@ def positive(value, name):
     return int(value)
 
 
-def pair(value, name):
-    """Returns `value`, a positive integer or a pair of them, as a tuple `(vertical, horizontal)`."""
+def pair(value: Any, name: str) -> tuple[int, int]:
+    """Returns `value`, a positive integer or a pair of positive integers, as a tuple `(vertical, horizontal)`.
+
+    Raises:
+        ValueError: `value` is neither, or a number is above 2^31 - 1.
+    """
     values = (value, value) if integer(value) else value
     try:
         values = tuple(values)
-        valid = len(values) == 2 and all(integer(v) and v >= 1 for v in values)
+        valid = len(values) == 2 and all(integer(size) and size >= 1 for size in values)
     except TypeError:
         valid = False
     if not valid:
@@ -130,13 +180,17 @@ def pair(value, name):
     return int(values[0]), int(values[1])
 
 
-def choice(value, name, allowed):
-    """Returns `value` if it is one of `allowed`."""
+def choice(value: Value, name: str, allowed: Iterable) -> Value:
+    """Returns `value` if it is one of `allowed`.
+
+    Raises:
+        ValueError: It is not.
+    """
     try:
-        valid = value in set(allowed)  # by hash: arrays have none, and would compare element by element
+        valid = value in set(allowed)  # By hash: an array, which has none, would be compared element by element.
     except TypeError:
         valid = False
     if not valid:
-        expected = ", ".join(repr(a) for a in allowed)
+        expected = ", ".join(repr(option) for option in allowed)
         raise ValueError(f"Expected `{name}` to be one of {expected}. Received: {name}={value!r}")
     return value

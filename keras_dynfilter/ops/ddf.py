@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoupled dynamic filters: a spatial and a channel factor, combined on the fly."""
+"""Decoupled dynamic filtering: every filter is a spatial factor times, or plus, a channel factor."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
 
 from keras_dynfilter.ops import checks, filter2d
 from keras_dynfilter.ops.checks import choice
@@ -9,45 +13,46 @@ COMBINES = ("mul", "add")
 
 
 def ddf2d(
-    inputs,
-    channel_filters,
-    spatial_filters,
-    strides=1,
-    dilation_rate=1,
-    padding="same",
-    heads=1,
-    combine="mul",
-    data_format="channels_last",
-):
-    """Filters with decoupled dynamic filters: per sample and position, times (or plus) per sample and channel.
+    inputs: tf.Tensor,
+    channel_filters: tf.Tensor,
+    spatial_filters: tf.Tensor,
+    strides: int | Sequence[int] = 1,
+    dilation_rate: int | Sequence[int] = 1,
+    padding: str = "same",
+    heads: int = 1,
+    combine: str = "mul",
+    data_format: str = "channels_last",
+) -> tf.Tensor:
+    """Filters with decoupled dynamic filters: one factor per sample and position, one per sample and channel.
 
         w(n,i,j,u,v,c) = spatial_filters[n,i,j,head(c),u,v] * channel_filters[n,u,v,c]        for combine="mul"
         w(n,i,j,u,v,c) = spatial_filters[n,i,j,head(c),u,v] + channel_filters[n,u,v,c]        for combine="add"
         out[n,i,j,c] = sum_{u,v} w(n,i,j,u,v,c) * inputs[n, i*s + u*d - r, j*s + v*d - r, c]
 
-    with `s` the strides, `d` the dilation rate, and `r = d*(kernel_size-1)/2` for `padding="same"`, 0 for `"valid"`,
-    each of its axis. The taps are not mirrored (cross-correlation); those outside the image are skipped. The combined
-    filters are never stored.
+    Here `s` are the strides, `d` is the dilation rate, and `r` is the number of zeros that the padding adds before the
+    image: `d*(kernel_size-1)/2` for `padding="same"`, 0 for `"valid"`. Each has its own value per axis. Filters are not
+    mirrored (cross-correlation). Taps outside the image are skipped. The combined filters `w` are never stored.
 
     Args:
         inputs: Images, `[batch, height, width, channels]`.
         channel_filters: `[batch, kernel_h, kernel_w, channels]`, of odd size.
-        spatial_filters: `[batch, out_height, out_width, heads*kernel_h*kernel_w]`, head-major, then row-major taps.
+        spatial_filters: `[batch, out_height, out_width, heads*kernel_h*kernel_w]`: one head after the other, and the
+            taps of each filter row by row.
         strides: Positive integer or pair.
-        dilation_rate: Positive integer or pair, the distance of neighbouring taps in pixels.
-        padding: `"same"`: `dilation_rate * (kernel_size - 1) / 2` zeros on both sides, output
-            `ceil(size / strides)`, windows centred on input `i * strides`; or `"valid"`: no padding.
-        heads: Number of spatial filters per position; divides the channels. `head(c) = c // (channels / heads)`.
+        dilation_rate: Positive integer or pair: the distance between neighbouring taps in pixels.
+        padding: `"same"`: `dilation_rate * (kernel_size - 1) / 2` zeros on both sides, output size
+            `ceil(size / strides)`, windows centred on input `i * strides`. Or `"valid"`: no padding.
+        heads: Number of spatial filters per position. Divides the channels. `head(c) = c // (channels / heads)`.
         combine: `"mul"` or `"add"`.
         data_format: `"channels_last"`, or `"channels_first"`: `inputs`, `spatial_filters` and the result have their
-            channel axis second, `channel_filters` stay as they are.
+            channel axis second; `channel_filters` keep their order.
 
     Returns:
-        `[batch, out_height, out_width, channels]`, of the dtype of `inputs`; sums are accumulated in float32 at least.
+        `[batch, out_height, out_width, channels]`, with the dtype of `inputs`. Sums are computed in float32 or wider.
 
     Raises:
-        ValueError: An argument, rank or shape is not as described.
-        TypeError: The dtypes are not floating-point, or differ.
+        ValueError: An argument, a rank or a shape is not as described.
+        TypeError: The dtypes are not floating-point, or they differ.
 
     Example:
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dynamic convolution: generated filters that mix channels, per sample or per position."""
+"""Dynamic convolution: filters that mix channels, one filter bank per sample or per position."""
+
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -11,32 +13,40 @@ from keras_dynfilter.ops.layout import DATA_FORMATS, sizes, static_sizes, to_cha
 from keras_dynfilter.ops.local_filter import local_filter2d
 
 
-def dynamic_conv2d(inputs, filters, strides=1, dilation_rate=1, padding="same", data_format="channels_last"):
-    """Convolves every sample with a filter bank of its own.
+def dynamic_conv2d(
+    inputs: tf.Tensor,
+    filters: tf.Tensor,
+    strides: int | Sequence[int] = 1,
+    dilation_rate: int | Sequence[int] = 1,
+    padding: str = "same",
+    data_format: str = "channels_last",
+) -> tf.Tensor:
+    """Convolves every sample with its own filter bank.
 
         out[n,i,j,f] = sum_{u,v,c} filters[n,u,v,c,f] * inputs[n, i*s + u*d - r, j*s + v*d - r, c]
 
-    with `s` the strides, `d` the dilation rate, and `r = d*(kernel_size-1)/2`, rounded down, for `padding="same"`, 0
-    for `"valid"`, each of its axis. The taps are not mirrored (cross-correlation). The sums over taps and channels are
-    one matrix product per sample; a single input or output channel runs on the kernel of `dynamic_depthwise_conv2d`.
+    Here `s` are the strides, `d` is the dilation rate, and `r` is the number of zeros that the padding adds before the
+    image: `d*(kernel_size-1)/2`, rounded down, for `padding="same"`, 0 for `"valid"`. Each has its own value per axis.
+    Filters are not mirrored (cross-correlation). One matrix product per sample computes the sums over taps and
+    channels. With one input or one output channel, the kernel of `dynamic_depthwise_conv2d` computes them.
 
     Args:
         inputs: Images, `[batch, height, width, channels]`.
-        filters: Filters, `[batch, kernel_h, kernel_w, channels, output_maps]`, in the order of Keras kernels. Even
-            sizes are allowed; `"same"` then pads one more at the end, as Keras does at stride 1.
+        filters: Filter banks, `[batch, kernel_h, kernel_w, channels, output_maps]`, in the order of Keras kernels.
+            Even sizes are allowed. `"same"` then pads one more zero at the end, as Keras does for strides of 1.
         strides: Positive integer or pair.
-        dilation_rate: Positive integer or pair, the distance of neighbouring taps in pixels.
-        padding: `"same"`: zeros on both sides, output `ceil(size / strides)`, windows centred on input
-            `i * strides`; or `"valid"`: no padding.
-        data_format: `"channels_last"`, or `"channels_first"`: `inputs` and the result have their channel axis second,
-            `filters` stay as they are.
+        dilation_rate: Positive integer or pair: the distance between neighbouring taps in pixels.
+        padding: `"same"`: zeros on both sides, output size `ceil(size / strides)`, windows centred on input
+            `i * strides`. Or `"valid"`: no padding.
+        data_format: `"channels_last"`, or `"channels_first"`: `inputs` and the result have their channel axis second;
+            `filters` keep their order.
 
     Returns:
-        `[batch, out_height, out_width, output_maps]`, of the dtype of `inputs`.
+        `[batch, out_height, out_width, output_maps]`, with the dtype of `inputs`.
 
     Raises:
-        ValueError: An argument, rank or shape is not as described.
-        TypeError: The dtypes are not floating-point, or differ.
+        ValueError: An argument, a rank or a shape is not as described.
+        TypeError: The dtypes are not floating-point, or they differ.
 
     Example:
 
@@ -49,43 +59,52 @@ def dynamic_conv2d(inputs, filters, strides=1, dilation_rate=1, padding="same", 
         [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), section 3.1.
     """
     inputs, filters = _prepare(inputs, filters, 5, "[batch, kernel_h, kernel_w, channels, output_maps]", data_format)
-    geometry = Geometry.make(_window(filters, 1), strides, dilation_rate, padding, even=True)
+    kernel_h, kernel_w = _window(filters, 1)
+    geometry = Geometry.make((kernel_h, kernel_w), strides, dilation_rate, padding, even=True)
     batch, _, _, channels = static_sizes(inputs, 4)
-    _, kernel_h, kernel_w, _, maps = static_sizes(filters, 5)
-    dims = dict(batch=batch, kernel_h=kernel_h, kernel_w=kernel_w, channels=channels, output_maps=maps)
-    checks.check_shape("filters", filters, **dims)
-    odd = kernel_h % 2 == 1 and kernel_w % 2 == 1
-    if odd and 1 in (channels, maps) and None not in (channels, maps):
+    output_maps = static_sizes(filters, 5)[-1]
+    expected = dict(batch=batch, kernel_h=kernel_h, kernel_w=kernel_w, channels=channels, output_maps=output_maps)
+    checks.check_shape("filters", filters, **expected)
+    is_odd = kernel_h % 2 == 1 and kernel_w % 2 == 1
+    if is_odd and 1 in (channels, output_maps) and None not in (channels, output_maps):
         output = _depthwise(inputs, filters, geometry)
     else:
         output = matmul_per_sample(inputs, filters, geometry)
     return to_channels_first(output) if data_format == "channels_first" else output
 
 
-def local_conv2d(inputs, filters, strides=1, dilation_rate=1, padding="same", data_format="channels_last"):
-    """Filters every position of every sample with a filter bank of its own: the general theta of the paper.
+def local_conv2d(
+    inputs: tf.Tensor,
+    filters: tf.Tensor,
+    strides: int | Sequence[int] = 1,
+    dilation_rate: int | Sequence[int] = 1,
+    padding: str = "same",
+    data_format: str = "channels_last",
+) -> tf.Tensor:
+    """Filters every position of every sample with its own filter bank: the most general filters of the paper.
 
         out[n,i,j,f] = sum_{u,v,c} filters[n,i,j,u,v,c,f] * inputs[n, i*s + u*d - r, j*s + v*d - r, c]
 
-    with `s` the strides, `d` the dilation rate, and `r = d*(kernel_size-1)/2` for `padding="same"`, 0 for `"valid"`,
-    each of its axis. The taps are not mirrored (cross-correlation).
+    Here `s` are the strides, `d` is the dilation rate, and `r` is the number of zeros that the padding adds before the
+    image: `d*(kernel_size-1)/2` for `padding="same"`, 0 for `"valid"`. Each has its own value per axis. Filters are not
+    mirrored (cross-correlation).
 
     Args:
         inputs: Images, `[batch, height, width, channels]`.
-        filters: Filters, `[batch, out_height, out_width, kernel_h, kernel_w, channels, output_maps]`, of odd size, in
-            this order for both data formats.
+        filters: Filter banks, `[batch, out_height, out_width, kernel_h, kernel_w, channels, output_maps]`, of odd size,
+            in this order for both data formats.
         strides: Positive integer or pair.
-        dilation_rate: Positive integer or pair, the distance of neighbouring taps in pixels.
-        padding: `"same"`: `dilation_rate * (kernel_size - 1) / 2` zeros on both sides, output
-            `ceil(size / strides)`, windows centred on input `i * strides`; or `"valid"`: no padding.
+        dilation_rate: Positive integer or pair: the distance between neighbouring taps in pixels.
+        padding: `"same"`: `dilation_rate * (kernel_size - 1) / 2` zeros on both sides, output size
+            `ceil(size / strides)`, windows centred on input `i * strides`. Or `"valid"`: no padding.
         data_format: `"channels_last"`, or `"channels_first"`: `inputs` and the result have their channel axis second.
 
     Returns:
-        `[batch, out_height, out_width, output_maps]`, of the dtype of `inputs`.
+        `[batch, out_height, out_width, output_maps]`, with the dtype of `inputs`.
 
     Raises:
-        ValueError: An argument, rank or shape is not as described.
-        TypeError: The dtypes are not floating-point, or differ.
+        ValueError: An argument, a rank or a shape is not as described.
+        TypeError: The dtypes are not floating-point, or they differ.
 
     Example:
 
@@ -101,13 +120,14 @@ def local_conv2d(inputs, filters, strides=1, dilation_rate=1, padding="same", da
     """
     meaning = "[batch, out_height, out_width, kernel_h, kernel_w, channels, output_maps]"
     inputs, filters = _prepare(inputs, filters, 7, meaning, data_format)
-    geometry = Geometry.make(_window(filters, 3), strides, dilation_rate, padding)
+    kernel_h, kernel_w = _window(filters, 3)
+    geometry = Geometry.make((kernel_h, kernel_w), strides, dilation_rate, padding)
     batch, height, width, channels = static_sizes(inputs, 4)
     out_height, out_width = geometry.output_shape((batch, height, width, channels))
-    _, _, _, kernel_h, kernel_w, _, maps = static_sizes(filters, 7)
-    dims = dict(batch=batch, out_height=out_height, out_width=out_width, kernel_h=kernel_h, kernel_w=kernel_w)
-    checks.check_shape("filters", filters, **dims, channels=channels, output_maps=maps)
-    if channels == 1 and maps == 1:
+    output_maps = static_sizes(filters, 7)[-1]
+    expected = dict(batch=batch, out_height=out_height, out_width=out_width, kernel_h=kernel_h, kernel_w=kernel_w)
+    checks.check_shape("filters", filters, **expected, channels=channels, output_maps=output_maps)
+    if channels == 1 and output_maps == 1:
         batch, out_height, out_width = tf.unstack(tf.shape(filters)[:3])
         filters = tf.reshape(filters, [batch, out_height, out_width, geometry.taps])
         output = local_filter2d(inputs, filters, geometry.kernel_size, strides, dilation_rate, padding)
@@ -117,6 +137,7 @@ def local_conv2d(inputs, filters, strides=1, dilation_rate=1, padding="same", da
 
 
 def _prepare(inputs, filters, rank, meaning, data_format):
+    """Converts the arguments to tensors of known rank, and the images to channels-last order."""
     choice(data_format, "data_format", DATA_FORMATS)
     inputs, filters = checks.tensors(inputs=inputs, filters=filters)
     inputs = checks.check_rank("inputs", inputs, data_format)
@@ -132,36 +153,40 @@ def _window(filters, axis):
 
 
 def _depthwise(inputs, filters, geometry):
-    """One input or one output channel: every pair of them is a channel of the depth-wise family."""
-    dtype, channels, maps = inputs.dtype, filters.shape[3], filters.shape[4]
-    if channels * maps > 1:  # sums over either, forward or backward, go on in the accumulation type: one rounding
+    """Convolves with one input or one output channel: every pair of them is a channel of a depth-wise convolution."""
+    dtype, channels, output_maps = inputs.dtype, filters.shape[3], filters.shape[4]
+    if channels * output_maps > 1:
+        # Sums over the channels or the maps, forward or backward, stay in the wide dtype: results are rounded once.
         inputs, filters = (tf.cast(value, checks.accumulation(dtype)) for value in (inputs, filters))
-    wide = tf.repeat(inputs, maps, axis=-1) if maps > 1 else inputs
-    bank = tf.reshape(filters, [tf.shape(filters)[0], *geometry.kernel_size, channels * maps])
-    output = filter2d.filter2d(wide, None, bank, "channel", geometry, "channels_last", (None, "filters"))
+    inputs = tf.repeat(inputs, output_maps, axis=-1) if output_maps > 1 else inputs
+    filters = tf.reshape(filters, [tf.shape(filters)[0], *geometry.kernel_size, channels * output_maps])
+    output = filter2d.filter2d(inputs, None, filters, "channel", geometry, "channels_last", ("", "filters"))
     if channels > 1:
         output = tf.reduce_sum(output, axis=-1, keepdims=True)
     return tf.cast(output, dtype)
 
 
-def matmul_per_sample(inputs, filters, geometry):
-    """Every sample is one matrix product: `[positions, taps * channels] x [taps * channels, output_maps]`."""
-    dtype, accumulate = inputs.dtype, checks.accumulation(inputs.dtype)
-    patches = composite.extract_windows(tf.cast(inputs, accumulate), geometry)
-    batch, out_height, out_width, depth = sizes(patches)
-    maps = sizes(filters)[4]
-    patches = tf.reshape(patches, [batch, out_height * out_width, depth])
-    bank = tf.reshape(tf.cast(filters, accumulate), [batch, depth, maps])
-    output = tf.reshape(tf.matmul(patches, bank), [batch, out_height, out_width, maps])
+def matmul_per_sample(inputs: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tensor:
+    """Computes `dynamic_conv2d` as one matrix product per sample.
+
+    The factors are `[positions, taps * channels]` and `[taps * channels, output_maps]`.
+    """
+    dtype, wide = inputs.dtype, checks.accumulation(inputs.dtype)
+    windows = composite.extract_windows(tf.cast(inputs, wide), geometry)
+    batch, out_height, out_width, depth = sizes(windows)
+    output_maps = sizes(filters)[4]
+    windows = tf.reshape(windows, [batch, out_height * out_width, depth])
+    filters = tf.reshape(tf.cast(filters, wide), [batch, depth, output_maps])
+    output = tf.reshape(tf.matmul(windows, filters), [batch, out_height, out_width, output_maps])
     return tf.cast(output, dtype)
 
 
-def matmul_per_position(inputs, filters, geometry):
-    """Every position is one product of a vector, its window, and a matrix."""
-    dtype, accumulate = inputs.dtype, checks.accumulation(inputs.dtype)
-    patches = composite.extract_windows(tf.cast(inputs, accumulate), geometry)
-    *positions, depth = sizes(patches)
-    maps = sizes(filters)[6]
-    bank = tf.reshape(tf.cast(filters, accumulate), [*positions, depth, maps])
-    output = tf.matmul(tf.reshape(patches, [*positions, 1, depth]), bank)
-    return tf.cast(tf.reshape(output, [*positions, maps]), dtype)
+def matmul_per_position(inputs: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tensor:
+    """Computes `local_conv2d` as one product of a vector (the window) and a matrix (the filter bank) per position."""
+    dtype, wide = inputs.dtype, checks.accumulation(inputs.dtype)
+    windows = composite.extract_windows(tf.cast(inputs, wide), geometry)
+    *positions, depth = sizes(windows)
+    output_maps = sizes(filters)[6]
+    filters = tf.reshape(tf.cast(filters, wide), [*positions, depth, output_maps])
+    output = tf.matmul(tf.reshape(windows, [*positions, 1, depth]), filters)
+    return tf.cast(tf.reshape(output, [*positions, output_maps]), dtype)

@@ -26,7 +26,7 @@ def filter2d(
     kind: str,
     geometry: Geometry,
     data_format: str,
-    names: tuple[str | None, str | None] = ("spatial_filters", "channel_filters"),
+    names: tuple[str, str] = ("spatial_filters", "channel_filters"),
 ) -> tf.Tensor:
     """Applies filters that are a spatial factor, a channel factor, or both combined.
 

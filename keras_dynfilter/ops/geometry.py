@@ -78,14 +78,16 @@ class Geometry:
     @property
     def extent(self) -> tuple[int, int]:
         """Height and width of the dilated window in pixels."""
-        return tuple((size - 1) * dilation + 1 for size, dilation in zip(self.kernel_size, self.dilation_rate))
+        height, width = ((size - 1) * dilation + 1 for size, dilation in zip(self.kernel_size, self.dilation_rate))
+        return height, width
 
     @property
     def pads(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Number of zeros `((top, bottom), (left, right))`. Windows of even size get one more at the end."""
         if self.padding == "valid":
             return (0, 0), (0, 0)
-        return tuple(((extent - 1) // 2, extent // 2) for extent in self.extent)
+        vertical, horizontal = (((extent - 1) // 2, extent // 2) for extent in self.extent)
+        return vertical, horizontal
 
     def output_size(self, size: Any, axis: int) -> Any:
         """Computes the output size along `axis` (0: vertical, 1: horizontal).

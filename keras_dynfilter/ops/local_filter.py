@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dynamic local filtering: one filter per sample and position."""
 
+from collections.abc import Sequence
+
+import tensorflow as tf
+
 from keras_dynfilter.ops import checks, filter2d
 from keras_dynfilter.ops.checks import choice
 from keras_dynfilter.ops.geometry import Geometry
@@ -9,43 +13,46 @@ NORMALIZATIONS = (None, "softmax")
 
 
 def local_filter2d(
-    inputs,
-    filters,
-    kernel_size,
-    strides=1,
-    dilation_rate=1,
-    padding="same",
-    heads=1,
-    normalization=None,
-    data_format="channels_last",
-):
-    """Filters every position of every sample with a filter of its own.
+    inputs: tf.Tensor,
+    filters: tf.Tensor,
+    kernel_size: int | Sequence[int],
+    strides: int | Sequence[int] = 1,
+    dilation_rate: int | Sequence[int] = 1,
+    padding: str = "same",
+    heads: int = 1,
+    normalization: str | None = None,
+    data_format: str = "channels_last",
+) -> tf.Tensor:
+    """Filters every position of every sample with its own filter.
 
         out[n,i,j,c] = sum_{u,v} filters[n,i,j,head(c),u,v] * inputs[n, i*s + u*d - r, j*s + v*d - r, c]
 
-    with `s` the strides, `d` the dilation rate, and `r = d*(kernel_size-1)/2` for `padding="same"`, 0 for `"valid"`,
-    each of its axis. Channels of one head share a filter: `head(c) = c // (channels / heads)`. The taps are not
-    mirrored (cross-correlation); those outside the image are skipped.
+    Here `s` are the strides, `d` is the dilation rate, and `r` is the number of zeros that the padding adds before the
+    image: `d*(kernel_size-1)/2` for `padding="same"`, 0 for `"valid"`. Each has its own value per axis. The channels of
+    one head share a filter: `head(c) = c // (channels / heads)`. Filters are not mirrored (cross-correlation). Taps
+    outside the image are skipped.
 
     Args:
         inputs: Images, `[batch, height, width, channels]`.
-        filters: Filters, `[batch, out_height, out_width, heads*kernel_h*kernel_w]`, head-major, then row-major taps.
+        filters: Filters, `[batch, out_height, out_width, heads*kernel_h*kernel_w]`: one head after the other, and the
+            taps of each filter row by row.
         kernel_size: Odd integer or pair `(kernel_h, kernel_w)`.
         strides: Positive integer or pair.
-        dilation_rate: Positive integer or pair, the distance of neighbouring taps in pixels.
-        padding: `"same"`: `dilation_rate * (kernel_size - 1) / 2` zeros on both sides, output
-            `ceil(size / strides)`, windows centred on input `i * strides`; or `"valid"`: no padding.
-        heads: Number of filters per position; divides the channels.
-        normalization: None, or `"softmax"`: `filters` are logits, normalised over the taps of each filter.
+        dilation_rate: Positive integer or pair: the distance between neighbouring taps in pixels.
+        padding: `"same"`: `dilation_rate * (kernel_size - 1) / 2` zeros on both sides, output size
+            `ceil(size / strides)`, windows centred on input `i * strides`. Or `"valid"`: no padding.
+        heads: Number of filters per position. Divides the channels.
+        normalization: None, or `"softmax"`: `filters` are logits, and a softmax over the taps of each filter
+            normalises them.
         data_format: `"channels_last"`, or `"channels_first"`: `inputs`, `filters` and the result have their channel
             axis second.
 
     Returns:
-        `[batch, out_height, out_width, channels]`, of the dtype of `inputs`; sums are accumulated in float32 at least.
+        `[batch, out_height, out_width, channels]`, with the dtype of `inputs`. Sums are computed in float32 or wider.
 
     Raises:
-        ValueError: An argument, rank or shape is not as described.
-        TypeError: The dtypes are not floating-point, or differ.
+        ValueError: An argument, a rank or a shape is not as described.
+        TypeError: The dtypes are not floating-point, or they differ.
 
     Example:
 
@@ -64,4 +71,4 @@ def local_filter2d(
     geometry = Geometry.make(kernel_size, strides, dilation_rate, padding, heads)
     choice(normalization, "normalization", NORMALIZATIONS)
     kind = "softmax" if normalization == "softmax" else "spatial"
-    return filter2d.filter2d(inputs, filters, None, kind, geometry, data_format, names=("filters", None))
+    return filter2d.filter2d(inputs, filters, None, kind, geometry, data_format, names=("filters", ""))

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the public functions refuse, with the error type and a text that says what was expected and what came."""
+"""Wrong arguments of the public ops: the type of the error, and a text with what was expected and received."""
 
 import doctest
+import re
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import keras_dynfilter
 from keras_dynfilter import ops
+from keras_dynfilter.ops import checks, layout
 from tests.support import cases
 
 pytestmark = pytest.mark.legacy
@@ -27,7 +30,7 @@ VALID = {
 }
 
 PAIR = r"Expected `{0}` to be a positive integer or a pair of them\. Received: {0}="
-MOST = r"Expected `{0}` to be at most 2147483647\. Received: {0}="
+TOO_LARGE = r"Expected `{0}` to be at most 2147483647\. Received: {0}="
 EVERYWHERE = [
     ("strides_zero", dict(strides=0), ValueError, PAIR.format("strides") + "0"),
     ("strides_negative", dict(strides=(1, -1)), ValueError, PAIR.format("strides") + r"\(1, -1\)"),
@@ -35,13 +38,13 @@ EVERYWHERE = [
     ("strides_float", dict(strides=1.5), ValueError, PAIR.format("strides") + "1.5"),
     ("strides_boolean", dict(strides=True), ValueError, PAIR.format("strides") + "True"),
     ("strides_booleans", dict(strides=(1, True)), ValueError, PAIR.format("strides") + r"\(1, True\)"),
-    ("strides_huge", dict(strides=(1, 2**31)), ValueError, MOST.format("strides") + r"\(1, 2147483648\)"),
+    ("strides_huge", dict(strides=(1, 2**31)), ValueError, TOO_LARGE.format("strides") + r"\(1, 2147483648\)"),
     ("strides_none", dict(strides=None), ValueError, PAIR.format("strides") + "None"),
     ("strides_text", dict(strides="12"), ValueError, PAIR.format("strides") + "'12'"),
     ("dilation_zero", dict(dilation_rate=(0, 1)), ValueError, PAIR.format("dilation_rate") + r"\(0, 1\)"),
     ("dilation_negative", dict(dilation_rate=-2), ValueError, PAIR.format("dilation_rate") + "-2"),
     ("dilation_boolean", dict(dilation_rate=True), ValueError, PAIR.format("dilation_rate") + "True"),
-    ("dilation_huge", dict(dilation_rate=2**31), ValueError, MOST.format("dilation_rate") + "2147483648"),
+    ("dilation_huge", dict(dilation_rate=2**31), ValueError, TOO_LARGE.format("dilation_rate") + "2147483648"),
     ("window_huge", dict(dilation_rate=2**30), ValueError, r"Expected a window of fewer than 2\^31 .*=\(1073741824, "),
     ("padding_array", dict(padding=np.array(["same"])), ValueError, r"Expected `padding` to be one of .*array"),
     ("padding_list", dict(padding=["same"]), ValueError, r"Expected `padding` to be one of .*\['same'\]"),
@@ -63,7 +66,7 @@ WITH_HEADS = [
     ("heads_zero", dict(heads=0), ValueError, HEADS + "0"),
     ("heads_float", dict(heads=2.0), ValueError, HEADS + "2.0"),
     ("heads_boolean", dict(heads=True), ValueError, HEADS + "True"),
-    ("heads_huge", dict(heads=2**31), ValueError, MOST.format("heads") + "2147483648"),
+    ("heads_huge", dict(heads=2**31), ValueError, TOO_LARGE.format("heads") + "2147483648"),
     ("taps_huge", dict(heads=2**29), ValueError, r"Expected a window of fewer than 2\^31 taps .*heads=536870912"),
     ("heads_pair", dict(heads=(2, 2)), ValueError, HEADS + r"\(2, 2\)"),
     ("heads_divide", dict(heads=3), ValueError, r"Expected `heads` to divide the channels\. .*heads=3, channels=4"),
@@ -80,7 +83,7 @@ SPECIFIC = {
         ("window_even", dict(kernel_size=2), ValueError, r"Expected `kernel_size` to be odd.*\(2, 2\)"),
         ("window_zero", dict(kernel_size=(3, 0)), ValueError, PAIR.format("kernel_size")),
         ("window_boolean", dict(kernel_size=True), ValueError, PAIR.format("kernel_size") + "True"),
-        ("window_beyond", dict(kernel_size=2**31 + 1), ValueError, MOST.format("kernel_size") + "2147483649"),
+        ("window_beyond", dict(kernel_size=2**31 + 1), ValueError, TOO_LARGE.format("kernel_size") + "2147483649"),
         ("normalization_array", dict(normalization=S), ValueError, r"Expected `normalization` to be one of None,"),
         ("window_depth", dict(kernel_size=5), ValueError, r"kernel_h\*kernel_w=25\).*\(2, 5, 6, 9\)"),
         ("normalization", dict(normalization="sigmoid"), ValueError, r"Expected `normalization` to be .*'sigmoid'"),
@@ -129,7 +132,7 @@ SPECIFIC = {
 
 
 def no_tensors(function):
-    """Rows for every filter argument: what cannot become a tensor."""
+    """Yields rows for every filter argument with values that cannot become a tensor."""
     for name in VALID[function]:
         if name.endswith("filters"):
             for what, value in {"none": None, "text": "filters", "ragged": [[1.0], [1.0, 2.0]]}.items():
@@ -169,7 +172,7 @@ def test_eager(function, changes, error, message):
 
 @pytest.mark.parametrize("function,changes,error,message", TABLE)
 def test_traced(function, changes, error, message):
-    """The same error when a graph is traced, before anything runs."""
+    """The same error is raised while a graph is traced, before anything runs."""
 
     @tf.function(autograph=False)
     def traced():
@@ -182,33 +185,31 @@ def test_traced(function, changes, error, message):
 @pytest.mark.parametrize("name", cases.OPS)
 @pytest.mark.parametrize("wrong", ["batch", "channels", "result"])
 def test_wrong_sizes_that_only_show_at_run_time(name, wrong, implementation):
-    """Traced with unknown sizes: an error of TensorFlow when it runs, never a wrong result."""
-    import keras_dynfilter
-
+    """A function that is traced with unknown sizes raises an error of TensorFlow when it runs."""
     op, case = cases.OPS[name], cases.Case("case", (2, 5, 6, 4))
     arrays = cases.operands(op, case)
     if wrong == "batch":
         arrays[0] = arrays[0][:1].repeat(3, axis=0)
-    elif wrong == "channels" and set(op.kinds) & {"channel", "bank", "banks"}:
+    elif wrong == "channels" and set(op.roles) & {"channel", "bank", "banks"}:
         arrays[0] = arrays[0][..., :3]
-    elif wrong == "result" and set(op.kinds) & {"spatial", "banks"}:
+    elif wrong == "result" and set(op.roles) & {"spatial", "banks"}:
         arrays[0] = arrays[0][:, :4]
     else:
         pytest.skip("cannot be wrong for this op")
-    specs = [tf.TensorSpec(cases.unknown_sizes(array.shape, kind)) for array, kind in zip(arrays, op.kinds)]
+    specs = [tf.TensorSpec(cases.unknown_sizes(array.shape, role)) for array, role in zip(arrays, op.roles)]
     with keras_dynfilter.implementation(implementation):
-        traced = tf.function(lambda *given: cases.apply(op, case, given), input_signature=specs)
+        traced = tf.function(lambda *tensors: cases.apply(op, case, tensors), input_signature=specs)
         with pytest.raises(tf.errors.InvalidArgumentError):
             traced(*cases.tensors(arrays, "float32"))
 
 
 @pytest.mark.parametrize("function", VALID)
 def test_numpy_lists_and_variables_are_tensors(function):
-    given = VALID[function]
-    expected = getattr(ops, function)(**given)
-    arrays = [name for name, value in given.items() if isinstance(value, np.ndarray)]
+    arguments = VALID[function]
+    expected = getattr(ops, function)(**arguments)
+    arrays = [name for name, value in arguments.items() if isinstance(value, np.ndarray)]
     for convert in (np.ndarray.tolist, tf.constant, tf.Variable):
-        changed = {name: convert(value) if name in arrays else value for name, value in given.items()}
+        changed = {name: convert(value) if name in arrays else value for name, value in arguments.items()}
         np.testing.assert_array_equal(getattr(ops, function)(**changed), expected)
 
 
@@ -221,6 +222,38 @@ def test_a_dynamic_window_is_refused():
 
     with pytest.raises(ValueError, match="with a known window"):
         traced.get_concrete_function()
+
+
+@pytest.mark.parametrize(
+    "value, bounds, text",
+    [
+        (0, dict(above=0), "a positive number. Received: x=0"),
+        (-1, dict(at_least=0), "a non-negative number. Received: x=-1"),
+        (64, dict(at_least=0, below=64), "a number of at least 0 and below 64. Received: x=64"),
+        (2, dict(above=0, at_most=1), "a number above 0 and at most 1. Received: x=2"),
+        (np.nan, {}, "a finite number. Received: x=nan"),
+        (np.inf, dict(above=0), "a positive number. Received: x=inf"),
+        (True, dict(above=0), "a positive number. Received: x=True"),
+        ("1", {}, "a finite number. Received: x='1'"),
+        (0, dict(above=0, expected="'relu' or a positive number"), "'relu' or a positive number. Received: x=0"),
+    ],
+)
+def test_wrong_numbers(value, bounds, text):
+    with pytest.raises(ValueError, match=re.escape(f"Expected `x` to be {text}")):
+        checks.number(value, "x", **bounds)
+
+
+def test_numbers_become_floats():
+    assert [checks.number(value, "x", at_least=0, at_most=1) for value in (0, 1, np.float32(0.5))] == [0.0, 1.0, 0.5]
+    assert type(checks.number(np.int64(3), "x")) is float
+
+
+def test_shapes_between_data_formats():
+    assert layout.shape_to_channels_last((2, 3, None, 5)) == (2, None, 5, 3)
+    assert layout.shape_to_channels_first(tf.TensorShape([2, None, 5, 3])) == (2, 3, None, 5)
+    images = tf.zeros((2, 3, 4, 5))
+    assert layout.shape_to_channels_last(images.shape) == tuple(layout.to_channels_last(images).shape)
+    assert layout.shape_to_channels_first(images.shape) == tuple(layout.to_channels_first(images).shape)
 
 
 @pytest.mark.parametrize("name", VALID)

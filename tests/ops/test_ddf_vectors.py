@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ddf2d` on worked numbers, and the configurations of the gradient checks in the authors' code."""
+"""`ddf2d` on worked examples, and on the configurations of the gradient checks in the authors' code."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ WORKED = [
 
 
 def worked_operands(filters, strides):
-    """The image, channel and spatial filters."""
+    """Returns the image, the channel filters and the spatial filters."""
     image = np.arange(1.0, 17.0).reshape(1, 4, 4, 1)
     size = 4 // strides
     if filters == "ones":
@@ -59,45 +59,52 @@ def test_worked_vectors(filters, combine, strides, dilation_rate, expected, mode
     np.testing.assert_array_equal(cases.run(function, operands, mode, implementation)[0, ..., 0], rows(expected))
 
 
-# Batch, channels, size and window of the gradient checks in the authors' code.
-CHECKED = [(1, 70, 10, 3), (35, 1, 10, 3), (1, 1, 50, 3), (1, 70, 10, 5), (20, 1, 10, 5), (1, 1, 40, 5)]
-# The dilation rate, stride and combination with which each of them is checked for the composite under XLA too, which
-# takes a second to compile.
-COMPILED = [(1, 1, "mul"), (2, 2, "add"), (2, 1, "mul"), (1, 2, "add"), (2, 2, "mul"), (1, 1, "add")]
+# Batch, channels, size and window of the gradient checks in the authors' code. Under XLA, which takes a second to
+# compile the composite, each is checked with one dilation rate, stride and combination.
+CHECKED = {
+    (1, 70, 10, 3): (1, 1, "mul"),
+    (35, 1, 10, 3): (2, 2, "add"),
+    (1, 1, 50, 3): (2, 1, "mul"),
+    (1, 70, 10, 5): (1, 2, "add"),
+    (20, 1, 10, 5): (2, 2, "mul"),
+    (1, 1, 40, 5): (1, 1, "add"),
+}
+WINDOWS = [
+    (dilation_rate, strides, combine) for dilation_rate in (1, 2) for strides in (1, 2) for combine in ("mul", "add")
+]
 
 
-@pytest.mark.parametrize("mode", ["eager", "xla"])
-@pytest.mark.parametrize("combine", ["mul", "add"])
-@pytest.mark.parametrize("strides", [1, 2])
-@pytest.mark.parametrize("dilation_rate", [1, 2])
-@pytest.mark.parametrize("batch, channels, size, kernel", CHECKED)
-def test_gradient_checks(batch, channels, size, kernel, dilation_rate, strides, combine, mode, request):
-    """Finite differences in float64 along random directions, where every derivative counts: `ddf2d` is linear there.
+@pytest.mark.parametrize(
+    "images, window, mode",
+    [
+        *((images, window, "eager") for images in CHECKED for window in WINDOWS),
+        *((images, window, "xla") for images, window in CHECKED.items()),
+    ],
+    ids=str,
+)
+def test_gradient_checks(images, window, mode, request):
+    """Gradients along random directions equal finite differences, which are exact because `ddf2d` is linear there.
 
-    The composite is also held to the gradients of the compiled ops.
+    The gradients of the composite and of the compiled ops are equal, too.
     """
+    (batch, channels, size, kernel), (dilation_rate, strides, combine) = images, window
     case = cases.Case("", (batch, size, size, channels), (kernel,) * 2, (strides,) * 2, (dilation_rate,) * 2)
     op = cases.OPS[f"ddf2d_{combine}"]
     request.getfixturevalue("native_library" if mode == "eager" else "native_xla")
     operands = cases.tensors(cases.operands(op, case), "float64")
-    (grad,) = cases.tensors([cases.values(case.output_shape(op), "grad")], "float64")
-    chosen = COMPILED[CHECKED.index((batch, channels, size, kernel))] == (dilation_rate, strides, combine)
-    results = {
-        implementation: cases.run(
-            lambda *given: cases.gradients(op, case, given[:-1], given[-1]), [*operands, grad], mode, implementation
-        )
-        for implementation in (("native", "composite") if mode == "eager" or chosen else ("native",))
-    }
-    for index, kind in enumerate(op.kinds):
-        (direction,) = cases.tensors([cases.values(case.operand_shape(kind), "direction")], "float64")
+    (upstream,) = cases.tensors([cases.values(case.output_shape(op), "grad")], "float64")
+
+    def function(*tensors):
+        return cases.gradients(op, case, tensors[:-1], tensors[-1])
+
+    native, composite = (cases.run(function, [*operands, upstream], mode, name) for name in ("native", "composite"))
+    for index, role in enumerate(op.roles):
+        (direction,) = cases.tensors([cases.values(case.operand_shape(role), "direction")], "float64")
         ends = []
         with keras_dynfilter.implementation("native"):
             for step in (1e-3, -1e-3):
                 moved = [*operands[:index], operands[index] + step * direction, *operands[index + 1 :]]
-                ends.append(tf.reduce_sum(grad * cases.apply(op, case, moved)))
+                ends.append(tf.reduce_sum(upstream * cases.apply(op, case, moved)))
         numeric = (ends[0] - ends[1]) / 2e-3
-        for gradients in results.values():
-            np.testing.assert_allclose(tf.reduce_sum(gradients[index] * direction), numeric, rtol=1e-7, atol=1e-5)
-    for others in results.values():
-        for one, other in zip(results["native"], others):
-            np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(tf.reduce_sum(native[index] * direction), numeric, rtol=1e-7, atol=1e-5)
+        np.testing.assert_allclose(composite[index], native[index], rtol=1e-10, atol=1e-10)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bitwise equal results from run to run, for any number of threads."""
+"""Results are bitwise equal from run to run and for any number of threads."""
 
 import pytest
 
@@ -13,15 +13,14 @@ pytestmark = pytest.mark.legacy
 def test_repeatable(dtype, native_library):
     with keras_dynfilter.implementation("native"):
         first = dict(determinism.digests(dtype))
-        for _ in range(3):
+        for _ in range(2):
             again = dict(determinism.digests(dtype))
             assert [name for name in first if first[name] != again[name]] == []
 
 
 def test_threads(native_library, python):
-    one, two, four = (lines(python("-m", "tests.support.determinism", threads, "native")) for threads in "124")
-    assert len(one) == 2 * 3 * sum(1 + len(op.kinds) for op in cases.OPS.values())  # dtypes, shapes, results
-    assert [name for name in one if one[name] != two[name]] == []
+    one, four = (lines(python("-m", "tests.support.determinism", threads, "native")) for threads in "14")
+    assert len(one) == 2 * 3 * sum(1 + len(op.roles) for op in cases.OPS.values())  # dtypes, shapes, results
     assert [name for name in one if one[name] != four[name]] == []
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Empty tensors, and what infinities and NaN do: taps outside the image are skipped, the others follow IEEE 754."""
+"""Empty tensors, infinities and NaN: taps outside the image are skipped, everything else follows IEEE 754."""
 
 import numpy as np
 import pytest
@@ -10,20 +10,32 @@ from tests.support import cases, reference
 
 pytestmark = pytest.mark.legacy
 
-FAMILY = pytest.mark.parametrize("op", [cases.OPS[name] for name in cases.FAMILY], ids=cases.FAMILY)
 EVERY_OP = pytest.mark.parametrize("op", cases.OPS.values(), ids=cases.OPS)
-RUNS = pytest.mark.parametrize("mode", cases.MODES)
+MODES = pytest.mark.parametrize("mode", ["eager", "xla"])
 
 
 @pytest.fixture
-def runner(implementation, mode, request):
-    """Function that runs another with the implementation and in the mode of the test."""
+def run(implementation, mode, request):
+    """Returns a function that runs another one with the implementation and in the mode of the test."""
     if mode == "xla" and implementation == "native":
         request.getfixturevalue("native_xla")
-    return lambda function, arguments: cases.run(function, arguments, mode, implementation)
+    return lambda function, tensors: cases.run(function, tensors, mode, implementation)
 
 
-EMPTY = (
+def output_and_gradients(op, case):
+    def function(*tensors):
+        return cases.apply(op, case, tensors[:-1]), cases.gradients(op, case, tensors[:-1], tensors[-1])
+
+    return function
+
+
+def parametrize(*some):
+    return pytest.mark.parametrize("case", some, ids=[case.name for case in some])
+
+
+@EVERY_OP
+@MODES
+@parametrize(
     cases.Case("batch", (0, 4, 5, 6), heads=2),
     cases.Case("height", (2, 0, 5, 6), strides=(2, 1)),
     cases.Case("width_valid", (2, 4, 0, 3), padding="valid"),
@@ -32,21 +44,14 @@ EMPTY = (
     cases.Case("result", (2, 3, 3, 16), (5, 5), padding="valid"),
     cases.Case("everything", (0, 0, 0, 0)),
 )
-
-
-@EVERY_OP
-@RUNS
-@pytest.mark.parametrize("case", EMPTY, ids=[case.name for case in EMPTY])
-def test_empty(op, case, runner):
+def test_empty(op, case, run):
     tensors = cases.tensors(cases.operands(op, case), "float32")
-    grad = tf.ones(case.output_shape(op))
-    output = runner(lambda *given: cases.apply(op, case, given), tensors)
+    output, gradients = run(output_and_gradients(op, case), [*tensors, tf.ones(case.output_shape(op))])
     assert output.shape == case.output_shape(op)
-    results = runner(lambda *given: cases.gradients(op, case, given[:-1], given[-1]), [*tensors, grad])
-    for tensor, result in zip(tensors, results):
-        assert result.shape == tensor.shape
-        if tf.size(output) == 0:  # nothing depends on the operands
-            np.testing.assert_array_equal(result, np.zeros(tensor.shape))
+    for tensor, gradient in zip(tensors, gradients):
+        assert gradient.shape == tensor.shape
+        if tf.size(output) == 0:  # Nothing depends on the operands.
+            np.testing.assert_array_equal(gradient, np.zeros(tensor.shape))
 
 
 BORDERS = (
@@ -58,97 +63,87 @@ BORDERS = (
 )
 
 
-def outside(case):
-    """Mask of the shape of the spatial filters: the tap lies outside the image."""
+def is_outside(case):
+    """Returns a mask of the shape of the spatial filters that is true where a tap is outside the image."""
     mask = np.ones((*case.out_size, case.heads, *case.kernel_size), bool)
     for _, i, j, u, v, _, _ in reference.taps_inside((1, *case.shape[1:]), **case.geometry):
         mask[i, j, :, u, v] = False
     return np.broadcast_to(mask.reshape(1, *case.out_size, -1), case.operand_shape("spatial"))
 
 
-def poisoned(op, case, value):
-    """Operands whose spatial filters hold `value` at every tap outside the image."""
-    arrays = cases.operands(op, case)
-    spatial = op.kinds.index("spatial")
-    arrays[spatial] = np.where(outside(case), value, arrays[spatial])
-    return arrays
-
-
 @pytest.mark.parametrize("name", ["local_filter2d", "ddf2d_mul", "ddf2d_add"])
-@RUNS
-@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-@pytest.mark.parametrize("case", BORDERS, ids=[case.name for case in BORDERS])
-def test_spatial_taps_outside_are_skipped(name, case, value, runner):
-    """Nothing changes, forward or backward, whatever the filters hold where there is no pixel."""
+@MODES
+@parametrize(*BORDERS)
+def test_spatial_taps_outside_are_skipped(name, case, run):
+    """Results and gradients do not depend on the values of taps outside the image: infinities and NaN in turns."""
     op = cases.OPS[name]
     truth = cases.truth(op, case)
-    tensors = cases.tensors(poisoned(op, case, value), "float32")
-    grad = cases.tensors([truth.grad], "float32")
-
-    def everything(*given):
-        return cases.apply(op, case, given[:-1]), cases.gradients(op, case, given[:-1], given[-1])
-
-    output, gradients = runner(everything, [*tensors, *grad])
+    arrays = cases.operands(op, case)
+    spatial, outside = op.roles.index("spatial"), is_outside(case)
+    arrays[spatial][outside] = np.resize([np.inf, -np.inf, np.nan], outside.sum())
+    tensors = cases.tensors([*arrays, truth.upstream], "float32")
+    output, gradients = run(output_and_gradients(op, case), tensors)
     cases.assert_close(output, truth.output, truth.output_scale, truth.terms, "float32")
     for (name, _), actual, expected, scale in zip(op.operands, gradients, truth.gradients, truth.gradient_scales):
-        assert np.all(np.isfinite(actual)), f"gradient by {name}"
+        assert np.all(np.isfinite(actual)), f"gradient with respect to {name}"
         cases.assert_close(actual, expected, scale, truth.terms, "float32")
 
 
-@pytest.mark.slow  # hundreds of them
-@FAMILY
-@RUNS
+# A softmax turns infinite logits into NaN, which the other tests of logits cover.
+OP_AND_ROLE = [
+    pytest.param(op, role, id=f"{op.name}-{role}")
+    for op in cases.OPS.values()
+    if op.kind
+    for role in op.roles
+    if (op.kind, role) != ("softmax", "spatial")
+]
+
+
+@pytest.mark.parametrize("op, role", OP_AND_ROLE)
+@pytest.mark.parametrize("mode", ["eager", pytest.param("xla", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("value", [np.inf, np.nan])
-@pytest.mark.parametrize("kind", ["inputs", "spatial", "channel"])
-@pytest.mark.parametrize("case", BORDERS[:4], ids=[case.name for case in BORDERS[:4]])
-def test_special_values_reach_exactly_what_they_touch(op, case, kind, value, runner):
-    """One infinite (or NaN) element of an operand: finite, infinite and NaN results are where the formula has them."""
-    if kind not in op.kinds or (op.weight == "softmax" and kind == "spatial"):
-        pytest.skip("not an operand, or one of which the softmax makes NaN")
-    arrays = [array.copy() for array in cases.operands(op, case)]
-    flat = arrays[op.kinds.index(kind)].reshape(-1)
+@parametrize(*BORDERS[:4])
+def test_special_values_affect_what_depends_on_them(op, role, value, case, run):
+    """With one infinite (or NaN) element, results are finite, infinite and NaN where the reference has these values."""
+    arrays = cases.operands(op, case)
+    flat = arrays[op.roles.index(role)].reshape(-1)
     flat[0] = flat[flat.size // 2] = value
-    expected_output, expected_gradients, grad = oracle(op, case, arrays)
-    tensors = cases.tensors([*arrays, grad], "float64")
-
-    def everything(*given):
-        return cases.apply(op, case, given[:-1]), cases.gradients(op, case, given[:-1], given[-1])
-
-    output, gradients = runner(everything, tensors)
-    np.testing.assert_allclose(output, expected_output, rtol=1e-9, atol=1e-9)
-    for (name, _), actual, expected in zip(op.operands, gradients, expected_gradients):
-        np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-9, err_msg=f"gradient by {name}")
+    expected, expected_gradients, upstream = reference_results(op, case, arrays)
+    output, gradients = run(output_and_gradients(op, case), cases.tensors([*arrays, upstream], "float64"))
+    np.testing.assert_allclose(output, expected, rtol=1e-9, atol=1e-9)
+    for (name, _), actual, wanted in zip(op.operands, gradients, expected_gradients):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-9, atol=1e-9, err_msg=f"gradient with respect to {name}")
 
 
-def oracle(op, case, arrays):
-    grad = cases.values(case.output_shape(op), "grad")
+def reference_results(op, case, arrays):
+    """Returns the output, the gradients and the upstream gradient."""
+    upstream = cases.values(case.output_shape(op), "grad")
     geometry = dict(case.geometry, heads=case.heads)
     factors = cases.factors(op, arrays)
     with np.errstate(invalid="ignore"):
-        output = reference.filter2d(*factors, op.weight, **geometry)
-        gradients = cases.in_order(op, reference.filter2d_gradients(*factors, op.weight, grad, **geometry))
-    return output, gradients, grad
+        output = reference.filter2d(*factors, op.kind, **geometry)
+        gradients = cases.in_order(op, reference.filter2d_gradients(*factors, op.kind, upstream, **geometry))
+    return output, gradients, upstream
 
 
 def test_masked_logits(implementation):
     """Logits of minus infinity switch taps off."""
-    case = cases.BY_NAME["plain"]
-    op = cases.OPS["local_filter2d_softmax"]
+    op, case = cases.OPS["local_filter2d_softmax"], cases.BY_NAME["plain"]
     inputs, logits = cases.operands(op, case)
     logits[..., ::2] = -np.inf
+    tensors = cases.tensors([inputs, logits], "float64")
     with keras_dynfilter.implementation(implementation):
-        actual = cases.apply(op, case, cases.tensors([inputs, logits], "float64"))
-        gradients = cases.gradients(op, case, cases.tensors([inputs, logits], "float64"), tf.ones_like(actual))
-    expected, _, _ = oracle(op, case, [inputs, logits])
+        actual = cases.apply(op, case, tensors)
+        gradients = cases.gradients(op, case, tensors, tf.ones_like(actual))
+    expected, _, _ = reference_results(op, case, [inputs, logits])
     np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
     assert all(np.all(np.isfinite(gradient)) for gradient in gradients)
     np.testing.assert_array_equal(gradients[1][..., ::2], np.zeros_like(logits[..., ::2]))
 
 
 def test_large_logits(implementation):
-    """The largest logit is subtracted first, so that none overflows."""
-    case = cases.BY_NAME["plain"]
-    op = cases.OPS["local_filter2d_softmax"]
+    """The largest logit is subtracted first, so that no exponential overflows."""
+    op, case = cases.OPS["local_filter2d_softmax"], cases.BY_NAME["plain"]
     inputs, logits = cases.operands(op, case)
     for shift in (3e4, -3e4):
         with keras_dynfilter.implementation(implementation):

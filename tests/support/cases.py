@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the op tests share: the public functions as data, awkward geometries, operands with their true results."""
+"""What the op tests share: the public ops as data, awkward geometries, operands and their true results."""
 
 import dataclasses
 import functools
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -20,62 +21,55 @@ MODES = ("eager", "function", "xla")
 
 @dataclasses.dataclass(frozen=True)
 class Op:
-    """A public function with its operands as `(argument, kind)`; the kinds `inputs` and `spatial` have a layout."""
+    """A public op in one configuration.
+
+    Attributes:
+        name: Name of the configuration.
+        function: The public function.
+        operands: Pairs of an argument's name and its role: `"inputs"`, `"spatial"`, `"channel"`, `"bank"` (a filter
+            bank per sample) or `"banks"` (a filter bank per position). Inputs and spatial filters have a data format.
+        kind: The kind of filter, or None for ops that mix channels.
+        options: Further arguments.
+    """
 
     name: str
-    function: object
-    operands: tuple
-    weight: str = None
-    options: tuple = ()
+    function: Callable
+    operands: tuple[tuple[str, str], ...]
+    kind: str | None = None
+    options: tuple[tuple[str, str], ...] = ()
 
     @property
-    def kinds(self):
-        return tuple(kind for _, kind in self.operands)
+    def roles(self):
+        return tuple(role for _, role in self.operands)
 
     @property
     def takes_heads(self):
-        return "spatial" in self.kinds
+        return "spatial" in self.roles
 
 
+_LOCAL = (("inputs", "inputs"), ("filters", "spatial"))
+_DDF = (("inputs", "inputs"), ("channel_filters", "channel"), ("spatial_filters", "spatial"))
 _OPS = (
-    Op("local_filter2d", ops.local_filter2d, (("inputs", "inputs"), ("filters", "spatial")), "spatial"),
-    Op(
-        "local_filter2d_softmax",
-        ops.local_filter2d,
-        (("inputs", "inputs"), ("filters", "spatial")),
-        "softmax",
-        (("normalization", "softmax"),),
-    ),
+    Op("local_filter2d", ops.local_filter2d, _LOCAL, "spatial"),
+    Op("local_filter2d_softmax", ops.local_filter2d, _LOCAL, "softmax", (("normalization", "softmax"),)),
     Op(
         "dynamic_depthwise_conv2d",
         ops.dynamic_depthwise_conv2d,
         (("inputs", "inputs"), ("filters", "channel")),
         "channel",
     ),
-    Op(
-        "ddf2d_mul",
-        ops.ddf2d,
-        (("inputs", "inputs"), ("channel_filters", "channel"), ("spatial_filters", "spatial")),
-        "mul",
-        (("combine", "mul"),),
-    ),
-    Op(
-        "ddf2d_add",
-        ops.ddf2d,
-        (("inputs", "inputs"), ("channel_filters", "channel"), ("spatial_filters", "spatial")),
-        "add",
-        (("combine", "add"),),
-    ),
+    Op("ddf2d_mul", ops.ddf2d, _DDF, "mul", (("combine", "mul"),)),
+    Op("ddf2d_add", ops.ddf2d, _DDF, "add", (("combine", "add"),)),
     Op("dynamic_conv2d", ops.dynamic_conv2d, (("inputs", "inputs"), ("filters", "bank"))),
     Op("local_conv2d", ops.local_conv2d, (("inputs", "inputs"), ("filters", "banks"))),
 )
 OPS = {op.name: op for op in _OPS}
-FAMILY = tuple(op.name for op in _OPS if op.weight)
+FILTER_OPS = tuple(op.name for op in _OPS if op.kind)
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """Channels-last image shape and window geometry; `heads` and `maps` are for the ops that have them."""
+    """A channels-last image shape and a window. `heads` and `maps` (output channels) are for the ops that have them."""
 
     name: str
     shape: tuple
@@ -98,7 +92,7 @@ class Case:
     def out_size(self):
         return reference.output_shape(self.shape, self.geometry)
 
-    def operand_shape(self, kind):
+    def operand_shape(self, role):
         batch, _, _, channels = self.shape
         return {
             "inputs": self.shape,
@@ -106,13 +100,13 @@ class Case:
             "channel": (batch, *self.kernel_size, channels),
             "bank": (batch, *self.kernel_size, channels, self.maps),
             "banks": (batch, *self.out_size, *self.kernel_size, channels, self.maps),
-        }[kind]
+        }[role]
 
     def output_shape(self, op):
-        return (self.shape[0], *self.out_size, self.shape[3] if op.weight else self.maps)
+        return (self.shape[0], *self.out_size, self.shape[3] if op.kind else self.maps)
 
 
-# 8 or more channels per head run with the lanes along the channels, fewer with the lanes along the taps.
+# With 8 or more channels per head, the CPU kernels put SIMD lanes along the channels, with fewer along the taps.
 CASES = (
     Case("plain", (2, 5, 6, 3)),
     Case("one_channel_window_beyond_image", (1, 4, 5, 1), (9, 9), maps=1),
@@ -137,6 +131,8 @@ CASES = (
 )
 BY_NAME = {case.name: case for case in CASES}
 IDS = [case.name for case in CASES]
+# One geometry of every sort: few channels, many channels, everything at once, padding "valid".
+REPRESENTATIVE = ("plain", "unequal_strides", "everything_at_once", "everything_valid")
 
 
 def parametrize(*names):
@@ -145,40 +141,40 @@ def parametrize(*names):
 
 
 def values(shape, *key):
-    """Normal numbers, the same for the same key, that every dtype represents exactly."""
+    """Draws normal numbers that every dtype represents exactly. They depend on the shape and the key only."""
     generator = np.random.default_rng([zlib.crc32(repr(key).encode()), *shape])
     return np.clip(np.round(16 * generator.standard_normal(shape)), -64, 64) / 16
 
 
 def operands(op, case, key=0):
-    return [values(case.operand_shape(kind), key, kind) for kind in op.kinds]
+    return [values(case.operand_shape(role), key, role) for role in op.roles]
 
 
 def tensors(arrays, dtype):
     return [tf.cast(tf.constant(array, tf.float64), dtype) for array in arrays]
 
 
-def with_layout(value, kind, data_format):
-    """A channels-last operand of `kind` in the layout that the public function expects."""
-    moves = data_format == "channels_first" and kind in ("inputs", "spatial")
-    return tf.transpose(value, [0, 3, 1, 2]) if moves else value
+def with_layout(value, role, data_format):
+    """Transposes a channels-last operand to the layout that the public function expects."""
+    has_layout = data_format == "channels_first" and role in ("inputs", "spatial")
+    return tf.transpose(value, [0, 3, 1, 2]) if has_layout else value
 
 
 def apply(op, case, tensors, data_format="channels_last"):
-    """Calls the public function on channels-last tensors; the result is channels-last too."""
-    given = [with_layout(value, kind, data_format) for value, kind in zip(tensors, op.kinds)]
+    """Calls the public function on channels-last tensors. The result is channels-last, too."""
+    arguments = [with_layout(value, role, data_format) for value, role in zip(tensors, op.roles)]
     options = dict(op.options, **case.window, data_format=data_format)
     if op.function is ops.local_filter2d:
         options["kernel_size"] = case.kernel_size
     if op.takes_heads:
         options["heads"] = case.heads
-    output = op.function(*given, **options)
+    output = op.function(*arguments, **options)
     return tf.transpose(output, [0, 2, 3, 1]) if data_format == "channels_first" else output
 
 
-def unknown_sizes(shape, kind):
-    """`shape` with all sizes unknown except those of the window, which channel filters carry in their shape."""
-    known = {"channel": (1, 2), "bank": (1, 2), "banks": (3, 4)}.get(kind, ())
+def unknown_sizes(shape, role):
+    """Returns `shape` with None for all sizes except the window, which channel filters carry in their shape."""
+    known = {"channel": (1, 2), "bank": (1, 2), "banks": (3, 4)}.get(role, ())
     return [size if axis in known else None for axis, size in enumerate(shape)]
 
 
@@ -190,20 +186,20 @@ def run(function, arguments, mode, implementation):
         return function(*arguments)
 
 
-def gradients(op, case, tensors, grad, data_format="channels_last"):
-    """Gradients of `sum(grad * op)` by every operand."""
+def gradients(op, case, tensors, upstream, data_format="channels_last"):
+    """Computes the gradients of `sum(upstream * op)` with respect to every operand."""
     with tf.GradientTape() as tape:
         tape.watch(tensors)
         output = apply(op, case, tensors, data_format)
-    return tape.gradient(output, tensors, output_gradients=grad)
+    return tape.gradient(output, tensors, output_gradients=upstream)
 
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """Operands, an output gradient, and the true results; `*_scale` sums the absolute values of what is added up."""
+    """Operands, an upstream gradient and the true results. `*_scale` are the sums of the terms' absolute values."""
 
     operands: list
-    grad: np.ndarray
+    upstream: np.ndarray
     output: np.ndarray
     output_scale: np.ndarray
     gradients: list
@@ -214,58 +210,62 @@ class Truth:
 @functools.cache
 def truth(op, case):
     arrays = operands(op, case)
-    grad = values(case.output_shape(op), "grad")
+    upstream = values(case.output_shape(op), "grad")
     absolute = [np.abs(array) for array in arrays]
     terms = np.prod(case.kernel_size) + np.prod(case.out_size) + case.shape[3] + case.maps
-    if op.weight is None:
+    if op.kind is None:
         forward = getattr(reference, op.name)
         backward = getattr(reference, f"{op.name}_gradients")
         return Truth(
             arrays,
-            grad,
+            upstream,
             forward(*arrays, **case.window),
             forward(*absolute, **case.window),
-            backward(*arrays, grad, **case.window),
-            backward(*absolute, np.abs(grad), **case.window),
+            backward(*arrays, upstream, **case.window),
+            backward(*absolute, np.abs(upstream), **case.window),
             terms,
         )
     geometry = dict(case.geometry, heads=case.heads)
     split, scales = factors(op, arrays), factors(op, absolute)
-    scale_weight = op.weight
-    if op.weight == "softmax":
+    scale_kind = op.kind
+    if op.kind == "softmax":
         probabilities = reference.softmax(split[1], case.heads)
-        scales, scale_weight = (scales[0], probabilities, None), "spatial"
-    bounds = reference.filter2d_gradients(*scales, scale_weight, np.abs(grad), **geometry)
-    if op.weight == "softmax":
+        scales, scale_kind = (scales[0], probabilities, None), "spatial"
+    bounds = reference.filter2d_gradients(*scales, scale_kind, np.abs(upstream), **geometry)
+    if op.kind == "softmax":
         bounds = (bounds[0], reference.softmax_gradient(probabilities, bounds[1], case.heads, sign=1), None)
     return Truth(
         arrays,
-        grad,
-        reference.filter2d(*split, op.weight, **geometry),
-        reference.filter2d(*scales, scale_weight, **geometry),
-        in_order(op, reference.filter2d_gradients(*split, op.weight, grad, **geometry)),
+        upstream,
+        reference.filter2d(*split, op.kind, **geometry),
+        reference.filter2d(*scales, scale_kind, **geometry),
+        in_order(op, reference.filter2d_gradients(*split, op.kind, upstream, **geometry)),
         in_order(op, bounds),
         terms,
     )
 
 
 def factors(op, arrays):
-    """`(inputs, spatial, channel)` of operands in the order of the public function."""
-    by_kind = dict(zip(op.kinds, arrays))
-    return tuple(by_kind.get(kind) for kind in ("inputs", "spatial", "channel"))
+    """Returns `(inputs, spatial, channel)` from operands in the order of the public function."""
+    by_role = dict(zip(op.roles, arrays))
+    return tuple(by_role.get(role) for role in ("inputs", "spatial", "channel"))
 
 
 def in_order(op, by_factor):
-    by_kind = dict(zip(("inputs", "spatial", "channel"), by_factor))
-    return [by_kind[kind] for kind in op.kinds]
+    """Returns operands in the order of the public function from `(inputs, spatial, channel)`."""
+    by_role = dict(zip(("inputs", "spatial", "channel"), by_factor))
+    return [by_role[role] for role in op.roles]
 
 
 def assert_close(actual, expected, scale, terms, dtype, slack=1.0):
-    """Raises unless `actual` differs from the truth only by accumulation in float32 (or better) and one rounding.
+    """Raises unless `actual` differs from the truth by no more than accumulation in float32 or wider and one rounding.
 
     Args:
+        actual: A tensor.
+        expected: The true values, an array.
         scale: Sum of the absolute values of the terms of every element.
-        terms: How many terms are added up, at most.
+        terms: Number of terms that are summed, at most.
+        dtype: The dtype that `actual` must have.
         slack: Multiplies the rounding of the result, for computations that round more than once.
     """
     dtype = tf.as_dtype(dtype)

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prints a digest of the result and of every gradient of each op.
-
-python determinism.py THREADS IMPLEMENTATION
-"""
+"""`python -m tests.support.determinism THREADS IMPLEMENTATION` prints digests of all results and gradients."""
 
 import hashlib
 import sys
@@ -12,7 +9,7 @@ import tensorflow as tf
 import keras_dynfilter
 from tests.support import cases
 
-# Large enough to be cut into pieces for several threads, and with sums over the image that tempt to atomics.
+# Large enough to be split among several threads, with sums over the image that atomic additions would make random.
 SHAPES = (
     cases.Case("channels", (2, 37, 29, 40), heads=2),
     cases.Case("one_channel", (2, 45, 31, 1), (9, 9)),
@@ -21,15 +18,15 @@ SHAPES = (
 
 
 def digests(dtype):
-    """`(name, digest)` of all results."""
+    """Yields `(name, digest)` of all results."""
     for name, op in cases.OPS.items():
         for case in SHAPES:
             tensors = cases.tensors(cases.operands(op, case), dtype)
-            (grad,) = cases.tensors([cases.values(case.output_shape(op), "grad")], dtype)
-            results = [cases.apply(op, case, tensors), *cases.gradients(op, case, tensors, grad)]
-            for what, result in zip(("outputs", *op.kinds), results):
+            (upstream,) = cases.tensors([cases.values(case.output_shape(op), "grad")], dtype)
+            results = [cases.apply(op, case, tensors), *cases.gradients(op, case, tensors, upstream)]
+            for role, result in zip(("outputs", *op.roles), results):
                 bits = tf.bitcast(result, {2: tf.uint16, 4: tf.uint32}[result.dtype.size])
-                yield f"{name} {case.name} {dtype} {what}", hashlib.sha256(bits.numpy().tobytes()).hexdigest()
+                yield f"{name} {case.name} {dtype} {role}", hashlib.sha256(bits.numpy().tobytes()).hexdigest()
 
 
 if __name__ == "__main__":

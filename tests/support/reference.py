@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The truth that every implementation is held to: NumPy loops in float64, slow and obvious.
+"""The reference implementation that every other implementation must match: NumPy loops in float64, slow and obvious.
 
-All images are channels-last. A tap outside the image is skipped, whatever its filter holds.
+All images are channels-last. A tap outside the image is skipped, whatever value its filter has.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ def pad_before(kernel, dilation, padding):
 
 
 def taps_inside(shape, kernel_size, strides, dilation_rate, padding):
-    """Yields `(n, i, j, u, v, y, x)`: tap `(u, v)` of output `(i, j)` of sample `n` lies on the pixel `(y, x)`."""
+    """Yields `(n, i, j, u, v, y, x)`: tap `(u, v)` of output `(i, j)` of sample `n` is over the pixel `(y, x)`."""
     batch, height, width = shape[:3]
     window = list(zip((height, width), kernel_size, strides, dilation_rate))
     out_height, out_width = (output_size(*axis, padding) for axis in window)
@@ -47,33 +47,38 @@ def softmax(logits, heads):
     return (powers / powers.sum(axis=-1, keepdims=True)).reshape(shape)
 
 
-def filter2d(inputs, spatial, channel, weight, *, kernel_size, strides, dilation_rate, padding, heads):
-    """The filter family.
+def filter2d(inputs, spatial, channel, kind, *, kernel_size, strides, dilation_rate, padding, heads):
+    """Applies filters that are made from a spatial factor, a channel factor, or both.
 
     Args:
         inputs: `[batch, height, width, channels]`.
         spatial: `[batch, out_height, out_width, heads * taps]`, or None.
         channel: `[batch, kernel_h, kernel_w, channels]`, or None.
-        weight: `"spatial"`, `"softmax"`, `"channel"`, `"mul"` or `"add"`.
+        kind: `"spatial"`, `"softmax"`, `"channel"`, `"mul"` or `"add"`.
     """
     geometry = dict(kernel_size=kernel_size, strides=strides, dilation_rate=dilation_rate, padding=padding)
-    if weight == "softmax":
-        spatial, weight = softmax(spatial, heads), "spatial"
+    if kind == "softmax":
+        spatial, kind = softmax(spatial, heads), "spatial"
     channels = inputs.shape[3]
     output = np.zeros((inputs.shape[0], *output_shape(inputs.shape, geometry), channels))
     for n, i, j, u, v, y, x in taps_inside(inputs.shape, **geometry):
         s, c = _factors(spatial, channel, (n, i, j, u, v), kernel_size, heads, channels)
-        output[n, i, j] += _combined(s, c, weight) * inputs[n, y, x]
+        output[n, i, j] += _combined(s, c, kind) * inputs[n, y, x]
     return output
 
 
-def filter2d_gradients(inputs, spatial, channel, weight, grad, *, kernel_size, strides, dilation_rate, padding, heads):
-    """Gradients of `sum(grad * filter2d(...))` by `inputs`, `spatial` and `channel` (None for an absent factor)."""
+def filter2d_gradients(
+    inputs, spatial, channel, kind, upstream, *, kernel_size, strides, dilation_rate, padding, heads
+):
+    """Computes the gradients of `sum(upstream * filter2d(...))` with respect to `inputs`, `spatial` and `channel`.
+
+    The gradient of an absent factor is None.
+    """
     geometry = dict(kernel_size=kernel_size, strides=strides, dilation_rate=dilation_rate, padding=padding)
-    if weight == "softmax":
+    if kind == "softmax":
         spatial = softmax(spatial, heads)
         rest = dict(geometry, heads=heads)
-        d_inputs, d_spatial, _ = filter2d_gradients(inputs, spatial, None, "spatial", grad, **rest)
+        d_inputs, d_spatial, _ = filter2d_gradients(inputs, spatial, None, "spatial", upstream, **rest)
         return d_inputs, softmax_gradient(spatial, d_spatial, heads), None
     channels = inputs.shape[3]
     d_inputs = np.zeros(inputs.shape)
@@ -81,26 +86,26 @@ def filter2d_gradients(inputs, spatial, channel, weight, grad, *, kernel_size, s
     d_channel = None if channel is None else np.zeros(channel.shape)
     for n, i, j, u, v, y, x in taps_inside(inputs.shape, **geometry):
         s, c = _factors(spatial, channel, (n, i, j, u, v), kernel_size, heads, channels)
-        d_inputs[n, y, x] += grad[n, i, j] * _combined(s, c, weight)
-        d_weight = grad[n, i, j] * inputs[n, y, x]
+        d_inputs[n, y, x] += upstream[n, i, j] * _combined(s, c, kind)
+        d_filter = upstream[n, i, j] * inputs[n, y, x]
         if spatial is not None:
-            by_channel = d_weight * c if weight == "mul" else d_weight
-            for head, part in enumerate(np.split(by_channel, heads)):
+            d_factor = d_filter * c if kind == "mul" else d_filter
+            for head, part in enumerate(np.split(d_factor, heads)):
                 d_spatial[n, i, j, _spatial_index(head, u, v, kernel_size)] += part.sum()
         if channel is not None:
-            d_channel[n, u, v] += d_weight * s if weight == "mul" else d_weight
+            d_channel[n, u, v] += d_filter * s if kind == "mul" else d_filter
     return d_inputs, d_spatial, d_channel
 
 
-def softmax_gradient(probabilities, grad, heads, sign=-1):
-    """Gradient by the logits, from the gradient by the probabilities. `sign=1` bounds its rounding errors."""
+def softmax_gradient(probabilities, gradient, heads, sign=-1):
+    """Converts the gradient of the probabilities to the gradient of the logits. `sign=1` bounds rounding errors."""
     shape = probabilities.shape
-    p, g = (value.reshape(*shape[:3], heads, shape[3] // heads) for value in (probabilities, grad))
+    p, g = (value.reshape(*shape[:3], heads, shape[3] // heads) for value in (probabilities, gradient))
     return (p * (g + sign * (p * g).sum(axis=-1, keepdims=True))).reshape(shape)
 
 
 def dynamic_conv2d(inputs, filters, *, strides, dilation_rate, padding):
-    """One filter bank `[kernel_h, kernel_w, channels, output_maps]` per sample; even windows are allowed."""
+    """Applies one filter bank `[kernel_h, kernel_w, channels, output_maps]` per sample. Windows may be even."""
     geometry = dict(kernel_size=filters.shape[1:3], strides=strides, dilation_rate=dilation_rate, padding=padding)
     output = np.zeros((inputs.shape[0], *output_shape(inputs.shape, geometry), filters.shape[-1]))
     for n, i, j, u, v, y, x in taps_inside(inputs.shape, **geometry):
@@ -108,17 +113,17 @@ def dynamic_conv2d(inputs, filters, *, strides, dilation_rate, padding):
     return output
 
 
-def dynamic_conv2d_gradients(inputs, filters, grad, *, strides, dilation_rate, padding):
+def dynamic_conv2d_gradients(inputs, filters, upstream, *, strides, dilation_rate, padding):
     geometry = dict(kernel_size=filters.shape[1:3], strides=strides, dilation_rate=dilation_rate, padding=padding)
     d_inputs, d_filters = np.zeros(inputs.shape), np.zeros(filters.shape)
     for n, i, j, u, v, y, x in taps_inside(inputs.shape, **geometry):
-        d_inputs[n, y, x] += filters[n, u, v] @ grad[n, i, j]
-        d_filters[n, u, v] += np.outer(inputs[n, y, x], grad[n, i, j])
+        d_inputs[n, y, x] += filters[n, u, v] @ upstream[n, i, j]
+        d_filters[n, u, v] += np.outer(inputs[n, y, x], upstream[n, i, j])
     return d_inputs, d_filters
 
 
 def local_conv2d(inputs, filters, *, strides, dilation_rate, padding):
-    """One filter bank `[kernel_h, kernel_w, channels, output_maps]` per sample and position."""
+    """Applies one filter bank `[kernel_h, kernel_w, channels, output_maps]` per sample and position."""
     geometry = dict(kernel_size=filters.shape[3:5], strides=strides, dilation_rate=dilation_rate, padding=padding)
     output = np.zeros((inputs.shape[0], *output_shape(inputs.shape, geometry), filters.shape[-1]))
     for n, i, j, u, v, y, x in taps_inside(inputs.shape, **geometry):
@@ -126,12 +131,12 @@ def local_conv2d(inputs, filters, *, strides, dilation_rate, padding):
     return output
 
 
-def local_conv2d_gradients(inputs, filters, grad, *, strides, dilation_rate, padding):
+def local_conv2d_gradients(inputs, filters, upstream, *, strides, dilation_rate, padding):
     geometry = dict(kernel_size=filters.shape[3:5], strides=strides, dilation_rate=dilation_rate, padding=padding)
     d_inputs, d_filters = np.zeros(inputs.shape), np.zeros(filters.shape)
     for n, i, j, u, v, y, x in taps_inside(inputs.shape, **geometry):
-        d_inputs[n, y, x] += filters[n, i, j, u, v] @ grad[n, i, j]
-        d_filters[n, i, j, u, v] = np.outer(inputs[n, y, x], grad[n, i, j])
+        d_inputs[n, y, x] += filters[n, i, j, u, v] @ upstream[n, i, j]
+        d_filters[n, i, j, u, v] = np.outer(inputs[n, y, x], upstream[n, i, j])
     return d_inputs, d_filters
 
 
@@ -140,7 +145,7 @@ def _spatial_index(head, u, v, kernel_size):
 
 
 def _factors(spatial, channel, position, kernel_size, heads, channels):
-    """The spatial and the channel factor of one tap at one position, one number per channel; None if absent."""
+    """Returns the spatial and the channel factor of a tap at a position, one number per channel. None if absent."""
     n, i, j, u, v = position
     s = c = None
     if spatial is not None:
@@ -151,5 +156,5 @@ def _factors(spatial, channel, position, kernel_size, heads, channels):
     return s, c
 
 
-def _combined(s, c, weight):
-    return {"spatial": lambda: s, "channel": lambda: c, "mul": lambda: s * c, "add": lambda: s + c}[weight]()
+def _combined(s, c, kind):
+    return {"spatial": lambda: s, "channel": lambda: c, "mul": lambda: s * c, "add": lambda: s + c}[kind]()

@@ -19,7 +19,7 @@ OPS = {
     "dynamic_depthwise_conv2d": True,
     "ddf2d": True,
     "project_and_pool": False,
-    "separable_conv2d": False,  # by dynamic_depthwise_conv2d with one filter for all samples; see layers/filter_generator.py
+    "separable_conv2d": False,  # a depth-wise and a 1x1 convolution, which generate the filters of `DDFUp2D`
 }
 
 
