@@ -54,8 +54,8 @@ def test_ddf_in_resnet50_reads_images(tmp_path, monkeypatch, capsys):
     """Given images reach `fit`, with as many classes as there are folders."""
     rng = np.random.default_rng(0)
     for name in ("cats", "dogs", "owls"):
-        (tmp_path / name).mkdir()
-        keras.utils.save_img(tmp_path / name / "0.png", rng.integers(0, 255, (40, 50, 3)))
+        (tmp_path / "images" / name).mkdir(parents=True)
+        keras.utils.save_img(tmp_path / "images" / name / "0.png", rng.integers(0, 255, (40, 50, 3)))
 
     def fit(model, data, **_):
         (images, labels), *others = data
@@ -65,7 +65,7 @@ def test_ddf_in_resnet50_reads_images(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(keras.Model, "fit", fit)
     with pytest.raises(InterruptedError):
-        ddf_in_resnet50.main(["--out", str(tmp_path / "out"), "--images", str(tmp_path)])
+        ddf_in_resnet50.main(["--out", str(tmp_path / "out"), "--images", str(tmp_path / "images")])
     assert "Found 3 files belonging to 3 classes" in capsys.readouterr().out
 
 
