@@ -22,9 +22,9 @@ with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     for _ in range(2):
         y = keras_dynfilter.ops.local_filter2d(np.ones((1, 3, 3, 1), "f"), np.ones((1, 3, 3, 9), "f"), 3)
-ours = [str(w.message) for w in caught if "keras_dynfilter" in str(w.message)]
+messages = [str(w.message) for w in caught if "keras_dynfilter" in str(w.message)]
 assert y.shape == (1, 3, 3, 1) and float(y[0, 1, 1, 0]) == 9.0
-print(len(ours), *ours)
+print(len(messages), *messages)
 """
 
 
