@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import pages
 
-SLOW = ("docs/guide/export.md", "docs/guide/deployment.md", "docs/guide/models.md")
+SLOW = ("docs/guide/export.md", "docs/guide/deployment.md")  # each writes and validates several files
 SITE = [pages.ROOT_PAGES[0], *sorted(pages.DOCS.rglob("*.md"))]
 WITH_CODE = [page for page in pages.PAGES if pages.blocks(page, "python")]
 
