@@ -17,7 +17,7 @@ from tests.support.layer_cases import CASES, CLASSES, from_layout
 pytestmark = pytest.mark.legacy
 
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-NAMED_OPTIONS = ("activation", "initializer", "regularizer", "constraint")  # saved in another form than they are given
+NAMED_OPTIONS = ("activation", "initializer", "regularizer", "constraint")  # given as strings, saved as configurations
 
 
 def options(case, data_format):
@@ -87,7 +87,7 @@ def test_gradients_and_empty_batches(case):
 
 @every_case
 def test_configuration(case):
-    """Every argument of the constructor is in the configuration, which JSON can hold and which makes the layer anew."""
+    """The configuration has every argument of the constructor, survives JSON, and makes an equal layer."""
     layer = case.make(name="given")
     config = layer.get_config()
     own = set(inspect.signature(case.layer.__init__).parameters) - {"self", "kwargs"}
@@ -110,8 +110,7 @@ def test_files_and_clones(case, tmp_path):
     model = case.model()
     inputs = case.inputs()
     inputs = inputs if len(inputs) > 1 else inputs[0]
-    expected = model(inputs)
-    for weight in model.weights:  # different from the initial values
+    for weight in model.weights:  # so that they differ from the initial values
         weight.assign(weight + 0.5)
     expected = model(inputs)
     model.save(tmp_path / "model.keras")

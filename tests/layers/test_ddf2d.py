@@ -21,7 +21,7 @@ def normal(*shape):
 
 
 def swapped(value):
-    """Channels-last to channels-first."""
+    """Transposes channels-last images to channels-first."""
     return np.moveaxis(np.asarray(value), 3, 1)
 
 
@@ -112,7 +112,7 @@ def test_strided_spatial_filters_come_from_the_centre_of_the_window():
     layer = DDF2D(strides=2, branches="spatial", dtype="float64")
     before = layer(images).numpy()
     changed = images.copy()
-    changed[:, 1::2] += 1  # not the pixels (2i, 2j), but all that the convolution must not sample
+    changed[:, 1::2] += 1  # all pixels but (2i, 2j), which the strided convolution samples
     changed[:, :, 1::2] += 1
     found = weights(layer)
     spatial = filter_norm(images[:, ::2, ::2] @ found["spatial"] + found["spatial_bias"], -1)

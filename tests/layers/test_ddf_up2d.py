@@ -19,7 +19,7 @@ def normal(*shape, seed=9):
 
 
 def swapped(value):
-    """Channels-last to channels-first."""
+    """Transposes channels-last images to channels-first."""
     return np.moveaxis(np.asarray(value), 3, 1)
 
 

@@ -104,6 +104,15 @@ def test_filters_regularizer_adds_the_mean_over_the_batch():
     np.testing.assert_allclose(halved.losses, [0.01 * 900 * 5 * 6 * 9], rtol=1e-5)
 
 
+def test_generated_filters_of_another_dtype_are_cast():
+    generator = keras.layers.Conv2D(9, 3, padding="same", dtype="float32")
+    image = random(2, 6, 7, 2)
+    outputs = local(generator=generator, normalization="softmax", dtype="mixed_float16")(image)
+    assert outputs.dtype == "float16"
+    expected = local(generator=generator, normalization="softmax")(image)
+    np.testing.assert_allclose(tf.cast(outputs, tf.float32), expected, atol=0.01)
+
+
 CONSTRUCTOR_ERRORS = {
     "boolean window": (lambda: local(kernel_size=True), r"Expected `kernel_size` to be a positive .* kernel_size=True"),
     "boolean heads": (lambda: local(heads=True), r"Expected `heads` to be a positive integer.* heads=True"),

@@ -21,7 +21,7 @@ def normal():
 
 
 def swapped(value):
-    """Channels-last to channels-first."""
+    """Transposes channels-last images to channels-first."""
     return np.transpose(value, [0, 3, 1, 2])
 
 
@@ -91,7 +91,7 @@ def test_dynamic_depthwise_conv(normal, flat, data_format):
     np.testing.assert_allclose(actual, swapped(expected) if first else expected, **TOLERANCE)
 
 
-def test_tiled_local_filter_is_dynamic_conv_is_one_convolution_per_sample(normal):
+def test_tiled_local_filters_and_dynamic_conv_equal_a_convolution_per_sample(normal):
     image, filters = normal(3, 8, 9, 1), normal(3, 5, 3, 1, 1)
     tiled = np.broadcast_to(filters.reshape(3, 1, 1, 15), (3, 8, 9, 15))
     by_sample = [tf.nn.conv2d(image[n : n + 1], filters[n], strides=1, padding="SAME") for n in range(3)]
@@ -138,7 +138,7 @@ def test_softmax_of_local_filters_is_per_head(normal):
     np.testing.assert_allclose(layer([image, logits.reshape(2, 5, 6, 18)]), expected, **TOLERANCE)
 
 
-def test_softmax_of_dynamic_conv_is_per_output_map_over_taps_and_channels(normal):
+def test_softmax_of_dynamic_conv_is_over_taps_and_channels_of_an_output_channel(normal):
     image, logits = normal(2, 5, 6, 3), normal(2, 3, 3, 3, 2)
     layer = DynamicConv2D(2, 3, normalization="softmax")
     expected = reference.dynamic_conv2d(
@@ -234,7 +234,7 @@ def test_local_bias_before_is_padded_with_zeros(normal, separable, data_format):
 
 
 @pytest.mark.parametrize("strides", [1, 2])
-def test_local_bias_after_is_added_to_every_map(normal, strides, data_format):
+def test_local_bias_after_is_added_to_the_results_of_all_filters(normal, strides, data_format):
     options = dict(strides=strides, data_format=data_format, filters=2)
     size = (6 // strides, 8 // strides)
     image, filters, bias = normal(2, 6, 8, 2), normal(2, *size, 18), normal(2, *size, 1)

@@ -9,7 +9,7 @@ from keras_dynfilter.layers import FilterNorm
 
 pytestmark = pytest.mark.legacy
 MODES = pytest.mark.parametrize("mode", ["eager", "function", "xla"])
-# The taps 1 to 9, with the unbiased deviation: (i - 5) / sqrt(7.5) / 3, times the gain.
+# The filter with the taps 1 to 9, normalised: (i - 5) / sqrt(7.5) / 3, times the gain.
 RELU = [-0.688530, -0.516398, -0.344265, -0.172133, 0.0, 0.172133, 0.344265, 0.516398, 0.688530]
 LINEAR = [-0.486864, -0.365148, -0.243432, -0.121716, 0.0, 0.121716, 0.243432, 0.365148, 0.486864]
 
@@ -65,7 +65,7 @@ def test_channel_filters_are_normalised_per_sample_and_channel(kernel_size):
 @pytest.mark.parametrize("scale", ["constant", "filter", "tap"])
 @pytest.mark.parametrize("center", [None, "filter", "tap"])
 @pytest.mark.parametrize("kind", ["spatial", "channel"])
-def test_switches(kind, scale, center, data_format):
+def test_scale_and_center(kind, scale, center, data_format):
     layer = FilterNorm(kind, scale=scale, center=center, gain="linear", data_format=data_format, dtype="float64")
     grouped = normal(2, 4, 5, 2, 9)  # two heads, or two channels
     if kind == "spatial":
@@ -104,7 +104,7 @@ def test_initial_values():
 
 
 def test_epsilon_is_added_to_the_deviation():
-    taps = 1e-10 * (np.arange(9.0) - 4) / np.sqrt(7.5)  # of deviation 1e-10
+    taps = 1e-10 * (np.arange(9.0) - 4) / np.sqrt(7.5)  # their standard deviation is 1e-10
     layer = FilterNorm("spatial", gain=3, dtype="float64")
     np.testing.assert_allclose(np.ravel(layer(taps.reshape(1, 1, 1, 9))), taps * 1e10 / 2, rtol=1e-9, atol=1e-15)
     layer = FilterNorm("spatial", gain=3, epsilon=3e-10, dtype="float64")
@@ -123,7 +123,7 @@ def test_very_small_and_large_filters(size, epsilon, dtype):
 
 
 @pytest.mark.parametrize("kind, shape", [("spatial", (2, 3, 4, 9)), ("channel", (2, 3, 3, 20))])
-def test_what_is_not_a_number_stays_with_its_filter(kind, shape):
+def test_nan_stays_within_its_filter(kind, shape):
     filters, expected = normal(*shape), np.zeros(shape, bool)
     filters[1, 2, 2, 4] = np.nan
     expected[(1, 2, 2) if kind == "spatial" else (1, ..., 4)] = True
@@ -186,7 +186,7 @@ def test_finite_differences(layer, shape):
     np.testing.assert_allclose(analytic[0], numeric[0], rtol=0, atol=1e-5)
 
 
-def test_a_large_mean_is_no_loss():
+def test_a_large_mean_loses_no_precision():
     filters = normal(1, 2, 2, 9)
     far = (filters * 2**-10 + 1).astype("float32")
     layer = FilterNorm("spatial")

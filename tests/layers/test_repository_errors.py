@@ -62,6 +62,6 @@ def test_built_layers_check_the_next_inputs_too():
             layer([np.ones(images), np.ones(features)])
     repository = FilterRepository(5, 3, 2, base_filters=3)
     assert repository(np.ones((2, 3, 5))).shape == (2, 3, 3, 2, 5)
-    for coefficients in [(2, 5, 3), (6, 5)]:  # as many values
+    for coefficients in [(2, 5, 3), (6, 5)]:  # the same number of values
         with pytest.raises(ValueError, match=r"Expected `inputs` to have shape \(None, 3, 5\) or \(None, 15\)"):
             repository(np.ones(coefficients))

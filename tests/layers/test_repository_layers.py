@@ -13,8 +13,8 @@ from tests.support import reference
 pytestmark = pytest.mark.legacy
 EXACT = dict(rtol=1e-10, atol=1e-10)
 
-# Arguments, and the size of the image; all have 3 channels. More base filters than the 27 values of a 3x3 window
-# make the shared algorithm exchange them.
+# Arguments, and the size of the image, which has 3 channels. With more base filters than the 27 values of a 3x3 window,
+# the shared algorithm replaces the base filters by unit filters.
 CASES = {
     "default": (dict(kernel_size=3), (5, 6)),
     "valid": (dict(kernel_size=5, padding="valid", base_filters=2), (9, 7)),
@@ -182,7 +182,7 @@ def test_the_cheaper_algorithm(image, arguments, algorithm):
 
 
 @pytest.mark.parametrize("algorithm", ["shared", "per_sample"])
-def test_open_sizes(algorithm, data_format):
+def test_unknown_sizes(algorithm, data_format):
     layer = RepositoryConv2D(4, 3, strides=2, algorithm=algorithm, data_format=data_format)
     image = keras.Input((3, None, None) if data_format == "channels_first" else (None, None, 3))
     features = keras.Input((7,))
@@ -201,7 +201,7 @@ def test_open_sizes(algorithm, data_format):
 
 @pytest.mark.parametrize("algorithm", ["auto", "shared"])
 @pytest.mark.parametrize("images", [(0, 7, 6, 3), (2, 2, 2, 3)], ids=["batch", "positions"])
-def test_nothing_to_filter(algorithm, images):
+def test_empty_inputs_and_outputs(algorithm, images):
     layer = make(algorithm, kernel_size=3, padding="valid", strides=2)
     outputs, by_images, by_features, *_ = results(layer, np.ones(images), np.ones((images[0], 7)))
     assert outputs.shape == layer.compute_output_shape([images, (images[0], 7)])
@@ -213,7 +213,7 @@ def test_nothing_to_filter(algorithm, images):
     "arguments", [dict(), dict(strides=2), dict(dilation_rate=2), dict(strides=2, dilation_rate=2)]
 )
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_an_empty_batch_whose_size_was_open(algorithm, arguments, jit_compile, request):
+def test_an_empty_batch_of_unknown_size(algorithm, arguments, jit_compile, request):
     if jit_compile:
         request.getfixturevalue("native_xla")
     layer = make(algorithm, kernel_size=3, **arguments)
@@ -245,7 +245,7 @@ def test_activation(algorithm, data_format):
 
 def test_regularizer_of_the_bias_and_constraint_of_the_base_filters():
     given = dict(bias_regularizer=keras.regularizers.L2(0.5), repository_constraint="non_neg")
-    layer = make("shared", kernel_size=3, dtype="float32", **given)  # Keras 2 regularizes nothing else
+    layer = make("shared", kernel_size=3, dtype="float32", **given)  # Keras 2 lists no other losses here
     assert float(layer.losses[0]) == pytest.approx(0.5 * 4)  # four ones
     bank = layer.repository.repository
     assert np.min(bank) < 0 and np.min(bank.constraint(bank)) == 0
@@ -269,14 +269,14 @@ def test_integers(algorithm):
     assert np.count_nonzero(ones) == 3 * 3 * 2 * 4
 
 
-def test_xla_is_asked_for_only_where_compiled_ops_run(monkeypatch):
+def test_supports_jit_asks_the_library_only_if_compiled_ops_run(monkeypatch):
     asked = []
     monkeypatch.setattr(backends, "supports_jit", lambda: asked.append(True) or False)
     assert make("shared", kernel_size=3).supports_jit and make("per_sample", kernel_size=3).supports_jit
     assert make("shared", kernel_size=3, channels=1).supports_jit and not asked
     assert not make("per_sample", kernel_size=3, channels=1).supports_jit
     assert not make("per_sample", kernel_size=3, filters=1).supports_jit and len(asked) == 2
-    assert not RepositoryConv2D(4, 3, algorithm="per_sample").supports_jit  # not yet built: it may be of one channel
+    assert not RepositoryConv2D(4, 3, algorithm="per_sample").supports_jit  # not built: the inputs may have one channel
 
 
 def test_models_are_saved_loaded_and_trained(tmp_path):

@@ -38,7 +38,7 @@ def test_unknown_sizes(shape):
         UntiedBias()(keras.Input(shape))
 
 
-def test_sizes_that_only_a_run_knows_are_not_broadcast():
+def test_unknown_sizes_are_checked_at_run_time():
     layer = UntiedBias()
     layer(np.zeros((1, 3, 4, 2), np.float32))
     call = tf.function(layer.call, input_signature=[tf.TensorSpec((None, None, None, 2))])

@@ -93,7 +93,7 @@ def from_layout(value, data_format):
 
 
 def _given_filters(layer, arguments, image):
-    """A case of a dynamic layer that is called with an image and its filters."""
+    """Returns a case of a dynamic layer that is called with an image and its filters."""
     probe = layer(**arguments)
     if layer is DynamicLocalFilter2D:
         filters = (*probe.geometry.output_shape((None, *image)), probe.count_filter_values())
@@ -103,7 +103,7 @@ def _given_filters(layer, arguments, image):
 
 
 def _pooled(values, data_format=None, **options):
-    """A generator of flat filters."""
+    """Returns a generator of flat filters."""
     pool = keras.layers.GlobalAveragePooling2D(data_format=data_format, **options)
     return keras.Sequential([pool, keras.layers.Dense(values, **options)])
 
