@@ -28,9 +28,9 @@ def model_of(*layers, shape=(6, 8, 4)):
     "network, squeeze_ratio, operations",
     [
         (models.ddf_resnet50, 0.2, 2_297_525_315),
-        (models.ddf_resnet50, 0.3, 2_298_772_675),
-        (models.ddf_resnet50, 0.4, 2_300_033_475),
-        (models.ddf_resnet101, 0.2, 4_079_155_303),
+        pytest.param(models.ddf_resnet50, 0.3, 2_298_772_675, marks=pytest.mark.slow),
+        pytest.param(models.ddf_resnet50, 0.4, 2_300_033_475, marks=pytest.mark.slow),
+        pytest.param(models.ddf_resnet101, 0.2, 4_079_155_303, marks=pytest.mark.slow),
     ],
 )
 def test_the_numbers_of_the_paper(network, squeeze_ratio, operations):

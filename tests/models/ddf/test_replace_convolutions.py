@@ -262,6 +262,7 @@ def test_replacing_again_saving_and_loading(tmp_path, python):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_resnet50_of_keras():
     """The result has the parameters of `ddf_resnet50`, plus biases before each normalisation."""
     model = keras.applications.ResNet50(weights=None, input_shape=(32, 32, 3))
