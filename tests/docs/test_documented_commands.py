@@ -2,12 +2,14 @@
 """Every command in the README and the site exists, and takes the options that the page gives it."""
 
 import functools
+import importlib
+import importlib.util
 import io
 import re
 import runpy
 import sys
 import warnings
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 
@@ -37,10 +39,20 @@ def options(words: list[str]) -> list[str]:
 
 
 def check_module(words: list[str]) -> None:
+    """Checks the options by the help, and the values by the parser, unless a value is a placeholder such as FILE."""
     module, *rest = words
     for option in options(rest):
         assert re.search(rf"{option}\b(?!-)", help_of(module)), f"python -m {module} has no option {option}"
     help_of(module)
+    if importlib.util.find_spec(module).submodule_search_locations is not None:
+        module += ".__main__"
+    parse = getattr(importlib.import_module(module), "parse", None)
+    if parse is not None and not any(re.search(r"\b[A-Z]{4,}\b", word) for word in rest):
+        with redirect_stderr(io.StringIO()) as error:
+            try:
+                parse(rest)
+            except SystemExit:
+                pytest.fail(f"python -m {' '.join(words)}: {error.getvalue()}")
 
 
 def check_make(words: list[str]) -> None:
@@ -96,6 +108,8 @@ def test_options_in_the_text_exist(page):
     [
         "make tests",
         "python -m benchmarks --fast",
+        "python -m benchmarks --op dynamic_filter",
+        "python -m examples.experiments.dfn.moving_mnist --recipe fast",
         "python -m benchmarks.ops.nothing",
         "python examples/nothing.py",
         "pip install '.[everything]'",
@@ -103,5 +117,5 @@ def test_options_in_the_text_exist(page):
     ],
 )
 def test_wrong_commands_are_found(wrong):
-    with pytest.raises((AssertionError, ImportError)):
+    with pytest.raises((AssertionError, ImportError, pytest.fail.Exception)):
         check([word.strip("'") for word in wrong.split()])
