@@ -49,7 +49,7 @@ class BuildOps(build_ext):
 
 
 def subpackages(folder):
-    """Returns the packages of `folder` as suffixes of its name: `""` for the folder, `".writers"` for a folder in it."""
+    """Returns the packages in `folder` as suffixes: `""` for the folder itself, `".writers"` for a subfolder."""
     return ["", *(f".{package}" for package in find_packages(folder))]
 
 
