@@ -9,12 +9,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import op_def_registry
 
 import keras_dynfilter
 from keras_dynfilter import ops
 from keras_dynfilter.layers import DDF2D
 from keras_dynfilter.ops import backends, pixel_projection
-from keras_dynfilter.ops.backends import Choice, library, scope
+from keras_dynfilter.ops.backends import Choice, library, raw_ops, scope
 
 pytestmark = pytest.mark.legacy
 
@@ -38,7 +39,7 @@ def nothing_requested(monkeypatch):
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Makes a machine with the given library and GPUs."""
+    """Returns a function that pretends that this machine has a certain library, and a GPU or none."""
 
     def make(loaded, gpu=False):
         monkeypatch.setattr(library, "load", lambda: loaded)
@@ -162,6 +163,20 @@ def test_the_graph_holds_the_requested_implementation(function, implementation):
     with keras_dynfilter.implementation(implementation):
         graph = traced.get_concrete_function().graph
     assert any(op.type.startswith("KerasDynfilter>") for op in graph.get_operations()) == (implementation == "native")
+
+
+@pytest.mark.parametrize("raw_op", raw_ops.RAW_OPS, ids=lambda raw_op: raw_op.name)
+def test_the_table_agrees_with_the_library(raw_op, native_ops):
+    definition = op_def_registry.get(raw_op.type)
+    assert [argument.name for argument in definition.input_arg] == list(raw_op.inputs.values())
+    assert {attribute.name for attribute in definition.attr} == {"T", *raw_op.attributes}
+    assert callable(getattr(native_ops, f"keras_dynfilter_{raw_op.function}"))
+
+
+def test_the_table_has_every_derivative():
+    factors = {"spatial": 1, "softmax": 1, "channel": 1, "mul": 2, "add": 2}
+    for kind, count in factors.items():
+        assert sum(key[0] == kind for key in raw_ops.TABLE) == 2 + count  # forward, inputs, each factor
 
 
 def requested():

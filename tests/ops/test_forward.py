@@ -59,7 +59,7 @@ def test_graph(op, case, implementation):
     check(op, case, implementation, mode="function")
 
 
-@EVERY_CASE
+@cases.parametrize(*cases.EXTENDED)
 def test_xla_native(op, case, native_xla):
     check(op, case, "native", mode="xla")
 

@@ -11,7 +11,6 @@ from tests.support import cases, reference
 pytestmark = pytest.mark.legacy
 
 EVERY_OP = pytest.mark.parametrize("op", cases.OPS.values(), ids=cases.OPS)
-MODES = pytest.mark.parametrize("mode", ["eager", "xla"])
 
 
 @pytest.fixture
@@ -29,12 +28,22 @@ def output_and_gradients(op, case):
     return function
 
 
-def parametrize(*some):
-    return pytest.mark.parametrize("case", some, ids=[case.name for case in some])
+def parametrize(*some, compiled=(), xla_marks=()):
+    """Runs a test for the cases, eagerly and under XLA. XLA compiles only the `compiled` composites: it takes long."""
+    rows = [(case, "eager", implementation, ()) for case in some for implementation in ("native", "composite")]
+    rows += [(case, "xla", "native", xla_marks) for case in some]
+    rows += [(case, "xla", "composite", xla_marks) for case in some if case.name in compiled]
+    return pytest.mark.parametrize(
+        "case, mode, implementation",
+        [
+            pytest.param(case, mode, implementation, marks=marks, id=f"{case.name}-{mode}-{implementation}")
+            for case, mode, implementation, marks in rows
+        ],
+        indirect=["implementation"],
+    )
 
 
 @EVERY_OP
-@MODES
 @parametrize(
     cases.Case("batch", (0, 4, 5, 6), heads=2),
     cases.Case("height", (2, 0, 5, 6), strides=(2, 1)),
@@ -43,6 +52,7 @@ def parametrize(*some):
     cases.Case("maps", (2, 4, 5, 3), maps=0),
     cases.Case("result", (2, 3, 3, 16), (5, 5), padding="valid"),
     cases.Case("everything", (0, 0, 0, 0)),
+    compiled=("batch", "width_valid"),
 )
 def test_empty(op, case, run):
     tensors = cases.tensors(cases.operands(op, case), "float32")
@@ -72,8 +82,7 @@ def is_outside(case):
 
 
 @pytest.mark.parametrize("name", ["local_filter2d", "ddf2d_mul", "ddf2d_add"])
-@MODES
-@parametrize(*BORDERS)
+@parametrize(*BORDERS, compiled=("heads", "window_beyond_image"))
 def test_spatial_taps_outside_are_skipped(name, case, run):
     """Results and gradients do not depend on the values of taps outside the image: infinities and NaN in turns."""
     op = cases.OPS[name]
@@ -100,9 +109,8 @@ OP_AND_ROLE = [
 
 
 @pytest.mark.parametrize("op, role", OP_AND_ROLE)
-@pytest.mark.parametrize("mode", ["eager", pytest.param("xla", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("value", [np.inf, np.nan])
-@parametrize(*BORDERS[:4])
+@parametrize(*BORDERS[:4], compiled=("one_head",), xla_marks=pytest.mark.slow)
 def test_special_values_affect_what_depends_on_them(op, role, value, case, run):
     """With one infinite (or NaN) element, results are finite, infinite and NaN where the reference has these values."""
     arrays = cases.operands(op, case)

@@ -133,6 +133,14 @@ BY_NAME = {case.name: case for case in CASES}
 IDS = [case.name for case in CASES]
 # One geometry of every sort: few channels, many channels, everything at once, padding "valid".
 REPRESENTATIVE = ("plain", "unequal_strides", "everything_at_once", "everything_valid")
+# Where a kernel that other tests cover is called in another way: one geometry of every sort, and the borderline ones.
+EXTENDED = (
+    *REPRESENTATIVE,
+    "one_channel_window_beyond_image",
+    "two_heads_of_16",
+    "valid_window_beyond_image",
+    "one_pixel",
+)
 
 
 def parametrize(*names):
