@@ -80,7 +80,7 @@ def test_values(arguments, image, data_format, implementation):
     with keras_dynfilter.implementation(implementation):
         output = layer(swapped(images) if data_format == "channels_first" else images)
     expected = truth(layer, images)
-    assert expected.std() > 0.05
+    assert expected.std() > 1e-3
     expected = swapped(expected) if data_format == "channels_first" else expected
     np.testing.assert_allclose(output, expected, **TOLERANCE)
 
