@@ -87,7 +87,7 @@ ops-legacy: .venv-legacy/installed
 	@echo "== Python packages into .venv, with $(PYTHON)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet "tensorflow==2.21.*" --editable '.[export,litert,examples,dev,lint]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet "tensorflow==2.21.*" --editable '.[export,litert,examples,notebooks,dev,lint]'
 	@touch $@
 
 .venv/docs-installed: .venv/installed
