@@ -41,8 +41,8 @@ class DDF2D(DecoupledLayer):
             (batch normalisation), `"sigmoid"`, None, or a Keras layer such as `FilterNorm("spatial", 3, scale="tap")`.
             A layer that is not a `FilterNorm` gets `(batch, out_height, out_width, heads * kernel_h * kernel_w)`
             values. The layer is copied with the dtype policy of this one, so that one object can serve many layers.
-        channel_norm: Normalisation of the channel filters, in the same words. A layer that is not a `FilterNorm` gets
-            `(batch, kernel_h * kernel_w * channels)` values.
+        channel_norm: Normalisation of the channel filters, one of the values of `spatial_norm`. A layer that is not a
+            `FilterNorm` gets `(batch, kernel_h * kernel_w * channels)` values.
         activation: Activation of the outputs. None: no activation.
         use_bias: Whether to add a trained bias per channel to the outputs.
         data_format: `"channels_last"` or `"channels_first"`; None: `keras.backend.image_data_format()`.

@@ -41,8 +41,8 @@ class DDFUp2D(DecoupledLayer):
             `FilterNorm("spatial", 3, gain="relu")`. A layer that is not a `FilterNorm` gets the values of all phases
             side by side, `(batch, height, width, phases * heads * kernel_h * kernel_w)`. The layer is copied with the
             dtype policy of this one, so that one object can serve many layers.
-        channel_norm: Normalisation of the channel filters, in the same words. Each phase has a copy. A layer that is
-            not a `FilterNorm` gets `(batch, kernel_h * kernel_w * channels)` values.
+        channel_norm: Normalisation of the channel filters, one of the values of `spatial_norm`. Each phase has a copy.
+            A layer that is not a `FilterNorm` gets `(batch, kernel_h * kernel_w * channels)` values.
         guide_size: `"input"`: the guide is as large as the inputs, and all phases see the same pixel of it;
             `"output"`: the guide is `scale_factor` times as large, and the filter of every output position comes from
             the pixel of the guide at that position; or `"auto"`: decided by the sizes when the layer is built.
