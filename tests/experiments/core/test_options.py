@@ -18,9 +18,12 @@ def test_given_arguments_come_before_the_recipe_and_smoke_before_both():
 @pytest.mark.parametrize(
     "arguments, texts",
     [
-        (["--help"], ["training steps (default: 100)", "(default: 4:2 5:3)", "steps (default: 4000)"]),
-        (["--recipe", "b", "--help"], ["training steps (default: 200)", "(default: 3:1)", "steps (default: 50)"]),
-        (["--recipe", "b", "--smoke", "--help"], ["training steps (default: 4)", "steps (default: 50)"]),
+        (["--help"], ["training steps (default: 100)", "(default: 4:2 5:3)", "halves the rate (default: 4000)"]),
+        (
+            ["--recipe", "b", "--help"],
+            ["training steps (default: 200)", "(default: 3:1)", "halves the rate (default: 50)"],
+        ),
+        (["--recipe", "b", "--smoke", "--help"], ["training steps (default: 4)", "halves the rate (default: 50)"]),
     ],
 )
 def test_help_shows_the_defaults_of_the_recipe(capsys, monkeypatch, arguments, texts):
