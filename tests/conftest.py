@@ -39,7 +39,7 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "error")
     for warning in THIRD_PARTY_WARNINGS:
         config.addinivalue_line("filterwarnings", warning)
-    if not REQUIRE_NATIVE:  # without the compiled ops, the only warning may occur in any test
+    if not REQUIRE_NATIVE:  # without the compiled ops, the first test that uses an op gets a warning
         config.addinivalue_line("filterwarnings", "ignore:keras_dynfilter runs on composite TensorFlow ops")
 
 

@@ -100,8 +100,8 @@ inline constexpr int64_t result_size(const Problem& p) {
 }
 
 // Which operands a derivative reads: all operands of its kind except the one it is taken with respect to. The
-// derivative of the softmax with respect to its logits also reads the logits. S + C has no derivatives with respect to
-// S and C; see cpu::run.
+// derivative of the softmax with respect to its logits also reads the logits. No op computes the derivatives of S + C
+// with respect to S and C; see cpu::run.
 inline constexpr bool reads_inputs(const Problem& p) { return p.derivative != Derivative::kInputs; }
 inline constexpr bool reads_grad(const Problem& p) { return p.derivative != Derivative::kOutput; }
 inline constexpr bool reads_spatial(const Problem& p) {
@@ -158,8 +158,9 @@ namespace cpu {
 
 size_t workspace_bytes(const Problem& problem);
 
-// Computes the result, with the same bits for every ParallelFor. FilterKind::kAdd has no derivatives with respect to S
-// and C: callers use the derivatives of FilterKind::kSpatial and FilterKind::kChannel, which are equal.
+// Computes the result, with the same bits for every ParallelFor. It does not compute the derivatives of
+// FilterKind::kAdd with respect to S and C: callers use the derivatives of FilterKind::kSpatial and
+// FilterKind::kChannel, which are equal.
 void run(const Problem& problem, const Buffers& buffers, const ParallelFor& parallel_for);
 
 }  // namespace cpu

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chooses the CPU kernel for a problem. The decision is made here and nowhere else, and depends only on the problem and
-// the width of the vector registers.
+// Chooses the CPU kernel for a problem. No other file makes this choice. It depends only on the problem and the width
+// of the vector registers.
 #ifndef KERAS_DYNFILTER_CPU_CHOOSE_KERNEL_H_
 #define KERAS_DYNFILTER_CPU_CHOOSE_KERNEL_H_
 

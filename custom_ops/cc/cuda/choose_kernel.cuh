@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chooses the CUDA kernel for a problem. The decision is made here and nowhere else. It runs on the host, and does not
-// call CUDA.
+// Chooses the CUDA kernel for a problem. No other file makes this choice. The code runs on the host and does not call
+// CUDA.
 #ifndef KERAS_DYNFILTER_CUDA_CHOOSE_KERNEL_CUH_
 #define KERAS_DYNFILTER_CUDA_CHOOSE_KERNEL_CUH_
 

@@ -38,7 +38,7 @@ cudaError_t run_derivative(const Call& call, const Operands<T>& operands) {
 
 template <typename T, FilterKind kKind>
 cudaError_t run_kind(const Call& call, const Operands<T>& operands, Derivative derivative) {
-  constexpr bool kSum = kKind == FilterKind::kAdd;  // no derivatives with respect to the filters
+  constexpr bool kSum = kKind == FilterKind::kAdd;  // callers use other kinds; see cpu::run
   switch (derivative) {
     case Derivative::kOutput: return run_derivative<T, kKind, Derivative::kOutput>(call, operands);
     case Derivative::kInputs: return run_derivative<T, kKind, Derivative::kInputs>(call, operands);

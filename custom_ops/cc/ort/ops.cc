@@ -174,11 +174,11 @@ struct FilterOp : Ort::CustomOpBase<FilterOp, FilterKernel, true> {
     size_t length = 0;
     Ort::ThrowOnError(api.ShapeInferContext_GetAttribute(raw, "padding", &attribute));
     Ort::ThrowOnError(api.ReadOpAttr(attribute, ORT_OP_ATTR_STRING, padding, sizeof padding - 1, &length));
-    const bool as_inputs =
+    const bool keeps_size =
         !std::strcmp(padding, "same") && context.GetAttrInt("stride_h") == 1 && context.GetAttrInt("stride_w") == 1;
     auto shape = context.GetInputShape(0);
     if (shape.size() != 4) return;
-    if (!as_inputs) {
+    if (!keeps_size) {
       if (!uses_spatial(op.kind)) return;
       const auto& filters = context.GetInputShape(context.GetInputCount() - 1);
       if (filters.size() != 4) return;

@@ -12,8 +12,8 @@
 
 namespace keras_dynfilter::cpu::KERAS_DYNFILTER_ISA_TARGET {
 
-// `count` taps. Their numbers are `tap`, `tap + tap_step`, ...; they are at the positions `source`, `source +
-// source_step`, ...
+// `count` taps. Their numbers start at `tap` and have the step `tap_step`. Their positions in the source start at
+// `source` and have the step `source_step`.
 struct Taps {
   int64_t tap, tap_step, source, source_step, count;
 };
