@@ -38,7 +38,7 @@ ffi::Error project_on_host(ffi::ThreadPool pool, ffi::AnyBuffer inputs, ffi::Any
     return refuse("expected one floating-point type");
   }
   const auto size = [](const ffi::AnyBuffer& buffer) { return static_cast<int64_t>(buffer.element_count()); };
-  // The order of these checks avoids overflow: each product is compared with the size of an existing buffer.
+  // Each product is compared with the size of an existing buffer, which bounds the product unless a size is zero.
   if (columns[0] != p.channels || size(bias) != p.outputs || size(*means) != p.batch * p.channels ||
       size(*projected) != p.batch * p.pixels * p.outputs) {
     return refuse("the shapes are inconsistent");
