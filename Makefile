@@ -1,29 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 # make demo         trains a small network, exports it, checks the files and prints where the pictures are
-# make test         runs the tests; slow ones are left out
+# make test         runs the tests that are not slow
 # make test-slow    runs the slow tests         make test-all     runs all tests
-# make lint         checks formats, rules, types and the import graph, in Python and C++
-# make format       applies the formats
+# make lint         checks the format of Python and C++, and the lint rules, types and imports of Python
+# make format       formats Python and C++, and fixes what ruff can fix
 # make docs         builds the documentation site; warnings are errors
-# make bench        times our ops next to the alternatives
-# make ops          compiles the ops            make ort          compiles the ops for onnxruntime
-# make deploy       runs exported files in environments that hold nothing but the runtime
+# make bench        compares the speed of the ops and of alternatives to them
+# make ops          compiles the ops            make ort          compiles the ops for ONNX Runtime
+# make deploy       runs exported files in environments that contain only the runtime
 # make test-legacy  runs the tests on TensorFlow 2.15, Keras 2.15 and tensorflow-addons, in .venv-legacy
 # make clean        deletes environments, builds and outputs
 # Every target installs what it needs and is idempotent. PYTHON=... chooses the interpreter (3.10 to 3.12).
 
 SHELL := /bin/bash
-# The first interpreter of a supported version that can create an environment: a name on the path may not run.
+# Finds the first interpreter that can create an environment. A command on the path is not enough, because it may fail
+# to run.
 find-python = $(shell for p in $(1); do $$p -c 'import venv, ensurepip' 2>/dev/null && echo $$p && break; done)
 PYTHON ?= $(call find-python,python3.11 python3.12 python3.10)
 PYTHON_LEGACY ?= $(call find-python,python3.11 python3.10)
 BIN := .venv/bin
 LEGACY := .venv-legacy/bin
-# Two workers, because most tests keep one core busy. A file stays on one worker, which reuses what the file builds.
+# Two workers, because most tests keep one core busy. All tests of a file run on one worker, so that they share what
+# they build.
 PYTEST := -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15 tests
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 test test-slow test-all test-legacy test-legacy-short: export KERAS_DYNFILTER_REQUIRE_NATIVE = 1
-# The legacy lane is for the CPU.
+# The legacy lane (TensorFlow 2.15) builds and tests for the CPU only.
 test-legacy test-legacy-short ops-legacy: export KERAS_DYNFILTER_CUDA = 0
 
 .PHONY: demo test test-slow test-all lint format docs bench ops ort deploy ops-legacy test-legacy test-legacy-short clean
@@ -62,11 +64,11 @@ bench: ops
 	$(BIN)/python -m benchmarks
 
 ops: .venv/installed
-	@echo "== The compiled ops (a few minutes the first time, then from the cache)"
+	@echo "== Compiling the ops (a few minutes the first time; later they come from the cache)"
 	$(BIN)/python -m keras_dynfilter.custom_ops.build
 
 ort: ops
-	@echo "== The ops for onnxruntime (fetches its headers if they are missing)"
+	@echo "== Compiling the ops for ONNX Runtime (downloads its headers if they are missing)"
 	$(BIN)/python -m keras_dynfilter.custom_ops.build --ort
 
 deploy: ort
@@ -79,12 +81,12 @@ test-legacy-short: ops-legacy
 	$(LEGACY)/python $(PYTEST) -m "legacy and not slow"
 
 ops-legacy: .venv-legacy/installed
-	@echo "== The compiled ops for TensorFlow 2.15 (CPU)"
+	@echo "== Compiling the ops for TensorFlow 2.15 (CPU only)"
 	$(LEGACY)/python -m keras_dynfilter.custom_ops.build
 
 .venv/installed: pyproject.toml setup.py
 	$(if $(PYTHON),,$(error No Python 3.10 to 3.12 was found; name one with make PYTHON=...))
-	@echo "== Python packages into .venv, with $(PYTHON)"
+	@echo "== Installing Python packages into .venv, with $(PYTHON)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet "tensorflow==2.21.*" --editable '.[export,litert,examples,notebooks,dev,lint]'
@@ -96,7 +98,7 @@ ops-legacy: .venv-legacy/installed
 
 .venv-legacy/installed: pyproject.toml setup.py
 	$(if $(PYTHON_LEGACY),,$(error No Python 3.10 or 3.11 was found; name one with make PYTHON_LEGACY=...))
-	@echo "== Python packages into .venv-legacy, with $(PYTHON_LEGACY)"
+	@echo "== Installing Python packages into .venv-legacy, with $(PYTHON_LEGACY)"
 	$(PYTHON_LEGACY) -m venv .venv-legacy
 	$(LEGACY)/python -m pip install --quiet --upgrade pip
 	PYTHONWARNINGS=ignore $(LEGACY)/python -m pip install --quiet --editable '.[addons,dev,examples]'

@@ -15,7 +15,7 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = pathlib.Path(__file__).resolve().parent
-# Packages whose folder lies at the top of the checkout. The links in `keras_dynfilter/` are for editors.
+# Packages whose folders are at the top of the checkout. Symbolic links in `keras_dynfilter/` let editors find them.
 FOLDERS = {"keras_dynfilter.export": "export", "keras_dynfilter.custom_ops": "custom_ops"}
 
 
@@ -27,15 +27,15 @@ class BuildOps(build_ext):
         build = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = build
         spec.loader.exec_module(build)
-        # The library may run on another machine than the one that builds it.
+        # The machine that runs the library may differ from the machine that builds it.
         if os.uname().machine == "x86_64":
             os.environ.setdefault("KERAS_DYNFILTER_MARCH", "portable")
         target = pathlib.Path(self.build_lib) / "keras_dynfilter" / "custom_ops" / "lib"
-        shutil.rmtree(target, ignore_errors=True)  # left by an earlier build in this tree
+        shutil.rmtree(target, ignore_errors=True)  # libraries of an earlier build
         try:
             tensorflow = build.TensorFlow.installed()
             libraries = build.build(tensorflow, progress=print)
-        except Exception as error:  # the package installs without compiled ops, whatever the reason
+        except Exception as error:  # whatever the reason, the package installs without compiled ops
             print(f"keras_dynfilter: could not compile the ops now; they are compiled at first use: {error!r}")
             return
         folder = target / tensorflow.version

@@ -2,14 +2,14 @@
 """Compiles the ops: for `setup.py build_ext`, at the first use in a process, and on the command line.
 
 Two libraries are built: the ops with their CPU kernels and, if nvcc is installed, their CUDA kernels; and the lowering
-of the ops to XLA. The XLA library takes a minute to compile, and the ops work without it if it fails. A third library,
-with the same kernels for ONNX Runtime, is built on request (`build_ort`, or `python -m
+of the ops to XLA. The XLA library takes a minute to compile. If this fails, the ops still work, without XLA. A third
+library, with the same kernels for ONNX Runtime, is built on request (`build_ort`, or `python -m
 keras_dynfilter.custom_ops.build --ort`).
 
 Objects and libraries are named by the SHA-256 of everything that determines them: sources, flags, compiler, TensorFlow,
 CUDA architectures. A stale file is therefore never loaded.
 
-`import keras_dynfilter` imports nothing from here, and importing this module does not import TensorFlow.
+`import keras_dynfilter` does not import this module, and importing this module does not import TensorFlow.
 
 Environment variables:
     KERAS_DYNFILTER_CACHE: The folder of the objects and libraries (default `~/.cache/keras_dynfilter`).
@@ -41,12 +41,12 @@ ISA_TARGETS = {"baseline": "x86-64", "v3": "x86-64-v3", "v4": "x86-64-v4"}
 
 
 class BuildError(RuntimeError):
-    """The compiler is missing or failed. The message names the log file."""
+    """The ops could not be built. If the compiler failed, the message names the log file."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TensorFlow:
-    """The TensorFlow installation for which the libraries are built. They work with this version only."""
+    """The TensorFlow installation for which the libraries are built. The libraries work with this version only."""
 
     version: str
     include: str
@@ -102,7 +102,7 @@ def build(tensorflow=None, cache=None, progress=None):
 def build_ort(tensorflow=None, cache=None, progress=None):
     """Builds the library of ONNX Runtime ops if it is not in the cache, and returns its path.
 
-    The library contains the compiled kernels of the TensorFlow ops and runs without TensorFlow. The arguments are those
+    The library contains the compiled kernels of the TensorFlow ops and runs without TensorFlow. It takes the arguments
     of `build`.
 
     Raises:
@@ -112,7 +112,7 @@ def build_ort(tensorflow=None, cache=None, progress=None):
 
 
 def _locked(builder, tensorflow, cache, progress):
-    """Runs `builder(compiler, cache, progress)` with the lock of the cache, which excludes other processes."""
+    """Runs `builder(compiler, cache, progress)` while no other process can build in this cache."""
     import filelock
 
     cache = pathlib.Path(cache or cache_folder())
@@ -200,7 +200,8 @@ class _Unit:
 
     @property
     def key(self):
-        """The SHA-256 of the command and the contents of the sources. The folder of the sources is not part of it."""
+        """The SHA-256 of the command and of the contents of the sources. It does not depend on the folder of the
+        sources."""
         digest = hashlib.sha256(f"{self.salt} {self.command}".replace(str(SOURCES), "").encode())
         for path in _closure(self.source):
             digest.update(path.read_bytes())
@@ -211,12 +212,12 @@ class _Unit:
         return cache / "objects" / f"{self.key[:32]}.o"
 
     def failure(self, cache):
-        """Returns the path of the note that the unit does not compile, with the reason."""
+        """Returns the path of the file that records why the unit failed to compile."""
         return self.object(cache).with_suffix(".failed")
 
 
 def _closure(source):
-    """Returns the source and all files of this folder that it includes, directly or indirectly."""
+    """Returns the source and all files in `cc/` that it includes, directly or indirectly."""
     seen, queue = {}, [source]
     while queue:
         path = queue.pop()
@@ -231,7 +232,7 @@ def _closure(source):
 
 @dataclasses.dataclass(frozen=True)
 class _Compiler:
-    """The compilers and the TensorFlow of a build. `salt` is the part of every key that they determine."""
+    """The compilers and the TensorFlow of a build. `salt` describes them and is part of every key."""
 
     tensorflow: TensorFlow
     cxx: str
@@ -248,7 +249,7 @@ class _Compiler:
         if os.environ.get("KERAS_DYNFILTER_CUDA", "1") != "0":
             home = os.environ.get("CUDA_HOME")
             nvcc = shutil.which("nvcc", path=f"{home}/bin" if home else None)
-        # The meaning of -march=native is part of the key, because a cache may be copied to another machine.
+        # The key includes what -march=native means on this machine, because a cache may be copied to another machine.
         native = ""
         if _march() == "native":
             native = _output([cxx, "-march=native", "-Q", "--help=target"]) + _processor()
@@ -312,7 +313,7 @@ class _Compiler:
         objects = [str(unit.object(cache)) for unit in units]
         command = [self.cxx, "-shared", *objects]
         if any(unit.source.suffix == ".cu" for unit in units):
-            # CUDA comes before the libraries of TensorFlow, which contain stubs with the same names.
+            # The CUDA runtime is linked before the libraries of TensorFlow, which contain stubs with the same names.
             plan = _output([self.nvcc, "--dryrun", "-x", "cu", "/dev/null"], merge=True)
             folder = pathlib.Path(re.search(r"TOP=(.*)", plan)[1].strip()) / "lib64"
             command += [f"-L{folder}", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
@@ -339,7 +340,8 @@ class _Log:
 
 
 def _compile(units, cache, log, progress, name):
-    """Compiles the units that are not in the cache, in parallel. A unit that failed before is not compiled again."""
+    """Compiles the units that are not in the cache, in parallel. If a unit failed before, its recorded error is raised
+    again."""
     missing = [unit for unit in units if not unit.object(cache).exists()]
     for unit in missing:
         if unit.failure(cache).exists():

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the C and C++ headers of ONNX Runtime, which its Python wheels do not contain.
 
-The API is versioned: a library that is compiled with the headers of one release runs in newer releases. The headers
-come from the first of these places that has them:
+The API is versioned: a library that is compiled with the headers of one release runs in newer releases. The module
+searches these places, and takes the headers from the first place that has them:
 
 1. the folder that the variable KERAS_DYNFILTER_ORT_INCLUDE names (the folder `include` of an ONNX Runtime release),
 2. a system package (`libonnxruntime-dev` of Debian 13 and newer),
@@ -23,9 +23,10 @@ HEADER = "onnxruntime_cxx_api.h"
 SYSTEM = ("/usr/include/onnxruntime", "/usr/local/include/onnxruntime")
 SUBFOLDERS = (".", "onnxruntime", "core/session", "onnxruntime/core/session")
 VERSION = "1.21.0"
-PACKAGE = "pool/main/o/onnxruntime/libonnxruntime-dev_1.21.0+dfsg-1_amd64.deb"  # the headers suit all processors
+PACKAGE = "pool/main/o/onnxruntime/libonnxruntime-dev_1.21.0+dfsg-1_amd64.deb"  # the same headers for all processors
 SHA256 = "14f7d959d5deacbcf1504830d4189f91fc67382b399ed9ae9d3aa9c4050ced08"
-# The mirror has a package while a supported release of Debian contains it. The snapshots keep every package.
+# The mirror removes a package when no supported release of Debian contains it. The snapshot archive keeps every
+# package.
 SITES = ("https://deb.debian.org/debian", "https://snapshot.debian.org/archive/debian/20250901T000000Z")
 TIMEOUT_SECONDS = 300
 
@@ -44,11 +45,11 @@ def find(cache, progress=lambda text: None):
     Raises:
         HeadersError: If no place has the headers, or the variable names a folder without them.
     """
-    named = os.environ.get(VARIABLE)
-    if named:
-        folder = _folder_in(named)
+    requested = os.environ.get(VARIABLE)
+    if requested:
+        folder = _folder_in(requested)
         if folder is None:
-            raise HeadersError(f"Expected {VARIABLE} to be a folder with {HEADER}. Received: {VARIABLE}={named}")
+            raise HeadersError(f"Expected {VARIABLE} to be a folder with {HEADER}. Received: {VARIABLE}={requested}")
         return folder
     target = pathlib.Path(cache) / f"onnxruntime-{VERSION}"
     for place in (*SYSTEM, target):
@@ -89,7 +90,7 @@ def _download():
 
 
 def _unpack(package, target):
-    """Writes the headers of a Debian package to the folder `target`, which appears when it is complete."""
+    """Writes the headers of a Debian package to the folder `target`. The folder appears only when it is complete."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         headers = pathlib.Path(folder) / "headers"

@@ -3,7 +3,8 @@
 
 Environment variables:
     KERAS_DYNFILTER_REQUIRE_NATIVE=1: tests of the compiled ops fail, instead of being skipped, if there is no library.
-    KERAS_DYNFILTER_REQUIRE_ORT=1: the same for the library of ops for onnxruntime.
+    KERAS_DYNFILTER_REQUIRE_ORT=1: tests of the ops for ONNX Runtime fail, instead of being skipped, if there is no
+    library.
 """
 
 import gc
@@ -22,7 +23,7 @@ from keras_dynfilter.ops.backends import library as ops_library
 from tests.support.paths import ROOT
 
 REQUIRE_NATIVE = os.environ.get("KERAS_DYNFILTER_REQUIRE_NATIVE", "0") not in ("", "0")
-# The XLA glue is built for TensorFlow of the Keras 3 era only.
+# The XLA library is built only for the TensorFlow versions that come with Keras 3.
 REQUIRE_XLA = REQUIRE_NATIVE and not keras.__version__.startswith("2.")
 REQUIRE_ORT = os.environ.get("KERAS_DYNFILTER_REQUIRE_ORT", "0") not in ("", "0")
 
@@ -38,7 +39,7 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "error")
     for warning in THIRD_PARTY_WARNINGS:
         config.addinivalue_line("filterwarnings", warning)
-    if not REQUIRE_NATIVE:  # without the compiled ops, any test may be the one that gets the single warning
+    if not REQUIRE_NATIVE:  # without the compiled ops, the first test that uses an op gets a warning
         config.addinivalue_line("filterwarnings", "ignore:keras_dynfilter runs on composite TensorFlow ops")
 
 
@@ -62,10 +63,10 @@ def seeds():
     tf.random.set_seed(0)
 
 
-def _unavailable(what, reason, required):
+def _unavailable(name, reason, required):
     if required:
-        pytest.fail(f"{what} required, but not available: {reason}")
-    pytest.skip(f"{what} not available: {reason}")
+        pytest.fail(f"{name} required, but not available: {reason}")
+    pytest.skip(f"{name} not available: {reason}")
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +94,7 @@ def implementation(request):
 
 @pytest.fixture(scope="session")
 def native_xla(native_library):
-    """The loaded library, which has XLA kernels."""
+    """The loaded library of compiled ops, with XLA kernels."""
     if not native_library.xla:
         _unavailable("XLA kernels of the native ops", native_library.reason or "not built", REQUIRE_XLA)
     return native_library
@@ -101,13 +102,13 @@ def native_xla(native_library):
 
 @pytest.fixture(scope="session")
 def ort_library():
-    """Path of the library of onnxruntime ops."""
+    """Path of the library of ops for ONNX Runtime."""
     from keras_dynfilter import export
 
     try:
         return export.ort_library()
     except RuntimeError as error:
-        _unavailable("onnxruntime ops", error, REQUIRE_ORT)
+        _unavailable("ops for ONNX Runtime", error, REQUIRE_ORT)
 
 
 @pytest.fixture
@@ -130,9 +131,9 @@ def data_format(request):
 
 @pytest.fixture
 def real_data():
-    """Returns a function that finds a real data set by name, or skips the test.
+    """Returns a function that finds the path of a real data set, or skips the test if the data set is missing.
 
-    It looks in KERAS_DYNFILTER_DATA, or in `shared/data` next to the checkout.
+    The data sets are in the folder KERAS_DYNFILTER_DATA, by default `shared/data` next to the checkout.
     """
     folder = pathlib.Path(os.environ.get("KERAS_DYNFILTER_DATA") or ROOT.parent / "shared" / "data")
 
@@ -146,7 +147,8 @@ def real_data():
 
 @pytest.fixture
 def no_training(monkeypatch):
-    """Runs an example up to its training, which it must reach."""
+    """Returns a function that runs an example and stops it at the start of training. An example that ends before
+    fails."""
     from examples.experiments.core import training
 
     def train(*_, **__):
@@ -162,9 +164,9 @@ def no_training(monkeypatch):
 
 @pytest.fixture(scope="session")
 def python():
-    """Runs Python with arguments in a fresh process and returns the completed process.
+    """Returns a function that runs Python with arguments in a new process and returns the completed process.
 
-    Fails if a signal ended the process. The timeout only ends a process that hangs: no machine is that slow.
+    The function fails if a signal ended the process. The timeout is only for processes that hang.
     """
     import subprocess
     import sys

@@ -76,7 +76,7 @@ inline const FamilyOp* find_op(const std::string& name) {
   return nullptr;
 }
 
-// The largest size of an image along one axis. It keeps the arithmetic on sizes far from overflow.
+// The largest size of an image along one axis. The limit keeps the arithmetic on sizes far from overflow.
 inline constexpr int64_t kMaxPixels = int64_t{1} << 40;
 
 struct Attributes {
@@ -106,7 +106,7 @@ struct Attributes {
         return message("Expected ", name, " to be from 1 to ", kMax, ". Received: ", name, "=", value);
       }
     }
-    // This bounds every offset inside a window, so that no index below can overflow.
+    // This check bounds every offset inside a window, so that no index below can overflow.
     if ((kernel_h - 1) * dilation_h >= kMax || (kernel_w - 1) * dilation_w >= kMax ||
         kernel_h * kernel_w > kMax / heads) {
       return message("Expected a window of fewer than 2^31 taps and pixels across. Received: kernel_h=", kernel_h,
@@ -130,7 +130,7 @@ struct Attributes {
 };
 
 // Computes the Problem and the shape of the result. `shapes` are the shapes of the operands without input_size;
-// `input_size` is the value of that operand.
+// `input_size` is the value of the operand input_size.
 inline Error fill_problem(const FamilyOp& op, const Attributes& a, DType dtype, const std::vector<Shape>& shapes,
                           const Shape& input_size, Problem* problem, Shape* result) {
   Problem p{};
@@ -155,13 +155,13 @@ inline Error fill_problem(const FamilyOp& op, const Attributes& a, DType dtype, 
   };
   const Shape *inputs = nullptr, *channel = nullptr, *spatial = nullptr, *grad = nullptr;
   Error error;
-  const auto update = [&error](const Error& next_error) {
+  const auto record = [&error](const Error& next_error) {
     if (error.empty()) error = next_error;
   };
-  if (reads_inputs(p)) update(next_shape("inputs", &inputs));
-  if (reads_channel(p)) update(next_shape(op.channel_name(), &channel));
-  if (reads_spatial(p)) update(next_shape(op.spatial_name(), &spatial));
-  if (reads_grad(p)) update(next_shape("grad", &grad));
+  if (reads_inputs(p)) record(next_shape("inputs", &inputs));
+  if (reads_channel(p)) record(next_shape(op.channel_name(), &channel));
+  if (reads_spatial(p)) record(next_shape(op.spatial_name(), &spatial));
+  if (reads_grad(p)) record(next_shape("grad", &grad));
   if (!error.empty()) return error;
 
   if (inputs) {
@@ -183,11 +183,11 @@ inline Error fill_problem(const FamilyOp& op, const Attributes& a, DType dtype, 
   const Shape channel_shape = {p.batch, p.kernel_h, p.kernel_w, p.channels};
   const Shape spatial_shape = {p.batch, p.out_height, p.out_width, a.heads_by_taps()};
   const Shape output_shape = {p.batch, p.out_height, p.out_width, p.channels};
-  if (channel) update(expect(op.channel_name(), *channel, "batch,kernel_h,kernel_w,channels", channel_shape));
+  if (channel) record(expect(op.channel_name(), *channel, "batch,kernel_h,kernel_w,channels", channel_shape));
   if (spatial) {
-    update(expect(op.spatial_name(), *spatial, "batch,out_height,out_width,heads*kernel_h*kernel_w", spatial_shape));
+    record(expect(op.spatial_name(), *spatial, "batch,out_height,out_width,heads*kernel_h*kernel_w", spatial_shape));
   }
-  if (grad) update(expect("grad", *grad, "batch,out_height,out_width,channels", output_shape));
+  if (grad) record(expect("grad", *grad, "batch,out_height,out_width,channels", output_shape));
   if (!error.empty()) return error;
 
   switch (p.derivative) {

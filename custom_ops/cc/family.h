@@ -4,11 +4,12 @@
 //   out[n,i,j,c] = sum_t w(n,i,j,t,c) * inputs[n, i*stride + u*dilation - pad, j*stride + v*dilation - pad, c]
 //
 // Here t = u*kernel_w + v numbers the taps, and taps outside the image are skipped. The filter value w is computed from
-// a spatial factor S[n,i,j,head(c),t] and a channel factor C[n,t,c]; `FilterKind` says how.
+// a spatial factor S[n,i,j,head(c),t] and a channel factor C[n,t,c]; `FilterKind` selects the formula.
 //
-// The scalar <grad, out> is linear in each of its operands inputs, S, C and grad. Its derivative with respect to one
-// operand is therefore a function of the other operands. The forward op is the derivative with respect to grad, the
-// gradients are the other derivatives, and the gradients of the gradients are again derivatives of the same scalar.
+// The scalar <grad, out>, the sum of grad * out, is linear in inputs and in grad, and linear up to a constant in S and
+// in C. Its derivative with respect to one operand is therefore a function of the other operands. The forward op is the
+// derivative with respect to grad, the gradients are the other derivatives, and the gradients of the gradients are
+// again derivatives of this scalar. The softmax is the exception, because it is not linear in S.
 //
 // This file depends on no framework. Each host (TensorFlow, XLA, ONNX Runtime) fills a Problem, checks it, and passes
 // it with the Buffers.
@@ -99,8 +100,8 @@ inline constexpr int64_t result_size(const Problem& p) {
 }
 
 // Which operands a derivative reads: all operands of its kind except the one it is taken with respect to. The
-// derivative of S + C with respect to one term does not read the other term. The derivative with respect to logits
-// reads the logits.
+// derivative of the softmax with respect to its logits also reads the logits. No op computes the derivatives of S + C
+// with respect to S and C; see cpu::run.
 inline constexpr bool reads_inputs(const Problem& p) { return p.derivative != Derivative::kInputs; }
 inline constexpr bool reads_grad(const Problem& p) { return p.derivative != Derivative::kOutput; }
 inline constexpr bool reads_spatial(const Problem& p) {
@@ -111,8 +112,8 @@ inline constexpr bool reads_channel(const Problem& p) {
 }
 
 // Checks that the fields are consistent, so that the kernels compute the formula and no index overflows. A host that
-// receives a complete Problem from outside calls this function; a host that computes the Problem from shapes has
-// checked the shapes.
+// receives a complete Problem from outside has to call this function. fill_problem checks the shapes from which it
+// computes a Problem.
 inline bool valid(const Problem& p) {
   constexpr int64_t kMaxSize = int64_t{1} << 31, kMaxElements = int64_t{1} << 48;
   const auto within = [](int64_t value, int64_t min, int64_t max) { return value >= min && value <= max; };
@@ -157,8 +158,9 @@ namespace cpu {
 
 size_t workspace_bytes(const Problem& problem);
 
-// Computes the result, with the same bits for every ParallelFor. The derivatives kSpatial and kChannel of kAdd do not
-// exist: callers use the derivatives of kSpatial and kChannel.
+// Computes the result, with the same bits for every ParallelFor. It does not compute the derivatives of
+// FilterKind::kAdd with respect to S and C: callers use the derivatives of FilterKind::kSpatial and
+// FilterKind::kChannel, which are equal.
 void run(const Problem& problem, const Buffers& buffers, const ParallelFor& parallel_for);
 
 }  // namespace cpu

@@ -32,15 +32,16 @@ inline Range nth_range(int64_t total, int64_t index, int64_t count) {
   return {total * index / count, total * (index + 1) / count};
 }
 
-// The number of ranges into which a ParallelFor splits [0, total): at least 20 microseconds of work in each.
+// The number of ranges into which a ParallelFor splits [0, total): at most `max_ranges`, with about 20 microseconds of
+// work or more in each.
 inline int64_t range_count(int64_t total, int64_t cost, int64_t max_ranges) {
   constexpr int64_t kMinNanoseconds = 20000;
   const int64_t min_length = std::max<int64_t>(kMinNanoseconds / std::max<int64_t>(cost, 1), 1);
   return std::min(max_ranges, ceil_div(total, min_length));
 }
 
-// The number of bands into which a sum over `units` (rows or pixels) is split. Each band has a partial sum of its own,
-// and the partial sums are added in order. The number depends only on the sizes, never on the number of threads, so the
+// The number of bands into which a sum over `units` (rows or pixels) is split. Each band has its own partial sum, and
+// the partial sums are added in order. The number depends only on the sizes, never on the number of threads, so the
 // result has the same bits on every run.
 inline int64_t band_count(int64_t products, int64_t units) {
   constexpr int64_t kProductsPerBand = int64_t{1} << 20, kMaxBands = 64;

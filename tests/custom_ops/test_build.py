@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The builder of the ops: its errors, its keys, and when it compiles again."""
+"""The builder of the ops: its errors, its cache keys, and when it compiles again."""
 
 import ast
 import concurrent.futures
@@ -83,8 +83,8 @@ touch "$output"
 BUILD = """
 import pathlib, sys, time
 from keras_dynfilter.custom_ops import build
-folder, me = map(pathlib.Path, sys.argv[1:])
-(folder / me).touch()
+folder, marker = map(pathlib.Path, sys.argv[1:])
+(folder / marker).touch()
 while len(list(folder.glob("ready*"))) < 2:
     time.sleep(0.01)
 tensorflow = build.TensorFlow("2.15.1", str(folder), str(folder), ())  # a version without XLA
@@ -165,8 +165,8 @@ def test_a_portable_library_serves_every_instruction_set(native_ops, python, mon
     monkeypatch.setenv("KERAS_DYNFILTER_MARCH", "portable")
     monkeypatch.setenv("KERAS_DYNFILTER_CUDA", "0")
     monkeypatch.setattr(build.TensorFlow, "has_xla", False)  # not the subject of this test, and slow to compile
-    # A folder that stays: the library is compiled when a kernel changes, not at every run. The folder has a lock of its
-    # own, so that other tests do not wait.
+    # A permanent folder, so that the library is compiled only when a kernel changes. The folder has its own lock, so
+    # that other tests do not wait.
     library = build.build(cache=build.cache_folder() / "portable").ops
     results = []
     for target in reversed(build.ISA_TARGETS):  # a target that this machine does not support falls back to the baseline

@@ -12,7 +12,7 @@ from tests.support.cuda_emulation.harness import Job
 
 @pytest.fixture(scope="module")
 def choose_cpu(native_library):
-    """Asks the library of ops for the CPU kernel of a job, and whether the kernel stores past the caches."""
+    """Returns a function that asks the library for the CPU kernel of a job, and for its choice of streaming stores."""
     function = ctypes.CDLL(native_library.paths[0]).keras_dynfilter_choose_cpu_kernel
     function.restype = ctypes.c_char_p
 
@@ -28,8 +28,8 @@ def job(kind, derivative, shape, kernel=(3, 3), dtype="float32", **case):
     return Job(Case("", shape, kernel, **case), kind, derivative, dtype, {})
 
 
-# Each row: filter kind, derivative, shape of the inputs, options of the case, and the kernel of a machine whose vectors
-# have 16 float32 lanes (AVX-512).
+# Each row: filter kind, derivative, shape of the inputs, options of the case, and the expected kernel on a machine
+# whose vectors have 16 float32 lanes (AVX-512).
 CPU = [
     # Local filters: lanes along the taps if a head has fewer channels than a vector has lanes.
     ("spatial", "output", (1, 20, 20, 1), {}, "tap_lanes"),
@@ -39,7 +39,7 @@ CPU = [
     ("softmax", "output", (1, 20, 20, 32), {"heads": 4}, "tap_lanes"),
     ("softmax", "spatial", (1, 20, 20, 16), {}, "channel_lanes"),
     ("spatial", "spatial", (1, 20, 20, 64), {}, "channel_lanes"),
-    # Products and sums of factors never use the taps.
+    # Products and sums of factors never have lanes along the taps.
     ("mul", "output", (1, 20, 20, 3), {}, "channel_lanes"),
     ("mul", "spatial", (1, 20, 20, 3), {}, "channel_lanes"),
     ("add", "inputs", (1, 20, 20, 8), {}, "channel_lanes"),
@@ -51,7 +51,8 @@ CPU = [
     ("channel", "channel", (1, 20, 20, 16), {}, "channel_lanes"),
     ("channel", "output", (1, 20, 20, 1), {"strides": (1, 2)}, "channel_lanes"),
     ("channel", "output", (1, 20, 20, 1), {"strides": (2, 1)}, "flat_lanes"),
-    # A large window does not fit the memory for pixels. The gradient with respect to the filter does not need it.
+    # A large window does not fit the memory for pixels. The gradient with respect to the filter does not need this
+    # memory.
     ("channel", "output", (1, 40, 40, 1), {"kernel": (17, 17)}, "channel_lanes"),
     ("channel", "channel", (1, 40, 40, 1), {"kernel": (17, 17)}, "flat_lanes"),
     ("channel", "output", (1, 9, 2000, 8), {"kernel": (3, 5), "dilation_rate": (1, 300)}, "channel_lanes"),
@@ -92,20 +93,21 @@ def test_cpu_limits_follow_the_width_of_the_vectors(lanes, choose_cpu):
         assert choose_cpu(job("channel", "output", (1, 8, 8, channels)), lanes)[0] == expected
 
 
-@pytest.mark.parametrize("dtype, bytes_", [("float32", 4), ("float64", 8), ("float16", None), ("bfloat16", None)])
-def test_cpu_streams_results_of_16_mebibytes(dtype, bytes_, choose_cpu):
-    pixels = 2**24 // 64 // (bytes_ or 1)
+@pytest.mark.parametrize("dtype, itemsize", [("float32", 4), ("float64", 8), ("float16", None), ("bfloat16", None)])
+def test_cpu_streams_results_of_16_mebibytes(dtype, itemsize, choose_cpu):
+    pixels = 2**24 // 64 // (itemsize or 1)
     for derivative in ("output", "inputs"):
         large, small = (job("mul", derivative, (1, 1, width, 64), dtype=dtype) for width in (pixels, pixels - 1))
-        assert choose_cpu(large, 16) == ("channel_tiles", bytes_ is not None)
+        assert choose_cpu(large, 16) == ("channel_tiles", itemsize is not None)
         assert choose_cpu(small, 16) == ("channel_tiles", False)
     part_of_a_vector = job("mul", "output", (1, 1, pixels, 72), dtype=dtype)
     assert choose_cpu(part_of_a_vector, 16) == ("channel_lanes", False)
 
 
-ALL = 227 * 1024  # the shared memory of a block on Hopper
-# Each row: filter kind, derivative, shape of the inputs, options of the case and of the device, and the kernel with its
-# options: the elements per access, the columns of the window and the channels of a head that it is compiled for.
+HOPPER_SHARED = 227 * 1024  # the largest shared memory of a block on Hopper, in bytes
+# Each row: filter kind, derivative, shape of the inputs, options of the case and of the device, and the expected kernel
+# with its options: the elements per access, and the columns of the window and the channels of a head for which it is
+# compiled.
 CUDA = [
     # Spatial filters over up to 15 channels per head, if the filters of a warp fit shared memory.
     ("spatial", "output", (1, 20, 20, 1), {}, ("filter_per_thread", 0, 0, 1)),
@@ -130,7 +132,7 @@ CUDA = [
     ("mul", "output", (1, 20, 20, 64), {"strides": (2, 1), "dilation_rate": (1, 1)}, ("gather", 4, 3, 0)),
     ("softmax", "spatial", (1, 20, 20, 64), {}, ("spatial_gradient", 4, 3, 0)),
     ("mul", "spatial", (1, 20, 20, 64), {"kernel": (3, 5)}, ("spatial_gradient", 4, 0, 0)),
-    # Channel filters. Their gradient has accumulators for every element of an access.
+    # Channel filters. Their gradient has an accumulator for every element of an access.
     ("channel", "output", (1, 20, 20, 1), {}, ("gather", 1, 3, 0)),
     ("channel", "inputs", (1, 20, 20, 8), {"kernel": (5, 5)}, ("gather", 4, 5, 0)),
     ("channel", "channel", (1, 20, 20, 8), {}, ("channel_gradient", 4, 3, 0)),
@@ -144,7 +146,7 @@ CUDA = [
 @pytest.mark.parametrize("row", CUDA, ids=row_id)
 def test_cuda(row):
     kind, derivative, shape, options, expected = row
-    device = {"alignment": 16, "max_shared": ALL}
+    device = {"alignment": 16, "max_shared": HOPPER_SHARED}
     case = {name: value for name, value in options.items() if name not in device}
     device.update({name: value for name, value in options.items() if name in device})
     assert harness.choose_kernel(job(kind, derivative, shape, **case), **device) == expected

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CUDA kernels on an emulated device, against the reference implementation; nvcc compiles them without warnings."""
+"""The CUDA kernels on an emulated device agree with the reference implementation. nvcc compiles them without
+warnings."""
 
 import shutil
 import subprocess
@@ -51,7 +52,7 @@ def jobs_of(op, case, dtype):
     expected += zip(op.roles, truth.gradients, truth.gradient_scales)
     for derivative, value, scale in expected:
         if op.kind == "add" and derivative in ("spatial", "channel"):
-            continue  # these are the derivatives of "spatial" and "channel"
+            continue  # equal to the derivatives of "spatial" and "channel"
         names = harness.read_operands(op.kind, derivative)
         read = {name: operands[name].astype(harness.DTYPES[dtype]) for name in names}
         yield Job(case, op.kind, derivative, dtype, read), value, scale, truth.terms
@@ -121,7 +122,7 @@ def test_operands_may_be_unaligned(op, dtype):
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.kind)
 def test_filters_outside_the_image_do_not_matter(op, channels):
     case = Case("", (1, 4, 5, channels), (9, 3))
-    rows = np.arange(4)[:, None] + np.arange(9) - 4  # of the image, for each output row and tap row
+    rows = np.arange(4)[:, None] + np.arange(9) - 4  # the image row of each output row and tap row
     outside = (rows < 0) | (rows >= 4)
     for job, *_ in jobs_of(op, case, "float32"):
         if op.kind == "softmax":
@@ -192,10 +193,10 @@ def test_the_emulation_fills_shared_memory_with_nan():
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 def test_the_emulation_converts_as_the_device_does(name):
     dtype = harness.DTYPES[name]
-    everything = np.arange(2**16, dtype=np.uint16)
+    all_halves = np.arange(2**16, dtype=np.uint16)
     widened = np.empty(2**16, np.float32)
-    harness.library().emulation_widen(name == "float16", harness.pointer(everything), harness.pointer(widened), 2**16)
-    np.testing.assert_array_equal(widened, everything.view(dtype).astype(np.float32))
+    harness.library().emulation_widen(name == "float16", harness.pointer(all_halves), harness.pointer(widened), 2**16)
+    np.testing.assert_array_equal(widened, all_halves.view(dtype).astype(np.float32))
     finite = widened[np.isfinite(widened)]
     halfway = finite[1:] / 2 + finite[:-1] / 2
     values = np.concatenate([finite, np.nextafter(finite, np.float32(0)), halfway])
@@ -212,7 +213,7 @@ def test_nvcc_compiles_without_warnings(source, tmp_path):
     nvcc = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
     if nvcc is None:
         pytest.skip("nvcc is not on this machine")
-    # PTX only: the warnings come from the front end, and the build of the library runs the assembler.
+    # PTX only, because the front end gives the warnings. The build of the library runs the assembler.
     flags = ["-std=c++17", "-O3", "-arch=compute_90", "-Werror=all-warnings", "-Xcompiler=-fPIC,-Wall,-Wextra,-Werror"]
     command = [nvcc, *flags, f"-I{harness.SOURCES}", "-c", str(source)]
     done = subprocess.run([*command, "-o", str(tmp_path / "unit.o")], capture_output=True, text=True)

@@ -31,7 +31,8 @@ VALUES = raw_ops.arrays(CASE)
 
 @pytest.fixture(scope="module")
 def session(ort_library):
-    """Makes sessions of one node. The node has no function body, so only the library can run it."""
+    """Returns a function that makes a session with one node. The node has no function body, so only the library can run
+    it."""
 
     def make(op="LocalFilter2D", dtype="float32", inputs=None, threads=1, edit=lambda graph: None, **changes):
         inputs = list(OPS[op][1]) if inputs is None else inputs
@@ -75,7 +76,7 @@ def test_values(op, kind, dtype, session):
 
 @pytest.mark.parametrize("op, kind", VARIANTS)
 def test_values_in_bfloat16(op, kind, session):
-    """NumPy does not have the type, so the node is between two casts."""
+    """NumPy has no bfloat16, so casts surround the node."""
 
     def cast(graph):
         node = onnx.NodeProto.FromString(graph.node[0].SerializeToString())
@@ -118,8 +119,8 @@ def test_sessions_know_the_shape_of_the_result(op, changes, filters, expected, d
                     setattr(dim, "dim_param" if isinstance(size, str) else "dim_value", size)
 
     plain = {"kernel_h": 3, "kernel_w": 3, "stride_h": 1, "stride_w": 1, "dilation_w": 1, "padding": "same"}
-    made = session(op, dtype, edit=sized, **{**plain, **changes})
-    (output,) = made.get_outputs()
+    sized_session = session(op, dtype, edit=sized, **{**plain, **changes})
+    (output,) = sized_session.get_outputs()
     assert (output.shape or None) == expected and output.type == f"tensor({dtype.replace('32', '')})"
 
 
@@ -197,7 +198,7 @@ def test_headers_are_found_by_the_variable(ort_library, monkeypatch, tmp_path):
 
 
 def package(folder):
-    """Writes a Debian package with two header files to a site in `folder`. Returns its address and SHA-256."""
+    """Writes a Debian package with two header files to `folder`. Returns the address of the site and the SHA-256."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:xz") as archive:
         for name in (ort_headers.HEADER, "onnxruntime_c_api.h"):
@@ -216,7 +217,7 @@ def package(folder):
 
 @pytest.fixture
 def nothing_installed(monkeypatch, tmp_path):
-    """A machine without headers and with a site that does not have the package."""
+    """Simulates a machine without headers, and a download site that does not have the package."""
     monkeypatch.delenv(ort_headers.VARIABLE, raising=False)
     monkeypatch.setattr(ort_headers, "SYSTEM", ())
     monkeypatch.setattr(ort_headers, "SITES", ((tmp_path / "missing").as_uri(),))

@@ -58,7 +58,7 @@ def test_refused_when_traced(op, change, native_ops):
 
     @tf.function(autograph=False)
     def traced(inputs):
-        if not change.startswith("input_size") and "input_size" in inputs:  # a constant operand counts as known
+        if not change.startswith("input_size") and "input_size" in inputs:  # only a constant is known in a trace
             inputs = {**inputs, "input_size": tf.constant(raw_ops.CASE.shape[1:3], tf.int64)}
         return op(native_ops, raw_ops.Call(inputs, call.attributes))
 
@@ -81,7 +81,7 @@ def test_refused_in_a_graph_of_unknown_shapes(op, change, native_ops):
         function(call.inputs)
 
 
-# Compiling is slow, so these are a few changes of every table.
+# A few changes of every table, because compiling is slow.
 COMPILED = (
     "heads_that_do_not_divide",
     "inputs_rank_3",
@@ -148,7 +148,7 @@ def test_traced_with_unknown_shapes(op, unknown, native_ops):
 
 @EVERY_OP
 def test_static_shape(op, native_ops):
-    """If the shapes are known, the shape of the result is known too. A constant input_size counts as known."""
+    """If the shapes are known, the shape of the result is known too. input_size is known because it is a constant."""
     call = raw_ops.valid_call(op)
     size = raw_ops.CASE.shape[1:3]
 
@@ -205,7 +205,7 @@ def test_dilation_beyond_the_image(op, native_ops):
     np.testing.assert_array_equal(op(native_ops, call), expected)
 
 
-def test_no_bad_call_takes_the_process_down(native_ops, python):
+def test_no_bad_call_crashes_the_process(native_ops, python):
     """All bad calls run in a separate process, so that an abort or a crash fails only this test."""
     done = python("-m", "tests.support.raw_ops")
     assert done.returncode == 0, done.stderr[-4000:]

@@ -56,7 +56,8 @@ CONTRADICTIONS = {
 
 
 def call(**changes):
-    """Applies a local filter of ones to an image of ones, by the custom call, with changed fields of the problem."""
+    """Applies a local filter of ones to an image of ones, through the custom call, with changed fields of the
+    problem."""
     problem = ", ".join(str(value) for value in {**FIELDS, **changes}.values())
     image, filters = "tensor<1x4x4x1xf32>", "tensor<1x4x4x9xf32>"
     module = f"""module @m {{

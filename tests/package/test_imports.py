@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The import graph has no cycle and no import from a lower part to a higher one, and names resolve as documented."""
+"""The import graph has no cycle and no part imports a higher part, and names resolve as documented."""
 
 import importlib.util
 import pathlib
@@ -62,13 +62,13 @@ def test_folders_at_the_top_are_parts_of_the_package(name, folder):
 
 
 @pytest.mark.parametrize("name", ["tests", "examples", "benchmarks", "setup", "docs"])
-def test_other_folders_are_not(name):
+def test_other_folders_are_not_parts_of_the_package(name):
     assert importlib.util.find_spec(f"keras_dynfilter.{name}") is None
 
 
 @pytest.mark.parametrize("module", ["keras_dynfilter.export.formats", "keras_dynfilter.custom_ops.build"])
 def test_editors_go_to_the_definition(module):
-    """Static analysis, which runs no import hooks, resolves modules of the folders at the top."""
+    """Static analysis does not run import hooks, and still finds modules in the folders at the top of the checkout."""
     jedi = pytest.importorskip("jedi")
     (name,) = jedi.Script(f"import {module}", project=jedi.Project(ROOT)).goto(1, len(f"import {module}"))
     assert name.full_name == module

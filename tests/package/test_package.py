@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The package as it is installed: a wheel claims one name and holds all that the checkout holds."""
+"""The package as it is installed: a wheel has one top-level name and contains the whole package."""
 
 import importlib.util
 import os
@@ -25,7 +25,7 @@ print(folder, callable(export.export), len(list(build.SOURCES.rglob("*.h"))))
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """A wheel built where TensorFlow cannot be imported, as in pip's isolated builds, and no compiler is found."""
+    """Builds a wheel without TensorFlow, as in pip's isolated builds, and without a compiler. Returns its path."""
     if importlib.util.find_spec("setuptools") is None:
         pytest.skip("setuptools is not installed")
     folder = tmp_path_factory.mktemp("wheel")
@@ -39,11 +39,11 @@ def wheel(tmp_path_factory):
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
-    block = "import sys, importlib.util as u; f = u.find_spec; "
-    block += "u.find_spec = lambda n, *a: None if n == 'tensorflow' else f(n, *a); "
-    block += "from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
+    program = "import sys, importlib.util as u; f = u.find_spec; "
+    program += "u.find_spec = lambda n, *a: None if n == 'tensorflow' else f(n, *a); "
+    program += "from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
     done = subprocess.run(
-        [sys.executable, "-c", block, str(folder)],
+        [sys.executable, "-c", program, str(folder)],
         cwd=source,
         env={**os.environ, "PATH": "/nowhere", "PYTHONWARNINGS": "ignore"},
         capture_output=True,
@@ -53,12 +53,12 @@ def wheel(tmp_path_factory):
     return folder / done.stdout.split()[-1]
 
 
-def test_wheel_is_pure_and_claims_one_name(wheel):
+def test_wheel_is_pure_and_has_one_top_level_name(wheel):
     assert wheel.name.endswith("py3-none-any.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"keras_dynfilter"}
-    for needed in ("ops/ddf.py", "layers/dynamic_filter.py", "export/writers/onnx.py", "custom_ops/build.py", "py.typed"):
-        assert f"keras_dynfilter/{needed}" in names
+    needed = ("ops/ddf.py", "layers/dynamic_filter.py", "export/writers/onnx.py", "custom_ops/build.py", "py.typed")
+    assert {f"keras_dynfilter/{name}" for name in needed} <= set(names)
     for source in (ROOT / "custom_ops" / "cc").rglob("*.*"):
         assert f"keras_dynfilter/custom_ops/{source.relative_to(ROOT / 'custom_ops')}" in names
 

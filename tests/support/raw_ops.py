@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The raw ops as data: valid calls, and changes to them that an op has to refuse. A saved graph can call a raw op with
+"""Valid calls of the raw ops, and changes of these calls that an op has to refuse. A saved graph can call a raw op with
 any arguments, so the ops do not rely on the checks of the Python functions.
 
-    python -m tests.support.raw_ops       calls every raw op with every bad argument in one process, which must survive
+    python -m tests.support.raw_ops       calls every raw op with every bad argument; the process must not crash
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ def _family(stem, kind, factors):
     size, inputs, grad = ("input_size", "input_size"), ("inputs", "inputs"), ("grad", "grad")
     yield RawOp(stem, (inputs, *factors), "grad", kind)
     yield RawOp(f"{stem}_grad_inputs", (size, *factors, grad), "inputs", kind)
-    if kind == "add":  # the gradients with respect to the terms are those of "spatial" and "channel"
+    if kind == "add":  # the other gradients are equal to the gradients of "spatial" and "channel"
         return
     for argument, operand in factors:
         others = factors if kind == "softmax" else tuple(factor for factor in factors if factor[1] != operand)
@@ -169,7 +169,8 @@ def image_size(*values):
 
 
 def contradicting(**changes):
-    """Returns a change of the window or the heads, for ops with filters that contradict it."""
+    """Returns a change of the window or the heads that contradicts the shape of the filters. The change returns None
+    for other ops."""
 
     def change(op, call):
         contradicted = {"spatial"} if "heads" in changes else {"spatial", "channel"}
@@ -264,7 +265,8 @@ def refused(op, table=REFUSED):
 
 
 def survive():
-    """Makes every bad call. Prints the calls that were accepted and the number of refused calls."""
+    """Makes every bad call. Prints each call before it runs, the calls that were accepted, and the number of refused
+    calls."""
     from keras_dynfilter.ops.backends import library as library_module
 
     library = library_module.load().ops

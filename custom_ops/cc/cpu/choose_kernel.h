@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chooses the CPU kernel for a problem. The decision is made here and nowhere else, and depends only on the problem and
-// the width of the vector registers.
+// Chooses the CPU kernel for a problem. No other file makes this choice. It depends only on the problem and the width
+// of the vector registers.
 #ifndef KERAS_DYNFILTER_CPU_CHOOSE_KERNEL_H_
 #define KERAS_DYNFILTER_CPU_CHOOSE_KERNEL_H_
 
@@ -9,15 +9,15 @@
 namespace keras_dynfilter::cpu {
 
 enum class Kernel {
-  kChannelLanes,  // vector lanes along the channels of a head: every problem
-  kChannelTiles,  // the same, four neighbouring pixels at a time: windows of three or five columns
+  kChannelLanes,  // vector lanes along the channels of a head; valid for every problem
+  kChannelTiles,  // like kChannelLanes, for four neighbouring pixels at a time: windows of three or five columns
   kTapLanes,      // vector lanes along the taps of a filter: local filters over few channels per head
-  kFlatLanes,     // vector lanes along pixels and channels as they are in memory: depthwise, few channels
+  kFlatLanes,     // vector lanes along pixels and channels in memory order: depthwise filters, few channels
 };
 
 struct Choice {
   Kernel kernel;
-  bool streams;  // whether results are stored past the caches, if they are aligned to a vector
+  bool streams;  // whether results that are aligned to a vector bypass the caches
 };
 
 inline const char* kernel_name(Kernel kernel) {
@@ -30,10 +30,12 @@ inline const char* kernel_name(Kernel kernel) {
   return nullptr;
 }
 
-// The memory on the stack that kFlatLanes has for one filter, in vectors, and for padded rows, in accumulators.
+// The sizes of the arrays that kFlatLanes has on the stack: the vectors of one filter, and the accumulators of padded
+// rows.
 inline constexpr int64_t kFlatMaxTaps = 256, kFlatScratch = 4096;
 
-// The columns, times channels, that kFlatLanes computes at a time; not positive if the window does not fit its memory.
+// The number of accumulators (columns times channels) that kFlatLanes computes at a time. It is not positive if the
+// window does not fit the arrays.
 inline int64_t flat_tile(const Problem& p, int64_t lanes) {
   const int64_t per_row = taps(p) <= kFlatMaxTaps ? kFlatScratch / p.kernel_h : 0;
   const int64_t halo = (p.kernel_w - 1) * p.dilation_w * p.channels;
@@ -53,7 +55,7 @@ inline Choice choose_kernel(const Problem& p, int64_t lanes) {
       lanes % p.channels == 0 && (!makes_pixels || flat_tile(p, lanes) > 0)) {
     return {Kernel::kFlatLanes, false};
   }
-  const int64_t bytes = p.dtype == DType::kFloat32 ? 4 : p.dtype == DType::kFloat64 ? 8 : 0;  // half types: never
+  const int64_t bytes = p.dtype == DType::kFloat32 ? 4 : p.dtype == DType::kFloat64 ? 8 : 0;  // half types never stream
   const bool streams = makes_pixels && whole_vectors && result_size(p) * bytes >= kStreamedBytes;
   const bool tiles =
       makes_pixels && whole_vectors && p.stride_w == 1 && p.dilation_w == 1 && (p.kernel_w == 3 || p.kernel_w == 5);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Selects the instruction set of the CPU kernels. It is the instruction set of the machine that compiled the library
-// or, in a portable library, the best of x86-64-v4 (AVX-512), x86-64-v3 (AVX2) and the baseline that this machine
-// supports.
+// Selects the instruction set of the CPU kernels. A portable library uses the best of x86-64-v4 (AVX-512), x86-64-v3
+// (AVX2) and the baseline that this machine supports. Any other library has only the instruction set for which it was
+// compiled.
 #include <cstdlib>
 #include <cstring>
 
@@ -40,7 +40,7 @@ IsaTarget detect() {
 
 template <typename Work>
 size_t bytes(const Work& work) {
-  return baseline::workspace_bytes(work);  // the same on all targets
+  return baseline::workspace_bytes(work);  // equal on all targets
 }
 
 template <typename Work, typename Memory>

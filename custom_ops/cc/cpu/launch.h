@@ -14,7 +14,7 @@
 
 namespace keras_dynfilter::cpu::KERAS_DYNFILTER_ISA_TARGET {
 
-// The bands of output rows of the gradient with respect to channel filters.
+// The number of bands of output rows in the gradient with respect to channel filters.
 inline int64_t bands(const Problem& p) {
   return band_count(p.out_height * p.out_width * p.channels * taps(p), p.out_height);
 }
@@ -24,7 +24,7 @@ inline int64_t cost_of_row(const Problem& p, int64_t width) {
   return std::max<int64_t>(1, width * p.channels * taps(p) / 8 + width * p.heads * taps(p) / 4);
 }
 
-// Computes the softmax of every filter.
+// Computes the maximum and the scale of the softmax of every filter.
 template <typename T>
 void run_softmax(const Problem& p, const Operands<T>& o, Softmax<Accumulator<T>>* softmax,
                  const ParallelFor& parallel_for) {
@@ -85,7 +85,8 @@ void run_spatial(const Problem& p, Choice choice, const Operands<T>& o, const Pa
   });
 }
 
-// Computes the gradient with respect to the channel filters: partial sums of bands, then their sums in order.
+// Computes the gradient with respect to the channel filters: first a partial sum per band, then the sum of the partial
+// sums, in order.
 template <typename T, FilterKind kKind>
 void run_channel(const Problem& p, Choice choice, const Operands<T>& o, void* workspace,
                  const ParallelFor& parallel_for) {
@@ -151,7 +152,7 @@ void run_type(const Problem& p, const Buffers& b, const ParallelFor& parallel_fo
   }
 }
 
-// Each type has a source file of its own, so that the types compile in parallel.
+// Each type has its own source file, so that the types compile in parallel.
 extern template void run_type<float>(const Problem&, const Buffers&, const ParallelFor&);
 extern template void run_type<double>(const Problem&, const Buffers&, const ParallelFor&);
 extern template void run_type<Float16>(const Problem&, const Buffers&, const ParallelFor&);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chooses the CUDA kernel for a problem. The decision is made here and nowhere else. It runs on the host, and does not
-// call CUDA.
+// Chooses the CUDA kernel for a problem. No other file makes this choice. The code runs on the host and does not call
+// CUDA.
 #ifndef KERAS_DYNFILTER_CUDA_CHOOSE_KERNEL_CUH_
 #define KERAS_DYNFILTER_CUDA_CHOOSE_KERNEL_CUH_
 
@@ -35,10 +35,10 @@ enum class Kernel {
 struct Choice {
   Kernel kernel;
   int vec_elems;             // elements per memory access; 1 if the channels or the operands do not allow wide accesses
-  int window_cols;           // kGather: 3 or 5, or 0 for every window. The gradients: 3 for 3x3 windows, or 0
+  int window_cols;           // kGather: 3 or 5, else 0. Filter gradients: 3 for 3x3 windows, else 0
   int max_channels;          // kFilterPerThread: the channels of a head, rounded up to 1, 4 or 16
   int threads_x, threads_y;  // kFilterPerThread: the block
-  size_t shared_bytes;       // kFilterPerThread: its shared memory
+  size_t shared_bytes;       // kFilterPerThread: the shared memory of a block
 };
 
 inline const char* kernel_name(Kernel kernel) {
@@ -54,20 +54,20 @@ inline const char* kernel_name(Kernel kernel) {
 inline bool is_3x3(const Geometry& g) { return g.rows.window == 3 && g.columns.window == 3; }
 
 // The number of elements of `bytes` bytes that a thread moves in one access, if the channels and the operands allow it.
-// The gradient with respect to channel filters has an accumulator for every element, so its limit is the size of the
-// accumulators.
+// In the gradient with respect to channel filters, every element has an accumulator, so the size of the accumulators
+// sets the limit.
 constexpr int max_vec_elems(size_t bytes, Derivative derivative) {
   const size_t accumulator = bytes == sizeof(double) ? sizeof(double) : sizeof(float);
   return static_cast<int>(kVecBytes / (derivative == Derivative::kChannel ? accumulator : bytes));
 }
 
 // Sets the block and the shared memory of kFilterPerThread. Returns false if the filters do not fit shared memory.
-// Computes in floating point, so that sizes that fit nowhere do not overflow.
+// Computes in floating point, so that very large sizes do not overflow.
 inline bool set_filter_block(const Problem& p, const Geometry& g, size_t max_shared, Choice* choice) {
   const double limit = static_cast<double>(max_shared), accumulator = static_cast<double>(accumulator_bytes(p.dtype));
   double bytes;
   if (p.derivative == Derivative::kInputs) {
-    // A block reads one row of all filters that meet its inputs.
+    // For each row of the window, a block reads this row of all filters that use its inputs.
     const int64_t heads = std::min<int64_t>(g.heads, kFilterThreads);
     const int64_t width = std::max<int64_t>(1, std::min(kFilterThreads / heads, g.columns.size));
     const double outputs = (width - 1 + (g.columns.window - 1.0) * g.columns.dilation) / g.columns.stride + 1;
@@ -75,7 +75,7 @@ inline bool set_filter_block(const Problem& p, const Geometry& g, size_t max_sha
     choice->threads_y = static_cast<int>(width);
     bytes = outputs * heads * g.columns.window * accumulator;
   } else {
-    // A block reads whole filters: as many as fit the default shared memory, and at least a warp.
+    // A block reads one whole filter per thread: as many filters as fit the default shared memory, but at least a warp.
     const double filter = static_cast<double>(g.taps) * accumulator;
     int threads = kFilterThreads;
     while (threads > kWarpSize && threads * filter > std::min<double>(kDefaultShared, limit)) threads /= 2;

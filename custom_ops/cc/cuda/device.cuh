@@ -32,8 +32,8 @@ __device__ inline void narrow(double value, double* to) { *to = value; }
 __device__ inline void narrow(float value, __half* to) { *to = __float2half_rn(value); }
 __device__ inline void narrow(float value, __nv_bfloat16* to) { *to = __float2bfloat16_rn(value); }
 
-// The type that moves a number of bytes in one access. The compiler may split plain stores of structures into one store
-// per element.
+// The type that moves kBytes bytes in one access. A structure is not enough, because the compiler may split its store
+// into one store per element.
 template <size_t kBytes>
 struct BitsOf;
 template <>
@@ -56,7 +56,7 @@ struct BitsOf<16> {
 template <typename T, int kVecElems>
 using Bits = typename BitsOf<sizeof(T) * kVecElems>::type;
 
-// The first of two steps of a load; `unpack` is the second. Separate steps let several loads be in flight.
+// The first step of a load; `unpack` is the second step. The steps are separate so that several loads can be in flight.
 template <int kVecElems, typename T>
 __device__ inline Bits<T, kVecElems> fetch(const T* from) {
   return *reinterpret_cast<const Bits<T, kVecElems>*>(from);
@@ -103,8 +103,8 @@ __device__ inline int64_t divmod(int64_t& index, int64_t size) {
   return coordinate;
 }
 
-// Finds the source at `tap` of a window: the input that an output reads (kForward), or the output that reads an input.
-// Returns false if there is none.
+// Finds the source position at `tap` of a window, along one axis: the input that an output reads (kForward), or the
+// output that reads an input. Returns false if there is none.
 template <bool kForward>
 __device__ inline bool find_source(const Axis& axis, int64_t position, int64_t tap, int64_t* source) {
   if constexpr (kForward) {
@@ -128,7 +128,7 @@ struct Operands {
   void* workspace;
 };
 
-// One call to the device.
+// The sizes, the chosen kernel, the stream and the largest grid of one call.
 struct Call {
   Geometry geometry;
   Choice choice;

@@ -38,7 +38,7 @@ cudaError_t run_derivative(const Call& call, const Operands<T>& operands) {
 
 template <typename T, FilterKind kKind>
 cudaError_t run_kind(const Call& call, const Operands<T>& operands, Derivative derivative) {
-  constexpr bool kSum = kKind == FilterKind::kAdd;  // the derivatives with respect to the terms do not exist
+  constexpr bool kSum = kKind == FilterKind::kAdd;  // callers use other kinds; see cpu::run
   switch (derivative) {
     case Derivative::kOutput: return run_derivative<T, kKind, Derivative::kOutput>(call, operands);
     case Derivative::kInputs: return run_derivative<T, kKind, Derivative::kInputs>(call, operands);
@@ -71,7 +71,7 @@ cudaError_t run_type(const Call& call, const Buffers& b, FilterKind kind, Deriva
   return cudaErrorInvalidValue;
 }
 
-// Each type has a source file of its own, so that the types compile in parallel.
+// Each type has its own source file, so that the types compile in parallel.
 extern template cudaError_t run_type<float>(const Call&, const Buffers&, FilterKind, Derivative);
 extern template cudaError_t run_type<double>(const Call&, const Buffers&, FilterKind, Derivative);
 extern template cudaError_t run_type<__half>(const Call&, const Buffers&, FilterKind, Derivative);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// All tuning constants of the CUDA kernels. They follow from the properties of the hardware and are not measured.
+// All tuning constants of the CUDA kernels. They are derived from properties of the hardware, not from measurements.
 #ifndef KERAS_DYNFILTER_CUDA_TUNING_CUH_
 #define KERAS_DYNFILTER_CUDA_TUNING_CUH_
 
@@ -10,10 +10,10 @@ namespace keras_dynfilter::cuda {
 
 inline constexpr int kWarpSize = 32;
 inline constexpr unsigned kFullWarp = 0xffffffffu;
-inline constexpr size_t kDefaultShared = 48 * 1024;  // bytes of shared memory that a kernel has without a request
+inline constexpr size_t kDefaultShared = 48 * 1024;  // bytes of shared memory that a kernel has by default
 inline constexpr int kVecBytes = 16;                 // the widest memory access of a thread
 
-// The most threads of a block, except in the kernels with one filter per thread.
+// The largest number of threads in a block, except in the kernels with one filter per thread.
 inline constexpr int kThreads = 256;
 
 // gather.cuh: a thread computes kRun neighbouring pixels of a row; a block covers kTileRows rows.
@@ -25,15 +25,17 @@ inline constexpr int kTileRows = 8;
 inline constexpr int kTapTile = 9;
 inline constexpr int kTapsInFlight = 3;
 
-// channel_gradient.cuh: a sum over positions is split into chunks. There are at least kChunkBlocks blocks, which is
-// enough for any device, and at least kChunkElements elements per chunk, for up to kChunkChannels channels per block.
+// channel_gradient.cuh: a sum over positions is split into chunks, to have kChunkBlocks blocks, which is enough for any
+// device. A chunk has at least kChunkElements elements, counted over up to kChunkChannels channels, even if this leaves
+// fewer blocks.
 inline constexpr int64_t kChunkBlocks = 1024;
 inline constexpr int64_t kChunkElements = 8192;
 inline constexpr int64_t kChunkChannels = 128;
 inline constexpr int kChannelBlocksPerMultiprocessor = 2;  // limits the registers of a thread
-inline constexpr int kSumGroups = 8;                       // groups of a warp that add up the chunks of a result
+inline constexpr int kSumGroups = 8;                       // the warps of a block that add up chunks
 
-// filter_per_thread.cuh: threads per block, and the most channels per head for which these kernels are used.
+// filter_per_thread.cuh: the largest number of threads in a block, and the largest number of channels per head for
+// which these kernels are used.
 inline constexpr int kFilterThreads = 128;
 inline constexpr int64_t kFewChannels = 15;
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The forward ops of the family as custom ops of ONNX Runtime: each checks its arguments, allocates the result and runs
-// the kernels that the TensorFlow ops run.
+// the same kernels as the TensorFlow op.
 //
-// The domain is keras_dynfilter, version 1. Inputs and attributes are those of the TensorFlow ops, and every attribute
-// is required. The same ops are also in the domains keras_dynfilter.2, .3, ...: an ONNX file can define one function
-// body per domain and op, so a model that uses an op in several configurations needs one domain per configuration.
+// The domain is keras_dynfilter, version 1. The ops have the same inputs and attributes as the TensorFlow ops, and
+// every attribute is required. The same ops are also in the domains keras_dynfilter.2, .3, ...: an ONNX file can define
+// one function body per domain and op, so a model that uses an op in several configurations needs one domain per
+// configuration.
 #include <algorithm>
 #include <cstring>
 #include <functional>
@@ -21,8 +22,9 @@ namespace keras_dynfilter {
 namespace {
 
 constexpr char kDomain[] = "keras_dynfilter", kTensorFlowPrefix[] = "KerasDynfilter>";
-constexpr int kDomains = 32;  // the limit of the exporter of ONNX files with native ops
-// The oldest API with all functions used here. Libraries built with newer headers still run in this older runtime.
+constexpr int kDomains = 32;  // the ONNX exporter uses at most this number of domains
+// The oldest API version that has all functions used here. A library built with newer headers still runs in a runtime
+// of this version.
 constexpr uint32_t kApiVersion = 18;
 
 struct Type {
@@ -60,7 +62,7 @@ T attribute(const Ort::ConstKernelInfo& info, const char* name) {
   }
 }
 
-// Whether an attribute has the second of its two possible values.
+// Returns whether an attribute has the second of its two possible values.
 bool is_second(const Ort::ConstKernelInfo& info, const char* name, const char* first, const char* second) {
   const auto value = attribute<std::string>(info, name);
   if (value != first && value != second) {
@@ -78,8 +80,8 @@ Attributes read_attributes(const Ort::ConstKernelInfo& info, const FamilyOp& op)
   return a;
 }
 
-// Runs ranges on the threads of the session. The API does not expose their number, so there are four ranges per
-// processor.
+// Runs ranges on the threads of the session. The API does not expose the number of threads, so there are up to four
+// ranges per processor.
 void parallel_for(const Ort::KernelContext& context, int64_t total, int64_t cost,
                   const std::function<void(int64_t, int64_t)>& body) {
   const int64_t max_ranges = 4 * std::max<int64_t>(1, std::thread::hardware_concurrency());
@@ -148,8 +150,8 @@ class FilterKernel {
   Attributes attributes_;
 };
 
-// One op of the family for one type and one execution provider. ONNX Runtime selects among the ops of one name by the
-// type of the inputs.
+// One op of the family for one type and one execution provider. ONNX Runtime selects among ops with the same name by
+// the type of the inputs.
 struct FilterOp : Ort::CustomOpBase<FilterOp, FilterKernel, true> {
   FilterOp(const FamilyOp& op, Type type, bool on_cuda) : op(op), type(type), on_cuda(on_cuda) {
     OrtCustomOp::version = kApiVersion;
@@ -172,11 +174,11 @@ struct FilterOp : Ort::CustomOpBase<FilterOp, FilterKernel, true> {
     size_t length = 0;
     Ort::ThrowOnError(api.ShapeInferContext_GetAttribute(raw, "padding", &attribute));
     Ort::ThrowOnError(api.ReadOpAttr(attribute, ORT_OP_ATTR_STRING, padding, sizeof padding - 1, &length));
-    const bool as_inputs =
+    const bool keeps_size =
         !std::strcmp(padding, "same") && context.GetAttrInt("stride_h") == 1 && context.GetAttrInt("stride_w") == 1;
     auto shape = context.GetInputShape(0);
     if (shape.size() != 4) return;
-    if (!as_inputs) {
+    if (!keeps_size) {
       if (!uses_spatial(op.kind)) return;
       const auto& filters = context.GetInputShape(context.GetInputCount() - 1);
       if (filters.size() != 4) return;
@@ -186,7 +188,7 @@ struct FilterOp : Ort::CustomOpBase<FilterOp, FilterKernel, true> {
       if (size.IsInt() && size.AsInt() < 0) return;  // unknown, without a name
     }
     OrtTensorTypeAndShapeInfo *input = nullptr, *inferred = nullptr;  // the context owns `input`
-    ONNXTensorElementDataType element;  // of this node, as the first op of a name infers the shapes for all types
+    ONNXTensorElementDataType element;  // may differ from `type`: the first op of a name infers for all types
     Ort::ThrowOnError(api.ShapeInferContext_GetInputTypeShape(raw, 0, &input));
     Ort::ThrowOnError(api.GetTensorElementType(input, &element));
     Ort::ThrowOnError(api.CreateTensorTypeAndShapeInfo(&inferred));
@@ -218,7 +220,8 @@ struct FilterOp : Ort::CustomOpBase<FilterOp, FilterKernel, true> {
   bool on_cuda;
 };
 
-// The domains with all ops. They are never freed: sessions refer to them, and may outlive the statics of this library.
+// The domains with all ops. They are never freed, because sessions refer to them and may outlive the static variables
+// of this library.
 const std::vector<Ort::CustomOpDomain>& domains() {
   static const auto& all = []() -> const std::vector<Ort::CustomOpDomain>& {
     std::vector<FilterOp*> ops;

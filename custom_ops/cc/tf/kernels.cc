@@ -134,9 +134,9 @@ void register_kernel(const FamilyOp& op, const char* device) {
 }  // namespace
 }  // namespace keras_dynfilter
 
-// The functions below are for Python, which calls them by ctypes.
+// Python calls the functions below by ctypes.
 
-// Whether the library has kernels for GPUs.
+// Returns whether the library has kernels for GPUs.
 extern "C" __attribute__((visibility("default"))) int keras_dynfilter_has_cuda() {
 #ifdef KERAS_DYNFILTER_CUDA
   return 1;
@@ -145,8 +145,8 @@ extern "C" __attribute__((visibility("default"))) int keras_dynfilter_has_cuda()
 #endif
 }
 
-// The name of the CPU kernel that computes a problem with vectors of `lanes` accumulators. Sets `streams` to whether
-// the kernel stores the result past the caches. For tests.
+// For tests: returns the name of the CPU kernel that computes a problem with vectors of `lanes` accumulators. Sets
+// `streams` to 1 if aligned results bypass the caches, else to 0.
 extern "C" __attribute__((visibility("default"))) const char* keras_dynfilter_choose_cpu_kernel(const int64_t* problem,
                                                                                                 int64_t lanes,
                                                                                                 int* streams) {

@@ -16,7 +16,7 @@ using tensorflow::shape_inference::DimensionHandle;
 using tensorflow::shape_inference::InferenceContext;
 using tensorflow::shape_inference::ShapeHandle;
 
-// Merges `value` into `dim`, either of which may be unknown.
+// Merges `value` into `dim`. Either of them may be unknown.
 absl::Status merge(InferenceContext* c, DimensionHandle value, DimensionHandle* dim) {
   return c->Merge(*dim, value, dim);
 }

@@ -59,7 +59,7 @@ class ProjectAndPool : public tensorflow::OpKernel {
     Tensor *projected = nullptr, *means = nullptr, workspace;
     OP_REQUIRES_OK(c, c->allocate_output(0, projected_shape, &projected));
     OP_REQUIRES_OK(c, c->allocate_output(1, means_shape, &means));
-    // The result is allocated, so the number of its pixels does not overflow.
+    // The product does not overflow, because a result with this number of pixels has been allocated.
     if (p.batch == 0 || p.channels + p.outputs == 0) return;
     p.pixels = inputs.dim_size(1) * inputs.dim_size(2);
     TensorShape bytes;

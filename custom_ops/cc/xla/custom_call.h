@@ -5,8 +5,8 @@
 
 namespace keras_dynfilter {
 
-// Runs an op of the family. Operands: inputs, channel, spatial, grad, as far as the derivative reads them. Results: the
-// derivative, and the workspace if one is needed.
+// Runs an op of the family. Operands, in this order, if the derivative reads them: inputs, channel, spatial, grad.
+// Results: the derivative, and the workspace if one is needed.
 inline constexpr char kCustomCall[] = "keras_dynfilter_filter";
 // The attribute: the fields of Problem, in order, as 64-bit integers.
 inline constexpr char kProblem[] = "problem";

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The handlers of the custom call by which XLA runs an op of the family. They run the same kernels as the TensorFlow
-// ops.
+// The handlers of the XLA custom call that runs an op of the family. They run the same kernels as the TensorFlow ops.
 #include <cstring>
 #include <string>
 
@@ -31,13 +30,13 @@ ffi::Error unpack(ffi::Span<const int64_t> fields, ffi::RemainingArgs args, ffi:
   if (!valid(*p)) return ffi::Error::InvalidArgument("keras_dynfilter: the attribute `problem` is inconsistent");
   const ffi::DataType type = to_data_type(p->dtype);
   size_t next = 0;
-  std::string wrong;  // the name of a buffer that does not match
+  std::string mismatched;  // the name of a buffer that does not match
   const auto next_operand = [&](const char* name, int64_t size) -> const void* {
     const auto arg = args.get<ffi::AnyBuffer>(next++);
     if (arg.has_value() && arg->element_type() == type && static_cast<int64_t>(arg->element_count()) == size) {
       return arg->untyped_data();
     }
-    wrong = name;
+    mismatched = name;
     return nullptr;
   };
   if (reads_inputs(*p)) b->inputs = next_operand("inputs", inputs_size(*p));
@@ -47,20 +46,20 @@ ffi::Error unpack(ffi::Span<const int64_t> fields, ffi::RemainingArgs args, ffi:
   auto result = rets.get<ffi::AnyBuffer>(0);
   if (!result.has_value() || (*result)->element_type() != type ||
       static_cast<int64_t>((*result)->element_count()) != result_size(*p)) {
-    wrong = "result";
+    mismatched = "result";
   } else {
     b->result = (*result)->untyped_data();
   }
   if (const size_t bytes = workspace_bytes(*p); bytes > 0) {
     auto workspace = rets.get<ffi::AnyBuffer>(1);
     if (!workspace.has_value() || (*workspace)->size_bytes() < bytes) {
-      wrong = "workspace";
+      mismatched = "workspace";
     } else {
       b->workspace = (*workspace)->untyped_data();
     }
   }
-  if (wrong.empty()) return ffi::Error::Success();
-  return ffi::Error::InvalidArgument("keras_dynfilter: the buffer `" + wrong + "` does not match the problem");
+  if (mismatched.empty()) return ffi::Error::Success();
+  return ffi::Error::InvalidArgument("keras_dynfilter: the buffer `" + mismatched + "` does not match the problem");
 }
 
 ffi::Error run_on_host(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,

@@ -21,7 +21,7 @@ namespace {
 using tensorflow::XlaOpKernel;
 using tensorflow::XlaOpKernelContext;
 
-// The workspace has to be large enough for both devices: the device is not known here.
+// The device is not known here, so the workspace has to be large enough for both the CPU and the GPU.
 size_t workspace_bytes(const Problem& problem) {
   size_t bytes = cpu::workspace_bytes(problem);
 #ifdef KERAS_DYNFILTER_CUDA
@@ -99,7 +99,7 @@ class FilterXla : public XlaOpKernel {
   Attributes attributes_;
 };
 
-// Without CUDA kernels, there is nothing that XLA could call on a GPU.
+// Without CUDA kernels, XLA cannot run the ops on a GPU.
 #ifdef KERAS_DYNFILTER_CUDA
 constexpr bool kOnGpus = true;
 #else
@@ -114,7 +114,8 @@ constexpr bool kOnGpus = false;
     tensorflow::XlaOpRegistrar(
         builder.Build([](tensorflow::OpKernelConstruction* c) -> tensorflow::OpKernel* { return new FilterXla(c); }));
   }
-  // Only after all ops are registered: if XLA is not set up yet, this sets it up for the registered ops.
+  // All ops have to be registered before this loop: it sets up XLA, if that has not happened yet, for the registered
+  // ops only.
   for (const FamilyOp& op : kFamilyOps) register_late<FilterXla>(op.name, kOnGpus);
   return true;
 }();

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The handler of the custom call by which XLA runs ProjectAndPool on the CPU. It runs the same kernel as the TensorFlow
-// op.
+// The handler of the XLA custom call that runs ProjectAndPool on the CPU. It runs the same kernel as the TensorFlow op.
 #include <string>
 
 #include "project_and_pool.h"
@@ -24,27 +23,27 @@ bool find_dtype(ffi::DataType type, DType* dtype) {
 ffi::Error project_on_host(ffi::ThreadPool pool, ffi::AnyBuffer inputs, ffi::AnyBuffer kernel, ffi::AnyBuffer bias,
                            ffi::Result<ffi::AnyBuffer> projected, ffi::Result<ffi::AnyBuffer> means,
                            ffi::Result<ffi::AnyBuffer> workspace) {
-  const auto wrong = [](const char* what) {
-    return ffi::Error::InvalidArgument(std::string("keras_dynfilter_project_and_pool: ") + what);
+  const auto refuse = [](const char* reason) {
+    return ffi::Error::InvalidArgument(std::string("keras_dynfilter_project_and_pool: ") + reason);
   };
   const auto image = inputs.dimensions(), columns = kernel.dimensions();
-  if (image.size() != 4 || columns.size() != 2) return wrong("expected an image and a matrix");
+  if (image.size() != 4 || columns.size() != 2) return refuse("expected an image and a matrix");
   Projection p{DType::kFloat32, image[0], 0, image[3], columns[1]};
   if (p.batch == 0 || p.channels + p.outputs == 0) return ffi::Error::Success();  // the results are empty
-  if (image[1] > 0 && image[2] > (int64_t{1} << 48) / image[1]) return wrong("the image is too large");
+  if (image[1] > 0 && image[2] > (int64_t{1} << 48) / image[1]) return refuse("the image is too large");
   p.pixels = image[1] * image[2];
   const auto type = inputs.element_type();
   if (!find_dtype(type, &p.dtype) || kernel.element_type() != type || bias.element_type() != type ||
       projected->element_type() != type || means->element_type() != type) {
-    return wrong("expected one floating-point type");
+    return refuse("expected one floating-point type");
   }
   const auto size = [](const ffi::AnyBuffer& buffer) { return static_cast<int64_t>(buffer.element_count()); };
-  // Checked in this order, no product overflows, because each compares with a buffer that exists.
+  // Each product is compared with the size of an existing buffer, which bounds the product unless a size is zero.
   if (columns[0] != p.channels || size(bias) != p.outputs || size(*means) != p.batch * p.channels ||
       size(*projected) != p.batch * p.pixels * p.outputs) {
-    return wrong("the shapes are inconsistent");
+    return refuse("the shapes are inconsistent");
   }
-  if (workspace->size_bytes() < cpu::workspace_bytes(p)) return wrong("the workspace is too small");
+  if (workspace->size_bytes() < cpu::workspace_bytes(p)) return refuse("the workspace is too small");
   const ProjectionBuffers b{inputs.untyped_data(),     kernel.untyped_data(), bias.untyped_data(),
                             projected->untyped_data(), means->untyped_data(), workspace->untyped_data()};
   cpu::run(p, b, [&](int64_t total, int64_t cost, const std::function<void(int64_t, int64_t)>& body) {

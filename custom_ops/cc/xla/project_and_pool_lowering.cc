@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lowers ProjectAndPool to XLA: on the CPU to a custom call that runs the TensorFlow kernel, elsewhere to XLA
+// Lowers ProjectAndPool to XLA: to a custom call of the CPU kernel or, on other devices and for inexact shapes, to XLA
 // operations.
 #include <algorithm>
 #include <vector>

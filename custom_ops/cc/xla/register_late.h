@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Registers the XLA kernel of an op after TensorFlow has set up XLA. TensorFlow creates kernels from the registered XLA
-// ops only once, when XLA is first used. That can be before this library is loaded; then the library has to register
-// its kernels itself.
+// ops only once, when XLA is first used. If this library is loaded after that, it has to register its kernels itself.
 #ifndef KERAS_DYNFILTER_XLA_REGISTER_LATE_H_
 #define KERAS_DYNFILTER_XLA_REGISTER_LATE_H_
 

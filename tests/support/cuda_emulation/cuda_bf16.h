@@ -17,7 +17,7 @@ inline float __bfloat162float(__nv_bfloat16 value) {
   return result;
 }
 
-// Rounds to the nearest number, and ties to the even number.
+// Rounds to the nearest number. Ties go to the even number.
 inline __nv_bfloat16 __float2bfloat16_rn(float value) {
   if (std::isnan(value)) return {0x7fff};
   uint32_t bits;

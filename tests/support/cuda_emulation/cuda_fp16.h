@@ -17,7 +17,7 @@ inline float __half2float(__half value) {
   return value.bits >> 15 ? -magnitude : magnitude;
 }
 
-// Rounds to the nearest number, and ties to the even number, as `nearbyint` does by default.
+// Rounds to the nearest number. Ties go to the even number, which is the default of `nearbyint`.
 inline __half __float2half_rn(float value) {
   const uint16_t sign = std::signbit(value) ? 0x8000 : 0;
   if (std::isnan(value)) return {0x7fff};

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// A CUDA runtime on the CPU, for tests. It has the part of the language and of the interface that the kernels of this
-// project use. The sources of the kernels compile unchanged as C++ with this folder instead of the toolkit's headers.
+// A CUDA runtime on the CPU, for tests. It implements the parts of the CUDA language and API that the kernels of this
+// project use. With this folder instead of the headers of the CUDA toolkit, the sources of the kernels compile
+// unchanged as C++.
 //
 // Blocks run one at a time. Their threads are fibres that switch at barriers and shuffles. Dynamic shared memory is
-// filled with NaN before every block. Undefined behaviour of a GPU is an error here: barriers that some threads do not
-// reach, shuffles with missing lanes, and accesses beyond the requested shared memory (under AddressSanitizer). There
-// is no static shared memory: `__shared__` is for `extern` arrays.
+// filled with NaN before every block. Behaviour that is undefined on a GPU is an error here: barriers that some threads
+// do not reach, shuffles with missing lanes, and accesses beyond the requested shared memory (under AddressSanitizer).
+// There is no static shared memory: `__shared__` works for `extern` arrays only.
 #ifndef CUDA_EMULATION_CUDA_RUNTIME_H_
 #define CUDA_EMULATION_CUDA_RUNTIME_H_
 
@@ -104,7 +105,7 @@ T __shfl_xor_sync(unsigned mask, T value, int offset, int line = __builtin_LINE(
   return cuda_emulation::shuffle(mask, value, cuda_emulation::lane() ^ offset, line);
 }
 
-// For a lane beyond the warp, returns the value of the caller.
+// Returns the value of the caller if the lane is beyond the warp.
 template <typename T>
 T __shfl_down_sync(unsigned mask, T value, unsigned offset, int line = __builtin_LINE()) {
   const unsigned lane = cuda_emulation::lane();

@@ -38,7 +38,7 @@ struct Fibre {
   std::unique_ptr<char[]> stack;
   dim3 index = {};
   State state = State::kDone;
-  int line = 0;           // of the barrier or shuffle
+  int line = 0;           // of the barrier or shuffle at which the fibre waits
   unsigned mask, source;  // of the shuffle
   uint64_t value;
   void* fake_stack = nullptr;  // of AddressSanitizer
@@ -114,7 +114,7 @@ void run_ready(unsigned count) {
   }
 }
 
-// Whether all threads of [begin, end) wait in `state` at the same line.
+// Returns whether all threads of [begin, end) wait in `state` at the same source line.
 bool all_wait(unsigned begin, unsigned end, State state) {
   for (unsigned k = begin; k < end; ++k) {
     if (fibres[k]->state != state || fibres[k]->line != fibres[begin]->line) return false;

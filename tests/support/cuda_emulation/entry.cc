@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The entry points of the tests: C functions for ctypes, and a program for runs under sanitizers. In the program, every
-// operand has a separate allocation of exactly its size.
+// The entry points for the tests: C functions for ctypes, and a program that runs under sanitizers. The program
+// allocates every operand separately and with its exact size, so that sanitizers detect every access beyond an operand.
 #include <cuda_runtime.h>
 
 #include <cstdio>
@@ -46,7 +46,7 @@ using Block = std::unique_ptr<void, Free>;
 
 Block allocate(int64_t bytes) {
   Block block(bytes == 0 ? nullptr : std::malloc(bytes));
-  if (block) std::memset(block.get(), 0xff, bytes);  // NaN, so that tests see values that were not written
+  if (block) std::memset(block.get(), 0xff, bytes);  // NaN, so that tests detect values that were not written
   return block;
 }
 

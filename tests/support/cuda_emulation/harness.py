@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles the CUDA sources for the emulated device with the C++ compiler of the host, and runs problems on it."""
+"""Compiles the CUDA sources for the emulated device with the C++ compiler of the host, and runs problems on this
+device."""
 
 import concurrent.futures
 import ctypes
@@ -19,7 +20,7 @@ import numpy as np
 HERE = pathlib.Path(__file__).resolve().parent
 SOURCES = HERE.parents[2] / "custom_ops" / "cc"
 FLAGS = ("-std=c++17", "-O1", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror")
-# The host compiler does not know `#pragma unroll`, and its warning about `getcontext` is a false alarm.
+# The host compiler does not know `#pragma unroll`, and its warning about `getcontext` is a false positive.
 IGNORED_WARNINGS = ("-Wno-unknown-pragmas", "-Wno-maybe-uninitialized")
 SANITIZERS = ("-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 DTYPES = {
@@ -81,7 +82,8 @@ def read_operands(kind, derivative):
 
 @functools.cache
 def build(sanitized):
-    """Builds the shared library, or the program for sanitizers, unless it exists already. Returns its path."""
+    """Returns the path of the shared library, or of the program for sanitizers. Builds the file if it does not
+    exist."""
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
         raise FileNotFoundError("the emulation needs g++, or the compiler that the variable CXX names")
@@ -129,7 +131,7 @@ def library():
 
 
 def pointer(array):
-    """Returns the address of an array for C; null for None and for an empty array."""
+    """Returns the address of an array for C; the address is null for None and for an empty array."""
     return ctypes.c_void_p(array.ctypes.data if array is not None and array.size else None)
 
 

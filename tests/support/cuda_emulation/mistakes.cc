@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The entry points of the tests of the emulation itself: kernels with mistakes, and the conversions.
+// The entry points for the tests of the emulation itself: a kernel with deliberate mistakes, and the conversions.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -10,7 +10,7 @@ extern unsigned char dynamic_shared[];
 
 namespace {
 
-enum Mistake { kNone, kBarrierInBranch, kEarlyExit, kMissingLanes };
+enum Mistake { kNone, kBarrierInBranch, kEarlyExit, kMissingLanes, kTooMuchShared, kTooManyThreads };
 
 void mistaken_kernel(int mistake, float* sums) {
   float sum = static_cast<float>(threadIdx.x);
@@ -34,8 +34,8 @@ const char* emulation_make_mistake(int mistake) {
   cuda_emulation::settings = {2147483647, 227 * 1024, 0};
   float sums[64];
   cudaLaunchConfig_t config = {};
-  config.blockDim = dim3(mistake == 5 ? 1025 : 64);
-  config.dynamicSmemBytes = mistake == 4 ? 64 * 1024 : 0;
+  config.blockDim = dim3(mistake == kTooManyThreads ? 1025 : 64);
+  config.dynamicSmemBytes = mistake == kTooMuchShared ? 64 * 1024 : 0;
   const cudaError_t error = cudaLaunchKernelEx(&config, mistaken_kernel, mistake, sums);
   if (error != cudaSuccess) return cudaGetErrorString(error);
   for (int k = 0; k < 64; k += 2) {

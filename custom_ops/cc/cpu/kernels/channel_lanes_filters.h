@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Gradients with respect to the filters, with vector lanes along the channels of a head. Valid for every problem.
+// Computes gradients with respect to the filters, with vector lanes along the channels of a head. Valid for every
+// problem.
 #ifndef KERAS_DYNFILTER_CPU_KERNELS_CHANNEL_LANES_FILTERS_H_
 #define KERAS_DYNFILTER_CPU_KERNELS_CHANNEL_LANES_FILTERS_H_
 
@@ -13,8 +14,8 @@
 
 namespace keras_dynfilter::cpu::KERAS_DYNFILTER_ISA_TARGET::channel_lanes {
 
-// Computes one row of gradients with respect to the spatial factor: q[t] is the sum of grad * C[t] * inputs over the
-// channels of the head. `write_filter_gradient` turns q into the gradient with respect to logits.
+// Computes one row of gradients with respect to the spatial factor: sums[t] is the sum of grad * C[t] * inputs over the
+// channels of the head. `write_filter_gradient` turns the sums into the gradient with respect to logits.
 template <typename T, FilterKind kKind>
 void spatial_row(const Problem& p, const Operands<T>& o, int64_t n, int64_t i) {
   using A = Accumulator<T>;
@@ -76,13 +77,13 @@ void spatial_row(const Problem& p, const Operands<T>& o, int64_t n, int64_t i) {
   }
 }
 
-// Adds the gradient with respect to the channel factor, over the output rows [begin, end) of one sample, to partial
-// sums [taps, channels].
+// Computes the terms of the gradient with respect to the channel factor for the output rows [begin, end) of one sample,
+// and adds them to `partial`, which has the shape [taps, channels].
 template <typename T, FilterKind kKind>
 void channel_rows(const Problem& p, const Operands<T>& o, int64_t n, int64_t begin, int64_t end,
                   Accumulator<T>* partial) {
   using A = Accumulator<T>;
-  constexpr int64_t kColumns = 64;  // a tile of grad and inputs that stays in the L1 cache
+  constexpr int64_t kColumns = 64;  // the grad and inputs of a tile of columns stay in the L1 cache
   const int64_t C = p.channels, head_channels = C / p.heads, K = taps(p);
   const Axis down = vertical_axis(p), along = horizontal_axis(p);
   for (int64_t i = begin; i < end; ++i) {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The output and the gradient with respect to the inputs, with vector lanes along the channels of a head. Valid for
-// every problem, and fast for many channels.
+// Computes the output and the gradient with respect to the inputs, with vector lanes along the channels of a head.
+// Valid for every problem, and fast for many channels.
 //
-// Each pixel of the result is a sum over the source pixels that share a window with it. The source is the inputs
-// (output) or grad (gradient). The filter belongs to the output pixel of each pair. Neighbouring results share source
-// pixels: kChannelTiles computes four results at a time in the inner part of a row and loads each source pixel once.
+// Each result pixel is a sum over the source pixels that share a window with it. For the output, the source is the
+// inputs and the filter belongs to the result pixel. For the gradient, the source is grad and the filter belongs to the
+// source pixel. Neighbouring results share source pixels: kChannelTiles computes four results at a time in the inner
+// part of a row and loads each source pixel once.
 #ifndef KERAS_DYNFILTER_CPU_KERNELS_CHANNEL_LANES_PIXELS_H_
 #define KERAS_DYNFILTER_CPU_KERNELS_CHANNEL_LANES_PIXELS_H_
 
@@ -23,7 +24,7 @@ template <typename T, FilterKind kKind, bool kForward>
 class Rows {
   using A = Accumulator<T>;
   static constexpr int64_t L = kLanes<A>, kPixels = 4;
-  // In the forward direction, the filters of a result are converted or normalised once for all channels of the head.
+  // Whether each result has its own filter, which is converted or normalised once for all channels of the head.
   static constexpr bool kOwn = kForward && uses_spatial(kKind);
   static constexpr bool kCopies = kOwn && (kKind == FilterKind::kSoftmax || !std::is_same_v<A, T>);
 
@@ -54,7 +55,7 @@ class Rows {
     channel_ = uses_channel(kKind) ? o_.channel + n * taps_ * p_.channels : nullptr;
     first_filter_ = n * p_.out_height * p_.out_width + (kForward ? i * p_.out_width : 0);
 
-    // The pixels whose windows are inside the row.
+    // The windows of the result pixels [before, inner_end) are inside the row.
     const int64_t before = kForward ? p_.pad_w : p_.kernel_w - 1 - p_.pad_w;
     const int64_t inner_end = source_width_ - (p_.kernel_w - 1) + before;
     for (int64_t j = 0; j < width_;) {
@@ -171,12 +172,12 @@ class Rows {
     const A* own[kPixels];
 #pragma GCC unroll 4
     for (int q = 0; q < kPixels; ++q) own[q] = kOwn ? own_[q] + rows.tap * kWindowCols : nullptr;
-    int64_t filter = (first_filter_ + x) * p_.heads + h;  // of source pixel 0, if filters belong to the sources
+    int64_t filter = (first_filter_ + x) * p_.heads + h;  // of source pixel 0, if source pixels have the filters
     int64_t t = rows.tap * kWindowCols;
 
-    // The pixels that the tile after the next one reads first, in the row that no result has read yet. Each block of
-    // channels prefetches one part of them, in the order of memory: hardware does not predict reads that go block by
-    // block, and they are slow.
+    // Prefetches source pixels of the tile after the next tile, in the source row that no result has read yet. The
+    // hardware does not predict reads that go from one block of channels to the next, so these reads would be slow.
+    // Each block of channels prefetches one part of the pixels, in memory order.
     const int64_t newest = kForward ? rows.count - 1 : 0;
     const T* ahead =
         source_ + ((rows.source + newest * rows.source_step) * source_width_ + j + 2 * kPixels) * C + kPixels * c;
@@ -244,7 +245,7 @@ class Rows {
   Taps rows_;
   const T *source_, *channel_;
   T* result_;
-  int64_t first_filter_;  // of the row of the result (forward) or of the sample
+  int64_t first_filter_;  // the first filter of the result row (forward) or of the sample (gradient)
   const A* own_[kPixels];
   A scale_[kPixels];
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Depthwise convolution of few channels at horizontal stride 1, with vector lanes along a row of the image: pixels and
-// channels in the order of memory. The number of channels divides the lanes, so one vector holds a filter tap.
+// channels in memory order. The number of channels divides the number of lanes, so a vector contains all channels of a
+// filter tap, repeated.
 #ifndef KERAS_DYNFILTER_CPU_KERNELS_FLAT_LANES_H_
 #define KERAS_DYNFILTER_CPU_KERNELS_FLAT_LANES_H_
 
@@ -34,8 +35,8 @@ class Rows {
   Rows(const Problem& p, const Operands<T>& o)
       : p_(p), o_(o), halo_((p.kernel_w - 1) * p.dilation_w * p.channels), tile_(flat_tile(p, L)) {}
 
-  // Computes row `y` of sample n. Returns false if the filter is not finite: this kernel pads with zeros, which equals
-  // skipping a tap only if the tap is finite.
+  // Computes row `y` of sample n. Returns false if the filter is not finite: this kernel multiplies taps outside the
+  // image by zero instead of skipping them, which is correct only for finite taps.
   bool run(int64_t n, int64_t y) {
     if (n != sample_) prepare(n);
     if (!finite_) return false;
@@ -72,7 +73,7 @@ class Rows {
     finite_ = sum<A>(zeros) == A(0);
   }
 
-  // scratch[k] = line[first + k], zero outside [0, size).
+  // Sets scratch[k] to line[first + k], or to zero if first + k is outside [0, size).
   static void copy_padded(const T* line, int64_t first, int64_t size, A* scratch, int64_t count) {
     const int64_t begin = std::clamp<int64_t>(-first, 0, count), end = std::clamp<int64_t>(size - first, begin, count);
     std::fill(scratch, scratch + begin, A(0));
@@ -112,8 +113,8 @@ class Rows {
   alignas(64) A scratch_[kFlatScratch];
 };
 
-// Adds the gradient with respect to the channel filter, over the output rows [begin, end) of one sample, to partial
-// sums [taps, channels].
+// Computes the terms of the gradient with respect to the channel filter for the output rows [begin, end) of one sample,
+// and adds them to `partial`, which has the shape [taps, channels].
 template <typename T>
 void channel_rows(const Problem& p, const Operands<T>& o, int64_t n, int64_t begin, int64_t end,
                   Accumulator<T>* partial) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The buffers of a call with their type, and the last step of every gradient with respect to spatial filters.
+// The typed buffers of a call, and the last step of every gradient with respect to spatial filters.
 #ifndef KERAS_DYNFILTER_CPU_KERNELS_OPERANDS_H_
 #define KERAS_DYNFILTER_CPU_KERNELS_OPERANDS_H_
 

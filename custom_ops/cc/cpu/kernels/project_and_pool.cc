@@ -11,7 +11,8 @@
 namespace keras_dynfilter::cpu::KERAS_DYNFILTER_ISA_TARGET {
 namespace {
 
-// The number of columns and pixels whose accumulators nearly fill the registers. 3x3 windows have nine columns.
+// The numbers of columns and pixels that are computed at a time. Their accumulators nearly fill the registers. The
+// filters of a 3x3 window have nine columns.
 constexpr int kColumns = 9;
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kPixels = 2;
@@ -19,8 +20,8 @@ constexpr int kPixels = 2;
 constexpr int kPixels = 1;
 #endif
 
-// Channels, rounded up to whole vectors of the widest instruction set, so that the workspace has the same size on all
-// instruction sets.
+// The number of channels, rounded up to whole vectors of the widest instruction set, so that the workspace has the same
+// size on all instruction sets.
 template <typename A>
 int64_t padded(int64_t channels) {
   constexpr int64_t kWidest = 64 / sizeof(A);
@@ -29,7 +30,7 @@ int64_t padded(int64_t channels) {
 
 int64_t blocks(const Projection& p) { return ceil_div(p.outputs, kColumns); }
 
-// The bands of pixels of one image.
+// The number of bands of pixels of one image.
 int64_t bands(const Projection& p) {
   return band_count(p.pixels * p.channels * std::max<int64_t>(p.outputs, kColumns), p.pixels);
 }
@@ -67,7 +68,7 @@ struct Task {
   template <int Count, bool kSum>
   void columns(int64_t pixel, int64_t block, A* sums) const {
     constexpr int L = kLanes<A>;
-    // Local copies: as far as the compiler knows, a store to memory could change the members.
+    // Local copies, because the compiler assumes that a store to memory can change the members.
     const int64_t C = p.channels, stride = this->stride;
     const T* x = inputs + pixel * C;
     const A* w = kernel + block * kColumns * stride;
@@ -104,7 +105,8 @@ struct Task {
     for (int64_t block = 1; block < blocks(p); ++block) columns<Count, false>(pixel, block, sums);
   }
 
-  // Computes the pixels [first, last). Sums of short runs are added up, which rounds less than one long sum.
+  // Computes the pixels [first, last). Adds up the sums of short runs, which has a smaller rounding error than one long
+  // sum.
   void band(int64_t first, int64_t last, A* partial, A* sums) const {
     constexpr int64_t kRun = 128;
     std::fill(partial, partial + stride, A(0));
@@ -134,7 +136,7 @@ void run_type(const Projection& p, const ProjectionBuffers& b, const ParallelFor
   }
   const Task<T> task{p, static_cast<const T*>(b.inputs), static_cast<const T*>(b.bias), static_cast<T*>(b.projected),
                      transposed};
-  // In cycles, measured with AVX-512: eight products take one cycle, including the sums over the lanes.
+  // The cost in cycles. Measured with AVX-512: eight products take one cycle, including the sums over the lanes.
   const int64_t cost = std::max<int64_t>(1, p.pixels / count * stride * rows / 8);
   parallel_for(p.batch * count, cost, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {

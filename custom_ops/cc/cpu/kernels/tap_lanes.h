@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kernels for local filters over few channels per head, with vector lanes along the taps of a row of the window. Most
-// of the data are filters, so they are read once and in order.
+// of the data are filters, so the kernels read the filters once and in order.
 #ifndef KERAS_DYNFILTER_CPU_KERNELS_TAP_LANES_H_
 #define KERAS_DYNFILTER_CPU_KERNELS_TAP_LANES_H_
 
@@ -79,7 +79,7 @@ void output_row(const Problem& p, const Operands<T>& o, int64_t n, int64_t i) {
           return dot<decltype(window_cols)::value, A>(values, image + c, rows, columns, p.kernel_w, p.width * C, C);
         };
         A total;
-        switch (columns.count) {  // complete rows of the windows that the papers use
+        switch (columns.count) {  // known at compile time for the windows that the papers use
           case 9: total = product(std::integral_constant<int, 9>{}); break;
           case 11: total = product(std::integral_constant<int, 11>{}); break;
           case 13: total = product(std::integral_constant<int, 13>{}); break;
@@ -130,8 +130,8 @@ void spatial_row(const Problem& p, const Operands<T>& o, int64_t n, int64_t i) {
   }
 }
 
-// Computes one row of gradients with respect to the inputs. Every output adds to the pixels in its window. The loops
-// over taps are outside, so that the terms of each pixel have a fixed order. `softmax` normalises logits.
+// Computes one row of gradients with respect to the inputs. Every output adds to the pixels in its window. The outer
+// loops are over the taps, so that the terms of each pixel are added in a fixed order. `softmax` normalises logits.
 template <typename T, FilterKind kKind>
 void inputs_row(const Problem& p, const Operands<T>& o, const Softmax<Accumulator<T>>* softmax, int64_t n, int64_t y) {
   using A = Accumulator<T>;

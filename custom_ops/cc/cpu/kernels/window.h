@@ -12,12 +12,13 @@
 
 namespace keras_dynfilter::cpu::KERAS_DYNFILTER_ISA_TARGET {
 
-// `count` taps: numbers `tap`, `tap + tap_step`, ... at the positions `source`, `source + source_step`, ...
+// `count` taps. Their numbers start at `tap` and have the step `tap_step`. Their positions in the source start at
+// `source` and have the step `source_step`.
 struct Taps {
   int64_t tap, tap_step, source, source_step, count;
 };
 
-// The input positions in the window of output `out`.
+// Returns the taps of output `out` that are inside the image, with their input positions.
 inline Taps taps_of_output(const Axis& a, int64_t out) {
   const int64_t origin = out * a.stride - a.pad;
   int64_t begin = 0, end = a.window;
@@ -31,7 +32,7 @@ inline Taps taps_of_output(const Axis& a, int64_t out) {
   return {begin, 1, origin + begin * a.dilation, a.dilation, std::max<int64_t>(end - begin, 0)};
 }
 
-// The outputs whose windows contain input `in`, each with the tap that reads it.
+// Returns the taps that read input `in`, with the positions of the outputs to which they belong.
 inline Taps taps_of_input(const Axis& a, int64_t in) {
   const int64_t origin = in + a.pad;  // output * stride = origin - tap * dilation
   if (a.stride == 1 && a.dilation == 1) {
@@ -57,7 +58,7 @@ inline Taps taps_of_input(const Axis& a, int64_t in) {
   return {tap, tap_step, source, -source_step, count};
 }
 
-// The outputs that have `tap` of their window inside the image.
+// Returns the outputs whose tap number `tap` is inside the image.
 inline Range outputs_of_tap(const Axis& a, int64_t tap) {
   const int64_t offset = tap * a.dilation - a.pad;
   const int64_t begin = std::clamp<int64_t>(ceil_div(-offset, a.stride), 0, a.out_size);

@@ -10,8 +10,8 @@
 
 namespace keras_dynfilter::cpu::KERAS_DYNFILTER_ISA_TARGET::channel_lanes {
 
-// Calls body(offset, block, count) for blocks that cover [0, channels): four vectors at a time, then one vector at a
-// time, then the rest.
+// Calls body(offset, block, count) for blocks that cover [0, channels): blocks of four vectors, then blocks of one
+// vector, then block 0 with the `count` remaining channels.
 template <typename A, typename Body>
 KDF_INLINE void for_blocks(int64_t channels, const Body& body) {
   constexpr int L = kLanes<A>;
@@ -21,8 +21,8 @@ KDF_INLINE void for_blocks(int64_t channels, const Body& body) {
   if (c < channels) body(c, std::integral_constant<int, 0>{}, channels - c);
 }
 
-// Vector `b` of a block of kBlock vectors that starts at p. If kBlock is 0, the block is the first `count` lanes of one
-// vector.
+// Loads vector `b` of a block of kBlock vectors that starts at p. If kBlock is 0, the block is the first `count` lanes
+// of one vector.
 template <int kBlock, typename T>
 KDF_INLINE Vec<Accumulator<T>> load_block(const T* p, int b, int64_t count) {
   if constexpr (kBlock == 0) return load(p, count);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums over the lanes of many vectors at once. Every step halves the number of vectors, which is faster than one vector
-// at a time.
+// Sums the lanes of many vectors at once. Every step halves the number of vectors, which is faster than summing one
+// vector at a time.
 #ifndef KERAS_DYNFILTER_CPU_SIMD_LANE_SUMS_H_
 #define KERAS_DYNFILTER_CPU_SIMD_LANE_SUMS_H_
 
@@ -19,8 +19,8 @@ namespace keras_dynfilter::cpu::KERAS_DYNFILTER_ISA_TARGET {
 
 #ifdef KDF_SHUFFLES
 
-// `a` and `b` hold blocks of `Width` lanes; each block becomes one sum. Adds the two halves of every block. In the
-// result, the blocks of a come first, then the blocks of b.
+// Adds the two halves of every block of `Width` lanes. The result contains the sums of the blocks of `a`, then the sums
+// of the blocks of `b`.
 template <typename A, int Width, int... I>
 KDF_INLINE Vec<A> folded(Vec<A> a, Vec<A> b, std::integer_sequence<int, I...>) {
   constexpr int L = kLanes<A>, kHalf = Width / 2;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Vectors of accumulators: loads and stores with conversion from and to the storage type, sums over the lanes, exp.
 //
-// The vectors are vector extensions of GCC and Clang with the width of the target's registers. The compiler knows their
-// operations, so the same source works for AVX-512, AVX2, SSE and NEON.
+// The vectors use the vector extensions of GCC and Clang and have the width of the target's registers. The compiler
+// implements their operations, so the same source works for AVX-512, AVX2, SSE and NEON.
 #ifndef KERAS_DYNFILTER_CPU_SIMD_VEC_H_
 #define KERAS_DYNFILTER_CPU_SIMD_VEC_H_
 
@@ -62,7 +62,7 @@ KDF_INLINE To bit_cast(From value) {
   return result;
 }
 
-// --- Conversions. They avoid denormal floats, because a host may flush them to zero.
+// --- Conversions. They avoid denormal floats, because the host program may flush denormal floats to zero.
 
 KDF_INLINE Vec<float> widen(VecOf<float>::halves halves, Float16) {
   using Bits = VecOf<float>::bits;
@@ -71,7 +71,7 @@ KDF_INLINE Vec<float> widen(VecOf<float>::halves halves, Float16) {
   const Bits magnitude = (h & 0x7fffu) << 13;
   const Bits normal = magnitude + (112u << 23);
   const Bits special = magnitude | 0x7f800000u;
-  // A subnormal m * 2^-24 equals the number just above 2^-14 that has the mantissa m, minus 2^-14.
+  // A subnormal half has the value m * 2^-24. The float with the exponent of 2^-14 and the mantissa m is 2^-14 larger.
   const Vec<float> smallest = bit_cast<Vec<float>>(Bits{} + (113u << 23));
   const Bits subnormal = bit_cast<Bits>(bit_cast<Vec<float>>(magnitude + (113u << 23)) - smallest);
   Bits result = magnitude < (1u << 23) ? subnormal : normal;
@@ -159,8 +159,8 @@ KDF_INLINE void store(T* p, Vec<Accumulator<T>> v, int64_t count) {
   std::memcpy(p, lanes, count * sizeof(T));
 }
 
-// Stores past the caches, for results that do not fit the caches: the overwritten cache lines need not be read. `p` is
-// aligned to a vector. Call `finish_streaming` before other threads read the result.
+// Stores a vector and bypasses the caches. For results that do not fit the caches, this saves reading the cache lines
+// that are overwritten. `p` is aligned to a vector. Call `finish_streaming` before other threads read the result.
 template <typename A>
 KDF_INLINE void stream(A* p, Vec<A> v) {
 #if defined(__AVX512F__)
@@ -256,7 +256,8 @@ KDF_INLINE Vec<A> first(Vec<A> v, int64_t count, A fill) {
              : Vec<A>{} + fill;
 }
 
-// exp(x) for x <= 0, such as a difference from a maximum. Results below the normal numbers are 0; NaN stays NaN.
+// exp(x) for x <= 0, such as a difference from a maximum. Results that are too small for a normal number are 0; NaN
+// stays NaN.
 template <typename A>
 KDF_INLINE Vec<A> exp_of_difference(Vec<A> x) {
   constexpr bool kFloat = std::is_same_v<A, float>;
@@ -270,7 +271,7 @@ KDF_INLINE Vec<A> exp_of_difference(Vec<A> x) {
   const Vec<A> ln2_high = Vec<A>{} + (kFloat ? A(0.693145751953125) : A(0.693147180369123816490));
   const Vec<A> ln2_low = Vec<A>{} + (kFloat ? A(1.42860682030941723212e-6) : A(1.90821492927058770002e-10));
   const Vec<A> r = (clamped - n * ln2_high) - n * ln2_low;
-  // Taylor series, to the order that is sufficient for |r| <= ln 2 / 2.
+  // Taylor series. Its order is sufficient for |r| <= ln 2 / 2.
   constexpr int kOrder = kFloat ? 7 : 13;
   constexpr A kInverse[] = {
       1.0,        1.0,         1.0 / 2,      1.0 / 6,       1.0 / 24,       1.0 / 120,       1.0 / 720,

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The gradient with respect to the channel filters. Valid for every problem. It sums over all positions of a sample, in
-// two stages with a fixed order.
+// Computes the gradient with respect to the channel filters. Valid for every problem. The gradient is a sum over all
+// positions of a sample, computed in two stages with a fixed order.
 //
 // In the first stage, a block sums a chunk of positions for a tile of taps. Neighbouring threads have neighbouring
-// channels, and groups of threads have neighbouring positions. The sums of the groups are added up as a tree. In the
-// second stage, the sums of the chunks are added up in order.
+// channels, and groups of threads have neighbouring positions. The sums of the groups are added pairwise, as a tree. In
+// the second stage, the sums of the chunks are added up in order.
 #ifndef KERAS_DYNFILTER_CUDA_KERNELS_CHANNEL_GRADIENT_CUH_
 #define KERAS_DYNFILTER_CUDA_KERNELS_CHANNEL_GRADIENT_CUH_
 
@@ -13,10 +13,11 @@
 namespace keras_dynfilter::cuda {
 
 struct Chunks {
-  int64_t count, positions;  // chunks of a sample, and positions of a chunk
+  int64_t count, positions;  // the number of chunks of a sample, and the number of positions of a chunk
 };
 
-// Depends only on the sizes, so that neither the device nor the alignment of the operands changes the result.
+// Chooses the chunks from the sizes only, so that neither the device nor the alignment of the operands changes the
+// result.
 inline Chunks chunks_of(const Geometry& geometry) {
   const int64_t channels = max(1, min(geometry.channels, kChunkChannels)), positions = geometry.outputs();
   const int64_t blocks =
@@ -100,8 +101,8 @@ __global__ void __launch_bounds__(kThreads, kChannelBlocksPerMultiprocessor)
         shared[e * threads + thread] += shared[e * threads + thread + half * blockDim.x];
       }
     }
-    // The first group reads only sums that it wrote itself, so no barrier is needed before. The barrier after this
-    // block protects the sums of all groups from the next chunk.
+    // No barrier is needed before this step, because the first group reads only sums that it wrote itself. The barrier
+    // after this step keeps the next chunk from overwriting sums that are still needed.
     if (threadIdx.y == 0 && channel < geometry.channels) {
       A* partial = static_cast<A*>(operands.workspace) + (chunk * taps + tap) * geometry.channels + channel;
 #pragma unroll
@@ -114,8 +115,8 @@ __global__ void __launch_bounds__(kThreads, kChannelBlocksPerMultiprocessor)
   }
 }
 
-// Adds up the chunks. A block has a warp of neighbouring results times kSumGroups groups, each with a part of the
-// chunks.
+// Adds up the chunks. A block computes a warp of neighbouring results. It has kSumGroups warps, and each warp adds up a
+// part of the chunks.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     channel_sum_kernel(Geometry geometry, Operands<T> operands, int64_t chunks) {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The derivatives that read or write spatial filters, for few channels per head: each thread has one filter.
+// Kernels for spatial filters over few channels per head. A thread has one filter or, in the gradient with respect to
+// the inputs, one head of one pixel.
 //
-// Most of the memory traffic is filters, and the filters of neighbouring threads are adjacent in memory. A block moves
-// them through shared memory in whole lines. Windows have an odd number of taps, so threads that read their filters in
-// step never use the same bank. The softmax is computed in shared memory, so logits are read once. If the filters do
-// not fit shared memory, `choose_kernel` chooses a kernel with threads along the channels.
+// Most of the memory traffic is filters, and the filters of neighbouring threads are adjacent in memory. A block copies
+// them through shared memory in whole memory lines. Windows have an odd number of taps, so threads that read the same
+// tap of their filters never use the same bank. The softmax is computed in shared memory, so logits are read once. If
+// the filters do not fit shared memory, `choose_kernel` chooses a kernel with threads along the channels.
 #ifndef KERAS_DYNFILTER_CUDA_KERNELS_FILTER_PER_THREAD_CUH_
 #define KERAS_DYNFILTER_CUDA_KERNELS_FILTER_PER_THREAD_CUH_
 
@@ -107,7 +108,7 @@ __global__ void __launch_bounds__(kFilterThreads) filters_spatial_kernel(Geometr
         }
       }
       // The gradient with respect to logits needs the mean over all taps first. Computing the products twice is cheaper
-      // than keeping them.
+      // than storing them.
       for (int pass = kNormalize ? 0 : 1; pass < 2; ++pass) {
         for (int64_t u = 0; u < geometry.rows.window; ++u) {
           int64_t y, x;
@@ -149,8 +150,8 @@ struct FilterTiles {
   int64_t heads, columns;
 };
 
-// Threads are along the heads and then along the columns of a row of the inputs. For each row of the window, the block
-// copies this row of all filters that use its inputs.
+// The threads of a block have neighbouring heads (x) and neighbouring columns of an input row (y). For each row of the
+// window, the block copies this row of all filters that use its inputs to shared memory.
 template <typename T, FilterKind kKind, int kMaxChannels>
 __global__ void __launch_bounds__(kFilterThreads)
     filters_inputs_kernel(Geometry geometry, Operands<T> operands, FilterTiles tiles) {
@@ -171,7 +172,7 @@ __global__ void __launch_bounds__(kFilterThreads)
     const bool active = threadIdx.x < heads && column < columns.size;
     const int64_t channel = (first_head + threadIdx.x) * geometry.head_channels;
 
-    // The outputs of a row whose windows may contain a pixel of the tile.
+    // The windows of the output columns from `first` to `last` may contain a pixel of the tile.
     const int64_t before = first_column + columns.pad - (window - 1) * columns.dilation;
     const int64_t first = before > 0 ? ceil_div(before, columns.stride) : 0;
     const int64_t last = min(columns.out_size - 1, (first_column + blockDim.y - 1 + columns.pad) / columns.stride);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The output and the gradient with respect to the inputs, with threads along the channels. Valid for every problem.
+// Computes the output and the gradient with respect to the inputs, with threads along the channels. Valid for every
+// problem.
 //
-// A pixel of the result is the sum of filter value times source over the taps. For the output, the source is the inputs
+// A result pixel is the sum of filter value times source pixel over the taps. For the output, the source is the inputs
 // and the filter belongs to the result pixel. For the gradient, the source is grad and the filter belongs to the source
 // pixel. A thread computes `kVecElems` channels of `kRun` neighbouring pixels of a row, so that it uses each loaded
 // source pixel and channel filter for several results. A block covers several rows, which share sources in the L1
@@ -27,14 +28,14 @@ __device__ inline void add_tap(A spatial, const A (&channel)[kVecElems], const A
 // The operands of a thread for one row of a window.
 template <typename T>
 struct RowOfTaps {
-  const T* source;                         // at the channels of the thread and column 0
+  const T* source;                         // the source row, at the channels of the thread and column 0
   const T* channel;                        // filters at the channels of the thread and the first tap of the row
   const T* spatial;                        // filters of the head at column 0 and the first tap of the row
   const Softmax<Accumulator<T>>* softmax;  // of the head at column 0
   int64_t column, last;                    // first result column, and the offset of the last result column in the image
 };
 
-// Adds one row of any window. `result_softmax` is the softmax of the result pixels (forward).
+// Adds one row of a window of any size. `result_softmax` is the softmax of the result pixels (forward).
 template <FilterKind kKind, bool kForward, typename T, int kVecElems>
 __device__ inline void add_row(const Geometry& geometry, const RowOfTaps<T>& row,
                                const Softmax<Accumulator<T>> (&result_softmax)[kRun],
@@ -97,7 +98,7 @@ __device__ inline void add_dense_row(const Geometry& geometry, const RowOfTaps<T
       for (int p = 0; p < kRun; ++p) {
         const int v = tap_of(p, q);
         if (v < 0 || v >= kWindowCols) continue;
-        // Results beyond the row are not stored. They read the last filter, because they have none.
+        // Results beyond the end of the row have no filter. They use the last filter of the row and are not stored.
         const int64_t filter = (kForward ? row.column + min(p, row.last) : column) * geometry.heads;
         if constexpr (kNormalize && kForward) softmax = result_softmax[p];
         spatial[p][v] = filter_value<kNormalize>(row.spatial + filter * geometry.taps, v, softmax);

@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// The smallest power of two that is not below `work`, at most a warp.
+// The smallest power of two that is at least `work`, but at most a warp.
 inline int lanes_for(int64_t work) {
   int lanes = 1;
   while (lanes < kWarpSize && lanes < work) lanes *= 2;

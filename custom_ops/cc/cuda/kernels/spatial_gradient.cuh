@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The gradient with respect to the spatial filters, with threads along the channels of a head. Valid for every problem.
+// Computes the gradient with respect to the spatial filters, with threads along the channels of a head. Valid for every
+// problem.
 //
 // A group of neighbouring threads computes the gradient of one filter, with one thread per `kVecElems` channels and at
-// most a warp. The group multiplies the channels for the taps of a tile and adds the products up by shuffles. The
-// gradient with respect to logits needs a sum over all taps before it can write any tap, so it computes windows that
-// are larger than a tile twice.
+// most a warp. For the taps of a tile, each thread adds up the products of its channels, and shuffles add up the sums
+// of the threads. The gradient with respect to logits needs a sum over all taps before it can write any tap, so windows
+// that are larger than a tile are computed twice.
 #ifndef KERAS_DYNFILTER_CUDA_KERNELS_SPATIAL_GRADIENT_CUH_
 #define KERAS_DYNFILTER_CUDA_KERNELS_SPATIAL_GRADIENT_CUH_
 
