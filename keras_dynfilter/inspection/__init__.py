@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tools that look into dynamic filter networks: operations, generated filters, optical flow, filter repositories,
-pictures.
+"""Inspects dynamic filter networks: counts operations, returns generated filters, optical flow and the parts of filter
+repositories, and draws pictures.
 
-Only the functions that draw need matplotlib and imgviz (`pip install 'keras_dynfilter[examples]'`); they import them on
-first use.
+Only the functions for pictures and colours need matplotlib and imgviz (`pip install 'keras_dynfilter[examples]'`). They
+import these packages on first use.
 """
 
 from keras_dynfilter.inspection.flops import count_flops, count_parameters

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The number of multiply-adds of one call of a layer, for each class of layer that `count_flops` supports.
+"""Rules that count the multiply-adds of one call of a layer, for each class of layer that `count_flops` supports.
 
 A rule is a function of the layer, the shapes of its inputs and the shape of its output, for a batch of one sample.
 """
@@ -38,7 +38,7 @@ def _dense(layer, input_shapes, output_shape):
 
 
 def _ddf(layer, input_shapes, output_shape):
-    # The terms are those of the docstring of `count_flops`.
+    # The docstring of `count_flops` lists the terms.
     channels, taps, heads = _channels(layer, output_shape), math.prod(layer.kernel_size), layer.heads
     values = math.prod(output_shape)
     positions = values // channels
@@ -54,7 +54,7 @@ def _ddf(layer, input_shapes, output_shape):
 
 
 def _normalizes(norm):
-    """Whether a layer normalises its inputs, at one operation per value."""
+    """Returns whether a layer normalises its inputs, with one operation per value."""
     return RULES.get(type(norm)) is _per_value
 
 

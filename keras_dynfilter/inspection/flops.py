@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counts the operations and the parameters of a model as "Decoupled Dynamic Filter Networks" does.
 
-Own code: TensorFlow's profiler counts the ops of one implementation, a multiplication and an addition as two, and
-knows neither compiled ops nor the paper's rules.
+TensorFlow's profiler is not used: it counts the ops of one implementation, counts a multiplication and an addition as
+two operations, and supports neither compiled ops nor the paper's rules.
 """
 
 import math
@@ -23,54 +23,54 @@ def count_flops(
 ) -> int:
     """Counts the operations of a model for one sample; a multiplication and an addition together count as one.
 
-    The rules reproduce every digit that the paper prints for its networks. Layers that are not in the paper are counted
-    by the same principle:
+    The rules reproduce every digit that the paper prints for its networks. Layers that are not in the paper follow the
+    same principle:
 
     | layer | operations |
     | --- | --- |
-    | convolutions, `Dense` | one per weight and position where it is used |
+    | convolutions, `Dense` | one per weight and position that uses it |
     | `DDF2D`, `DDFUp2D`, `RepositoryConv2D`, the upsampling convolution of `repository_mnist` | see below |
     | normalisation, `Rescaling` | one per value |
-    | `Add` and the like | one per value and operand after the first |
+    | `Add`, `Multiply` and other merges | one per value and operand after the first |
     | average pooling | one per value that is averaged |
     | biases, activations, maximum pooling, padding, upsampling, reshaping, dropout | none |
 
     `DDF2D`, with `n` output positions, `c` channels, `t` taps, `g` heads and a bottleneck of `m` values:
 
-    * channel filters: `n*c + c*m + m*c*t + c*t`. With strides, the mean takes all positions of the inputs, but the
-      paper counts those of the output.
+    * channel filters: `n*c + c*m + m*c*t + c*t`. With strides, the mean covers all input positions, but the paper
+      counts only the output positions.
     * spatial filters: `n*c*g*t + n*g*t`.
-    * combining and applying both: `2*n*c*t`; with only one kind of filter, `n*c*t`.
+    * combining and applying both: `2*n*c*t`; with only channel or only spatial filters, `n*c*t`.
+
+    The terms `c*t` and `n*g*t` are the normalisation; they are left out for `"sigmoid"` and None.
 
     `DDFUp2D`, for each of its `scale_factor**2` phases, with `n` input positions: `9*n*c + n*c*g*t` for the spatial
     filters, or `n*d*g*t` with a guide of `d` channels; and `n*c*t` for applying them. Normalisation, combination and
-    channel filters do not count: only then does the upsampling of the paper's detector have the 0.58B that the paper
-    prints.
+    channel filters do not count. With this rule, the upsampling of the paper's detector has 0.58B operations, as the
+    paper prints.
 
     `RepositoryConv2D`, with `l` features, `b` base filters and `f` filters of `d` values:
 
     * coefficients: `l*b*f`; a dynamic bias: `l*f`.
-    * `algorithm="shared"`: `n*m*(d + f)`, where `m` is the lesser of `b` and `d`, plus `b*d*f` if `b` is above `d`.
-      With strides and dilation at once, this algorithm convolves at all positions; those of the output are counted.
+    * `algorithm="shared"`: `n*m*(d + f)`, where `m` is the minimum of `b` and `d`, plus `b*d*f` if `b` is above `d`.
+      With strides and dilation at once, this algorithm convolves at all positions; only output positions count.
     * `algorithm="per_sample"`: `d*f*(b + n)`.
 
-    The upsampling convolution has `9*c` per output value for a 5x5 window.
+    The upsampling convolution has `9*c` operations per output value for a 5x5 window.
 
     Args:
-        model: Built functional or sequential model. Nested models are counted as well. A layer counts as often as it is
-            called.
+        model: Built functional or sequential model. Nested models are counted as well. A layer counts once per call.
         input_shape: `(height, width, channels)` for a model with unknown sizes; a list of shapes for several inputs, in
             the order of `model.inputs`. None: the shapes of the model.
-        rules: Functions for layers that are not in the table, by class of layer; they take precedence over the table. A
-            function `(layer, input_shapes, output_shape)` returns the operations of one call; the shapes have a batch
-            size of 1.
+        rules: Functions by class of layer, for layers that are not in the table or that need another rule. A function
+            `(layer, input_shapes, output_shape)` returns the operations of one call; the shapes have a batch size of 1.
 
     Returns:
         The number of operations.
 
     Raises:
-        ValueError: `model` is neither functional nor sequential, there is no rule for one of its layers, or a size is
-            unknown.
+        ValueError: `model` is not built, or is neither functional nor sequential; there is no rule for one of its
+            layers; a size is unknown; or the number of shapes differs from the number of inputs.
 
     Example:
 
@@ -95,7 +95,7 @@ def count_flops(
 
 
 def count_parameters(model: keras.Model) -> int:
-    """Counts the trainable parameters of a built model, which is the number that papers print.
+    """Counts the trainable parameters of a built model, as papers do.
 
     Keras's `count_params` includes weights that are not trained, such as the moving averages of batch normalisation.
     """
@@ -122,7 +122,7 @@ def _count(model, input_shapes, rules):
 
 def _count_call(layer, input_shapes, rules):
     """Returns the operations of one call of `layer` and the shapes of its outputs."""
-    rule = next((rules[kind] for kind in type(layer).__mro__ if kind in rules), None)
+    rule = next((rules[base] for base in type(layer).__mro__ if base in rules), None)
     if rule is None and isinstance(layer, keras.Model):
         return _count(layer, input_shapes, rules)
     if rule is None:
@@ -133,6 +133,6 @@ def _count_call(layer, input_shapes, rules):
 
 
 def _list_of_shapes(shape: Sequence) -> list[Shape]:
-    """Returns what `compute_output_shape` returned, one shape or several, as a list of tuples."""
+    """Converts the result of `compute_output_shape`, one shape or several shapes, to a list of tuples."""
     shape = list(shape)
     return [tuple(shape)] if not shape or shape[0] is None or isinstance(shape[0], int) else [tuple(s) for s in shape]

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Optical flow implied by generated filters (https://arxiv.org/abs/1605.09673), and its error.
+"""Computes the optical flow that generated filters imply (https://arxiv.org/abs/1605.09673), and its error.
 
-A flow vector (x, y) points from a pixel to the place where its value comes from, in pixels to the right and down. This
-is backward flow, `later[y, x] = earlier[y + flow_y, x + flow_x]`: content moves by minus the vector.
+A flow vector (x, y) points from a pixel to the place that its value comes from, in pixels to the right and down. This
+is backward flow, `later[y, x] = earlier[y + flow_y, x + flow_x]`: image content moves by minus the vector.
 """
 
 import numpy as np
 
 from keras_dynfilter.ops.geometry import Geometry
 
-# How far the taps of a filter after the softmax may sum away from 1: bfloat16 rounds by 0.4 %.
+# Largest accepted distance between 1 and the sum of a filter's taps after the softmax: bfloat16 rounds by 0.4 %.
 SUM_TOLERANCE = 0.02
 
 
@@ -18,8 +18,8 @@ def filters_to_flow(filters: np.ndarray, kernel_size: int | tuple[int, int]) -> 
 
     Args:
         filters: Filters after the softmax, `[..., kernel_h * kernel_w]`, taps in row-major order.
-        kernel_size: Integer or pair `(kernel_h, kernel_w)`. Windows of even size have one more tap at the end, as in
-            `DynamicConv2D`.
+        kernel_size: Integer or pair `(kernel_h, kernel_w)`. Windows of even size have one more tap after the centre
+            than before it, as in `DynamicConv2D`.
 
     Returns:
         Flow (x, y) in pixels, `[..., 2]`: float64 for float64 filters, otherwise float32.
@@ -34,10 +34,10 @@ def filters_to_flow(filters: np.ndarray, kernel_size: int | tuple[int, int]) -> 
     if filters.ndim < 1 or filters.shape[-1] != geometry.taps:
         expected = f"Expected `filters` to have {geometry.taps} taps on the last axis for {geometry.kernel_size}"
         raise ValueError(f"{expected}. Received: filters.shape={filters.shape}")
-    wrong = np.abs(filters.sum(axis=-1) - 1)
-    if not (wrong <= SUM_TOLERANCE).all():
+    distances = np.abs(filters.sum(axis=-1) - 1)
+    if not (distances <= SUM_TOLERANCE).all():
         expected = "Expected `filters` to sum up to 1 over the taps, as they do after a softmax"
-        raise ValueError(f"{expected}. Received: filters with sums up to {wrong.max():g} away from 1")
+        raise ValueError(f"{expected}. Received: filters with sums up to {distances.max():g} away from 1")
     (top, _), (left, _) = geometry.pads
     kernel_h, kernel_w = geometry.kernel_size
     x, y = np.meshgrid(np.arange(kernel_w) - left, np.arange(kernel_h) - top)
@@ -45,18 +45,18 @@ def filters_to_flow(filters: np.ndarray, kernel_size: int | tuple[int, int]) -> 
 
 
 def end_point_error(flow: np.ndarray, true_flow: np.ndarray, mask: np.ndarray | None = None) -> float:
-    """Computes the mean distance between flow vectors and the true ones, in pixels.
+    """Computes the mean distance between flow vectors and true flow vectors, in pixels.
 
     Args:
         flow: Flow in pixels, `[..., 2]`; or `[..., 1]` if there is only one direction, as in stereo.
-        true_flow: True flow in the shape of `flow`.
-        mask: `[...]`, non-zero for the vectors to count. None: all vectors count.
+        true_flow: True flow with the shape of `flow`.
+        mask: `[...]`, non-zero for the vectors to include. None: include all vectors.
 
     Returns:
-        The mean. It is NaN or infinite if a vector that counts is.
+        The mean. It is NaN or infinite if an included vector is.
 
     Raises:
-        ValueError: The shapes do not agree, or no vector counts.
+        ValueError: The shapes do not agree, or no vector is included.
     """
     flow, true_flow = (np.asarray(vectors, np.float64) for vectors in (flow, true_flow))
     if flow.ndim < 1 or flow.shape[-1] not in (1, 2) or flow.shape != true_flow.shape:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Colours of optical flow, and the colour wheel that explains them."""
+"""Colours optical flow, and draws the colour wheel that explains the colours."""
 
 import numpy as np
 
@@ -10,17 +10,17 @@ STYLES = ("hsv", "middlebury")
 
 
 def flow_to_color(flow: np.ndarray, style: str = "hsv", max_magnitude: float | None = None) -> np.ndarray:
-    """Colours flow vectors: the hue shows the direction, the strength of the colour the magnitude.
+    """Colours flow vectors: the hue shows the direction, the saturation shows the magnitude.
 
     Args:
         flow: Flow (x, y) in pixels, `[..., height, width, 2]`. Vectors that are not finite become black.
         style: `"hsv"`, as in the paper, or `"middlebury"`, the colour wheel of the Middlebury benchmark, which needs
-            imgviz. The hues of imgviz are one of 55 steps away from those of the benchmark.
-        max_magnitude: The magnitude of full colour, in pixels. Longer vectors get the same colour. None: the longest
-            vector of each field; colours of two fields are then not comparable.
+            imgviz. The hues of imgviz are off by one of the benchmark's 55 steps.
+        max_magnitude: The magnitude with full saturation, in pixels. Longer vectors get the same colour. None: the
+            length of the longest vector of each field; colours of two fields are then not comparable.
 
     Returns:
-        Colours, `[..., height, width, 3]`, uint8. White where nothing moves.
+        Colours, `[..., height, width, 3]`, uint8. Pixels without motion are white.
 
     Raises:
         ImportError: matplotlib, or imgviz for `"middlebury"`, is not installed.
@@ -42,18 +42,18 @@ def flow_to_color(flow: np.ndarray, style: str = "hsv", max_magnitude: float | N
 
 
 def show_color_wheel(axis, style: str = "hsv", max_magnitude: float | None = None) -> None:
-    """Draws the legend of `flow_to_color`: a wheel in which every point has the colour of the vector from the centre.
+    """Draws the legend of `flow_to_color`: each point of a wheel has the colour of the vector from the centre to it.
 
     Args:
         axis: A matplotlib axis.
         style: As in `flow_to_color`.
-        max_magnitude: The magnitude at the rim in pixels, which is written below the wheel. None: no text.
+        max_magnitude: The magnitude at the rim in pixels, as text below the wheel. None: no text.
+
+    Raises:
+        ImportError: matplotlib, or imgviz for `"middlebury"`, is not installed.
+        ValueError: `style` is unknown, or `max_magnitude` is not above zero.
     """
-    label = (
-        ""
-        if max_magnitude is None
-        else f"{number(max_magnitude, 'max_magnitude', above=0, expected='a number above zero'):.3g} px"
-    )
+    label = "" if max_magnitude is None else f"{_check_magnitude(max_magnitude):.3g} px"
     points = np.linspace(-1, 1, 257)
     vectors = np.stack(np.meshgrid(points, points), axis=-1)
     colors = flow_to_color(vectors, style, max_magnitude=1.0)
@@ -80,7 +80,7 @@ def _check_magnitude(max_magnitude):
 
 
 def _hsv(unit):
-    """Colours of vectors of at most unit length, as floats in [0, 255]."""
+    """Returns the colours of vectors of at most unit length, as floats in [0, 255]."""
     colors = import_optional("matplotlib.colors", "matplotlib", 'flow_to_color(style="hsv")')
     hue = (np.arctan2(unit[..., 1], unit[..., 0]) + np.pi) / (2 * np.pi)
     saturation = np.minimum(np.hypot(unit[..., 0], unit[..., 1]), 1.0)
@@ -88,7 +88,7 @@ def _hsv(unit):
 
 
 def _middlebury(unit):
-    """Colours of vectors of at most unit length, as integers in [0, 255]."""
+    """Returns the colours of vectors of at most unit length, as integers in [0, 255]."""
     imgviz = import_optional("imgviz", "imgviz", 'flow_to_color(style="middlebury")')
     # imgviz darkens vectors longer than 1; keep unit vectors below 1 after its rounding to float32.
     inside = unit.reshape(-1, unit.shape[-2], 2) * (1 - 1e-6)

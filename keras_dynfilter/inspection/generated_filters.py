@@ -16,16 +16,18 @@ def generated_filters(model: keras.Model, inputs, **arguments) -> np.ndarray:
 
     Args:
         model: A model from `dfn_steerable`, `dfn_stereo` or one of the video networks such as `dfn_moving_mnist`.
-        inputs: What the filters are generated from: angles in radians, `[count]`; images, `[batch, height, width, 1]`;
-            or frames, `[batch, frames, height, width, 1]`.
+        inputs: The inputs of the network that generates the filters: angles in radians, `[count]`; images, `[batch,
+            height, width, 1]`; or frames, `[batch, frames, height, width, 1]`.
         **arguments: Further arguments of the call of a video network, such as `steps`.
 
     Returns:
         For angles, `[count, kernel_size, kernel_size]`. For images, `[batch, height, width, taps]`, and for frames,
-        `[batch, steps, height, width, taps]`, both after the softmax, with taps in row-major order.
+        `[batch, steps, height, width, taps]`: filters after the softmax, with taps in row-major order. For
+        `dfn_moving_mnist_blended`, the last axis holds the taps of its two filters one after the other.
 
     Raises:
-        ValueError: The model generates no filters, or there are further arguments and the model is no video network.
+        ValueError: The model is not built or generates no filters, or there are further arguments and the model is no
+            video network.
     """
     if not isinstance(model, keras.Model) or not model.built:
         raise ValueError(f"Expected `model` to be a built keras.Model. Received: model={model!r}")

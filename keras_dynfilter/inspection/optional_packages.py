@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Imports the packages that only pictures need, on first use."""
+"""Imports the packages that only pictures need when they are first used."""
 
 import importlib
 import types

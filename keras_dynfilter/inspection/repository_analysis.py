@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks into filter repository networks: coefficients, filters and maps; and filters generated from another image."""
+"""Inspects filter repository networks: returns coefficients, filters and maps, and swaps filters between images."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from keras_dynfilter.models.filter_repository.autoencoder import RECONSTRUCTION
 
 
 def repository_swap(model: keras.Model, name: str = "repository_swap") -> keras.Model:
-    """Builds a network that predicts for some images with the filters generated from others.
+    """Builds a network that predicts for images with the filters generated from other images.
 
     Args:
         model: A model from `repository_mnist`, `repository_mtfl`, `repository_cifar10` or `generated_network`.
@@ -21,7 +21,7 @@ def repository_swap(model: keras.Model, name: str = "repository_swap") -> keras.
         `images`, with the filters that `model` generates for `filters_of`. It shares the weights of `model`.
 
     Raises:
-        ValueError: `model` is not such a network.
+        ValueError: `model` has no layers `"generator"` and `"prediction"`.
 
     Reference:
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
@@ -39,7 +39,7 @@ def inspect_repository(model: keras.Model, images) -> dict[str, dict[str, np.nda
 
     Args:
         model: A model from `repository_mnist`, `repository_mtfl`, `repository_cifar10` or `generated_network`.
-        images: `[batch, height, width, channels]`, in [0, 1]. They are processed as one batch.
+        images: `[batch, height, width, channels]`, in [0, 1], processed as one batch.
 
     Returns:
         A dict from the name of each generated convolution, `"conv_1"`, ..., to a dict of arrays: `"coefficients"`,
@@ -47,7 +47,7 @@ def inspect_repository(model: keras.Model, images) -> dict[str, dict[str, np.nda
         the outputs of the layer, `[batch, out_height, out_width, filters]`.
 
     Raises:
-        ValueError: `model` is not such a network.
+        ValueError: `model` has no layers `"generator"` and `"prediction"`.
 
     Reference:
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
@@ -57,7 +57,7 @@ def inspect_repository(model: keras.Model, images) -> dict[str, dict[str, np.nda
     layers = [layer for layer in prediction.layers if isinstance(layer, RepositoryConv2D)]
     images = tf.cast(images, generator.inputs[0].dtype)
     features = _features(generator(images, training=False))
-    # One call returns the second input (the features) and the output (the maps) of every layer.
+    # One call returns the second input (the features) and the output (the maps) of each layer.
     probe = keras.Model(prediction.input, [tensor for layer in layers for tensor in (layer.input[1], layer.output)])
     tensors = probe({"images": images, **features}, training=False)
     return {

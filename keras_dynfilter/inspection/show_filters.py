@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws filters and images side by side.
+"""Draws filters and images side by side:
 
 figure = new_figure(10, 4)
 show_filters(figure, {"learned": learned, "true": true}, titles=["0°", "90°"])
@@ -18,12 +18,12 @@ from keras_dynfilter.inspection.optional_packages import import_optional
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
-# Blue, white and red, which all common forms of colour vision distinguish; white is zero.
+# Blue, white (zero) and red, which people with all common forms of colour vision can distinguish.
 COLOR_MAP = "RdBu_r"
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Creates an empty matplotlib figure of `width` x `height` inches. It needs no display.
+    """Creates an empty matplotlib figure of `width` x `height` inches, which needs no display.
 
     Args:
         width: Inches.
@@ -42,7 +42,7 @@ def new_figure(width: float, height: float) -> Figure:
 def show_filters(
     figure: Figure | SubFigure, rows: Mapping[str, np.ndarray], titles: Sequence[str], label: str = "weight"
 ) -> None:
-    """Draws rows of filters with one common colour scale that is centred on zero.
+    """Draws rows of filters with a common colour scale that is centred on zero.
 
     Args:
         figure: A matplotlib figure or subfigure.
@@ -51,7 +51,8 @@ def show_filters(
         label: Text at the colour bar.
 
     Raises:
-        ValueError: There is no row or no column, or the number of filters in a row differs from the number of titles.
+        ValueError: There is no row or no column, a row has another shape, or the number of filters in a row differs
+            from the number of titles.
     """
     rows = {name: np.asarray(filters) for name, filters in rows.items()}
     for name, value in (("rows", rows), ("titles", titles)):
@@ -85,10 +86,11 @@ def show_images(
     Args:
         figure: A matplotlib figure or subfigure.
         images: Images by title, `[height, width]` each.
-        grey: Titles of the images to draw in grey, each from its own minimum to its own maximum. All others are signed.
+        grey: Titles of the images to draw in grey, each from its own minimum to its own maximum. All other images are
+            signed.
         label: Text at the colour bar of the signed images.
-        percentile: Where the colour scale ends: at this percentile of the magnitudes of the signed images, so that a
-            few bright edges do not make all other pixels pale.
+        percentile: The colour scale ends at this percentile of the magnitudes of the signed images, so that a few large
+            values do not make all other pixels pale.
 
     Raises:
         ValueError: There is no image, or an image is empty or not of rank 2.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks of the papers as functions that return Keras models, their baselines, and their building blocks."""
+"""Functions that build the networks of the papers and their baselines as Keras models, and building blocks."""
 
 from keras_dynfilter.models.baselines.resnet import resnet
 from keras_dynfilter.models.baselines.vgg import vgg11

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the graph of a functional or sequential model: which layer is called on the outputs of which."""
+"""Reads the graph of a functional or sequential model: which layers are called on the outputs of which other layers."""
 
 import collections
 import dataclasses
@@ -13,16 +13,16 @@ from keras_dynfilter.ops.checks import integer
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """One output of one call of a layer."""
+    """Identifies one output of one call of a layer."""
 
     layer: str
-    call: int  # number of the call among those of the layer
-    output: int  # number of the output of this call
+    call: int  # index of the call among all calls of the layer
+    output: int  # index of the output of this call
 
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """One call of a layer of the model, and the tensors that it receives."""
+    """Describes one call of a layer of the model, and the tensors that the call receives."""
 
     layer: str
     number: int
@@ -31,14 +31,14 @@ class Call:
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """The inputs, the calls in an order in which they can be executed, and the outputs. Input layers have no calls."""
+    """Describes a model: its inputs, its calls in an executable order, and its outputs. Input layers have no calls."""
 
     inputs: tuple[Tensor, ...]
     calls: tuple[Call, ...]
     outputs: tuple[Tensor, ...]
 
     def consumers(self) -> dict[str, set[str]]:
-        """Returns the names of the layers that are called on outputs of a layer, by the name of that layer."""
+        """Returns a dict from the name of each layer to the names of the layers that are called on its outputs."""
         consumers = collections.defaultdict(set)
         for call in self.calls:
             for source in call.sources:
@@ -47,7 +47,7 @@ class Graph:
 
 
 def graph(model: keras.Model) -> Graph:
-    """Reads the `Graph` of `model` from its configuration, the only description that Keras 2 and Keras 3 both publish.
+    """Reads the `Graph` of `model` from its configuration, the only public description in both Keras 2 and Keras 3.
 
     Raises:
         ValueError: `model` is neither functional nor sequential, or is not built.
@@ -99,17 +99,18 @@ def _tensors(data, names):
 
 
 def _first_calls(model, tensors):
-    """Returns the number of the first call of each layer, as sources and as outputs count it; 0 if not listed.
+    """Returns the index of the first call of each layer as two dicts: in the sources of calls, and in the outputs.
 
-    The calls of nested models are counted from 1 in some places, because functional models once started with a node of
-    their own: in both places in Keras 2, in the outputs alone in Keras 3.
+    The index is 0 for layers that are not in the dict. A configuration counts the calls of nested models from 1 in some
+    places, because functional models once had an additional first node: Keras 2 in the sources and in the outputs,
+    Keras 3 only in the outputs.
     """
     if keras.__version__.startswith("2."):
         first = {}
-        for tensor in tensors:  # together they mention every call
+        for tensor in tensors:  # sources and outputs together mention every call
             first[tensor.layer] = min(tensor.call, first.get(tensor.layer, tensor.call))
         return first, first
-    nested = [layer for layer in model.layers if any(kind.__name__ == "Functional" for kind in type(layer).__mro__)]
+    nested = [layer for layer in model.layers if any(base.__name__ == "Functional" for base in type(layer).__mro__)]
     return {}, {layer.name: 1 for layer in nested}
 
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks of ordinary convolutions, which the dynamic filter networks are compared with, and their blocks."""
+"""Networks of ordinary convolutions, as baselines for the dynamic filter networks, and their blocks."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Blocks of ordinary convolutions that several networks share. Images are channels-last throughout."""
+"""Blocks of ordinary convolutions that several networks share. All images are channels-last."""
 
 import keras
 import tensorflow as tf
@@ -16,14 +16,14 @@ def symmetric_conv2d(
     kernel_initializer="glorot_uniform",
     name: str | None = None,
 ) -> tf.Tensor:
-    """Applies a convolution that pads all four sides alike, where TensorFlow's `"same"` with strides may not.
+    """Applies a convolution that pads all four sides alike; TensorFlow's `"same"` may not do so with strides.
 
     Args:
         inputs: `[batch, height, width, channels]`.
         filters: Number of output channels.
-        kernel_size: Rows and columns of the window.
+        kernel_size: Height and width of the window.
         strides: Stride along both axes.
-        padding: Zeros on each side, in pixels. None: half the window, so that a stride of 1 keeps the size.
+        padding: Number of zeros on each side. None: half the window, so that odd windows with stride 1 keep the size.
         dilation_rate: Distance of neighbouring filter taps, in pixels.
         use_bias: Whether to add a bias.
         kernel_initializer: Initializer of the kernel.
@@ -64,7 +64,7 @@ def batch_norm(inputs: tf.Tensor, name: str, gamma_initializer="ones") -> tf.Ten
 
 def relu(inputs: tf.Tensor, name: str, negative_slope: float = 0.0) -> tf.Tensor:
     """Applies a ReLU, or a leaky ReLU if `negative_slope` is not 0."""
-    # Keras 2 and Keras 3 name the argument of the slope differently; both take it first.
+    # Keras 2 and Keras 3 give the slope different names, but both accept it as the first argument.
     layer = keras.layers.LeakyReLU(negative_slope, name=name) if negative_slope else keras.layers.ReLU(name=name)
     return layer(inputs)
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Residual networks whose 3x3 convolutions can be replaced.
+"""Builds residual networks whose 3x3 convolutions can be replaced by other layers.
 
-Own code: the ResNets of `keras.applications` neither pad symmetrically nor stride in the 3x3 convolution, as the
-networks of the DDF paper do, and take no other layer in place of the 3x3 convolutions.
+`keras.applications` is not used: its ResNets accept no other layer in place of the 3x3 convolutions. They also stride
+in other places than the networks of the DDF paper: version 1 in a 1x1 convolution, version 2 in the last block of a
+stage.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,18 +33,17 @@ def resnet(
     classifier_activation: str | None = "softmax",
     name: str = "resnet",
 ) -> keras.Model:
-    """Builds a residual network, version 1.5: the 3x3 convolutions have the strides, not the 1x1 ones before them.
+    """Builds a residual network, version 1.5: strides are in the 3x3 convolutions, not in the 1x1 convolutions before.
 
         images -> stem -> stages of residual blocks -> mean -> Dense
 
     Args:
-        blocks: Number of blocks in each stage. Every stage but the first halves the size of the maps and has twice the
-            channels of the stage before.
-        block: `"bottleneck"`: a 1x1, a 3x3 and a 1x1 convolution, which ends with four times the width; or `"basic"`:
-            two 3x3 convolutions.
-        convolution: Function that builds what replaces the 3x3 convolutions of the blocks: `convolution(inputs,
-            channels, strides, dilation_rate, name)` returns a tensor with `channels` channels; see `ddf_convolution`.
-            None: `Conv2D`.
+        blocks: Number of blocks in each stage. Every stage except the first one halves the size of the maps and has
+            twice the channels of the previous stage.
+        block: `"bottleneck"`: a 1x1, a 3x3 and a 1x1 convolution, with four times the width as output channels; or
+            `"basic"`: two 3x3 convolutions.
+        convolution: Function that replaces the 3x3 convolutions of the blocks: `convolution(inputs, channels, strides,
+            dilation_rate, name)` returns a tensor with `channels` channels; see `ddf_convolution`. None: `Conv2D`.
         input_shape: `(height, width, channels)`; height and width may be None.
         classes: Number of classes.
         width: Channels of the stem, and width of the blocks of the first stage.
@@ -51,19 +51,19 @@ def resnet(
             3x3 convolution with stride 1.
         output_stride: Largest ratio of the image size to the size of the last maps. Stages that would exceed it dilate
             their windows instead of striding. None: no limit.
-        include_top: Whether to end with the classifier.
-        pooling: Without the top: None (maps), or `"avg"` or `"max"` over the positions.
+        include_top: Whether the model ends with the classifier.
+        pooling: Pooling over the positions, if `include_top` is False: `"avg"`, `"max"` or None.
         classifier_activation: Activation of the classifier; None for logits.
         name: Name of the model.
 
     Returns:
-        A model that maps `[batch, height, width, channels]` to `[batch, classes]`. Without the top, it returns
+        A model that maps `[batch, height, width, channels]` to `[batch, classes]`. With `include_top=False`, it returns
         `[batch, out_height, out_width, features]`, or `[batch, features]` with `pooling`. The classifier computes in
         float32 under any dtype policy.
 
-    All layers pad the four sides alike, also strided ones, where TensorFlow's `"same"` pads one side only. Convolutions
-    start from He's normal distribution by the number of outputs, the classifier from a uniform distribution. The last
-    normalisation of each block starts with a scale of 0, so that a block starts as its shortcut.
+    All layers pad the four sides alike; with strides, TensorFlow's `"same"` may pad one side only. The kernels of
+    convolutions start from He's normal distribution with the fan-out, the weights of the classifier from a uniform
+    distribution. The last normalisation of each block starts with a scale of 0, so that a block starts as its shortcut.
 
     Raises:
         ValueError: An argument is not as described.
@@ -86,7 +86,7 @@ def resnet(
     images = keras.Input(input_shape, name="images")
     features = _stem(images, width, stem)
     for stage, count in enumerate(blocks):
-        # The first block of a stage that dilates still has the dilation of the stage before.
+        # The first block of a dilated stage still has the dilation of the previous stage.
         strides, previous_dilation = (1 if stage == 0 else 2), dilation
         if output_stride is not None and stride * strides > output_stride:
             strides, dilation = 1, dilation * strides
@@ -129,7 +129,7 @@ def conv2d(
     dilation_rate: int = 1,
     name: str | None = None,
 ) -> tf.Tensor:
-    """Applies `symmetric_conv2d` without a bias, with He's initial values by the number of outputs."""
+    """Applies `symmetric_conv2d` without a bias; the kernel starts from He's normal distribution with the fan-out."""
     return symmetric_conv2d(
         inputs,
         channels,
@@ -168,13 +168,13 @@ def _stem(images, width, stem):
     if stem == "cifar":
         return relu(batch_norm(conv2d(images, width, 3, name="stem"), "stem_bn"), "stem_relu")
     features = relu(batch_norm(conv2d(images, width, 7, 2, name="stem"), "stem_bn"), "stem_relu")
-    # Zeros pad as well as minus infinity would: after a ReLU, no maximum is below 0.
+    # Padding with zeros gives the same maxima as padding with minus infinity: after a ReLU, no value is below 0.
     features = zero_padding(features, 1, "stem_pool_pad")
     return keras.layers.MaxPooling2D(3, 2, data_format="channels_last", name="stem_pool")(features)
 
 
 def _add_to_shortcut(inputs, outputs, strides, name):
-    """Adds the inputs of a block to its outputs, by way of a 1x1 convolution where the shapes differ."""
+    """Adds the inputs of a block to its outputs. If the shapes differ, the inputs pass a 1x1 convolution first."""
     if strides != 1 or inputs.shape[-1] != outputs.shape[-1]:
         inputs = conv2d(inputs, outputs.shape[-1], 1, strides, name=f"{name}_shortcut")
         inputs = batch_norm(inputs, f"{name}_shortcut_bn")
@@ -182,7 +182,7 @@ def _add_to_shortcut(inputs, outputs, strides, name):
 
 
 def _check(blocks, input_shape):
-    if not isinstance(blocks, (tuple, list)) or not blocks or not all(integer(each) and each > 0 for each in blocks):
+    if not isinstance(blocks, (tuple, list)) or not blocks or not all(integer(count) and count > 0 for count in blocks):
         raise ValueError(f"Expected `blocks` to be positive integers, one per stage. Received: {blocks=}")
     shape = tuple(input_shape)
     if len(shape) != 3 or shape[-1] is None:

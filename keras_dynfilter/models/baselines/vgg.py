@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VGG-11 for small images, which the filter repository paper compares its CIFAR-10 network with."""
+"""Builds VGG-11 for small images: the filter repository paper compares its CIFAR-10 network with it."""
 
 import keras
 
@@ -23,8 +23,8 @@ def vgg11(
     Args:
         input_shape: `(height, width, channels)`; height and width are multiples of 32.
         classes: Number of classes.
-        hidden: Units of the hidden dense layer, which replaces the two layers of 4,096 units of the original.
-        dropout: Share of the hidden units that are dropped in training.
+        hidden: Units of the hidden dense layer, which replaces the original's two layers of 4,096 units.
+        dropout: Fraction of the hidden units that are dropped in training.
         classifier_activation: Activation of the classifier; None for logits.
         name: Name of the model.
 
@@ -37,7 +37,7 @@ def vgg11(
 
     Reference:
         [Very Deep Convolutional Networks for Large-Scale Image Recognition](https://arxiv.org/abs/1409.1556) (Simonyan
-        and Zisserman, 2014). The filter repository paper compares itself with "VGG11" and gives no further details.
+        and Zisserman, 2014). The filter repository paper names "VGG11" without further details.
     """
     height, width, _ = input_shape
     if not height or not width or height % 32 or width % 32:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replaces the convolutions of an existing model by DDF."""
+"""Replaces the convolutions of an existing model by `DDF2D` layers."""
 
 import dataclasses
 from collections.abc import Callable
@@ -19,12 +19,13 @@ CONVOLUTIONS = (
 
 @dataclasses.dataclass(frozen=True)
 class Replacements:
-    """The report of `replace_convolutions`. Print it to read it.
+    """Lists which convolutions `replace_convolutions` replaced, and why it kept the others. `print` formats it.
 
     Attributes:
-        replaced: Names of the convolutions that are now DDF.
-        kept: Why each of the other convolutions was kept, by name; 1x1 convolutions are left out. The layers of a
-            nested model are named `model/layer`.
+        replaced: Names of the convolutions that are now `DDF2D` layers.
+        kept: A dict from the name of each convolution that was kept to the reason; 1x1 convolutions are left out.
+
+    The layers of a nested model are named `model/layer`.
     """
 
     replaced: tuple[str, ...]
@@ -46,31 +47,33 @@ def replace_convolutions(
 ) -> tuple[keras.Model, Replacements]:
     """Copies a model and replaces its k x k convolutions by `DDF2D`.
 
-    It replaces every `Conv2D` that has an odd window of more than one tap, one group, and as many output as input
-    channels. The new layer has the name, strides, dilation rate, bias and activation of the convolution.
+    The function replaces every `Conv2D` that has an odd window of more than one tap, one group, and equal numbers of
+    input and output channels. The new layer has the name, strides, dilation rate, bias and activation of the
+    convolution.
 
     The new layers start from random weights, so the model has to be trained. They are trainable even if the convolution
     was frozen. All other weights of the model keep their values, including the biases of the replaced convolutions.
 
-    DDF centres its windows on the pixels `i * strides` and pads both sides alike. A TensorFlow convolution with padding
-    `"same"` and strides may centre them one pixel further; the shapes agree. A convolution with padding `"valid"` is
-    replaced if a `ZeroPadding2D` of exactly half the window precedes it, as in `keras.applications`, and no other layer
-    uses the padded images. That padding layer then pads nothing.
+    `DDF2D` centres its windows on the pixels `i * strides` and pads both sides alike. A TensorFlow convolution with
+    padding `"same"` and strides may centre its windows one pixel further; the shapes agree. A convolution with padding
+    `"valid"` is replaced if a `ZeroPadding2D` of exactly half the window precedes it, as in `keras.applications`, and
+    only replaced convolutions use the padded images. That padding layer then pads nothing.
 
     Args:
-        model: Built functional or sequential model; it is not changed. Nested models are treated in the same way.
-        select: Function that returns whether to replace a convolution, called for each one that can be replaced. None:
-            all are replaced.
+        model: Built functional or sequential model; it is not changed. The convolutions of nested models are replaced
+            as well.
+        select: Function of a convolution that returns whether to replace it. It is called for each convolution whose
+            type, window and channels allow a replacement. None: replace all.
         squeeze_ratio: Argument of `DDF2D`.
         heads: Argument of `DDF2D`.
         combine: Argument of `DDF2D`: `"mul"` or `"add"`.
-        **arguments: Further arguments of `DDF2D`, except those that come from the convolutions.
+        **arguments: Further arguments of `DDF2D`, except the arguments that come from the convolutions.
 
     Returns:
         The new model, and a printable report.
 
     Raises:
-        ValueError: `model` is neither functional nor sequential, or no convolution can be replaced.
+        ValueError: `model` is not built, or is neither functional nor sequential; or no convolution is replaced.
 
     Example:
 
@@ -93,7 +96,7 @@ def replace_convolutions(
 
 
 def _replace(model, select, arguments):
-    """Returns the copy of `model`, the names of the replaced convolutions, and why each other one was kept."""
+    """Returns the copy of `model`, the names of the replaced convolutions, and the reasons to keep the others."""
     reasons, unused_pads = _plan(model, select)
     to_replace = {name for name, reason in reasons.items() if reason is None}
     replaced = [name for name in reasons if name in to_replace]
@@ -112,7 +115,7 @@ def _replace(model, select, arguments):
             return new
         changes = {"padding": 0} if layer.name in unused_pads else {}
         new = layer.__class__.from_config({**layer.get_config(), **changes})
-        if isinstance(layer, keras.layers.Layer):  # Keras 3 also has operations, which have no weights
+        if isinstance(layer, keras.layers.Layer):  # Keras 3 graphs also have operations, which have no weights
             copies.append((layer, new))
         return new
 
@@ -132,7 +135,7 @@ def _plan(model, select):
 
     Returns:
         A dict from the name of each k x k convolution to the reason to keep it, or None to replace it; and the names of
-        the padding layers that are then unused.
+        the padding layers that must no longer pad.
     """
     layers = {layer.name: layer for layer in model.layers}
     convolutions = {name: layer for name, layer in layers.items() if _is_spatial(layer)}
@@ -148,7 +151,7 @@ def _plan(model, select):
             sources[call.layer].update(source.layer for source in call.sources)
 
     def padding_reason(name, layer):
-        """Returns why the padding before `layer` keeps it from being replaced, or None."""
+        """Returns the reason why the padding before `layer` prevents its replacement; None if there is no reason."""
         if not all(_is_symmetric_padding(layers.get(source), layer) for source in sources[name]):
             return "it has padding 'valid' and no ZeroPadding2D of its size before it"
         for pad in sorted(sources[name]):  # sorted: every process reports the same pad
@@ -156,8 +159,8 @@ def _plan(model, select):
                 return f"its padding layer {pad!r} is used elsewhere"
         return None
 
-    # A convolution that is kept needs its padding layer, so the convolutions that share the layer are kept as well:
-    # repeat until nothing changes.
+    # A convolution that is kept needs its padding layer. Keep all other convolutions that share the padding layer as
+    # well; repeat until nothing changes.
     changed = True
     while changed:
         changed = False
@@ -174,7 +177,7 @@ def _is_spatial(layer):
 
 
 def _reason_to_keep(layer):
-    """Returns why DDF cannot replace `layer`, whatever precedes it, or None."""
+    """Returns the reason why DDF cannot replace `layer`, whatever layer precedes it; None if there is no reason."""
     if type(layer) is not keras.layers.Conv2D:
         return f"it is a {type(layer).__name__}, not a Conv2D"
     channels = layer.kernel.shape[2] * layer.groups
@@ -188,7 +191,7 @@ def _reason_to_keep(layer):
 
 
 def _is_symmetric_padding(padding, convolution):
-    """Whether `padding` is a layer that pads each side by exactly half the window of `convolution`."""
+    """Returns whether `padding` is a layer that pads each side by exactly half the window of `convolution`."""
     if type(padding) is not keras.layers.ZeroPadding2D or padding.data_format != convolution.data_format:
         return False
     pixels = [(size // 2) * rate for size, rate in zip(convolution.kernel_size, convolution.dilation_rate)]

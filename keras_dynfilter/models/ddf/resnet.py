@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ResNets with DDF in place of the 3x3 convolutions, of "Decoupled Dynamic Filter Networks", and their baselines."""
+"""Builds the ResNets of "Decoupled Dynamic Filter Networks", with DDF in place of 3x3 convolutions, and baselines."""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,33 +37,34 @@ def ddf_resnet50(
 ) -> keras.Model:
     """Builds ResNet-50 with `DDF2D` in place of the 3x3 convolution of every block.
 
-    It has 16,843,748 trainable parameters, the 16.8M that the paper prints. Keras's `count_params` adds the moving
-    means and variances of batch normalisation. `inspection.count_flops` counts the operations that the paper prints.
+    The model has 16,843,748 trainable parameters; the paper prints 16.8M. Keras's `count_params` adds the moving means
+    and variances of batch normalisation. `inspection.count_flops` reproduces the number of operations in the paper.
 
     Args:
         input_shape: `(height, width, channels)`; height and width may be None.
         classes: Number of classes.
         squeeze_ratio: Argument of `DDF2D`: width of the bottleneck that generates the channel filters, relative to the
-            number of channels. The paper's networks have the defaults of all arguments of `DDF2D`; its authors' code
+            number of channels. The paper's networks use the defaults of all arguments of `DDF2D`; its authors' code
             also offers `combine="add"`.
         combine: Argument of `DDF2D`: `"mul"` or `"add"`.
-        heads: Argument of `DDF2D`: number of groups of channels with a spatial filter of their own.
+        heads: Argument of `DDF2D`: number of groups of channels; each group has its own spatial filters.
         branches: Argument of `DDF2D`: `"both"`, `"spatial"` or `"channel"`.
         spatial_norm: Argument of `DDF2D`: normalisation of the spatial filters, `"filter"`, `"batch"`, `"sigmoid"`,
             None or a Keras layer.
-        channel_norm: Argument of `DDF2D`: normalisation of the channel filters, one of the same values.
-        width: Argument of `resnet`, like all that follow: channels of the stem, and width of the first stage.
+        channel_norm: Argument of `DDF2D`: normalisation of the channel filters, one of the values of `spatial_norm`.
+        width: Channels of the stem, and width of the first stage. This argument and all following ones are arguments of
+            `resnet`.
         stem: `"imagenet"`, or `"cifar"` for small images.
         output_stride: Largest ratio of the image size to the size of the last maps. None: no limit; the ratio is then
             32, or 8 with the `"cifar"` stem.
-        include_top: Whether to end with the classifier.
-        pooling: Without the top: None, `"avg"` or `"max"`.
+        include_top: Whether the model ends with the classifier.
+        pooling: Pooling over the positions, if `include_top` is False: `"avg"`, `"max"` or None.
         classifier_activation: Activation of the classifier; None for logits.
         name: Name of the model.
 
     Returns:
-        A model that maps `[batch, height, width, channels]` to `[batch, classes]`; see `resnet` for its outputs without
-        the top.
+        A model that maps `[batch, height, width, channels]` to `[batch, classes]`; see `resnet` for its outputs with
+        `include_top=False`.
 
     Raises:
         ValueError: An argument is not as described.
@@ -134,10 +135,11 @@ def ddf_resnet18(
 ) -> keras.Model:
     """Builds ResNet-18 with `DDF2D` and a 1x1 convolution in place of every 3x3 convolution of the blocks.
 
-    This is an interpretation of the paper, which reports 7.7M parameters and 0.4B operations but does not describe the
-    architecture; nor does its authors' code. DDF cannot change the number of channels, as three of the 3x3 convolutions
-    of ResNet-18 do. This network has 4.27M parameters and 0.37B operations with the paper's `squeeze_ratio` of 0.2.
-    With 0.5 it has 7.69M and 0.37B, which agrees with both numbers but may be a coincidence.
+    This network is an interpretation of the paper, which reports 7.7M parameters and 0.4B operations. Neither the paper
+    nor its authors' code describes the architecture. DDF cannot change the number of channels, but three of the 3x3
+    convolutions of ResNet-18 do. With the paper's `squeeze_ratio` of 0.2, this network has 4.27M parameters and 0.37B
+    operations. With 0.5, it has 7.69M parameters and 0.37B operations, which agrees with the paper but may be a
+    coincidence.
 
     `**arguments` are further arguments of `ddf_resnet50`.
     """
@@ -197,7 +199,7 @@ def ddf_resnet152_baseline(
 
 
 def ddf_convolution(pointwise: bool = False, **arguments) -> Callable[..., tf.Tensor]:
-    """Returns the argument `convolution` of `resnet` that puts `DDF2D` in place of the 3x3 convolutions.
+    """Returns a function for the argument `convolution` of `resnet` that applies `DDF2D` with a 3x3 window.
 
     Args:
         pointwise: Whether a 1x1 convolution follows each `DDF2D`. Basic blocks need it to change the number of
@@ -226,7 +228,7 @@ def _ddf_resnet(
     channel_norm="filter",
     **arguments,
 ):
-    """Builds the ResNet of this depth with DDF; `**arguments` are those of `resnet`."""
+    """Builds the ResNet of this depth with DDF; `**arguments` are arguments of `resnet`."""
     convolution = ddf_convolution(
         pointwise=DEPTHS[depth]["block"] == "basic",
         squeeze_ratio=squeeze_ratio,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predicts a frame by blending several filterings of the previous frame with painted pixels."""
+"""Predicts a frame by blending several filtered copies of the previous frame with directly predicted pixels."""
 
 import keras
 import tensorflow as tf
@@ -9,28 +9,29 @@ from keras_dynfilter.layers import DynamicLocalFilter2D
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
 class BlendedFrame(keras.layers.Layer):
-    """Filters a frame several times and blends the results with painted pixels, all by values per position.
+    """Filters a frame several times and blends the results with painted pixels, which a network predicts directly.
 
         candidates = the frame after each local filter, and sigmoid(painted pixels)
         outputs    = sum over the candidates of softmax(masks) * candidate
 
-    One filter per position can move one object. Where objects cross, each needs a filter of its own; and pixels that
-    were hidden, or were blurred by earlier predictions, can only be painted.
+    Filters, masks and painted pixels differ from position to position. One filter per position can move one object.
+    Where objects cross, each object needs its own filter. Filters cannot restore pixels that were hidden, or that
+    earlier predictions blurred: these pixels must be painted.
 
     Args:
-        kernel_size: Odd integer or pair: the windows of the filters, which are normalised with a softmax.
+        kernel_size: Odd integer or pair: the window of the filters, which are normalised with a softmax.
         filters: Positive integer: number of filters per position.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape:
         A list of the frame, `(batch, height, width, 1)`, and the values, `(batch, height, width, count_values())`. The
-        values of a position are, in this order: the logits of all its filters, one mask logit per filter and one for
-        the painted pixel, and the logit of the painted pixel.
+        values of a position are, in this order: the logits of all its filters; one mask logit per filter, and one for
+        the painted pixel; and the logit of the painted pixel.
 
     Output shape:
         `(batch, height, width, 1)`. Outputs are in [0, 1] if the frame is.
 
-    Not in the paper.
+    This layer is not from the DFN paper.
     """
 
     def __init__(self, kernel_size: int | tuple[int, int], filters: int = 2, **kwargs):
@@ -49,7 +50,7 @@ class BlendedFrame(keras.layers.Layer):
         return sum(self._sizes())
 
     def split_values(self, values: tf.Tensor) -> list[tf.Tensor]:
-        """Splits `[..., count_values()]` into the logits of the filters, of the masks and of the painted pixels."""
+        """Splits values, `[..., count_values()]`, into the logits of the filters, the masks and the painted pixels."""
         return tf.split(values, self._sizes(), axis=-1)
 
     def build(self, input_shape):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The filter-generating network of the DFN video and stereo networks."""
+"""Generates the filters of the DFN video and stereo networks."""
 
 from collections.abc import Sequence
 
@@ -11,30 +11,33 @@ from keras_dynfilter.layers import UntiedBias
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
 class FilterNetwork(keras.layers.Layer):
-    """Generates values for every position of an image, such as the taps of the filter that is applied there.
+    """Generates values for every position of an image, such as the taps of the filter for this position.
 
         images -> encoder, whose second layer halves the size -> features
         features (and the previous state, if recurrent) -> state
         state -> decoder, which doubles the size in its middle -> values
 
-    The convolutions are 3x3 with a leaky ReLU of slope 0.01, except for the last two, which are 1x1; the very last one
-    is linear. They pad each side with one zero, also where the stride is 2, unlike TensorFlow's `"same"`.
+    All convolutions have a leaky ReLU of slope 0.01, except the last one, which is linear. The last two convolutions
+    are 1x1, all others are 3x3. The 3x3 convolutions pad each side with one zero even with stride 2, unlike
+    TensorFlow's `"same"`.
 
     Args:
         outputs: Number of values per position.
-        encoder: Channels of the encoder's convolutions, at least two.
+        encoder: Channels of each convolution of the encoder, at least two. One more convolution then computes the
+            features.
         state: Channels of the features and of the state.
-        low_decoder: Channels of the decoder's convolutions at half the image size.
-        high_decoder: Channels of the decoder's convolutions at full size.
-        hidden: Channels of the 1x1 convolution before the values.
-        untied_bias: Which convolution has a separate bias at every position: `"image"`, the first of the encoder,
-            `"state"`, the one that computes the features, or None.
-        recurrent: Whether a state is passed from step to step. True: the features plus two convolutions of the previous
-            state, as in the paper. `"gated"`: a convolutional GRU, which can keep its state over many steps.
+        low_decoder: Channels of each 3x3 convolution of the decoder at half the image size.
+        high_decoder: Channels of each 3x3 convolution of the decoder at full size.
+        hidden: Channels of the first of the two 1x1 convolutions.
+        untied_bias: The convolution that has a separate bias at every position: `"image"`, the first convolution of the
+            encoder; `"state"`, the convolution that computes the features; or None.
+        recurrent: Whether the network passes a state from step to step. True: the state is the sum of the features and
+            two convolutions of the previous state, as in the paper. `"gated"`: a convolutional GRU, which can keep its
+            state over many steps.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        images: `[batch, height, width, channels]`; several frames are stacked along the channels.
+        images: `[batch, height, width, channels]`. Several frames are concatenated along the channels.
         state: `[batch, ceil(height / 2), ceil(width / 2), state]`, the previous state of a recurrent network. None:
             zeros.
 
@@ -85,7 +88,8 @@ class FilterNetwork(keras.layers.Layer):
         first, second, *others = encoder
         self.encoder = [
             *self._convolution(first, untied=untied_bias == "image"),
-            # Centres the windows on every second pixel, as the paper's code does; "same" would centre them between two.
+            # Centres the windows on pixels 0, 2, 4, ..., as in the paper's code. For even sizes, "same" would centre
+            # them on pixels 1, 3, 5, ...
             keras.layers.ZeroPadding2D(1, data_format="channels_last", dtype=self.dtype_policy),
             *self._convolution(second, strides=2, padding="valid"),
             *(layer for channels in others for layer in self._convolution(channels)),
@@ -121,7 +125,7 @@ class FilterNetwork(keras.layers.Layer):
         return self.decode(state, images), state
 
     def encode(self, images: tf.Tensor) -> tf.Tensor:
-        """Computes the features of images. They do not depend on the state."""
+        """Computes the features of images, which do not depend on the state."""
         return _call_chain(self.encoder, images)
 
     def zero_state(self, features: tf.Tensor) -> tf.Tensor:
@@ -140,7 +144,7 @@ class FilterNetwork(keras.layers.Layer):
         """Computes the values from a state, at the size of `images`."""
         doubled = _double_size(_call_chain(self.low_decoder, state))
         height, width = images.shape[1:3]
-        if height is None or width is None or height % 2 or width % 2:  # the state of an odd size was rounded up
+        if height is None or width is None or height % 2 or width % 2:  # odd sizes were rounded up when halved
             size = tf.shape(images)
             doubled = doubled[:, : size[1], : size[2]]
             doubled = tf.ensure_shape(doubled, [None, height, width, None])

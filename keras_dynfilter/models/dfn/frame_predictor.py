@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predicts the next frames of a video one after the other, each from the previous predictions."""
+"""Predicts the next frames of a video one after the other, and feeds each prediction back as an input."""
 
 import keras
 import tensorflow as tf
@@ -16,17 +16,18 @@ from keras_dynfilter.ops.checks import positive
 class FramePredictor(keras.Model):
     """Continues a video with a recurrent network that generates the filters for the last frame.
 
-    Each step reads the last `buffer` frames of a queue, advances the state of the network, generates values from it,
-    and computes a prediction from the values and the last frame. The prediction joins the queue for the next step.
+    Each step reads the last `buffer` frames of a queue, advances the state of the network, generates values from the
+    state, and computes a prediction from the values and the last frame. The prediction joins the queue for the next
+    step.
 
-    The model sees no true frames beyond the given ones, also not in training, and gradients flow through the
-    predictions that are fed back. Steps before the last given frame only update the state.
+    The model sees only the given frames and its own predictions, in training as well. Gradients flow through the
+    predictions that it feeds back. Steps before the last given frame only update the state.
 
     Args:
         network: The recurrent `FilterNetwork`.
-        output: The layer that computes a frame. A `DynamicLocalFilter2D` or a `BlendedFrame` gets the last frame and
-            the values of the network. Any other layer (of a baseline) gets the values only.
-        output_frames: Number of frames to predict if a call does not give `steps`.
+        output: The layer that computes a frame. A `DynamicLocalFilter2D` or a `BlendedFrame` receives the last frame
+            and the values of the network. Any other layer (of a baseline) receives only the values.
+        output_frames: Number of frames to predict if a call does not pass `steps`.
         buffer: Number of frames that each step reads.
         **kwargs: Arguments of `keras.Model`.
 
@@ -37,9 +38,9 @@ class FramePredictor(keras.Model):
 
     Returns:
         The predictions, `[batch, steps, height, width, 1]`, in float32 even if the network computes in a narrower
-        dtype. With `return_filters=True`, a dict of the predictions, `"frames"`; the filters after the softmax,
-        `"filters"`, `[batch, steps, height, width, taps]`, one after the other if there are several per position; and,
-        if there is a dynamic bias, `"bias"`, `[batch, steps, height, width, 1]`.
+        dtype. With `return_filters=True`, a dict: `"frames"`, the predictions; `"filters"`, the filters after the
+        softmax, `[batch, steps, height, width, taps]`; and `"bias"`, `[batch, steps, height, width, 1]`, if there is a
+        dynamic bias. If there are several filters per position, the last axis holds their taps one after the other.
 
     Raises:
         ValueError: An argument is not as described, or `return_filters` is set for a baseline.
@@ -68,7 +69,7 @@ class FramePredictor(keras.Model):
             self.output_layer: [(batch, *image), values] if self.generates_filters else values,
         }
         for layer, shape in shapes.items():
-            if not layer.built:  # the layers of a loaded model are built before the model
+            if not layer.built:  # when a model is loaded, its layers are built before it
                 layer.build(shape)
         keras.layers.Layer.build(self, input_shape)
 
@@ -80,11 +81,11 @@ class FramePredictor(keras.Model):
 
         features = self._given_features(frames)
         state = self.network.zero_state(features[0])
-        for feature in features[:-1]:  # these steps would predict frames that are given: update the state only
+        for feature in features[:-1]:  # these steps would predict frames that are given: only update the state
             state = self.network.advance(feature, state)
 
-        # A Python loop instead of tf.while_loop: a training step takes 0.6 of the time, and exports have no loops.
-        # Tracing 19 steps takes 3 s (10 s more with XLA).
+        # A Python loop instead of tf.while_loop: a training step takes 0.6 of the time, and exported files contain no
+        # loops. Tracing 19 steps takes 3 s (10 s more with XLA).
         queue = tf.unstack(frames[:, -self.buffer :], axis=1)
         feature, predictions, values = features[-1], [], []
         for step in range(steps):
@@ -116,15 +117,15 @@ class FramePredictor(keras.Model):
         return cls(**{**config, **parts})
 
     def _given_features(self, frames):
-        """Computes the features of all steps that read given frames only, in one batch: a list, one per step."""
+        """Returns a list with the features of each step that reads only given frames, computed in one batch."""
         count = frames.shape[1] - self.buffer + 1
         windows = tf.concat([frames[:, first : first + count] for first in range(self.buffer)], axis=-1)
-        windows = tf.transpose(windows, [1, 0, 2, 3, 4])  # steps first: each step's samples are contiguous
+        windows = tf.transpose(windows, [1, 0, 2, 3, 4])  # steps first, so that the samples of a step are contiguous
         shape = [-1, *layout.sizes(windows)[2:]]
         return tf.split(self.network.encode(tf.reshape(windows, shape)), count, axis=0)
 
     def _filters(self, values):
-        """Returns the entries `"filters"` and `"bias"` of the result, from the values of each step."""
+        """Computes the entries `"filters"` and `"bias"` of the result from the values of each step."""
         layer, values = self.output_layer, tf.stack(values, axis=1)
         if isinstance(layer, BlendedFrame):
             layer, values = layer.filtering, layer.split_values(values)[0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The filters that a local filtering layer applies, computed from the values it receives."""
+"""Computes the filters that a local filtering layer applies from the values that it receives."""
 
 import math
 
@@ -13,11 +13,11 @@ def normalized_filters(layer: DynamicLocalFilter2D, values: tf.Tensor) -> tuple[
 
     Args:
         layer: The layer, channels-last.
-        values: `[..., count_filter_values]`, as the layer takes them.
+        values: The values that the layer receives, `[..., layer.count_filter_values()]`.
 
     Returns:
-        `(filters, bias)`: the filters as they are applied, `[..., taps]`, and the dynamic bias, `[..., 1]`, or None if
-        the layer has none. Both are float32, or float64 if `values` are.
+        `(filters, bias)`: the filters that the layer applies, `[..., taps]`; and the dynamic bias, `[..., 1]`, or None
+        if the layer has none. The filters and the bias are float64 if `values` are float64, else float32.
     """
     if values.dtype != tf.float64:
         values = tf.cast(values, tf.float32)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Channel counts and image shapes of the DFN networks."""
+"""Scales the channel counts of the DFN networks, and checks their image shapes."""
 
 from typing import Any
 

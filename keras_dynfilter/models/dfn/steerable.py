@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steerable filters: the networks of section 4.1 of "Dynamic Filter Networks"."""
+"""Builds the networks for steerable filters of "Dynamic Filter Networks", section 4.1."""
 
 import math
 
@@ -22,15 +22,15 @@ def dfn_steerable(
         images, filters -> DynamicConv2D -> results
 
     Args:
-        kernel_size: Positive odd integer: rows and columns of the filter.
+        kernel_size: Positive odd integer: height and width of the filter.
         image_shape: `(height, width, 1)`; height and width may be None.
-        raw_angles: Whether the first layer gets the angles in radians, as in the paper's code, instead of
-            `angle / pi - 1`, which trains faster.
+        raw_angles: Whether the first layer receives the angles in radians, as in the paper's code. Otherwise it
+            receives `angle / pi - 1`, which trains faster.
         name: Name of the model.
 
     Returns:
-        A model that maps `{"images": [batch, height, width, 1], "angles": [batch, 1]}`, angles in radians, to
-        `[batch, height, width, 1]`. It has 18,897 parameters at the default `kernel_size`. The layer `"filters"`
+        A model that maps `{"images": [batch, height, width, 1], "angles": [batch, 1]}` to `[batch, height, width, 1]`.
+        Angles are in radians. The model has 18,897 parameters with the default `kernel_size`. Its layer `"filters"`
         returns the filters, `[batch, kernel_size**2]`; see `inspection.generated_filters`.
 
     Raises:
@@ -53,19 +53,19 @@ def dfn_steerable_baseline(
     raw_angles: bool = False,
     name: str = "dfn_steerable_baseline",
 ) -> keras.Model:
-    """Solves the task of `dfn_steerable` with ordinary filters, which are the same for every angle.
+    """Solves the task of `dfn_steerable` with ordinary filters, which do not depend on the angle.
 
-    The angle passes through the same hidden layers. Its features are then combined with those of the image by 1x1
-    convolutions, as if they were further channels.
+    The angle passes through the hidden layers of `dfn_steerable`. Then 1x1 convolutions combine its features with the
+    features of the image, as if they were further channels of the image.
 
     Args:
-        kernel_size: Positive odd integer: rows and columns of the first convolution.
+        kernel_size: Positive odd integer: height and width of the window of the first convolution.
         image_shape: `(height, width, 1)`; height and width may be None.
         raw_angles: As in `dfn_steerable`.
         name: Name of the model.
 
     Returns:
-        A model with the inputs and the output of `dfn_steerable`. It has 23,553 parameters at the default
+        A model with the inputs and the output of `dfn_steerable`. It has 23,553 parameters with the default
         `kernel_size`.
 
     Raises:
@@ -77,7 +77,8 @@ def dfn_steerable_baseline(
     image = _leaky()(keras.layers.Conv2D(32, kernel_size, padding="same")(images))
     angle = keras.layers.Dense(64)(_angle_features(angles, raw_angles))
     angle = keras.layers.Reshape((1, 1, 64))(angle)
-    # A 1x1 convolution of the concatenated image and angle features; the angle's part is computed once per image.
+    # The sum equals a 1x1 convolution of the concatenated image and angle features. It computes the part of the angle
+    # once per image instead of once per position.
     mixed = _leaky()(keras.layers.Add()([keras.layers.Conv2D(64, 1)(image), angle]))
     mixed = _leaky()(keras.layers.Conv2D(32, 1)(mixed))
     results = keras.layers.Conv2D(1, 1, name="results")(mixed)
@@ -98,5 +99,5 @@ def _angle_features(angles, raw_angles):
 
 
 def _leaky():
-    # Keras 2 and Keras 3 name the argument of the slope differently; both take it first.
+    # Keras 2 and Keras 3 give the slope different names, but both accept it as the first argument.
     return keras.layers.LeakyReLU(0.01)

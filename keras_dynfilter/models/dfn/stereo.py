@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stereo prediction: the networks of section 4.3 of "Dynamic Filter Networks"."""
+"""Builds the networks for stereo prediction of "Dynamic Filter Networks", section 4.3."""
 
 import keras
 
@@ -23,15 +23,16 @@ def dfn_stereo(
         left -> FilterNetwork -> one filter and one bias per pixel
         left + bias, filters -> local filtering -> right
 
-    The filters have one row. Their weight shows where a pixel of the right view lies in the left view: a disparity,
-    which the network is never trained on.
+    The filters have one row. The taps with the largest weights show the position of a pixel of the right view in the
+    left view: a disparity, although no disparities are used in training.
 
     Args:
         image_shape: `(height, width, 1)`; height and width may be None without untied biases.
-        kernel_size: Odd integer or pair: the window of the filters. Its half is the largest possible disparity.
+        kernel_size: Odd integer or pair: the window of the filters. The largest possible disparity is half the width of
+            the window, rounded down.
         width: Factor of all channel counts of the network that generates the filters.
-        untied_bias: Whether the convolution in the middle has a separate bias at every position, as in the paper. It
-            ties the model to one image size. The model without it has 333,550 parameters.
+        untied_bias: Whether the convolution in the middle has a separate bias at every position, as in the paper. Such
+            a bias fixes the image size. Without it, the model has 333,550 parameters.
         name: Name of the model.
 
     Returns:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Video prediction: the networks of section 4.2 of "Dynamic Filter Networks", for moving digits and highway driving."""
+"""Builds the networks for video prediction (moving digits, highway) of "Dynamic Filter Networks", section 4.2."""
 
 from keras_dynfilter.layers import DynamicLocalFilter2D
 from keras_dynfilter.models.baselines.blocks import pixel_convolution
@@ -27,7 +27,8 @@ def dfn_moving_mnist(
         image_shape: `(height, width, 1)`; height and width may be None.
         input_frames: Number of given frames.
         output_frames: Number of frames to predict if a call does not give `steps`.
-        kernel_size: Odd integer or pair: the window of the filters. Its half is the largest possible motion per frame.
+        kernel_size: Odd integer or pair: the window of the filters. Pixels can move by at most `kernel_size // 2` per
+            frame.
         width: Factor of all channel counts of the network that generates the filters.
         name: Name of the model.
 
@@ -83,9 +84,9 @@ def dfn_moving_mnist_blended(
 ) -> FramePredictor:
     """Continues a video of moving digits with two filters per pixel, masks and painted pixels.
 
-    This network is not from the paper. It differs from `dfn_moving_mnist` in three ways. Every frame is filtered twice,
+    This network is not from the paper. It differs from `dfn_moving_mnist` in three ways. It filters every frame twice,
     so that crossing digits can move independently. Masks blend the two results with pixels that the network paints
-    (`BlendedFrame`). A gated convolution with fewer channels keeps the state, instead of a sum.
+    (`BlendedFrame`). A gated convolution with fewer channels updates the state, instead of a sum.
 
     Args:
         image_shape: As in `dfn_moving_mnist`.
@@ -97,7 +98,8 @@ def dfn_moving_mnist_blended(
 
     Returns:
         A `FramePredictor` with the input and the output of `dfn_moving_mnist`. It has 636,262 parameters by default,
-        no more than `dfn_moving_mnist`. Its filters are those of both filterings, one after the other.
+        no more than `dfn_moving_mnist`. With `return_filters=True`, the last axis of the filters holds the taps of the
+        two filters one after the other.
 
     Raises:
         ValueError: An argument is not as described.
@@ -117,7 +119,7 @@ def dfn_highway(
     untied_bias: bool = True,
     name: str = "dfn_highway",
 ) -> FramePredictor:
-    """Continues a video from a driving car with 11x11 filters and a bias that is added to the frame before filtering.
+    """Continues a video from a driving car with 11x11 filters, and a bias that it adds to the frame before filtering.
 
     Filters only move existing pixels. The bias accounts for new pixels and for changes of light. Each step reads two
     frames.
@@ -126,10 +128,11 @@ def dfn_highway(
         image_shape: `(height, width, 1)`; height and width may be None without untied biases.
         input_frames: Number of given frames, at least 2.
         output_frames: Number of frames to predict if a call does not give `steps`.
-        kernel_size: Odd integer or pair: the window of the filters. Its half is the largest possible motion per frame.
+        kernel_size: Odd integer or pair: the window of the filters. Pixels can move by at most `kernel_size // 2` per
+            frame.
         width: Factor of all channel counts of the network that generates the filters.
-        untied_bias: Whether the first convolution has a separate bias at every position, as in the paper. It ties the
-            model to one image size. The model without it has 237,082 parameters.
+        untied_bias: Whether the first convolution has a separate bias at every position, as in the paper. Such a bias
+            fixes the image size. Without it, the model has 237,082 parameters.
         name: Name of the model.
 
     Returns:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The autoencoder whose encoder layers supply the features that filters are generated from."""
+"""Builds the autoencoder whose encoder layers supply the features for generated filters."""
 
 from collections.abc import Sequence
 
@@ -29,27 +29,27 @@ def autoencoder(
         code -> [2x upsampling, convolution, batch normalisation, (leaky) ReLU] per decoder layer
              -> convolution, sigmoid -> reconstruction
 
-    All convolutions pad the four sides alike, also those with strides.
+    All convolutions pad the four sides alike, including the strided ones.
 
     Args:
         images: Tensor of a Keras model, `[batch, height, width, channels]`, in [0, 1].
         encoder: `(channels, strides)` of each encoder layer.
-        decoder: Channels of each decoder layer. None stands for a decoder layer that only upsamples. If the last one
+        decoder: Channels of each decoder layer. None stands for a decoder layer that only upsamples. If the last entry
             is None, its upsampling is fused into the convolution that computes the reconstruction.
-        kernel_size: Positive odd integer: rows and columns of all windows.
+        kernel_size: Positive odd integer: height and width of all windows.
         encoder_slope: Slope of the encoder's leaky ReLUs below zero; 0 for ReLU.
         decoder_slope: Slope of the decoder's leaky ReLUs below zero; 0 for ReLU.
         features_from: Which maps of an encoder layer to return: `"pre_norm"`, the output of the convolution, or
-            `"post_norm"`, the output of batch normalisation. Both are taken before the ReLU.
+            `"post_norm"`, the output of batch normalisation. Neither has passed the ReLU.
 
     Returns:
-        A list of the maps of the encoder layers, `[batch, height, width, channels]` each; and the reconstruction, in
-        the shape of `images`. The layers have fixed names, so a model can hold one autoencoder; put a second one into a
-        nested model.
+        A list of the maps of the encoder layers, `[batch, height, width, channels]` each; and the reconstruction, with
+        the shape of `images`. The layers have fixed names, so a model can hold only one autoencoder; put a second
+        autoencoder into a nested model.
 
     Raises:
-        ValueError: `kernel_size` is not odd, `features_from` is unknown, or the decoder does not end at the size of
-            `images`.
+        ValueError: `kernel_size` is not a positive odd integer, `features_from` is unknown, or the decoder does not end
+            at the size of `images`.
 
     Reference:
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
@@ -63,11 +63,12 @@ def autoencoder(
     if tuple(logits.shape[1:3]) != tuple(images.shape[1:3]):
         expected = f"Expected the decoder to end at the size of the images, {tuple(images.shape[1:3])}"
         raise ValueError(f"{expected}. Received: {tuple(logits.shape[1:3])}, with encoder={encoder}, decoder={decoder}")
-    # Float32 also under mixed precision: the cross-entropy loss takes logarithms.
+    # Float32 even under mixed precision: the cross-entropy loss computes logarithms.
     return encoder_maps, keras.layers.Activation("sigmoid", dtype="float32", name=RECONSTRUCTION)(logits)
 
 
 def _encode(images, encoder, kernel_size, slope, features_from):
+    """Returns the maps of each encoder layer, and the code."""
     maps, outputs = [], images
     for index, (channels, strides) in enumerate(encoder, 1):
         name = f"encoder_{index}"
@@ -79,6 +80,7 @@ def _encode(images, encoder, kernel_size, slope, features_from):
 
 
 def _decode(code, decoder, image_channels, kernel_size, slope):
+    """Returns the logits of the reconstruction."""
     fuse_last = bool(decoder) and decoder[-1] is None
     outputs = code
     for index, channels in enumerate(decoder[:-1] if fuse_last else decoder, 1):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CIFAR-10: the networks of "Learning to Generate Filters for Convolutional Neural Networks", tables 15 to 20."""
+"""Builds the networks for CIFAR-10 of "Learning to Generate Filters for Convolutional Neural Networks", tables 15 to
+20."""
 
 import keras
 
@@ -33,11 +34,11 @@ def repository_cifar10(
         images -> autoencoder with four encoder layers -> reconstruction
         maps of encoder layer i -> dimension reduction -> features i
         images, features 1 -> RepositoryConv2D 3x3, batch normalisation, ReLU
-            -> the same with stride 2 and features 2, 3, 4 -> mean -> Dense -> classes
+            -> three times the same layers, with stride 2 and features 2, 3, 4 -> mean -> Dense -> classes
 
     Args:
-        base_filters: Number of base filters of each convolution. None: as many as the convolution has filters (64, 128,
-            256, 256), as in the paper.
+        base_filters: Number of base filters of each convolution. None: the number of filters of the convolution (64,
+            128, 256, 256), as in the paper.
         classes: Number of classes.
         features_from: Which encoder maps become features: `"pre_norm"`, the output of the convolution, or
             `"post_norm"`, the output of batch normalisation. The paper says "convolution feature maps before LReLU".
@@ -49,19 +50,19 @@ def repository_cifar10(
 
     Returns:
         A model that maps images, `[batch, 32, 32, 3]` in [0, 1], to `{"classes": [batch, classes], "reconstruction":
-        [batch, 32, 32, 3]}`. It has 21,469,805 trainable parameters by default. Its layers `"generator"` and
-        `"prediction"` are models: the former maps images to features and the reconstruction, the latter maps images and
-        features to classes; see `inspection.repository_swap`. It is trained on the losses of `repository_mnist`.
+        [batch, 32, 32, 3]}`. It has 21,469,805 trainable parameters by default. Two of its layers are
+        models: `"generator"` maps images to features and the reconstruction, `"prediction"` maps images and features to
+        classes; see `inspection.repository_swap`. Train the model on the losses of `repository_mnist`.
 
     Raises:
         ValueError: An argument is not as described.
 
-    The paper contradicts itself in two places; this model follows the sizes of the outputs that the paper prints.
-    Convolutions are printed with padding 0, which yields other sizes; here they have padding 1. The autoencoder is
-    printed to end at 64x64, which is not the size of the images; here it ends at 32x32.
+    The paper contradicts itself in two places; this model follows the output sizes that the paper prints. The paper
+    prints padding 0 for the convolutions, which yields other sizes; here, they have padding 1. The paper prints 64x64
+    as the last size of the autoencoder, which is not the size of the images; here, it is 32x32.
 
-    The 64 base filters of the first layer have 27 values each, so they cannot all be orthogonal to one another. There,
-    the 27 values start as orthonormal vectors over the filters.
+    The first layer has 64 base filters of 27 values each, so the base filters cannot be orthogonal to one another.
+    Instead, the 27 vectors that each hold one value of all 64 base filters start orthonormal.
 
     Reference:
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
@@ -111,7 +112,7 @@ def repository_cifar10_baseline(
 
 
 def _classifier(images, convolution, classes, activation):
-    """The prediction network, with the given `convolution(inputs, index, filters, strides)`."""
+    """Computes classes with the prediction network, which calls `convolution(inputs, index, filters, strides)`."""
     outputs = images
     for index, (filters, strides) in enumerate(LAYERS, 1):
         outputs = batch_norm(convolution(outputs, index, filters, strides), f"conv_{index}_bn")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network that turns an image into the feature vectors from which filters are generated."""
+"""Builds the network that maps an image to feature vectors, from which other layers generate filters."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from keras_dynfilter.models.baselines.blocks import conv_norm_relu, relu
 from keras_dynfilter.models.filter_repository.autoencoder import RECONSTRUCTION, autoencoder
 
 Windows = Sequence[tuple[int, int, int]]  # (kernel_size, strides, padding) of each convolution
-FEATURES = "features_"  # outputs are named features_1, features_2, ... after the encoder layers
+FEATURES = "features_"  # outputs are named features_1, features_2, ..., by the number of the encoder layer
 
 
 def feature_generator(
@@ -31,7 +31,8 @@ def feature_generator(
         image_shape: `(height, width, channels)`.
         encoder: `(channels, strides)` of each encoder layer.
         decoder: Channels of each decoder layer, or None, as in `autoencoder`.
-        windows: For each encoder layer the `windows` of its `dimension_reduction`, or None if it supplies no features.
+        windows: For each encoder layer, the argument `windows` of its `dimension_reduction`; None if the layer supplies
+            no features.
         slope: Slope of the leaky ReLUs of the dimension reductions below zero.
         name: Name of the model.
         **arguments: Further arguments of `autoencoder`.
@@ -42,8 +43,8 @@ def feature_generator(
         `"reconstruction"`, in the shape of the images.
 
     Raises:
-        ValueError: `windows` and `encoder` differ in length, or an argument is not as `autoencoder` and
-            `dimension_reduction` expect it.
+        ValueError: `windows` and `encoder` differ in length, or `autoencoder` or `dimension_reduction` rejects an
+            argument.
 
     Reference:
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
@@ -68,13 +69,13 @@ def dimension_reduction(inputs: tf.Tensor, windows: Windows, slope: float = 0.01
         inputs: Tensor of a Keras model, `[batch, height, width, channels]`.
         windows: `(kernel_size, strides, padding)` of each convolution; `padding` is in pixels on each side.
         slope: Slope of the leaky ReLUs below zero.
-        name: Name of the last layer, and prefix of the names of the others.
+        name: Name of the last layer, and prefix of the names of the other layers.
 
     Returns:
         `[batch, channels]`.
 
     Raises:
-        ValueError: The convolutions do not end at one position.
+        ValueError: The convolutions do not shrink the maps to one position.
 
     Reference:
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
@@ -97,8 +98,7 @@ def feature_name(number: int) -> str:
 
 
 def feature_numbers(names) -> dict[str, int] | None:
-    """Returns the encoder layer's number for each name, or None unless all of `names` are names of features."""
-    numbers = {name: name.removeprefix(FEATURES) for name in names}
-    if not all(number.isdecimal() for number in numbers.values()):
+    """Returns the number of the encoder layer for each name, or None if one of `names` is no name of features."""
+    if not all(name.startswith(FEATURES) and name.removeprefix(FEATURES).isdecimal() for name in names):
         return None
-    return {name: int(number) for name, number in numbers.items()}
+    return {name: int(name.removeprefix(FEATURES)) for name in names}

@@ -23,18 +23,19 @@ def generated_network(
         generator: A model that `feature_generator` returned.
         build: Function that builds the prediction network. Its arguments are the images, `[batch, height, width,
             channels]`, and the features, a dict from the number of the encoder layer to `[batch, channels]`. It returns
-            the result. All of these are tensors of a Keras model. `layers.RepositoryConv2D` takes the features.
+            the result. The arguments and the result are tensors of a Keras model. `layers.RepositoryConv2D` generates
+            filters from the features.
         output: Name of the result.
         name: Name of the model.
 
     Returns:
-        A model that maps images to a dict of the result, named `output`, and the `"reconstruction"`. It has two layers,
-        both models: `generator`, and `"prediction"`, which maps a dict of `"images"`, `"features_1"`, ... to the
-        result. `inspection.repository_swap` and `inspection.inspect_repository` accept the model if the generator is
-        named `"generator"`, as it is by default.
+        A model that maps images to a dict of the result, named `output`, and the `"reconstruction"`. Two of its layers
+        are models: `generator`; and `"prediction"`, which maps a dict of `"images"`, `"features_1"`, ... to the result.
+        `inspection.repository_swap` and `inspection.inspect_repository` accept the model if the generator is named
+        `"generator"`, its default name.
 
     Raises:
-        ValueError: `generator` has no features or no reconstruction among its outputs.
+        ValueError: The outputs of `generator` are not features and a reconstruction.
 
     Reference:
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
@@ -50,7 +51,8 @@ def generated_network(
     images = keras.Input(image_shape, name="images")
     generated = dict(generator(images))
     outputs = {RECONSTRUCTION: generated.pop(RECONSTRUCTION), output: prediction({"images": images, **generated})}
-    # Keras 2 reports losses under the names of layers, Keras 3 under the keys of the outputs: make the two the same.
+    # Keras 2 reports losses by the names of the output layers, Keras 3 by the keys of the outputs: give the layers the
+    # names of the keys.
     outputs = {
         key: keras.layers.Activation("linear", dtype="float32", name=key)(value) for key, value in outputs.items()
     }
@@ -70,7 +72,7 @@ def generated_conv2d(
     """Applies a channels-last `RepositoryConv2D`; `**arguments` are further arguments of the layer.
 
     Raises:
-        ValueError: `data_format` is given and is not `"channels_last"`, or an argument is not as the layer expects it.
+        ValueError: `data_format` is given and is not `"channels_last"`, or the layer rejects an argument.
     """
     if arguments.get("data_format", "channels_last") != "channels_last":
         expected = "Expected `data_format` to be 'channels_last', the only layout of these networks"
@@ -82,7 +84,7 @@ def generated_conv2d(
 
 
 def _features_of(generator):
-    """Returns the feature outputs of `generator` and the number of the encoder layer of each, both by name."""
+    """Returns two dicts with the names of the features as keys: outputs of `generator`, and encoder layer numbers."""
     outputs = dict(generator.output) if isinstance(generator.output, dict) else {}
     features = {key: value for key, value in outputs.items() if key != RECONSTRUCTION}
     numbers = feature_numbers(features)

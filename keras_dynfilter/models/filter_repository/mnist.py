@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MNIST digits: the networks of "Learning to Generate Filters for Convolutional Neural Networks", tables 4 to 7."""
+"""Builds the networks for MNIST digits of "Learning to Generate Filters for Convolutional Neural Networks", tables 4 to
+7."""
 
 import keras
 
@@ -10,7 +11,7 @@ from keras_dynfilter.ops.checks import positive
 
 IMAGE_SHAPE = (28, 28, 1)
 CLASSES = 10
-FILTERS = 5  # of both convolutions
+FILTERS = 5  # output channels of each of the two convolutions
 
 
 def repository_mnist(
@@ -27,11 +28,11 @@ def repository_mnist(
         images -> autoencoder with two encoder layers -> reconstruction
         maps of encoder layer i -> dimension reduction -> features i
         images, features 1 -> RepositoryConv2D 5x5 with 5 filters, ReLU, max pooling
-            -> the same with features 2 -> Dense 10 -> classes
+            -> the same three layers with features 2 -> Dense 10 -> classes
 
     Args:
         encoder_channels: Channels of the encoder layers, and length of each feature vector (n_enc in the paper).
-        base_filters: Number of base filters of each convolution (s in the paper).
+        base_filters: Number of base filters of each convolution (s in the paper). None: 5, the number of filters.
         features_from: Which encoder maps become features: `"pre_norm"`, the output of the convolution, or
             `"post_norm"`, the output of batch normalisation. The paper says "convolution feature maps before LReLU".
         slope: Slope of the leaky ReLUs below zero, which the paper does not give.
@@ -43,16 +44,16 @@ def repository_mnist(
 
     Returns:
         A model that maps images, `[batch, 28, 28, 1]` in [0, 1], to `{"classes": [batch, 10], "reconstruction":
-        [batch, 28, 28, 1]}`. It has 37,331 trainable parameters by default. Its layers `"generator"` and
-        `"prediction"` are models: the former maps images to features and the reconstruction, the latter maps images and
-        features to classes; see `inspection.repository_swap`. Train it on the sum of two losses: the categorical
+        [batch, 28, 28, 1]}`. It has 37,331 trainable parameters by default. Two of its layers are models:
+        `"generator"` maps images to features and the reconstruction, `"prediction"` maps images and features to
+        classes; see `inspection.repository_swap`. Train the model on the sum of two losses: the categorical
         cross-entropy of the classes, and the binary cross-entropy of the reconstruction, averaged over the pixels.
 
     Raises:
         ValueError: An argument is not as described.
 
-    Two choices are not from the paper: the reconstruction ends with a sigmoid, which the loss requires; and encoder
-    layer i supplies the features for convolution i.
+    Two choices are not from the paper: a sigmoid computes the reconstruction, because the loss requires values in [0,
+    1]; and encoder layer i supplies the features for convolution i.
 
     Reference:
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
@@ -73,9 +74,9 @@ def repository_mnist(
 
     def build(images, features):
         def convolution(inputs, index):
-            name = f"conv_{index}"
+            layer_name = f"conv_{index}"
             return generated_conv2d(
-                inputs, features[index], FILTERS, 5, base_filters, name=name, padding="valid", **arguments
+                inputs, features[index], FILTERS, 5, base_filters, name=layer_name, padding="valid", **arguments
             )
 
         return _classifier(images, convolution, classifier_activation)
@@ -109,7 +110,7 @@ def repository_mnist_baseline(
 
 
 def _classifier(images, convolution, activation):
-    """The prediction network, with the given `convolution(inputs, index)`."""
+    """Computes classes with the prediction network, which calls `convolution(inputs, index)`."""
     outputs = images
     for index in (1, 2):
         outputs = keras.layers.ReLU(name=f"relu_{index}")(convolution(outputs, index))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Facial landmarks (MTFL): the networks of "Learning to Generate Filters for Convolutional Neural Networks",
-tables 8 to 14."""
+"""Builds the networks for facial landmarks (MTFL) of "Learning to Generate Filters for Convolutional Neural
+Networks", tables 8 to 14."""
 
 import keras
 
@@ -11,8 +11,8 @@ from keras_dynfilter.ops.checks import positive
 
 IMAGE_SHAPE = (64, 64, 3)
 LANDMARKS = 5
-STRIDES = (1, 2, 2, 2, 2)  # of the five convolutions that shrink the images to 4x4
-UPSAMPLED = 4  # number of convolutions that follow, each after 2x upsampling
+STRIDES = (1, 2, 2, 2, 2)  # strides of the five convolutions that shrink the images to 4x4
+UPSAMPLED = 4  # number of convolutions after these five, each preceded by 2x upsampling
 ENCODER = ((64, 1), (64, 2), (96, 2), (96, 2), (128, 2))
 DECODER = (96, 96, 64, 64)
 WINDOWS = (
@@ -37,19 +37,19 @@ def repository_mtfl(
 
         images -> autoencoder with five encoder layers -> reconstruction
         maps of encoder layer i -> dimension reduction -> features i
-        images, features 1 to 5 -> five RepositoryConv2D, which shrink the images to 4x4
+        images, features 1 to 5 -> five RepositoryConv2D layers, which shrink the images to 4x4
             -> four times 2x upsampling and a convolution -> convolution -> heat maps
 
-    Batch normalisation and a leaky ReLU follow every convolution of the prediction network but the last.
+    Batch normalisation and a leaky ReLU follow every convolution of the prediction network except the last one.
 
     Args:
         filters: Channels of all convolutions of the prediction network. The paper's Model32 and Model64 have 32 and 64.
-        base_filters: Number of base filters of each generated convolution. None: `filters`.
-        generated: Which of the first nine convolutions have generated filters: a dict from the number of the
-            convolution to the number of the encoder layer that supplies its features, both starting at 1. None:
+        base_filters: Number of base filters of each generated convolution. None: equal to `filters`.
+        generated: The convolutions with generated filters, among the first nine: a dict from the number of the
+            convolution to the number of the encoder layer that supplies its features. The numbers start at 1. None:
             `{1: 1, 2: 2, 3: 3, 4: 4, 5: 5}`, the convolutions that shrink the images. The paper does not say which
-            convolutions are generated; it has five encoder layers, and its table marks the fifth convolution with a
-            footnote whose text is missing.
+            convolutions have generated filters; it has five encoder layers, and its table marks the fifth convolution
+            with a footnote whose text is missing.
         features_from: Which encoder maps become features: `"pre_norm"`, the output of the convolution, or
             `"post_norm"`, the output of batch normalisation. The paper says "convolution feature maps before LReLU".
         slope: Slope of the leaky ReLUs below zero, which the paper does not give.
@@ -60,17 +60,17 @@ def repository_mtfl(
     Returns:
         A model that maps images, `[batch, 64, 64, 3]` in [0, 1], to `{"heatmaps": [batch, 64, 64, 5],
         "reconstruction": [batch, 64, 64, 3]}`. The heat maps are linear, without an activation. The model has 2,249,352
-        trainable parameters, or 3,865,160 with 64 filters. Its layers `"generator"` and `"prediction"` are models: the
-        former maps images to features and the reconstruction, the latter maps images and features to heat maps; see
-        `inspection.repository_swap`.
+        trainable parameters, or 3,865,160 with 64 filters. Two of its layers are
+        models: `"generator"` maps images to features and the reconstruction, `"prediction"` maps images and features to
+        heat maps; see `inspection.repository_swap`.
 
     Raises:
         ValueError: An argument is not as described.
 
-    The paper contradicts itself in two places; this model follows the sizes of the outputs that the paper prints.
-    Convolutions are printed with padding 0, which yields other sizes; here they have padding 1. The autoencoder is
-    printed with 5 output channels, as many as there are landmarks; here it has as many as the images. The paper calls
-    the network "UNet based", but its table lists no skip connections, and this model has none.
+    The paper contradicts itself in two places; this model follows the output sizes that the paper prints. The paper
+    prints padding 0 for the convolutions, which yields other sizes; here, they have padding 1. The paper prints 5
+    output channels for the autoencoder, the number of landmarks; here, it has the 3 channels of the images. The paper
+    calls the network "UNet based", but its table lists no skip connections, and this model has none.
 
     Reference:
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
@@ -88,11 +88,11 @@ def repository_mtfl(
 
     def build(images, features):
         def convolution(inputs, number, strides):
-            name = f"conv_{number}"
+            layer_name = f"conv_{number}"
             if number not in generated:
-                return symmetric_conv2d(inputs, filters, 3, strides, name=name)
+                return symmetric_conv2d(inputs, filters, 3, strides, name=layer_name)
             vector = features[generated[number]]
-            return generated_conv2d(inputs, vector, filters, 3, base_filters, strides, name, **arguments)
+            return generated_conv2d(inputs, vector, filters, 3, base_filters, strides, layer_name, **arguments)
 
         return _heatmaps(images, convolution, slope)
 
@@ -105,7 +105,7 @@ def repository_mtfl_baseline(
     """Predicts heat maps with the prediction network of `repository_mtfl` and ordinary, trained filters.
 
     Args:
-        filters: Positive integer: channels of all convolutions but the last.
+        filters: Positive integer: channels of all convolutions except the last one.
         slope: Slope of the leaky ReLUs below zero.
         name: Name of the model.
 
@@ -130,7 +130,7 @@ def repository_mtfl_baseline(
 
 
 def _heatmaps(images, convolution, slope):
-    """The prediction network, with the given `convolution(inputs, number, strides)`."""
+    """Computes heat maps with the prediction network, which calls `convolution(inputs, number, strides)`."""
     outputs = images
     for number, strides in enumerate((*STRIDES, *[1] * UPSAMPLED), 1):
         if number > len(STRIDES):
