@@ -16,6 +16,7 @@
 #ifndef KERAS_DYNFILTER_FAMILY_H_
 #define KERAS_DYNFILTER_FAMILY_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -111,11 +112,22 @@ inline constexpr bool reads_channel(const Problem& p) {
   return uses_channel(p.kind) && p.derivative != Derivative::kChannel;
 }
 
+// Whether the product of the sizes is at most 2^48, with sizes of zero counted as one. Then no partial product overflows.
+template <class Sizes>
+constexpr bool is_bounded(const Sizes& sizes) {
+  int64_t elements = 1;
+  for (const int64_t size : sizes) {
+    if (size > 0 && elements > (int64_t{1} << 48) / size) return false;
+    elements *= std::max<int64_t>(size, 1);
+  }
+  return true;
+}
+
 // Checks that the fields are consistent, so that the kernels compute the formula and no index overflows. A host that
 // receives a complete Problem from outside has to call this function. fill_problem checks the shapes from which it
 // computes a Problem.
 inline bool valid(const Problem& p) {
-  constexpr int64_t kMaxSize = int64_t{1} << 31, kMaxElements = int64_t{1} << 48;
+  constexpr int64_t kMaxSize = int64_t{1} << 31;
   const auto within = [](int64_t value, int64_t min, int64_t max) { return value >= min && value <= max; };
   if (!within(static_cast<int64_t>(p.kind), 0, 4) || !within(static_cast<int64_t>(p.derivative), 0, 3) ||
       !within(static_cast<int64_t>(p.dtype), 0, 3)) {
@@ -129,12 +141,11 @@ inline bool valid(const Problem& p) {
   for (const int64_t value : {p.heads, p.kernel_h, p.kernel_w, p.stride_h, p.stride_w, p.dilation_h, p.dilation_w}) {
     if (!within(value, 1, kMaxSize)) return false;
   }
-  int64_t elements = 1;  // an upper bound for every tensor of the call
   const int64_t pixels_h = std::max(p.height, p.out_height), pixels_w = std::max(p.width, p.out_width);
   const int64_t depth = std::max(p.channels, p.heads);
-  for (const int64_t size : {p.batch, pixels_h, pixels_w, depth, p.kernel_h, p.kernel_w}) {
-    if (size > 0 && elements > kMaxElements / size) return false;
-    elements *= std::max<int64_t>(size, 1);
+  // The product bounds every tensor of the call.
+  if (!is_bounded(std::initializer_list<int64_t>{p.batch, pixels_h, pixels_w, depth, p.kernel_h, p.kernel_w})) {
+    return false;
   }
   const auto fits = [&](const Axis& a) {
     const int64_t extent = (a.window - 1) * a.dilation;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The XLA custom call. Any graph can contain it, through the op XlaCallModule, so it checks all its arguments."""
 
+import functools
 import sys
 
 import numpy as np
@@ -94,6 +95,48 @@ def test_contradictions_are_refused_without_a_crash(native_xla, python):
         assert f"{name}: keras_dynfilter: the " in done.stdout, done.stdout
 
 
+def project(inputs, kernel, bias, projected, means, workspace):
+    """Calls the custom call of ProjectAndPool with buffers of these shapes, each written as "1x4x4x8"."""
+    shapes = dict(zip("xkbpm", (inputs, kernel, bias, projected, means)))
+    types = {name: f"tensor<{shape}xf32>" for name, shape in shapes.items()}
+    operands = "\n".join(
+        f"%{name} = stablehlo.broadcast_in_dim %one, dims = [] : (tensor<f32>) -> {types[name]}" for name in "xkb"
+    )
+    module = f"""module @m {{
+      func.func public @main(%y: tensor<1xf32>) -> tensor<1xf32> {{
+        %one = stablehlo.constant dense<1.0> : tensor<f32>
+        {operands}
+        %0:3 = stablehlo.custom_call @keras_dynfilter_project_and_pool(%x, %k, %b) {{
+          api_version = 4 : i32, has_side_effect = true
+        }} : ({types["x"]}, {types["k"]}, {types["b"]}) -> ({types["p"]}, {types["m"]}, tensor<{workspace}xui8>)
+        return %y : tensor<1xf32>
+      }}
+    }}"""
+    call_module = functools.partial(gen_xla_ops.xla_call_module, version=9, module=module.encode(), platforms=["CPU"])
+    return tf.function(lambda y: call_module(args=[y], Sout=[[1]], Tout=[tf.float32])[0], jit_compile=True)(
+        tf.ones([1])
+    )
+
+
+# Shapes with a size of zero, so that the buffers are empty while the products of the other sizes overflow.
+HUGE = 512_409_557_603_043_104
+OVERFLOWS = {
+    "a product that wraps to zero": (f"{2**60}x0x0x{HUGE}", f"{HUGE}x0", "0", f"{2**60}x0x0x0", "0x0", "1024"),
+    "pixels that overflow": (f"0x{2**40}x{2**40}x3", "3x0", "0", "0", "0x3", "1024"),
+}
+
+
+def test_the_projection_runs(native_xla):
+    assert project("2x4x4x3", "3x5", "5", "2x4x4x5", "2x3", "4096").numpy() == 1
+
+
+def test_overflowing_projections_are_refused_without_a_crash(native_xla, python):
+    done = python(__file__)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for name in OVERFLOWS:
+        assert f"{name}: keras_dynfilter_project_and_pool: the sizes are too large" in done.stdout, done.stdout
+
+
 def test_a_batch_with_a_size_known_only_by_a_bound(native_xla):
     x, s = tf.random.normal((3, 4, 4, 2)), tf.random.normal((3, 4, 4, 9))
     live = tf.constant([True, False, True])
@@ -121,9 +164,11 @@ def test_an_image_with_a_size_known_only_by_a_bound_is_refused(native_xla):
 
 if __name__ == "__main__":
     kdf.ops.local_filter2d(tf.zeros([1, 4, 4, 1]), tf.zeros([1, 4, 4, 9]), 3)
-    for label, fields in CONTRADICTIONS.items():
+    calls = {name: functools.partial(call, **fields) for name, fields in CONTRADICTIONS.items()}
+    calls |= {name: functools.partial(project, *shapes) for name, shapes in OVERFLOWS.items()}
+    for label, run in calls.items():
         try:
-            call(**fields)
+            run()
             print(f"{label}: ran")
             sys.exit(1)
         except tf.errors.OpError as error:

@@ -29,8 +29,12 @@ ffi::Error project_on_host(ffi::ThreadPool pool, ffi::AnyBuffer inputs, ffi::Any
   const auto image = inputs.dimensions(), columns = kernel.dimensions();
   if (image.size() != 4 || columns.size() != 2) return refuse("expected an image and a matrix");
   Projection p{DType::kFloat32, image[0], 0, image[3], columns[1]};
+  // The buffers do not bound all products of sizes: a size of zero lets the other sizes be anything.
+  if (!is_bounded(image) || !is_bounded(columns) ||
+      !is_bounded(std::initializer_list<int64_t>{image[0], image[1], image[2], columns[1]})) {
+    return refuse("the sizes are too large");
+  }
   if (p.batch == 0 || p.channels + p.outputs == 0) return ffi::Error::Success();  // the results are empty
-  if (image[1] > 0 && image[2] > (int64_t{1} << 48) / image[1]) return refuse("the image is too large");
   p.pixels = image[1] * image[2];
   const auto type = inputs.element_type();
   if (!find_dtype(type, &p.dtype) || kernel.element_type() != type || bias.element_type() != type ||
@@ -38,7 +42,6 @@ ffi::Error project_on_host(ffi::ThreadPool pool, ffi::AnyBuffer inputs, ffi::Any
     return refuse("expected one floating-point type");
   }
   const auto size = [](const ffi::AnyBuffer& buffer) { return static_cast<int64_t>(buffer.element_count()); };
-  // Each product is compared with the size of an existing buffer, which bounds the product unless a size is zero.
   if (columns[0] != p.channels || size(bias) != p.outputs || size(*means) != p.batch * p.channels ||
       size(*projected) != p.batch * p.pixels * p.outputs) {
     return refuse("the shapes are inconsistent");
