@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmarks: time and memory of ops, layers and exported networks next to their alternatives."""
+"""Measures time and memory of ops, layers and exported networks, and of their alternatives."""
 
-from benchmarks import timing  # noqa: F401  (imported first: it must enable statistics before TensorFlow allocates)
+from benchmarks import timing  # noqa: F401  (imported first: enables statistics before TensorFlow allocates)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times every op next to what a user would write instead, and relative to the bandwidth of the memory.
+"""Measures the time and the memory of every op, and of the code that a user would write without it.
 
-For each case and candidate: the median of the milliseconds, the rate at which the least possible number of bytes moved,
-this rate as a share of the bandwidth of copies in the same run, and the memory that TensorFlow allocates. TensorFlow's
-convolutions compute something else (one filter for all samples and positions) and serve as a scale.
+For each case and candidate, the benchmark prints the median milliseconds of a call; the data rate, which is the minimum
+number of bytes that must move, divided by the time; this rate relative to the bandwidth of copies in the same run; and
+the memory that TensorFlow allocates. TensorFlow's convolutions compute something else (one filter for all samples and
+positions); their times are a scale for the other times.
 """
 
 import tensorflow as tf
@@ -18,7 +19,9 @@ from examples.experiments.core.environment import cores, processor_name
 def parse(arguments=None):
     parser = new_parser("benchmarks", __doc__)
     parser.add_argument("--op", action="append", help="only this op (may be repeated)")
-    parser.add_argument("--quick", action="store_true", help="three small cases, to check that the benchmark works")
+    parser.add_argument(
+        "--quick", action="store_true", help="only three small cases, to check that the benchmark works"
+    )
     add_json(parser, "outputs/bench.jsonl")
     args = parser.parse_args(arguments)
     known = {case.op for case in (cases.QUICK if args.quick else cases.CASES)}
@@ -39,7 +42,7 @@ def main(arguments=None):
 
 
 def measure_cases(chosen, write):
-    """Measures, prints and writes the cases. Returns the rows of all candidates."""
+    """Measures the cases, prints and writes their rows. Returns the rows of all candidates."""
     copy = timing.copy_gb_per_s()
     machine = {"cpu": processor_name(), "cores": cores(), "tensorflow": tf.version.VERSION}
     print(
@@ -58,7 +61,7 @@ def measure_cases(chosen, write):
 
 def measure(case, backward, copy):
     """Yields the row of each candidate of a case."""
-    least = case.minimum_bytes(backward)
+    min_bytes = case.minimum_bytes(backward)
     for name, (function, operands) in cases.candidates(case).items():
         if backward:
             function = cases.with_gradients(function, operands, xla="XLA" in name)
@@ -67,9 +70,9 @@ def measure(case, backward, copy):
             return function(*operands)
 
         ms = timing.median_ms(call)
-        rate = least / ms / 1e6
+        rate = min_bytes / ms / 1e6
         peak = timing.peak_mb(call)
-        moves_the_bytes = not name.startswith("TF")
+        has_rate = not name.startswith("TF")  # the filters of TensorFlow's convolutions have fewer bytes
         yield {
             "op": case.op,
             "note": case.note,
@@ -77,9 +80,9 @@ def measure(case, backward, copy):
             "pass": "forward+backward" if backward else "forward",
             "candidate": name,
             "ms": round(ms, 3),
-            "minimum_mb": round(least / 1e6, 1),
-            "gb_per_s": round(rate, 2) if moves_the_bytes else None,
-            "of_copy": round(rate / copy, 3) if moves_the_bytes else None,
+            "minimum_mb": round(min_bytes / 1e6, 1),
+            "gb_per_s": round(rate, 2) if has_rate else None,
+            "of_copy": round(rate / copy, 3) if has_rate else None,
             "peak_mb": None if peak is None else round(peak, 1),
         }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Command lines and result files of the benchmarks."""
+"""Parses the command lines of the benchmarks, and writes their result files."""
 
 import argparse
 import contextlib
@@ -14,7 +14,7 @@ def new_parser(module: str, doc: str) -> argparse.ArgumentParser:
 
 
 def add_json(parser: argparse.ArgumentParser, default: str) -> None:
-    """Adds the option `--json`, for `json_lines`."""
+    """Adds the option `--json`, the path of the file of results."""
     parser.add_argument(
         "--json", type=pathlib.Path, default=pathlib.Path(default), metavar="FILE", help=f"results (default: {default})"
     )
@@ -22,7 +22,7 @@ def add_json(parser: argparse.ArgumentParser, default: str) -> None:
 
 @contextlib.contextmanager
 def json_lines(path: pathlib.Path) -> Iterator[Callable[[dict], None]]:
-    """Opens a file of results, one JSON object per line. Yields the function that writes one.
+    """Opens a file of results, one JSON object per line. Yields a function that writes one object.
 
     Raises:
         SystemExit: The file cannot be written.

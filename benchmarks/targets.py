@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Targets: bounds that measured numbers should keep."""
+"""Compares measured numbers with targets: bounds that they should keep."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A bound on a measured number. Exactly one of `at_most` and `at_least` is given.
+    """Bounds a measured number. Exactly one of `at_most` and `at_least` is given.
 
     Attributes:
-        quantity: What is measured, for reports.
+        quantity: Name of the measured number in reports.
         at_most: Largest value that meets the target.
         at_least: Smallest value that meets the target.
         unit: Text after the number in reports.
@@ -34,7 +34,7 @@ class Target:
 
 
 def print_targets(lines: Iterable[str]) -> None:
-    """Prints lines of `Target.report` under a heading."""
+    """Prints the lines of `Target.report` under a heading."""
     print("\nTargets:")
     for line in lines:
         print(f"  {line}")

@@ -15,9 +15,9 @@ from examples.experiments.core.environment import cores
 
 
 def _enable_allocator_statistics():
-    """Enables the statistics of TensorFlow's CPU allocator, before it allocates for the first time.
+    """Enables the statistics of TensorFlow's CPU allocator. Call it before TensorFlow allocates for the first time.
 
-    No Python function enables them. Returns whether it worked.
+    TensorFlow has no Python function for this. Returns whether it worked.
     """
     try:
         library = ctypes.CDLL(os.path.join(tf.sysconfig.get_lib(), "libtensorflow_framework.so.2"))
@@ -31,21 +31,21 @@ def _enable_allocator_statistics():
 CPU_STATISTICS = _enable_allocator_statistics()
 
 
-def median_ms(call: Callable, budget: float = 0.8, least: int = 5, most: int = 60) -> float:
+def median_ms(call: Callable, budget: float = 0.8, min_calls: int = 5, max_calls: int = 60) -> float:
     """Returns the median milliseconds of `call()`, after two calls to warm up.
 
     Args:
         call: Function without arguments.
-        budget: Seconds to spend, about: they determine the number of calls.
-        least: Smallest number of calls.
-        most: Largest number of calls.
+        budget: Approximate number of seconds to spend, which determines the number of calls.
+        min_calls: Smallest number of calls.
+        max_calls: Largest number of calls.
     """
     call()
     begin = time.perf_counter()
     call()
-    runs = int(np.clip(budget / max(time.perf_counter() - begin, 1e-6), least, most))
+    count = int(np.clip(budget / max(time.perf_counter() - begin, 1e-6), min_calls, max_calls))
     times = []
-    for _ in range(runs):
+    for _ in range(count):
         begin = time.perf_counter()
         call()
         times.append(time.perf_counter() - begin)
@@ -53,14 +53,14 @@ def median_ms(call: Callable, budget: float = 0.8, least: int = 5, most: int = 6
 
 
 def in_turns(calls: Mapping[str, Callable], budget: float = 3.0, rounds: int = 5) -> dict[str, float]:
-    """Returns the milliseconds of several calls, by name: each the median of `rounds` medians.
+    """Returns the milliseconds of several calls by name. Each number is the median of `rounds` medians.
 
-    Each round measures all calls, one after the other. On a shared machine, the speed changes over time by more than
-    the calls differ; in turns, the change affects all of them.
+    Each round measures all calls, one after the other. On a shared machine, the speed may change more over time than it
+    differs between the calls; measured in turns, all calls are affected by the change.
 
     Args:
         calls: Functions without arguments, by name.
-        budget: Seconds to spend on each call, about.
+        budget: Approximate number of seconds to spend on each call.
         rounds: Number of rounds.
     """
     times = {name: [] for name in calls}
@@ -71,10 +71,10 @@ def in_turns(calls: Mapping[str, Callable], budget: float = 3.0, rounds: int = 5
 
 
 def peak_mb(call: Callable, device: str = "CPU:0") -> float | None:
-    """Returns the peak of the megabytes that TensorFlow allocates during `call()`, including its result.
+    """Returns the peak number of megabytes that TensorFlow allocates during `call()`, including its result.
 
-    On a CPU, TensorFlow does not fully count allocations below 256 kB. Returns None if the statistics of its CPU
-    allocator are not available.
+    On a CPU, TensorFlow does not fully count allocations below 256 kB. The function returns None if the statistics of
+    the CPU allocator are not available.
     """
     if device.startswith("CPU") and not CPU_STATISTICS:
         return None
@@ -91,11 +91,11 @@ def peak_mb(call: Callable, device: str = "CPU:0") -> float | None:
 
 
 def copy_gb_per_s(megabytes: int = 512) -> float:
-    """Returns the bandwidth of copies on all cores at once: bytes read plus bytes written, in GB per second."""
+    """Returns the bandwidth of simultaneous copies on all cores: bytes read plus bytes written, in GB per second."""
     count = cores()
     size = megabytes * 2**20 // count
     sources = [np.ones(size, np.uint8) for _ in range(count)]
     destinations = [np.ones(size, np.uint8) for _ in range(count)]
     with concurrent.futures.ThreadPoolExecutor(count) as pool:
-        ms = median_ms(lambda: list(pool.map(np.copyto, destinations, sources)), least=10)
+        ms = median_ms(lambda: list(pool.map(np.copyto, destinations, sources)), min_calls=10)
     return 2 * size * count / ms / 1e6

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmarks of exported files, and of the ops that they consist of."""
+"""Benchmarks of exported files and of the ops in them."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exports a DDF-ResNet and its baseline, validates the files, and measures the time of a call.
 
-The files are a SavedModel and an ONNX file with standard ops, in stock TensorFlow and onnxruntime. The weights are
-random; blocks are more than their shortcuts. `--model` takes trained networks instead.
+The files are a SavedModel and an ONNX file, both with standard ops; they run in stock TensorFlow and onnxruntime. The
+weights are random, and no block is equal to its shortcut. `--model` exports trained networks instead.
 """
 
 import json
@@ -29,16 +29,16 @@ def parse(arguments=None):
     add("--depth", type=int, choices=DEPTHS, default=50, help="depth of both networks")
     add("--model", type=pathlib.Path, nargs="+", default=[], metavar="FILE", help=".keras files to use instead")
     add("--size", type=positive_int, default=224, help="rows and columns of the images")
-    add("--batch-size", type=positive_int, default=1)
+    add("--batch-size", type=positive_int, default=1, help="number of images in a call")
     add("--width", type=positive_int, default=64, help="channels of the first stage")
     add("--threads", type=int, default=0, help="threads of onnxruntime; 0: one per core")
-    add("--formats", nargs="+", choices=SUFFIXES, default=list(SUFFIXES))
+    add("--formats", nargs="+", choices=SUFFIXES, default=list(SUFFIXES), help="only these formats")
     add("--out", type=pathlib.Path, default=pathlib.Path("outputs/ddf_export"), help="folder of the files")
     return parser.parse_args(arguments)
 
 
 def networks(args):
-    """Returns the models by name."""
+    """Builds or loads the models. Returns them by name."""
     if args.model:
         return {path.stem: keras.models.load_model(path, compile=False) for path in args.model}
     keras.utils.set_random_seed(0)
@@ -48,7 +48,7 @@ def networks(args):
 
 
 def with_active_blocks(network):
-    """Sets the scales that start at 0, so that each block is more than its shortcut. Returns the network."""
+    """Sets the scales that start at 0 to 0.5, so that no block equals its shortcut. Returns the network."""
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.gamma.assign(tf.fill(layer.gamma.shape, 0.5))
@@ -56,7 +56,7 @@ def with_active_blocks(network):
 
 
 def measure(name, network, args):
-    """Exports a network and returns its row: its size, and the report and the milliseconds of each file."""
+    """Exports a network. Returns its row: its size, and the report and the milliseconds of each file."""
     shape = (args.batch_size, args.size, args.size, 3)
     images = np.random.default_rng(0).standard_normal(shape).astype("float32")
     row = {

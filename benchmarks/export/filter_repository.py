@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time of the filter repository networks in onnxruntime, next to their baselines.
+"""Measures the time of the filter repository networks and of their baselines in onnxruntime.
 
-Each network and its baseline are exported with standard ops, untrained. A network computes what its baseline computes,
-and in addition the autoencoder with the features, and the dense layers that compute the coefficients from the features.
-Each of these parts is measured as a file of its own; the rest of the time of the network is the mixing. The file of the
-network and a SavedModel of it are validated.
+Each network and its baseline are exported with standard ops, untrained. A network computes everything that its baseline
+computes, and also the generator (the autoencoder and the features) and the coefficients (dense layers of the features).
+The baseline, the generator and the coefficients are also measured as separate files. The column `network / both` is the
+time of the network relative to baseline and generator together; `network / all` is relative to all three parts, so that
+the rest is the mixing. The ONNX file and a SavedModel of each network are validated.
 """
 
 import pathlib
@@ -27,14 +28,14 @@ NETWORKS = {
     "mtfl": (models.repository_mtfl, models.repository_mtfl_baseline),
     "cifar10": (models.repository_cifar10, models.repository_cifar10_baseline),
 }
-MOST_OF_BOTH = 1.1  # the aim is the time of baseline and generator together; timings vary by a tenth
+MAX_RATIO = 1.1  # time relative to baseline and generator together; 1 is the aim, but timings vary by a tenth
 
 
 def parse(arguments=None):
     parser = new_parser("benchmarks.export.filter_repository", __doc__)
     add = parser.add_argument
-    add("--only", nargs="+", choices=NETWORKS, default=[*NETWORKS])
-    add("--batch-size", type=positive_int, nargs="+", default=[1, 128])
+    add("--only", nargs="+", choices=NETWORKS, default=[*NETWORKS], help="only these networks")
+    add("--batch-size", type=positive_int, nargs="+", default=[1, 128], help="numbers of images in a call")
     add("--threads", type=positive_int, help="threads of onnxruntime (default: TF_NUM_INTRAOP_THREADS, or all cores)")
     add_json(parser, "outputs/repository_onnx.jsonl")
     return parser.parse_args(arguments)
@@ -64,11 +65,11 @@ def main(arguments=None):
 
 
 def export_parts(name, threads):
-    """Exports a network and its parts.
+    """Exports a network, its baseline and its parts.
 
     Returns:
-        onnxruntime sessions by name: `"network"`, `"baseline"`, `"generator"` (the autoencoder with the features) and
-        `"coefficients"`; and facts about the files and the machine, for the row.
+        onnxruntime sessions by name: `"network"`, `"baseline"`, `"generator"` (the autoencoder and the features) and
+        `"coefficients"`; and facts about the files and the machine for the row.
     """
     import onnxruntime
 
@@ -96,7 +97,7 @@ def coefficients(network):
     inputs, outputs = [], []
     for layer in network.get_layer("prediction").layers:
         if isinstance(layer, RepositoryConv2D):
-            # A nested model for each, because all of these dense layers have the same name.
+            # Each dense layer is put into a nested model, because all of these layers have the same name.
             dense = keras.Sequential([keras.Input(layer.generator.kernel.shape[:1]), layer.generator], name=layer.name)
             inputs.append(keras.Input(dense.input_shape[1:], name=f"features_of_{layer.name}"))
             outputs.append(dense(inputs[-1]))
@@ -113,14 +114,14 @@ def make_call(session, batch):
 
 
 def report_targets(rows):
-    """Yields a line for each network and batch: the time relative to baseline and generator together."""
+    """Yields a line for each network and batch size: the time relative to baseline and generator together."""
     for row in rows:
         quantity = f"{row['network']}, batch {row['batch']}: network / baseline and generator"
-        yield Target(quantity, at_most=MOST_OF_BOTH).report(row["of_both"])
+        yield Target(quantity, at_most=MAX_RATIO).report(row["of_both"])
 
 
 def report_files(rows):
-    """Yields a line for each network: the sizes of its files. A file that fails the validation raises before."""
+    """Yields a line for each network: the sizes of its files. If a validation failed, `export` has raised an error."""
     for row in {row["network"]: row for row in rows}.values():
         sizes = (f"{format} {row[format]['megabytes']:.2f} MB" for format in ("onnx", "saved_model"))
         yield f"{row['network']}, validated: {', '.join(sizes)}"

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Size, time of a call and largest error of the networks in every export format.
+"""Measures file size, time of a call and largest error of the networks in every export format.
 
-The weights are random; they affect neither size nor time. Each call processes one image or sequence, on one thread per
-core. The error is the largest difference between the outputs of the file and those of the Keras model for the same
-random input, relative to the largest magnitude of each output. The results are written as Markdown and as JSON lines.
+The weights are random; they affect neither size nor time. Each call processes one image or sequence, with
+TF_NUM_INTRAOP_THREADS threads, or one thread per core. The error is the largest difference between the outputs of the
+file and the outputs of the Keras model for the same random input, relative to the largest magnitude of each output. The
+results are written as Markdown and as JSON lines.
 """
 
 import pathlib
@@ -37,7 +38,7 @@ def ddf_up_net(image_shape=(64, 64, 3), channels=32):
     return keras.Model(image, keras.layers.Conv2D(1, 1, name="prediction")(x), name="ddf_up_net")
 
 
-# By name: a function that makes the network. `models` has no network with DDF-Up, so one is defined above.
+# By name: a function that builds the network. `models` has no network with `DDFUp2D`; `ddf_up_net` is one.
 NETWORKS = {
     "moving MNIST": models.dfn_moving_mnist,
     "steerable": lambda: models.dfn_steerable(image_shape=(64, 64, 1)),
@@ -46,7 +47,7 @@ NETWORKS = {
     "DDF-Up net": ddf_up_net,
     "repository MNIST": models.repository_mnist,
 }
-# By name: options of the export, and whether onnxruntime loads the library of ops.
+# By name: options of `export`, and whether onnxruntime loads the library of ops.
 FORMS = {
     "SavedModel": (dict(format="saved_model"), False),
     "SavedModel, native ops": (dict(format="saved_model", ops="native"), False),
@@ -63,7 +64,7 @@ REPRESENTATIVE = 4  # number of inputs that determine the ranges of int8 values
 
 
 def samples(model, count):
-    """Draws inputs of one image or sequence each, in [0, 1], in the structure that the model takes."""
+    """Draws `count` inputs of one image or sequence, in [0, 1], in the structure that the model expects."""
     rng = np.random.default_rng(0)
 
     def draw(shape):
@@ -77,7 +78,7 @@ def samples(model, count):
 
 
 def relative_error(outputs, expected):
-    """Returns the largest difference of the outputs, relative to the largest magnitude of each output."""
+    """Returns the largest difference from the expected outputs, relative to the largest magnitude of each output."""
     outputs = {name: np.asarray(value, "float64") for name, value in outputs.items()}
     if set(outputs) != set(expected):
         raise ValueError(f"Expected the outputs {', '.join(expected)}. Received: {', '.join(outputs)}")
@@ -86,7 +87,7 @@ def relative_error(outputs, expected):
 
 
 def measure(name, forms, out, threads, seconds):
-    """Yields the rows of a network: Keras first, then each form."""
+    """Measures a network. Yields its rows: first Keras, then each form."""
     keras.utils.set_random_seed(0)
     model = NETWORKS[name]()
     sample, *representative = samples(model, 1 + REPRESENTATIVE)
@@ -116,7 +117,7 @@ def measure(name, forms, out, threads, seconds):
 
 
 def name_outputs(outputs, names):
-    """Returns the outputs of the model by the names that they have in the file."""
+    """Returns the outputs of the model by their names in the file."""
     values = outputs if isinstance(outputs, dict) else dict(zip(names, tf.nest.flatten(outputs)))
     return {name: np.asarray(values[name], "float64") for name in names}
 
@@ -132,7 +133,7 @@ def markdown(rows):
 
 
 def caption(rows):
-    """Returns the text for the table: the machine, and what the error is."""
+    """Returns the caption of the table: the machine, and the definition of the error."""
     machine = f"{rows[0]['cpu']}, {rows[0]['threads']} threads, one image or sequence at a time, untrained weights"
     return (
         f"{machine}. The error is the largest difference from Keras, relative to the largest magnitude of each output."
@@ -141,10 +142,12 @@ def caption(rows):
 
 def parse(arguments=None):
     parser = new_parser("benchmarks.export.networks", __doc__)
-    parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="networks")
-    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
-    parser.add_argument("--seconds", type=positive_float, default=3.0, help="time for each row, about")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("outputs/export_table"), help="folder")
+    parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="only these networks")
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS), help="only these forms")
+    parser.add_argument("--seconds", type=positive_float, default=3.0, help="approximate time for each row")
+    parser.add_argument(
+        "--out", type=pathlib.Path, default=pathlib.Path("outputs/export_table"), help="folder of the files"
+    )
     return parser.parse_args(arguments)
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time of single ops in onnxruntime, in every form they are exported in, next to the compiled op in TensorFlow.
+"""Measures the time of single ops in onnxruntime, in every exported form, and of the compiled op in TensorFlow.
 
 The forms are: portable ops; native ops without the library of ops, which run their function bodies; and native ops with
-the library, which run the compiled kernels. onnxruntime uses as many threads as TensorFlow: TF_NUM_INTRAOP_THREADS, or
-one per core.
+the library, which run the compiled kernels. onnxruntime and TensorFlow use the same number of threads:
+TF_NUM_INTRAOP_THREADS, or one per core.
 """
 
 import json
@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import timing
-from benchmarks.command_line import new_parser
+from benchmarks.command_line import add_json, new_parser
 from benchmarks.export.runtimes import onnx_session, threads_from_environment
 from benchmarks.targets import Target, print_targets
 from examples.experiments.core.environment import processor_name
@@ -28,8 +28,8 @@ CASES = {
     "local_filter2d": (ops.local_filter2d, {"kernel_size": 9}, ((1, 256, 256, 1), (1, 256, 256, 81))),
 }
 TF, PORTABLE, BODY, KERNEL = "TF op", "portable", "native, stock", "native, library"
-MOST_OF_TF = 1.15  # time with the library, relative to the op in TensorFlow
-LEAST_SPEEDUP = 5.0  # with the library, over the faster form without it
+MAX_RATIO_TO_TF = 1.15  # time with the library, relative to the op in TensorFlow
+MIN_SPEEDUP = 5.0  # time of the faster form without the library, relative to the time with it
 
 
 class Apply(keras.layers.Layer):
@@ -51,7 +51,7 @@ def operands(shapes, shrink):
 
 
 def session(model, mode, library, threads):
-    """Exports a model with the ops of `mode`, and returns an onnxruntime session of the file."""
+    """Exports a model with `ops=mode`. Returns an onnxruntime session of the file."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.onnx"
         export.export(model, path, format="onnx", ops=mode, validate=False, verbose=False)
@@ -59,7 +59,7 @@ def session(model, mode, library, threads):
 
 
 def bound_call(session, arrays):
-    """Returns a call of the session that copies neither the operands nor the result."""
+    """Returns a function that runs the session without copies of the operands and the result."""
     import onnxruntime
 
     binding = session.io_binding()
@@ -76,7 +76,7 @@ def bound_call(session, arrays):
 
 
 def calls(name, shrink, threads):
-    """Returns the calls of a case by form. The result of a call has a method `numpy`."""
+    """Returns the calls of a case by form. Each call returns an object with a method `numpy`."""
     op, options, shapes = CASES[name]
     arrays = operands(shapes, shrink)
     inputs = [keras.Input((None, None, array.shape[-1]), name=f"operand_{i}") for i, array in enumerate(arrays)]
@@ -96,7 +96,7 @@ def calls(name, shrink, threads):
 
 
 def measure(name, shrink, threads, seconds):
-    """Returns the milliseconds by form. Raises an AssertionError if the forms differ in their results."""
+    """Measures a case. Returns milliseconds by form. Raises an AssertionError if the forms differ in their results."""
     forms = calls(name, shrink, threads)
     expected = forms[TF]().numpy()
     for form, call in forms.items():
@@ -106,18 +106,18 @@ def measure(name, shrink, threads, seconds):
 
 def report_targets(name, ms):
     """Returns a line for each target."""
-    of_tf = Target(f"{name}: {KERNEL} / {TF}", at_most=MOST_OF_TF)
-    speedup = Target(f"{name}: faster form without the library / {KERNEL}", at_least=LEAST_SPEEDUP)
+    of_tf = Target(f"{name}: {KERNEL} / {TF}", at_most=MAX_RATIO_TO_TF)
+    speedup = Target(f"{name}: faster form without the library / {KERNEL}", at_least=MIN_SPEEDUP)
     return [of_tf.report(ms[KERNEL] / ms[TF]), speedup.report(min(ms[PORTABLE], ms[BODY]) / ms[KERNEL])]
 
 
 def parse(arguments=None):
     parser = new_parser("benchmarks.export.onnxruntime", __doc__)
     add = parser.add_argument
-    add("--only", nargs="+", choices=CASES, default=list(CASES))
+    add("--only", nargs="+", choices=CASES, default=list(CASES), help="only these ops")
     add("--shrink", type=positive_int, default=1, help="divides height and width, to try the benchmark out")
-    add("--seconds", type=positive_float, default=3.0, help="time for each form, about")
-    add("--json", type=pathlib.Path, default=pathlib.Path("outputs/onnxruntime.json"), metavar="FILE", help="results")
+    add("--seconds", type=positive_float, default=3.0, help="approximate time for each form")
+    add_json(parser, "outputs/onnxruntime.json")
     return parser.parse_args(arguments)
 
 

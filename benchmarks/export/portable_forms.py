@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time of the ways to write a dynamic filter in standard ops, in onnxruntime and LiteRT.
+"""Measures the time of several forms of dynamic filters in standard ops, in onnxruntime and LiteRT.
 
-The times are processor time of one thread in milliseconds, which other work on the machine disturbs least. All forms of
-a case run in turns, and the shortest of the rounds counts. `used` is the form that `keras_dynfilter.ops` uses. A form
-spoils neighbours if an infinite filter value outside the image, or an infinite pixel, makes values NaN that do not
-depend on it. The graphs have unknown batch, height and width.
+The benchmark measures milliseconds of processor time of one thread, because other work on the machine disturbs it
+least. All forms of a case run in turns, and the fastest round counts. `used` marks the form that `keras_dynfilter.ops`
+uses. A form spoils neighbours if an infinite pixel, or an infinite filter value outside the image, makes values NaN
+that do not depend on it. The graphs have unknown batch, height and width.
 """
 
 import json
@@ -15,7 +15,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.command_line import new_parser
+from benchmarks.command_line import add_json, new_parser
 from benchmarks.ops.composite_forms import CASES, masked_slices
 from examples.experiments.core.environment import processor_name
 from examples.experiments.core.options import positive_int
@@ -26,7 +26,7 @@ from keras_dynfilter.export.writers import tf2onnx
 
 
 def trace(case, form, shrink):
-    """Returns the graph of a case in a form, and its operands by name."""
+    """Returns the graph of a form of a case, and operands by name."""
     specs, sizes = case.specs(), case.operand_sizes(shrink)
     rng = np.random.default_rng(0)
     arrays = {
@@ -42,7 +42,7 @@ def trace(case, form, shrink):
 
 
 def load_onnxruntime(graph):
-    """Converts a graph. Returns a function of the operands by name, and the number of nodes."""
+    """Converts a graph to ONNX. Returns a function of a dict of operands, and the number of nodes."""
     import onnxruntime
 
     model = tf2onnx.convert(graph.function, list(graph.function.input_signature), 18)
@@ -53,7 +53,7 @@ def load_onnxruntime(graph):
 
 
 def load_litert(graph):
-    """Converts a graph. Returns a function of the operands by name, and the number of operators."""
+    """Converts a graph to LiteRT. Returns a function of a dict of operands, and the number of operators."""
     from ai_edge_litert.interpreter import Interpreter
 
     with tempfile.TemporaryDirectory() as folder:
@@ -67,7 +67,7 @@ RUNTIMES = {"onnxruntime": load_onnxruntime, "litert": load_litert}
 
 
 def keeps_neighbours(call, case, arrays):
-    """Returns whether infinite filter values outside the image and an infinite pixel affect only what they should."""
+    """Returns whether infinite filter values outside the image and an infinite pixel leave other values unchanged."""
     spoiled = {name: array.copy() for name, array in arrays.items()}
     for name, array in spoiled.items():
         if (case.kind, name) != ("softmax", "spatial"):
@@ -78,10 +78,10 @@ def keeps_neighbours(call, case, arrays):
 
 
 def measure(name, runtime, shrink, rounds):
-    """Returns the rows of the forms of a case in a runtime.
+    """Measures the forms of a case in a runtime. Returns their rows by name.
 
-    A form that cannot be converted gets the reason in its row. Raises an AssertionError if forms differ in their
-    results.
+    The row of a form that cannot be converted contains the reason. The function raises an AssertionError if the forms
+    differ in their results.
     """
     case, rows, calls, expected = CASES[name], {}, {}, None
     for form, function in case.forms().items():
@@ -96,7 +96,7 @@ def measure(name, runtime, shrink, rounds):
         expected = outputs if expected is None else expected
         np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-4 * np.abs(expected).max(), err_msg=form)
         rows[form] = {"nodes": nodes, "ms": float("inf")}
-        if "filters" not in arrays:  # filters that mix channels mix all values of a window
+        if "filters" not in arrays:  # filters that mix channels cannot be exact: they mix all values of a window
             rows[form]["exact"] = keeps_neighbours(calls[form], case, arrays)
     for _ in range(rounds):
         for form, call in calls.items():
@@ -120,13 +120,11 @@ def print_rows(name, runtime, rows, used):
 def parse(arguments=None):
     parser = new_parser("benchmarks.export.portable_forms", __doc__)
     add = parser.add_argument
-    add("--only", nargs="+", choices=CASES, default=list(CASES), metavar="CASE", help="; ".join(CASES))
-    add("--runtimes", nargs="+", choices=RUNTIMES, default=list(RUNTIMES))
+    add("--only", nargs="+", choices=CASES, default=list(CASES), metavar="CASE", help="cases: " + "; ".join(CASES))
+    add("--runtimes", nargs="+", choices=RUNTIMES, default=list(RUNTIMES), help="only these runtimes")
     add("--shrink", type=positive_int, default=1, help="divides height and width, to try the benchmark out")
     add("--rounds", type=positive_int, default=15, help="number of times that each form runs")
-    add(
-        "--json", type=pathlib.Path, default=pathlib.Path("outputs/portable_forms.json"), metavar="FILE", help="results"
-    )
+    add_json(parser, "outputs/portable_forms.json")
     return parser.parse_args(arguments)
 
 

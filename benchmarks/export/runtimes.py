@@ -22,13 +22,14 @@ def threads_from_environment() -> int:
 def load_call(
     format: str, path: pathlib.Path, sample: Sample, threads: int, library: str | None = None
 ) -> Callable[[], dict[str, Any]]:
-    """Loads an exported file. Returns a function without arguments that computes its outputs, by name, for a sample.
+    """Loads an exported file. Returns a function without arguments that computes the outputs for a sample, by name.
 
     Args:
         format: `"saved_model"`, `"onnx"` or `"litert"`.
         path: The file or folder.
         sample: An array, or arrays by name.
-        threads: Number of threads; 0 for the default of the runtime. TensorFlow uses the threads of this process.
+        threads: Number of threads; 0 for the default of the runtime. A SavedModel ignores it and uses the threads of
+            TensorFlow in this process.
         library: Path of the library of ops for onnxruntime, or None.
     """
     return {"saved_model": _saved_model, "onnx": _onnx, "litert": _litert}[format](path, sample, threads, library)
@@ -46,6 +47,7 @@ def onnx_session(path: pathlib.Path, threads: int, library: str | None = None):
 
 
 def _named(sample, names):
+    """Returns the sample as a dict of arrays by name."""
     return dict(sample) if isinstance(sample, dict) else dict.fromkeys(names, sample)
 
 

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time and memory of DDF next to other filters: table 2 of the DDF paper.
+"""Compares time and memory of DDF with other filters, as in table 2 of the DDF paper.
 
-All filters are 3x3, in inference, at the size of the paper's table and at those that its authors' code measures as
-well. A call from Python takes 0.2 ms, and more with every operand. Therefore small images pass a candidate several
-times within one call, each time as the result of the time before, as in the layers of a network; times are per pass.
-PAC and full dynamic filters take far longer than a call, and pass once. Memory is the peak of what TensorFlow holds
-while a candidate runs once: operands, result and intermediate values. Candidates that do not fit into the free memory
-are left out, with a line that says so.
+All filters are 3x3, in inference, at the size in the paper's table and at the sizes that its authors' code measures. A
+call from Python takes 0.2 ms, and more with every operand. Therefore, small images pass a candidate several times
+within one call; each pass filters the result of the previous pass, like consecutive layers of a network. Times are per
+pass. PAC and full dynamic filters take far longer than the overhead of a call, so images pass them only once. Memory is
+the peak memory of TensorFlow while a candidate runs once: operands, result and intermediate values. A line reports each
+candidate that does not fit into the free memory.
 
 Candidates:
 
 * conv: a convolution with equal numbers of input and output channels.
-* depth-wise: a depth-wise convolution, the reference that the others are compared with.
+* depth-wise: a depth-wise convolution, the reference for the other candidates.
 * DDF op: `ops.ddf2d` with given filters.
-* with projection: the same, with spatial filters that a 1x1 convolution computes from the images, not normalised.
+* with projection: `ops.ddf2d` with spatial filters that a 1x1 convolution computes from the images, not normalised.
 * not normalised: `layers.DDF2D` without normalisation.
 * DDF module: `layers.DDF2D`.
 * PAC: pixel-adaptive convolution in TensorFlow ops: windows weighted by the similarity of a guide, then a kernel.
@@ -43,7 +43,7 @@ from keras_dynfilter.ops import ddf2d, local_filter2d, pixel_projection
 
 SHAPES = ((2, 200, 300, 256), *((32, size, size, 256) for size in (224, 112, 56, 28, 14, 7)))
 REFERENCE = "depth-wise"
-NAMES = (  # the reference first, because its time is needed for the others
+NAMES = (  # the reference first, because the other rows show its time ratio
     REFERENCE,
     "conv",
     "DDF op",
@@ -60,20 +60,20 @@ PAPER = {  # milliseconds and MiB at the first shape, on a GPU
     "DDF module": (3.0, 245.7),
 }
 TARGETS = {"DDF op": 0.6, "DDF module": 1.5}  # largest time, relative to the reference
-MEMORY_TOLERANCE = 1.01  # buffers of the size of a filter, and the granularity of TensorFlow's statistics
-DAMPING = 1e-20  # weight of the images in generated filters: values would overflow when images pass several times
+MEMORY_TOLERANCE = 1.01  # for buffers of the size of a filter, and the granularity of TensorFlow's statistics
+DAMPING = 1e-20  # factor of the images in generated filters, so that values do not overflow in several passes
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A way to filter images.
+    """Describes a way to filter images.
 
     Attributes:
         apply: Function of the operands. Its result has the shape of the first operand.
         operands: Shapes of the operands.
-        maps: Largest number of arrays of the size of the images that exist at the same time: an estimate of the memory.
-        once: Whether images pass once per call. Otherwise what the candidate computes from the other operands would
-            be computed once for all passes.
+        maps: Estimate of the peak memory, in arrays of the size of the images.
+        once: Whether images pass only once per call. With several passes, TensorFlow would compute the values that
+            depend only on the other operands once for all passes.
     """
 
     apply: Callable
@@ -104,9 +104,9 @@ def candidates(shape, dtype="float32"):
 
 
 def ddf_module(normalization, **options):
-    """Makes a `DDF2D`. Without normalisation, its filters compute a mean, whatever the images are.
+    """Builds a `DDF2D`. Without normalisation, its filters compute a mean and do not depend on the images.
 
-    Otherwise, values would overflow when images pass several times.
+    Other filters without normalisation would let values overflow in several passes.
     """
     if normalization is None:
         mean = keras.initializers.Constant(1 / 3)
@@ -115,7 +115,7 @@ def ddf_module(normalization, **options):
 
 
 def with_projection(inputs, kernel, bias, channel):
-    """Computes the part of `DDF2D` that works on images. The rest of the layer works on means and on filters."""
+    """Computes the part of `DDF2D` that processes images. The rest of the layer processes means and filters."""
     spatial, means = pixel_projection.project_and_pool(inputs, DAMPING * kernel, bias)
     return ddf2d(inputs, channel + DAMPING * means[:, None, None], spatial)
 
@@ -125,7 +125,8 @@ def pac(inputs, guide, kernel):
 
     Args:
         inputs: `[batch, height, width, channels]`.
-        guide: The same shape. The weight of a tap is `exp(-0.5 * |guide at the tap - guide at the centre|^2)`.
+        guide: `[batch, height, width, channels]`. It determines the weight of a tap: `exp(-0.5 * |guide at the tap -
+            guide at the centre|^2)`.
         kernel: `[taps * channels, filters]`.
 
     Returns:
@@ -139,13 +140,13 @@ def pac(inputs, guide, kernel):
 
 
 def full_dynamic(inputs, filters):
-    """Applies a filter per pixel and channel, `[batch, height, width, channels * taps]`."""
+    """Applies one filter per pixel and channel; filters are `[batch, height, width, channels * taps]`."""
     with kdf.implementation("composite"):
         return local_filter2d(inputs, filters, 3, heads=inputs.shape[-1])
 
 
 def _taps(images):
-    """Returns the images as each tap of a 3x3 window sees them, with zeros outside."""
+    """Returns the shifted images that the taps of a 3x3 window see, with zeros outside."""
     padded = tf.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)])
     height, width = images.shape[1:3]
     return [padded[:, row : row + height, column : column + width] for row in range(3) for column in range(3)]
@@ -163,7 +164,7 @@ def parse(arguments=None):
         help="shape of the images, instead of the paper's (may be repeated)",
     )
     add("--only", nargs="+", choices=NAMES, help=f"only these candidates, and {REFERENCE}")
-    add("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
+    add("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="dtype of all operands")
     add("--jit-compile", action="store_true", help="compile all candidates with XLA")
     add("--memory-gb", type=positive_float, help="memory to use (default: 0.8 of the free memory; on a GPU no limit)")
     add_json(parser, "outputs/ddf_table.jsonl")
@@ -181,7 +182,7 @@ def free_gb():
 
 
 def measure(name, shape, args, device, limit):
-    """Returns the row of a candidate: milliseconds and MiB, or why they are missing. `limit` is in gigabytes."""
+    """Measures a candidate. Returns its row: milliseconds and MiB, or why they are missing. `limit` is in gigabytes."""
     candidate = candidates(shape, args.dtype)[name]
     item_bytes = tf.as_dtype(args.dtype).size
     needed = candidate.maps * math.prod(shape) * item_bytes / 1e9
@@ -201,7 +202,7 @@ def measure(name, shape, args, device, limit):
         once, repeated = (
             tf.function(chained(candidate.apply, count), jit_compile=args.jit_compile) for count in (1, times)
         )
-        row["ms"] = timing.median_ms(lambda: call(repeated), budget=2.0, least=3) / times
+        row["ms"] = timing.median_ms(lambda: call(repeated), budget=2.0, min_calls=3) / times
         growth = timing.peak_mb(lambda: call(once), device)
     except tf.errors.ResourceExhaustedError:
         return {**row, "ms": None, "left_out": "does not fit into the memory of the device"}

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cost of the normalisation of generated filters.
+"""Measures the cost of the normalisation of generated filters.
 
-The layer `DDF2D` and whole networks, with `FilterNorm` and without any normalisation, forward and forward + backward.
-The difference is the most that a faster normalisation could save. As in `benchmarks.layers.ddf`, small images pass the
-layer several times within one call; times are per pass.
+The benchmark runs the layer `DDF2D` and whole networks with `FilterNorm` and without normalisation, forward, and
+forward and backward. The difference is an upper bound on the time that a faster normalisation could save. As in
+`benchmarks.layers.ddf`, small images pass the layer several times within one call; times are per pass.
 """
 
 import tensorflow as tf
@@ -16,14 +16,14 @@ from examples.experiments.core.environment import processor_name
 from examples.experiments.core.options import positive_float
 from keras_dynfilter import models
 
-# By name: the normalisation, and whether XLA compiles everything.
+# By name: the normalisation, and whether XLA compiles the function.
 FORMS = {
     "without": (None, False),
     "with": ("filter", False),
     "without, XLA": (None, True),
     "with, XLA": ("filter", True),
 }
-# By name: function from the normalisation to a layer or network, and the shape of its inputs.
+# By name: function that builds a layer or network with a normalisation, and the shape of the inputs.
 CASES = {
     **{
         f"DDF2D, {'x'.join(map(str, shape))}": (ddf.ddf_module, shape)
@@ -43,14 +43,14 @@ CASES = {
 def parse(arguments=None):
     parser = new_parser("benchmarks.layers.filter_norm", __doc__)
     add = parser.add_argument
-    add("--only", nargs="+", choices=CASES, default=[*CASES], metavar="CASE", help="; ".join(CASES))
-    add("--seconds", type=positive_float, default=2.0, help="time for each measurement, about")
+    add("--only", nargs="+", choices=CASES, default=[*CASES], metavar="CASE", help="cases: " + "; ".join(CASES))
+    add("--seconds", type=positive_float, default=2.0, help="approximate time for each measurement")
     add_json(parser, "outputs/filter_norm.jsonl")
     return parser.parse_args(arguments)
 
 
 def calls(make, shape, times, backward):
-    """Returns a call for each form, which applies the layer that `make` returns several times."""
+    """Returns a call for each form. A call applies the layer that `make` returns `times` times."""
     tf.random.set_seed(0)
     inputs = tf.random.normal(shape)
     functions = {}
@@ -87,8 +87,8 @@ def main(arguments=None):
     args = parse(arguments)
     if tf.config.get_visible_devices("GPU"):
         raise SystemExit(
-            "Expected no GPU: on a GPU, a call may return before its work is done, and would be timed wrongly. Hide it "
-            "with CUDA_VISIBLE_DEVICES="
+            "Expected no GPU: on a GPU, a call may return before its work is done, so its time would be wrong. Hide "
+            "the GPU with CUDA_VISIBLE_DEVICES="
         )
     print(f"{processor_name()}, TensorFlow {tf.version.VERSION}, float32. Milliseconds:")
     print(f"{'':<36}{'without':>10}{'with':>10}{'':>8}{'without, XLA':>14}{'with, XLA':>11}")

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time and memory of `RepositoryConv2D` next to an ordinary convolution and to filters that are computed per sample.
+"""Compares time and memory of `RepositoryConv2D`, an ordinary convolution, and filters that are computed per sample.
 
-The four layers of the CIFAR-10 network, forward and backward: the gradients with respect to the images and all weights
-and, for generated filters, to the features. Candidates:
+The benchmark runs the four layers of the CIFAR-10 network, forward and backward. It computes the gradients with respect
+to the images, all weights and, for generated filters, the features. Candidates:
 
 * static: a convolution with trained filters.
 * ours: `RepositoryConv2D`, including the dense layer that computes the coefficients. In the last two layers, the dense
   layer alone has 0.4 and 0.9 of the multiply-adds of the convolution.
-* ours, coefficients given: the same without the dense layer.
+* ours, coefficients given: `RepositoryConv2D` without the dense layer.
 * materialised: computes the filters of all samples, and applies them with one grouped convolution, one group per
   sample.
 
-Memory is the peak of what TensorFlow allocates, for the batch and for half of it. Activations are the inputs and the
-outputs of the layer; coefficients and filters are those of all samples. If the memory is linear in activations,
-coefficients and weights, the filters of all samples are never held. The filters of the first layer are smaller than its
-activations, so it has no target for the memory.
+Memory is the peak memory that TensorFlow allocates, for the batch and for half of the batch. It is compared with the
+sizes of the activations (inputs and outputs of the layer), of the coefficients of all samples and of the weights. If
+memory is linear in these sizes, the filters of all samples are never in memory at once. The filters of the first layer
+are smaller than its activations, so this layer has no memory target.
 """
 
 import functools
@@ -37,18 +37,18 @@ LAYERS = (
     (8, 256, 256, 2, 128),
 )
 OURS = ("ours", "ours, coefficients given")
-MOST_OF_STATIC = 1.6  # time relative to static
-LEAST_SPEEDUP = 10  # over materialised
-MOST_MEMORY = 2.5  # relative to activations, coefficients and weights together
+MAX_RATIO_TO_STATIC = 1.6  # time relative to static
+MIN_SPEEDUP = 10  # time of materialised, relative to ours
+MAX_MEMORY_RATIO = 2.5  # memory relative to activations, coefficients and weights together
 
 
 def parse(arguments=None):
     parser = new_parser("benchmarks.layers.repository_conv2d", __doc__)
     add = parser.add_argument
-    add("--batch-size", type=positive_int, default=128)
+    add("--batch-size", type=positive_int, default=128, help="number of images in a call")
     add("--layer", type=int, action="append", choices=range(1, 5), help="only this layer (may be repeated)")
     add("--algorithm", default="auto", choices=repository_algorithms.ALGORITHMS, help="argument of RepositoryConv2D")
-    add("--seconds", type=positive_float, default=3.0, help="time for each measurement, about")
+    add("--seconds", type=positive_float, default=3.0, help="approximate time for each measurement")
     add_json(parser, "outputs/repository.jsonl")
     return parser.parse_args(arguments)
 
@@ -131,7 +131,8 @@ def static(images, kernel, geometry):
 def grouped(images, filters, geometry):
     """Applies filters per sample with one convolution in which every sample is a group of channels.
 
-    It pads before the convolution, because the gradients of grouped convolutions on CPUs support no explicit padding.
+    The function pads before the convolution, because the gradients of grouped convolutions on CPUs do not support
+    explicit padding.
     """
     batch, height, width, channels = images.shape
     kernel_h, kernel_w, _, count = filters.shape[1:]
@@ -150,15 +151,15 @@ def report_targets(rows):
     for label, numbers in [*((f"layer {number}", [number]) for number in layers), ("all", layers)]:
         sums = {name: sum(ms[number, name] for number in numbers) for name in (*OURS, "static", "materialised")}
         for name in OURS:
-            target = Target(f"{label}: {name} / static", at_most=MOST_OF_STATIC)
+            target = Target(f"{label}: {name} / static", at_most=MAX_RATIO_TO_STATIC)
             lines.append(target.report(sums[name] / sums["static"]))
-        target = Target(f"{label}: materialised / ours", at_least=LEAST_SPEEDUP)
+        target = Target(f"{label}: materialised / ours", at_least=MIN_SPEEDUP)
         lines.append(target.report(sums["materialised"] / sums["ours"]))
     for row in rows:
         held = row["activations_mb"] + row["coefficients_mb"] + row["weights_mb"]
         if row["candidate"] == "ours" and row["peak_mb"] is not None and row["filters_mb"] > held:
             quantity = f"layer {row['layer']}: memory / activations, coefficients and weights"
-            lines.append(Target(quantity, at_most=MOST_MEMORY).report(row["peak_mb"] / held))
+            lines.append(Target(quantity, at_most=MAX_MEMORY_RATIO).report(row["peak_mb"] / held))
     return lines
 
 

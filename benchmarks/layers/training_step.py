@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time of a training step of the moving-MNIST network, and the share of the local filtering in it.
+"""Measures the time of a training step of the moving-MNIST network, and the share of the local filtering in it.
 
-The same network, data and optimizer on the compiled ops and on composite TensorFlow ops, with and without XLA: the
-median of the milliseconds of a step, and the seconds until the first step is done, including tracing and compiling. The
-share of the op is the time of the op alone, forward and backward on tensors of the network's sizes, once per predicted
-frame, relative to the time of a step.
+The benchmark trains one network with the compiled ops and with composite TensorFlow ops, each with and without XLA. It
+prints the median milliseconds of a step; the seconds until the first step is done, including tracing and compiling; and
+the share of the op: the time of the op alone, forward and backward on tensors of the network's sizes, once per
+predicted frame, relative to the time of a step.
 
 The last line compares the time to make a batch, which happens in parallel to the training, with the time of a step. If
 it takes more than 100 % of a step, the training waits for its data.
@@ -28,11 +28,11 @@ from keras_dynfilter import models
 def parse(arguments=None):
     parser = new_parser("benchmarks.layers.training_step", __doc__)
     add = parser.add_argument
-    add("--size", type=positive_int, default=64, help="rows and columns of a frame")
+    add("--size", type=positive_int, default=64, help="height and width of a frame")
     add("--width", type=positive_float, default=1.0, help="factor of the channel counts of the network")
-    add("--batch-size", type=positive_int, default=4)
+    add("--batch-size", type=positive_int, default=4, help="number of videos in a step")
     add("--frames", type=positive_int, default=10, help="number of given frames, and of predicted frames")
-    add("--kernel-size", type=positive_int, default=9)
+    add("--kernel-size", type=positive_int, default=9, help="height and width of the filters, an odd number")
     add_json(parser, "outputs/training_step.jsonl")
     args = parser.parse_args(arguments)
     if args.kernel_size % 2 == 0:
@@ -58,7 +58,7 @@ def main(arguments=None):
 
 
 def measure(args, implementation, jit):
-    """Returns the times of a training step with an implementation of the ops, and of the op alone."""
+    """Measures a training step with an implementation of the ops, and the op alone. Returns the row of times."""
     shape = (args.size, args.size, 1)
     filtered = cases.local_filter((args.batch_size, *shape), args.kernel_size, normalization="softmax")
     with kdf.implementation(implementation):
@@ -70,7 +70,7 @@ def measure(args, implementation, jit):
 
 
 def batch_ms(args, seconds=3.0):
-    """Returns the mean milliseconds that the data generator takes for a batch, on all cores without other work."""
+    """Returns the mean milliseconds that the data generator needs for a batch, on all cores without other work."""
     digit = max(1, 28 * args.size // 64)
     digits = np.random.default_rng(0).integers(0, 256, (10_000, digit, digit), np.uint8)
     batches = iter(data.moving_digits(digits, args.batch_size, 10**9, frames=2 * args.frames, size=args.size))
@@ -101,7 +101,7 @@ def _step(args, shape, jit):
     begin = time.perf_counter()
     step(frames, frames).numpy()
     first = time.perf_counter() - begin
-    return first, timing.median_ms(lambda: step(frames, frames).numpy(), budget=5, least=3)
+    return first, timing.median_ms(lambda: step(frames, frames).numpy(), budget=5, min_calls=3)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time of `UpsamplingConv2D` next to an upsampling layer and a convolution, forward and backward.
+"""Compares the time of `UpsamplingConv2D` with an upsampling layer and a convolution, forward and backward.
 
 The decoder of `repository_mnist` has a 5x5 window, and its last convolution has one output channel.
 """
@@ -13,14 +13,14 @@ from examples.experiments.core.environment import processor_name
 from examples.experiments.core.options import positive_float, positive_int
 from keras_dynfilter.layers.upsampling_conv2d import UpsamplingConv2D
 
-SIZE = 14  # rows and columns of the small map
+SIZE = 14  # height and width of the small map
 CASES = [(5, 20, 1), (5, 20, 20), (3, 20, 1), (3, 64, 64)]  # window, channels, filters
 
 
 def parse(arguments=None):
     parser = new_parser("benchmarks.layers.upsampling_conv2d", __doc__)
-    parser.add_argument("--batch-size", type=positive_int, nargs="+", default=[32, 128])
-    parser.add_argument("--seconds", type=positive_float, default=2.0, help="time for each measurement, about")
+    parser.add_argument("--batch-size", type=positive_int, nargs="+", default=[32, 128], help="numbers of maps")
+    parser.add_argument("--seconds", type=positive_float, default=2.0, help="approximate time for each measurement")
     add_json(parser, "outputs/upsampling_conv2d.jsonl")
     return parser.parse_args(arguments)
 

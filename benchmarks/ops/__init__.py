@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ops that are measured, and other ways to write them."""
+"""The measured ops, and other forms of them in standard ops."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cases of `python -m benchmarks`: ops on one shape each, and what a user would write instead."""
+"""The cases of `python -m benchmarks`: each applies an op to one shape, and lists the candidates to compare."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ from keras_dynfilter.ops.geometry import Geometry
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """An op with one window on images of one shape.
+    """Describes an op with one window on images of one shape.
 
     Attributes:
         op: Name of the public function.
@@ -24,8 +24,9 @@ class Case:
         maps: Number of output channels.
         filters: Shapes of the filter arguments.
         apply: Applies the op to the images and the filters.
-        slices: Computes the same with one masked slice per tap, which XLA fuses into one loop. Forward, it is mostly
-            faster under XLA than the composite ops, which are made for runtimes without XLA. None: no such form.
+        slices: Computes the result of the op with one masked slice per tap, which XLA fuses into one loop. Under XLA,
+            its forward pass is mostly faster than the composite ops, which are made for runtimes without XLA. None:
+            there is no such form.
     """
 
     op: str
@@ -43,10 +44,10 @@ class Case:
         return [tf.random.normal(shape) for shape in (self.shape, *self.filters)]
 
     def minimum_bytes(self, backward: bool) -> int:
-        """Returns the least possible number of bytes that move.
+        """Returns the minimum number of bytes that must move between memory and processor.
 
-        Forward, every operand is read and the result is written once. Backward, every operand and the gradient of the
-        result are read once more, and the gradients of the operands are written.
+        The forward pass reads every operand once and writes the result once. The backward pass also reads every operand
+        and the upstream gradient, and writes the gradients with respect to the operands.
         """
 
         def count(shape):
@@ -145,7 +146,10 @@ QUICK = (
 
 
 def candidates(case: Case) -> dict[str, tuple[Callable, list[tf.Tensor]]]:
-    """Returns the candidates of a case by name: a `tf.function` that computes a forward pass, and its operands."""
+    """Returns the candidates of a case by name: a `tf.function` that computes a forward pass, and its operands.
+
+    "Ours" is the op of this package.
+    """
     operands = case.operands()
 
     def composite(*arguments):
@@ -178,10 +182,10 @@ def with_gradients(function, operands, xla):
     """Returns a function that computes the gradients with respect to all operands, for a fixed upstream gradient."""
     upstream = tf.random.normal(function(*operands).shape)
 
-    def both(*arguments):
+    def forward_and_backward(*arguments):
         with tf.GradientTape() as tape:
             tape.watch(arguments)
             result = function(*arguments)
         return tape.gradient(result, arguments, upstream)
 
-    return tf.function(both, jit_compile=xla)
+    return tf.function(forward_and_backward, jit_compile=xla)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ways to write a dynamic filter in standard ops, for `benchmarks.export.portable_forms`."""
+"""Forms of dynamic filters in standard ops, for `benchmarks.export.portable_forms`."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,13 +14,13 @@ from keras_dynfilter.ops.layout import sizes
 
 
 class Case(NamedTuple):
-    """A kind of filter on images of one shape.
+    """Describes a kind of filter on images of one shape.
 
     Attributes:
         kind: `"spatial"`, `"softmax"`, `"channel"`, `"mul"` or `"add"`, as in `ops.filter2d`; or, for filters that mix
             channels, `"per_sample"` (`dynamic_conv2d`) or `"per_position"` (`local_conv2d`).
         image: `(batch, height, width, channels)`.
-        window: Rows and columns of the window.
+        window: Height and width of the window.
         heads: Number of heads.
         dilation: Dilation rate.
         stride: Stride.
@@ -40,14 +40,14 @@ class Case(NamedTuple):
         return Geometry.make(self.window, self.stride, self.dilation, heads=self.heads)
 
     def operand_sizes(self, shrink: int = 1) -> dict[str, tuple[int, int, int]]:
-        """Returns the batch, height and width of each operand by name. `shrink` divides those of the images."""
+        """Returns batch, height and width of each operand by name. `shrink` divides height and width of the images."""
         batch, height, width, _ = self.image
         images = (batch, max(height // shrink, 1), max(width // shrink, 1))
         outputs = (batch, *(-(-size // self.stride) for size in images[1:]))
         return {"inputs": images, "channel": images, "filters": images, "spatial": outputs}
 
     def specs(self) -> dict[str, tf.TensorSpec]:
-        """Returns the operands by name. Batch, height and width are unknown."""
+        """Returns the specifications of the operands by name. Batch, height and width are unknown."""
         taps, channels = self.window**2, self.image[-1]
         bank = (self.window, self.window, channels)
         shapes = {"inputs": (None, None, None, channels)}
@@ -62,14 +62,14 @@ class Case(NamedTuple):
         return {name: tf.TensorSpec(shape, name=name) for name, shape in shapes.items()}
 
     def compute(self, form: Callable, operands: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Applies a form to the operands, which are given by name."""
+        """Applies a form to operands, which are given by name."""
         if "filters" in operands:
             return form(operands["inputs"], operands["filters"], self.geometry)
         spatial, channel = operands.get("spatial"), operands.get("channel")
         return form(operands["inputs"], spatial, channel, self.kind, self.geometry)
 
     def forms(self) -> dict[str, Callable]:
-        """Returns the forms of this case by name. The first one is in use."""
+        """Returns the forms of this case by name. The first form is the one that `keras_dynfilter.ops` uses."""
         if self.kind == "per_sample":
             return PER_SAMPLE
         if self.kind == "per_position":
@@ -105,7 +105,7 @@ CASES = {
 
 
 def masked_slices(inputs, spatial, channel, kind, geometry):
-    """Sums one slice per tap, with a mask for every product."""
+    """Sums one slice per tap, and masks every product."""
     if channel is not None:
         return composite.slices(inputs, spatial, channel, kind, geometry)
     ones = tf.ones([tf.shape(inputs)[0], *geometry.kernel_size, inputs.shape[-1]])
@@ -115,7 +115,7 @@ def masked_slices(inputs, spatial, channel, kind, geometry):
 
 
 def slices_for_xla(inputs, spatial, channel, kind, geometry):
-    """Sums one slice per tap, with as few masks as a forward pass needs. XLA fuses it into one loop."""
+    """Sums one slice per tap, with as few masks as a forward pass needs. XLA fuses the ops into one loop."""
     if channel is None or spatial is None:
         return composite.slices(inputs, spatial, channel, kind, geometry)
     rows, columns = composite.inside_masks(inputs, geometry)
@@ -130,7 +130,7 @@ def slices_for_xla(inputs, spatial, channel, kind, geometry):
 
 
 def filters_and_windows(inputs, spatial, kind, geometry):
-    """Returns filters, `[batch, height, width, heads, taps]`, and windows, the same with an axis of channels."""
+    """Returns filters, `[batch, height, width, heads, taps]`, and windows, which have one more axis: channels."""
     windows = composite.extract_windows(inputs, geometry)
     positions = sizes(windows)[:3]
     windows = tf.reshape(windows, [*positions, geometry.taps, geometry.heads, inputs.shape[-1] // geometry.heads])
@@ -140,7 +140,7 @@ def filters_and_windows(inputs, spatial, kind, geometry):
 
 
 def windows_sum(inputs, spatial, channel, kind, geometry):
-    """Multiplies windows by filters and sums."""
+    """Multiplies windows by filters and sums over the taps."""
     filters, windows = filters_and_windows(inputs, spatial, kind, geometry)
     return _join_heads(tf.reduce_sum(tf.expand_dims(filters, -1) * windows, axis=-2))
 
@@ -158,7 +158,7 @@ def windows_einsum(inputs, spatial, channel, kind, geometry):
 
 
 def windows_full_filters(inputs, spatial, channel, kind, geometry):
-    """Combines the factors to a filter per pixel and channel, multiplies windows by these filters and sums."""
+    """Combines the factors to a filter per pixel and channel, multiplies windows by these filters, sums over taps."""
     windows = composite.extract_windows(inputs, geometry)
     positions, channels = sizes(windows)[:3], inputs.shape[-1]
     filters = tf.reshape(channel, [sizes(channel)[0], 1, 1, geometry.taps, channels])
@@ -197,7 +197,7 @@ def slices_matmul(inputs, filters, geometry):
 
 
 def windows_filters_einsum(inputs, filters, geometry):
-    """Multiplies windows by the filters of a sample or a position with Einsum."""
+    """Multiplies windows by filters per sample or per position with Einsum."""
     windows = composite.extract_windows(inputs, geometry)
     *leading, _, _, _, maps = sizes(filters)
     bank = tf.reshape(filters, [*leading, geometry.taps * inputs.shape[-1], maps])
@@ -205,7 +205,7 @@ def windows_filters_einsum(inputs, filters, geometry):
 
 
 def windows_filters_sum(inputs, filters, geometry):
-    """Multiplies windows by the filters of a position and sums."""
+    """Multiplies windows by filters per position and sums over taps and channels."""
     windows = composite.extract_windows(inputs, geometry)
     *positions, _, _, _, maps = sizes(filters)
     bank = tf.reshape(filters, [*positions, geometry.taps * inputs.shape[-1], maps])
@@ -213,12 +213,12 @@ def windows_filters_sum(inputs, filters, geometry):
 
 
 def _join_heads(output):
-    """Joins heads and channels of `[batch, height, width, heads, channels]` to one axis."""
+    """Reshapes `[batch, height, width, heads, channels]` to `[batch, height, width, heads * channels]`."""
     *positions, heads, channels = sizes(output)
     return tf.reshape(output, [*positions, heads * channels])
 
 
-# Names of the forms that are in use for some kind of filter.
+# Names of the forms that `keras_dynfilter.ops` uses for some kind of filter.
 WINDOWS, SLICES, CANVAS, MATMUL = "windows, sum", "slices", "canvas", "windows, matmul"
 ONE_CHANNEL = {
     WINDOWS: composite.windows,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Targets of the ops on a CPU: their time relative to that of another candidate."""
+"""Targets of the ops on a CPU: bounds on their time relative to the time of another candidate."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from benchmarks.targets import Target
 
 DEPTHWISE, COMPOSITE = ("TF depthwise",), ("composite, XLA", "slices, XLA")
 
-# Op, note and shape of the case; pass; candidates, the fastest of which counts; largest ratio of the times.
+# Op, note and shape of the case; pass; candidates to compare with (the fastest one counts); largest time ratio.
 TARGETS = (
     ("ddf2d", "3x3, mul", (2, 200, 300, 256), "forward", DEPTHWISE, 0.6),
     ("ddf2d", "3x3, mul", (2, 200, 300, 256), "forward", COMPOSITE, 0.4),
