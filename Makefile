@@ -57,7 +57,7 @@ format: .venv/installed
 	git ls-files '*.h' '*.inc' '*.cc' '*.cu' '*.cuh' | xargs $(BIN)/clang-format -i
 
 docs: .venv/docs-installed
-	$(BIN)/mkdocs build --strict --quiet
+	PATH="$(BIN):$$PATH" $(BIN)/zensical build --clean --strict
 	@echo "== The site is in build/site: open build/site/index.html"
 
 bench: ops
@@ -93,7 +93,7 @@ ops-legacy: .venv-legacy/installed
 	@touch $@
 
 .venv/docs-installed: .venv/installed
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable '.[docs]'
 	@touch $@
 
 .venv-legacy/installed: pyproject.toml setup.py
@@ -105,4 +105,4 @@ ops-legacy: .venv-legacy/installed
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-legacy outputs build *.egg-info
+	rm -rf .venv .venv-legacy outputs build .cache *.egg-info
