@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Removes noise with filters that a network of one's own generates, by calling an op inside a `keras.Model`.
+"""Removes noise with one filter per pixel: a custom `keras.Model` predicts the filters and applies them with an op.
 
 One filter for the whole image blurs edges together with the noise. A filter per pixel averages along an edge and never
-across it. Both models below use windows of 7x7 pixels; only the second one generates its filters from the image.
+across it. The script trains a model of either kind, with windows of 7x7 pixels, and compares their errors.
 
     pip install .    # in a checkout
     python examples/custom_generator.py
@@ -21,7 +21,7 @@ NOISE = 0.15
 
 
 def noisy_images(count: int, size: int = 32, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Returns noisy and clean images of half planes in random shades of grey."""
+    """Returns noisy and clean images. An image consists of three random half planes in random shades of grey."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     clean = np.full((count, size, size, 1), 0.5, "float32")
@@ -33,9 +33,9 @@ def noisy_images(count: int, size: int = 32, seed: int = 0) -> tuple[np.ndarray,
     return clean + noise, clean
 
 
-@keras.saving.register_keras_serializable("custom_generator")
+@keras.saving.register_keras_serializable("custom_generator")  # lets `load_model` find the class
 class Denoiser(keras.Model):
-    """Filters every pixel with a filter that three convolutions generate from its surroundings."""
+    """Filters every pixel with a filter that three convolutions predict from the pixels around it."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -46,30 +46,32 @@ class Denoiser(keras.Model):
         x = images
         for layer in self.hidden:
             x = layer(x)
-        # [batch, height, width, 49]: one filter per pixel; the softmax makes its weights positive, with the sum 1.
-        return ops.local_filter2d(images, self.filters(x), KERNEL_SIZE, normalization="softmax")
+        filters = self.filters(x)  # [batch, height, width, 49]: one filter per pixel
+        # The softmax makes the weights of each filter positive, with the sum 1.
+        return ops.local_filter2d(images, filters, KERNEL_SIZE, normalization="softmax")
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("outputs/custom_generator"), help="folder")
+    parser.add_argument("--out", type=pathlib.Path, default="outputs/custom_generator", help="output folder")
     out = parser.parse_args(arguments).out
     out.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(0)
 
-    noisy, clean = noisy_images(64, seed=1)  # images that neither model sees in training
+    noisy, clean = noisy_images(64, seed=1)  # for tests only: the models are trained with another seed
     print(f"mean squared error of the noisy images:        {np.mean((noisy - clean) ** 2):.5f}")
     one_filter = keras.Sequential([keras.layers.Conv2D(1, KERNEL_SIZE, padding="same")])
-    for name, model in {"one filter for all pixels": one_filter, "one filter per pixel": Denoiser()}.items():
+    denoiser = Denoiser()
+    for name, model in {"one filter for all pixels": one_filter, "one filter per pixel": denoiser}.items():
         model.compile(keras.optimizers.Adam(0.003), "mse")
         model.fit(*noisy_images(256), batch_size=8, epochs=10, verbose=0)
         error = model.evaluate(noisy, clean, verbose=0)
         print(f"mean squared error with {name + ':':26} {error:.5f}")
 
-    model.save(out / "denoiser.keras")
+    denoiser.save(out / "denoiser.keras")
     loaded = keras.saving.load_model(out / "denoiser.keras")
-    np.testing.assert_array_equal(loaded.predict(noisy, verbose=0), model.predict(noisy, verbose=0))
-    print(f"{out / 'denoiser.keras'} computes the same when it is loaded again")
+    np.testing.assert_array_equal(loaded.predict(noisy, verbose=0), denoiser.predict(noisy, verbose=0))
+    print(f"the model loaded from {out / 'denoiser.keras'} gives the same predictions")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The three teaching scripts run as they are and reach what they print: a right shift, lower errors, loadable files."""
+"""Runs the three teaching scripts and checks what they print and save: the motion, lower errors, files that load."""
 
 import ast
 import importlib
@@ -51,7 +51,7 @@ def test_ddf_in_resnet50_is_smaller_and_learns(tmp_path, capsys):
 
 
 def test_ddf_in_resnet50_reads_images(tmp_path, monkeypatch, capsys):
-    """Given images reach `fit`, with as many classes as there are folders."""
+    """`fit` gets the images of the folder, and the network has one class per subfolder."""
     rng = np.random.default_rng(0)
     for name in ("cats", "dogs", "owls"):
         (tmp_path / "images" / name).mkdir(parents=True)
