@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the Python runners share: arguments, comparison with the result of Keras, time of a call. Needs NumPy only.
+"""Parses the arguments of the Python runners, compares their results with Keras and times the calls. Needs NumPy only.
 
 Frames are passed one at a time, as a camera would deliver them.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-ABSENT = ("tensorflow", "keras", "keras_dynfilter")  # what a runner has to do without
+ABSENT = ("tensorflow", "keras", "keras_dynfilter")  # packages that a runner must not need
 
 
 def main(doc: str, load: Callable, allowed: tuple[str, ...] = ()) -> None:
@@ -52,7 +52,8 @@ def main(doc: str, load: Callable, allowed: tuple[str, ...] = ()) -> None:
 def measure(call: Callable, inputs: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
     """Returns the largest absolute error of all calls, and the median duration of a call in milliseconds."""
     if len(inputs) != len(expected) or not len(inputs):
-        raise ValueError(f"Expected as many results as inputs. Received: {len(expected)} and {len(inputs)}")
+        counts = f"{len(expected)} results and {len(inputs)} inputs"
+        raise ValueError(f"Expected as many results as inputs, one or more. Received: {counts}")
     call(inputs[:1])  # not timed: runtimes allocate their memory in the first call
     error, times = 0.0, []
     for index in range(len(inputs)):

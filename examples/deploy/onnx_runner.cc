@@ -4,7 +4,8 @@
 //   g++ -O2 -std=c++17 onnx_runner.cc -I HEADERS libonnxruntime.so.1 -Wl,-rpath,'$ORIGIN' -o onnx_runner
 //   ./onnx_runner model.onnx inputs.npy expected.npy output_0 2 libkeras_dynfilter_ort.so
 //
-// Without the last argument the same file runs on standard ops. README.md says where HEADERS and the libraries are.
+// Without the last argument, the same file runs on standard ops. README.md describes where to find HEADERS and the
+// libraries.
 #include <algorithm>
 #include <charconv>
 #include <chrono>
@@ -29,34 +30,34 @@ struct Array {
 };
 
 // Reads a .npy file of float32 in row-major order: a text header with the shape, then the numbers.
-Array read(const std::string& path) {
+Array read_npy(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  const std::string all((std::istreambuf_iterator<char>(file)), {});
-  if (all.size() < 10 || all.compare(0, 7, "\x93NUMPY\x01")) throw std::runtime_error(path + ": not a .npy file");
-  const size_t start = 10 + static_cast<uint8_t>(all[8]) + 256 * static_cast<uint8_t>(all[9]);
-  const std::string header = all.substr(10, start - 10);
-  const size_t shape = header.find("'shape': (");
+  const std::string bytes((std::istreambuf_iterator<char>(file)), {});
+  if (bytes.size() < 10 || bytes.compare(0, 7, "\x93NUMPY\x01")) throw std::runtime_error(path + ": not a .npy file");
+  const size_t data_start = 10 + static_cast<uint8_t>(bytes[8]) + 256 * static_cast<uint8_t>(bytes[9]);
+  const std::string header = bytes.substr(10, data_start - 10);
+  const size_t shape_start = header.find("'shape': (");
   if (header.find("'<f4'") == header.npos || header.find("'fortran_order': False") == header.npos ||
-      shape == header.npos) {
+      shape_start == header.npos) {
     throw std::runtime_error(path + ": expected float32 in row-major order");
   }
   Array array;
-  std::istringstream sizes(header.substr(shape + 10));
+  std::istringstream sizes(header.substr(shape_start + 10));
   int64_t size = 0, count = 1;
   for (char comma = ','; comma == ',' && sizes >> size; sizes >> comma) {
     array.shape.push_back(size);
     count *= size;
   }
-  if (array.shape.empty() || count < 1 || all.size() - start != count * sizeof(float)) {
+  if (array.shape.empty() || count < 1 || bytes.size() - data_start != count * sizeof(float)) {
     throw std::runtime_error(path + ": its size does not match its shape");
   }
   array.values.resize(count);
-  std::copy_n(all.data() + start, count * sizeof(float), reinterpret_cast<char*>(array.values.data()));
+  std::copy_n(bytes.data() + data_start, count * sizeof(float), reinterpret_cast<char*>(array.values.data()));
   return array;
 }
 
 // Parses a positive integer.
-int positive(const char* name, const char* text) {
+int parse_positive(const char* name, const char* text) {
   const char* end = text + std::strlen(text);
   int value = 0;
   const auto [rest, problem] = std::from_chars(text, end, value);
@@ -71,9 +72,9 @@ int run(int argc, char** argv) {
     std::fprintf(stderr, "usage: %s MODEL INPUTS EXPECTED OUTPUT THREADS [LIBRARY]\n", argv[0]);
     return 2;
   }
-  const int threads = positive("THREADS", argv[5]);
-  Array inputs = read(argv[2]);
-  const Array expected = read(argv[3]);
+  const int threads = parse_positive("THREADS", argv[5]);
+  Array inputs = read_npy(argv[2]);
+  const Array expected = read_npy(argv[3]);
   if (inputs.shape[0] != expected.shape[0]) throw std::runtime_error("expected as many results as inputs");
 
   Ort::Env env;
@@ -106,18 +107,19 @@ int run(int argc, char** argv) {
       throw std::runtime_error("the output and the output of Keras have different sizes");
     }
     for (int64_t k = 0; k < size; ++k) {
-      const double wanted = expected.values[i * size + k], gap = output.GetTensorData<float>()[k] - wanted;
-      if (!(std::abs(gap) <= error)) error = std::isnan(gap) ? INFINITY : std::abs(gap);
-      largest = std::max(largest, std::abs(wanted));
+      const double keras_value = expected.values[i * size + k];
+      const double difference = output.GetTensorData<float>()[k] - keras_value;
+      if (!(std::abs(difference) <= error)) error = std::isnan(difference) ? INFINITY : std::abs(difference);
+      largest = std::max(largest, std::abs(keras_value));
     }
   }
   std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
   const bool passed = error <= 1e-4 * largest;
-  char shown[32] = "Infinity";
-  if (std::isfinite(error)) std::snprintf(shown, sizeof shown, "%.3e", error);
+  char error_text[32] = "Infinity";
+  if (std::isfinite(error)) std::snprintf(error_text, sizeof error_text, "%.3e", error);
   std::printf(
       "{\"runtime\": \"onnxruntime %s, C++\", \"ms\": %.4f, \"max_abs\": %s, \"passed\": %s, \"importable\": []}\n",
-      Ort::GetVersionString().c_str(), times[times.size() / 2], shown, passed ? "true" : "false");
+      Ort::GetVersionString().c_str(), times[times.size() / 2], error_text, passed ? "true" : "false");
   return passed ? 0 : 1;
 }
 

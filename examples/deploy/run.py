@@ -35,7 +35,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 CLIP = "highway_video/solidWhiteRight.mp4"
 INPUT_FRAMES = 3  # frames that the network gets in each call
 RESULTS = ("runtime", "ms", "max_abs", "passed", "importable")  # what a runner prints
-# What is installed into each environment.
+# Packages of each environment.
 ENVIRONMENTS = {
     "onnx": ["numpy", "onnxruntime>=1.18,<1.32"],
     "cuda": ["numpy", "onnxruntime-gpu[cuda,cudnn]>=1.18,<1.32"],
@@ -56,7 +56,7 @@ class Row:
 
     Attributes:
         name: First column.
-        runner: File of this folder that runs the exported file.
+        runner: Name of the runner, a file in this folder.
         file: Key of `FILES`.
         environment: Key of `ENVIRONMENTS`.
         arguments: Further arguments of the runner. The path of the op library follows `--library`.
@@ -113,15 +113,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def frames(count: int, rows: int, data_dir: pathlib.Path | None = None) -> tuple[np.ndarray, str]:
-    """Returns consecutive frames `[count, rows, columns]`, whose size the network can halve, and their source."""
+    """Returns consecutive frames `[count, rows, columns]`, with columns divisible by 8, and their source."""
     path = data.find_data(CLIP, data_dir)
     if path is None:
         videos, *_ = data.synthetic_video(1, count, rows)
         return videos[0, ..., 0], "a generated video"
     clip = data.load_video(path, size=rows, limit=count)
     if len(clip) < count:
-        most = len(clip) - INPUT_FRAMES + 1
-        raise ValueError(f"Expected --calls to be at most {most}, because {path} has {len(clip)} frames")
+        max_calls = len(clip) - INPUT_FRAMES + 1
+        raise ValueError(f"Expected --calls to be at most {max_calls}, because {path} has {len(clip)} frames")
     return clip[:, :, : clip.shape[2] // 8 * 8], CLIP
 
 
@@ -129,7 +129,7 @@ def prepare(args: argparse.Namespace, rows: Sequence[Row]) -> tuple[keras.Model,
     """Returns the network, its inputs `[calls, frames, rows, columns, 1]`, and the source of the inputs.
 
     Raises:
-        ValueError, OSError, ImportError: Something that `rows` need is missing or wrong; the message says what.
+        ValueError, OSError, ImportError: Something that `rows` need is missing or wrong. The message names it.
     """
     for row in rows:
         formats.choose(FILES[row.file][1]["format"], "portable", None)
@@ -182,7 +182,7 @@ def compile_runner(out: pathlib.Path, python: pathlib.Path) -> pathlib.Path:
     """Compiles the C++ runner against the onnxruntime of an environment and prints the command; returns its path."""
     folder = pathlib.Path(run(python, "-c", "import onnxruntime; print(onnxruntime.__file__)").strip()).parent
     (library,) = (folder / "capi").glob("libonnxruntime.so.*")
-    # The program looks for a name that the wheel does not have.
+    # The program loads libonnxruntime.so.1, but the library in the wheel has its full version in its name.
     link = out / "libonnxruntime.so.1"
     link.unlink(missing_ok=True)
     link.symlink_to(library)
@@ -224,7 +224,11 @@ def run_row(
     program: pathlib.Path | None,
     library: str | None,
 ) -> dict:
-    """Runs a row; returns what the runner printed, whether its result agrees with Keras or not (exit status 1)."""
+    """Runs a row and returns the values that the runner printed, also if its result differs from Keras.
+
+    Raises:
+        RuntimeError: The runner failed, or its last line is not the JSON that it should print.
+    """
     files = [args.out / FILES[row.file][0], args.out / "inputs.npy", args.out / "expected.npy"]
     if row.runner.endswith(".cc"):
         libraries = [library] if "--library" in row.arguments else []
@@ -242,7 +246,7 @@ def run_row(
 
 
 def megabytes(path: pathlib.Path) -> float:
-    """Returns the size of a file, or of all files in a folder."""
+    """Returns the size of a file, or of all files in a folder, in megabytes."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
 

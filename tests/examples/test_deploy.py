@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runners of `examples/deploy` agree with Keras. They run in the interpreter of the tests, not in environments."""
+"""Tests that the runners of `examples/deploy` agree with Keras.
+
+Here the runners use the interpreter of the tests instead of environments of their own.
+"""
 
 import json
 import shutil
@@ -49,7 +52,7 @@ def test_runners_compute_what_keras_computes(deployed):
     assert len(rows) == len([row for row in run.ROWS if row.environment != "cuda"]) == 7
     assert all(row["passed"] and 0 <= row["max_abs"] < 1e-5 and row["ms"] > 0 for row in rows.values())
     assert rows["C++, native ops, op library"]["runtime"].endswith("C++")
-    assert rows["Python, standard ops"]["importable"] == list(check.ABSENT)  # so it is in this interpreter
+    assert rows["Python, standard ops"]["importable"] == list(check.ABSENT)  # the test interpreter has them all
 
 
 def test_program_finds_a_difference(deployed, copied):
@@ -108,11 +111,11 @@ def test_table_shows_failures():
 def test_environment_is_made_once(monkeypatch, tmp_path):
     commands = []
 
-    def made(*command, **_):
+    def record(*command, **_):
         commands.append(command)
         (tmp_path / "env").mkdir(exist_ok=True)
 
-    monkeypatch.setattr(run, "run", made)
+    monkeypatch.setattr(run, "run", record)
     monkeypatch.setattr(run.shutil, "which", lambda name: None)
     assert run.environment(tmp_path / "env", ["numpy"]) == tmp_path / "env" / "bin" / "python"
     assert len(commands) == 2 and commands[1][-1] == "numpy"
@@ -179,8 +182,7 @@ def test_runner_that_prints_something_else(printed, monkeypatch, tmp_path):
 
 def test_frames(monkeypatch):
     monkeypatch.setattr(run.data, "find_data", lambda *_: "clip")
-    video = types.SimpleNamespace(load=lambda path, size, limit: np.zeros((min(limit, 5), size, 61)))
-    monkeypatch.setattr(run.data, "load_video", video.load)
+    monkeypatch.setattr(run.data, "load_video", lambda path, size, limit: np.zeros((min(limit, 5), size, 61)))
     assert run.frames(4, 32)[0].shape == (4, 32, 56)
     with pytest.raises(ValueError, match="Expected --calls to be at most 3"):
         run.frames(6, 32)
