@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every benchmark says `--help` and refuses numbers that are not above zero."""
+"""Every benchmark prints its `--help`, and refuses numbers that are not above zero."""
 
 import importlib
 import pkgutil

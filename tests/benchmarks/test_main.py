@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks`: its options, what it writes, and its targets."""
+"""`python -m benchmarks` refuses wrong options, writes rows and reports targets."""
 
 import dataclasses
 import json
@@ -39,7 +39,7 @@ def test_a_file_that_cannot_be_written(monkeypatch):
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-    """Runs the benchmark with given times instead of measured ones. Returns the rows that it writes."""
+    """Returns a function that runs the benchmark with given times instead of measured times, and returns its rows."""
     monkeypatch.setattr(cases, "candidates", lambda case: dict.fromkeys(TIMES, (None, ())))
     monkeypatch.setattr(cases, "with_gradients", lambda function, operands, xla: function)
     monkeypatch.setattr(timing, "copy_gb_per_s", lambda: 10.0)
@@ -82,7 +82,9 @@ def test_targets_without_measurements():
 def test_slices_compute_what_the_op_computes(case):
     small = dataclasses.replace(case, shape=(2, 5, 6, case.shape[3]))
     rng = np.random.default_rng(0)
-    per_position = [shape[1:3] == case.shape[1:3] for shape in case.filters]
-    shapes = [(2, 5, 6, shape[3]) if each else (2, *shape[1:]) for shape, each in zip(case.filters, per_position)]
+    shapes = [
+        (2, 5, 6, shape[3]) if shape[1:3] == case.shape[1:3] else (2, *shape[1:])  # per position, or per sample
+        for shape in case.filters
+    ]
     operands = [tf.constant(rng.standard_normal(shape, "float32")) for shape in (small.shape, *shapes)]
     np.testing.assert_allclose(small.slices(*operands), small.apply(*operands), rtol=1e-4, atol=1e-4)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Target` judges a number and reports it."""
+"""`Target` compares a number with its bound, and reports the result."""
 
 import pytest
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`count_flops` gives the numbers of the paper, follows each rule, and reads graphs of every kind."""
+"""`count_flops` reproduces the numbers of the paper, follows each rule, and reads all types of models with a graph."""
 
 import doctest
 import importlib
@@ -39,18 +39,18 @@ def test_the_numbers_of_the_paper(network, squeeze_ratio, operations):
 
 @pytest.mark.slow
 def test_other_networks():
-    """ResNet-50 as the paper rounds it, and this package's DDF-ResNet18, for which the paper prints 0.4B."""
+    """ResNet-50 has the rounded number of the paper; DDF-ResNet18 has 0.37B, and the paper prints 0.4B."""
     assert round(count_flops(models.ddf_resnet50_baseline((None, None, 3)), (224, 224, 3)) / 1e9, 1) == 4.1
-    rest = dict.fromkeys((keras.layers.BatchNormalization, keras.layers.Add), lambda layer, inputs, output: 0)
+    free = dict.fromkeys((keras.layers.BatchNormalization, keras.layers.Add), lambda layer, inputs, output: 0)
     for ratio, billions, without in ((0.2, 0.369, 0.366), (0.5, 0.373, 0.370)):
         network = models.ddf_resnet18(squeeze_ratio=ratio)
         assert round(count_flops(network) / 1e9, 3) == billions
-        assert round(count_flops(network, rules=rest) / 1e9, 3) == without
+        assert round(count_flops(network, rules=free) / 1e9, 3) == without
 
 
 @pytest.mark.slow
 def test_convolutions_alone():
-    """Counts the convolutions, the generators of filters and the classifier, and nothing else."""
+    """Custom rules can restrict the count to the convolutions, the generators of filters and the classifier."""
 
     def nothing(layer, inputs, output):
         return 0
@@ -93,7 +93,7 @@ def test_one_layer(layer, operations):
     assert count_flops(model_of(layer)) == operations
 
 
-SPATIAL = 12 * 10 * 2 * 9 + 12 * 2 * 9  # of 12 positions, 10 channels and 2 heads
+SPATIAL = 12 * 10 * 2 * 9 + 12 * 2 * 9  # 12 positions, 10 channels, 2 heads, 9 taps
 CHANNEL = 12 * 10 + 10 * 5 + 5 * 10 * 9 + 10 * 9
 APPLY = 12 * 10 * 9
 DDF = {
@@ -173,7 +173,7 @@ def test_generator_of_a_filter_repository_network():
     network = models.repository_mnist(encoder_channels=3, base_filters=2)
     encoder = 28 * 28 * 3 * (25 * 1 + 1) + 14 * 14 * 3 * (25 * 3 + 1)  # normalisation: one per value
     decoder = 28 * 28 * 9 * 3
-    shrinking = 7 * 7 * 3 * (16 * 3 + 1) + 7 * 7 * 3 * (4 * 3 + 1)  # the first convolutions of both reductions
+    shrinking = 7 * 7 * 3 * (16 * 3 + 1) + 7 * 7 * 3 * (4 * 3 + 1)  # the first convolution of each reduction
     features = 2 * (3 * 3 * 3 * (9 * 3 + 1) + 3 * (9 * 3 + 1) + 3 * 3)
     generator = count_flops(network.get_layer("generator"))
     assert generator == encoder + decoder + shrinking + features
@@ -181,7 +181,7 @@ def test_generator_of_a_filter_repository_network():
 
 
 def test_upsampling_of_the_detector_in_the_paper():
-    """The paper prints 0.58B: three 2x upsamplings of 256 channels, from 1/32 of an image of 800 x 1280 pixels."""
+    """The paper prints 0.58B for three 2x upsamplings of 256 channels, from 1/32 of an image of 800 x 1280 pixels."""
     model = model_of(DDFUp2D(), shape=(None, None, 256))
     operations = [count_flops(model, (800 // stride, 1280 // stride, 256)) for stride in (32, 16, 8)]
     assert operations[0] == 1000 * 27_648 and round(sum(operations) / 1e9, 4) == 0.5806
@@ -206,7 +206,7 @@ def test_layers_count_as_often_as_they_are_called():
     pooled = keras.layers.MaxPooling2D(2)(shared(inputs))
     model = keras.Model(inputs, shared(shared(pooled)))
     assert count_flops(model) == 16 * (48 + 12 + 12)
-    other = keras.Model(inputs, pooled)  # shares the layers, but calls them less
+    other = keras.Model(inputs, pooled)  # shares the layers, but calls them less often
     assert count_flops(other) == 16 * 48
 
 
@@ -231,7 +231,7 @@ def test_several_outputs():
     second = inner(first)  # of size (1, 2); the first is of size (3, 4)
     for outputs in ([first, second], [second, first]):
         outer = keras.Model(inputs, outputs, name="outer")
-        ends = [keras.layers.Dense(1, use_bias=False)(each) for each in outer(inputs)]
+        ends = [keras.layers.Dense(1, use_bias=False)(output) for output in outer(inputs)]
         whole = keras.Model(inputs, [*ends, keras.layers.Dense(10)(outer(inputs)[0])])
         assert count_flops(whole) == 4 * (12 + 2) + 40 * (12 if outputs[0] is first else 2)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flow implied by filters, and its error."""
+"""`filters_to_flow` and `end_point_error` follow their formulas, and refuse wrong arguments."""
 
 import math
 
@@ -28,7 +28,7 @@ def test_a_one_hot_filter_gives_its_offset(kernel_size):
 
 
 def test_flow_points_to_where_the_op_reads_its_values():
-    """Also for windows of even size, which only `dynamic_conv2d` has."""
+    """This includes windows of even size, which only `dynamic_conv2d` has."""
     image = np.random.default_rng(0).normal(size=(1, 9, 9, 1)).astype(np.float32)
     for kernel_size in ((5, 3), (4, 2)):
         filters = one_hot(kernel_size, 0, 1).astype(np.float32)
@@ -70,13 +70,13 @@ def field(*vectors):
 
 
 def test_end_point_error():
-    true = field((0, 0), (1, 1), (NAN, NAN))
+    true_flow = field((0, 0), (1, 1), (NAN, NAN))
     flow = field((3, 4), (1, 2), (0, 0))
-    known = np.array([[1, 1, 0]])
-    assert inspection.end_point_error(flow, true, known) == pytest.approx((5 + 1) / 2)
-    assert inspection.end_point_error(flow[:, :2], true[:, :2]) == pytest.approx(3)
+    mask = np.array([[1, 1, 0]])
+    assert inspection.end_point_error(flow, true_flow, mask) == pytest.approx((5 + 1) / 2)
+    assert inspection.end_point_error(flow[:, :2], true_flow[:, :2]) == pytest.approx(3)
     assert inspection.end_point_error([[2.0], [-1.0]], [[0.0], [0.0]]) == pytest.approx(1.5)
-    assert math.isnan(inspection.end_point_error(flow, true))
+    assert math.isnan(inspection.end_point_error(flow, true_flow))
 
 
 @pytest.mark.parametrize(

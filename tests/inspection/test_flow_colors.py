@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Colours of flow, and the colour wheel."""
+"""`flow_to_color` follows its formulas, and the colour wheel shows its colours."""
 
 import colorsys
 import math
@@ -30,7 +30,7 @@ def test_hsv_colors_follow_the_formula():
 
 
 @pytest.mark.parametrize(
-    "style, colors, tolerance",  # of imgviz: one of its 55 hues
+    "style, colors, tolerance",  # the tolerance of imgviz is one step between its 55 hues
     [
         ("hsv", {(-1, 0): (255, 0, 0), (1, 0): (0, 255, 255), (0, 1): (128, 0, 255), (0, -1): (128, 255, 0)}, 1),
         ("middlebury", {(1, 0): (255, 0, 0), (0, 1): (255, 229, 0), (-1, 0): (0, 209, 255), (0, -1): (88, 0, 255)}, 24),
@@ -63,7 +63,7 @@ class TestColors:
     def test_longer_vectors_are_drawn_like_the_longest(self, style):
         directions = field(*[(math.cos(angle), math.sin(angle)) for angle in np.linspace(0, 6, 50)])
         longer = inspection.flow_to_color(7.3 * directions, style, max_magnitude=1.1)
-        # One step of 255: the two fields are rounded differently.
+        # A tolerance of one step of 255, because the two fields are rounded differently.
         difference = longer.astype(int) - inspection.flow_to_color(directions, style)
         assert np.abs(difference).max() <= 1
 

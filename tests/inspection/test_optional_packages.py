@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`keras_dynfilter.inspection` works without the packages that only its pictures need."""
+"""`keras_dynfilter.inspection` can be imported without the packages that only its pictures need."""
 
 import sys
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Filter repository networks predict with the filters of other images, and return their coefficients and filters."""
+"""Filter repository networks predict with the filters of other images, and their parts can be inspected."""
 
 import numpy as np
 import pytest
@@ -40,20 +40,20 @@ def test_inspect_repository(algorithm):
     model = small(algorithm=algorithm, use_bias=True)
     bias = np.arange(5, dtype="float32")
     model.get_layer("prediction").get_layer("conv_1").bias.assign(bias)
-    inside = inspection.inspect_repository(model, images)
-    assert list(inside) == ["conv_1", "conv_2"]
-    shapes = {name: value.shape for name, value in inside["conv_2"].items()}
+    arrays = inspection.inspect_repository(model, images)
+    assert list(arrays) == ["conv_1", "conv_2"]
+    shapes = {name: value.shape for name, value in arrays["conv_2"].items()}
     assert shapes == {"coefficients": (3, 3, 5), "filters": (3, 5, 5, 5, 5), "maps": (3, 8, 8, 5)}
     for sample in range(3):
-        maps = tf.nn.conv2d(images[sample : sample + 1], inside["conv_1"]["filters"][sample], 1, "VALID") + bias
-        np.testing.assert_allclose(inside["conv_1"]["maps"][sample : sample + 1], maps, rtol=1e-4, atol=1e-5)
+        maps = tf.nn.conv2d(images[sample : sample + 1], arrays["conv_1"]["filters"][sample], 1, "VALID") + bias
+        np.testing.assert_allclose(arrays["conv_1"]["maps"][sample : sample + 1], maps, rtol=1e-4, atol=1e-5)
     for call in (inspection.repository_swap, lambda model: inspection.inspect_repository(model, images)):
         with pytest.raises(ValueError, match="Expected `model` to have the layers 'generator' and 'prediction'"):
             call(models.repository_mnist_baseline())
 
 
 def test_network_of_a_user():
-    """A network that is built from the public parts, for another task and another size."""
+    """A network can be built from the public parts for another task and another image size."""
     generator = models.feature_generator((16, 16, 2), [(4, 1), (6, 2)], [5], [None, [(8, 1, 0)]], encoder_slope=0.1)
     assert {name: tuple(value.shape) for name, value in generator.output.items()} == {
         "features_2": (None, 6),

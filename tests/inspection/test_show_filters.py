@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`show_filters` and `show_images` draw what they get, on the right scale, and refuse what they cannot draw."""
+"""`show_filters` and `show_images` draw arrays with the right colour scale, and refuse wrong shapes."""
 
 import numpy as np
 import pytest

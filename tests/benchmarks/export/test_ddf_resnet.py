@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.export.ddf_resnet`: which networks it exports, and what it measures and prints."""
+"""`python -m benchmarks.export.ddf_resnet` exports the right networks, and measures and prints the right numbers."""
 
 import json
 import types
@@ -62,7 +62,7 @@ def test_trained_models(tmp_path):
 
 
 def test_calls_of_files(tmp_path):
-    """The calls that are measured run the file on the images."""
+    """The measured calls run the file on the images."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     images = np.arange(12, dtype=np.float32).reshape(1, 2, 2, 3)

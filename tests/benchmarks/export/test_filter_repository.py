@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.export.filter_repository`: what it exports, measures and reports, with a tiny network."""
+"""`python -m benchmarks.export.filter_repository` exports, measures and reports a tiny network and its parts."""
 
 import json
 
@@ -36,8 +36,8 @@ def test_networks_are_compared_with_their_parts(tiny_networks, tmp_path, monkeyp
     ]
     for row in rows:
         assert row["cpu"] and row["threads"] == 1 and {"keras", "tf2onnx", "onnxruntime"} <= set(row["versions"])
-        for kind in ("onnx", "saved_model"):
-            assert row[kind]["passed"] is True and 0.01 < row[kind]["megabytes"] < 1
+        for format in ("onnx", "saved_model"):
+            assert row[format]["passed"] is True and 0.01 < row[format]["megabytes"] < 1
     out = capsys.readouterr().out
     assert "mnist, batch 1: network / baseline and generator: 1.50, at most 1.1: MISSED" in out
     assert "mnist, batch 3: network / baseline and generator: 1.05, at most 1.1: met" in out

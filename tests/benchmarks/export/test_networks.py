@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.export.networks`: what it measures, compares and writes, with a small network."""
+"""`python -m benchmarks.export.networks` exports a small network, measures the files and compares their outputs."""
 
 import json
 
@@ -33,7 +33,7 @@ def test_forms_are_exported_run_and_compared(monkeypatch, tmp_path, capsys):
     assert "| small | ONNX |  |  | it cannot be |" in capsys.readouterr().out
 
 
-def test_the_error_is_that_of_the_worst_output():
+def test_the_error_is_the_largest_error_of_all_outputs():
     expected = {"a": np.array([1.0, -4.0]), "b": np.zeros(2)}
     assert benchmark.relative_error({"a": np.array([1.0, -3.0]), "b": np.array([0.0, 0.1])}, expected) == 0.25
     with pytest.raises(ValueError, match=r"Expected the outputs a, b\. Received: a"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.export.onnxruntime`: all forms compute the same, and its targets are judged rightly."""
+"""`python -m benchmarks.export.onnxruntime` compares the results of all forms, and judges its targets correctly."""
 
 import pytest
 
@@ -14,11 +14,11 @@ def test_all_forms_are_measured_and_must_agree(native_library, ort_library, monk
     forms = benchmark.calls("ddf2d", 32, 1)
     assert list(forms) == [benchmark.TF, benchmark.PORTABLE, benchmark.BODY, benchmark.KERNEL]
     called = []
-    times = iter([*range(16), 100.0, 16, 17, 18])  # in turns, and one measurement was disturbed
+    times = iter([*range(16), 100.0, 16, 17, 18])  # measured in turns; 100.0 is a disturbed measurement
     monkeypatch.setattr(timing, "median_ms", lambda call, budget: called.append(call) or next(times))
     monkeypatch.setattr(benchmark, "calls", lambda *_: forms)
     assert list(benchmark.measure("ddf2d", 32, 1, 0.0).values()) == [8, 9, 10, 11]
-    assert called == [*forms.values()] * 5  # rounds
+    assert called == [*forms.values()] * 5  # five rounds
 
     expected = forms[benchmark.TF]()
     forms[benchmark.KERNEL] = lambda: expected + 1.0

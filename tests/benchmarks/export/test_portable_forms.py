@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.export.portable_forms`: finds forms that differ, spoil neighbours, or do not convert."""
+"""`python -m benchmarks.export.portable_forms` finds forms that differ, spoil neighbours or cannot be converted."""
 
 import json
 
@@ -64,7 +64,7 @@ def test_the_first_form_is_the_one_in_use(name, monkeypatch):
 
 @pytest.mark.parametrize("name", [name for name, case in composite_forms.CASES.items() if case.maps])
 def test_forms_for_filters_that_mix_channels_agree(name):
-    """The tests of the ops compare the other forms that are in use; each run of the benchmark compares all forms."""
+    """Other forms are not tested here: the tests of the ops compare the forms in use, each benchmark compares all."""
     case, rng = composite_forms.CASES[name], np.random.default_rng(0)
     shapes = {
         key: [a or b for a, b in zip(spec.shape, (2, 4, 5, *spec.shape[3:]))] for key, spec in case.specs().items()

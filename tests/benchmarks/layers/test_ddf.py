@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.layers.ddf`: candidates compute what their names say, and targets are judged rightly."""
+"""`python -m benchmarks.layers.ddf`: the candidates follow their formulas, and targets are judged correctly."""
 
 import json
 import re
@@ -78,7 +78,7 @@ def test_small_images_pass_several_times():
 @pytest.mark.skipif(not timing.CPU_STATISTICS, reason="no statistics of TensorFlow's CPU allocator")
 @pytest.mark.parametrize("name", ddf.NAMES)
 def test_estimates_of_memory_are_not_too_low(monkeypatch, name):
-    """With a low estimate, the benchmark would try a candidate that does not fit."""
+    """With a low estimate, the benchmark would try a candidate that does not fit into the memory."""
     monkeypatch.setattr(timing, "median_ms", lambda call, **options: 1.0)
     shape = (2, 48, 48, 64)
     row = ddf.measure(name, shape, ddf.parse(["--json", "x"]), "CPU:0", limit=10)
@@ -88,7 +88,7 @@ def test_estimates_of_memory_are_not_too_low(monkeypatch, name):
 
 
 def run(monkeypatch, tmp_path, *arguments, times=TIMES, growth=1.0):
-    """Runs the benchmark with given times instead of measured ones. Returns its rows by candidate."""
+    """Runs the benchmark with given times instead of measured times. Returns its rows by candidate."""
     candidates = ddf.candidates(SHAPE)
     count = {name: 1 if candidate.once else repetitions(SHAPE) for name, candidate in candidates.items()}
     queue = [count[name] * times[name] for name in ddf.NAMES if name in times]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.layers.filter_norm`: its forms differ in the normalisation only, and are all reported."""
+"""`python -m benchmarks.layers.filter_norm`: its forms differ only in the normalisation, and it reports all forms."""
 
 import json
 

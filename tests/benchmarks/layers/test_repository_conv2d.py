@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.layers.repository_conv2d`: candidates compute the same, and targets are judged rightly."""
+"""`python -m benchmarks.layers.repository_conv2d`: the candidates agree, and targets are judged correctly."""
 
 import json
 
@@ -13,7 +13,7 @@ from keras_dynfilter.layers import RepositoryConv2D
 
 
 @pytest.mark.parametrize("strides", [1, 2])
-def test_candidates_compute_the_same(strides):
+def test_candidates_agree(strides):
     layer = RepositoryConv2D(4, 3, strides=strides)
     images, features = tf.random.normal((3, 6, 6, 2)), tf.random.normal((3, 5))
     expected = layer([images, features])
@@ -51,13 +51,13 @@ def test_targets():
         "layer 2: memory / activations, coefficients and weights: 2.60, at most 2.5: MISSED",
     ]
     assert len(repository_conv2d.report_targets(rows(1, 14.0, peak=None))) == 6
-    # Filters that are smaller than everything else could be held without exceeding the bound: no target.
+    # No target: such small filters of all samples could be in memory without exceeding the bound.
     assert len(repository_conv2d.report_targets(rows(1, 14.0, filters=9.0))) == 6
 
 
 def test_layers_are_measured(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(repository_conv2d, "LAYERS", ((6, 3, 4, 1, 5),) * 4)
-    monkeypatch.setattr(timing, "peak_mb", lambda call: float(len(call.args[0])))  # the number of images of the call
+    monkeypatch.setattr(timing, "peak_mb", lambda call: float(len(call.args[0])))  # the number of images in the call
     path = tmp_path / "new" / "rows.jsonl"
     arguments = ["--batch-size", "4", "--layer", "2", "--seconds", "0.01", "--json", str(path)]
     repository_conv2d.main(arguments)

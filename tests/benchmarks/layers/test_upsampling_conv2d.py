@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.layers.upsampling_conv2d`: its candidates compute the same, and all cases are reported."""
+"""`python -m benchmarks.layers.upsampling_conv2d`: its candidates agree, and it reports all cases."""
 
 import json
 
@@ -10,7 +10,7 @@ from benchmarks import timing
 from benchmarks.layers import upsampling_conv2d
 
 
-def test_candidates_compute_the_same():
+def test_candidates_agree():
     ours, other = (call() for call in upsampling_conv2d.calls(2, 5, 4, 3).values())
     for result, expected in zip(tf.nest.flatten(ours), tf.nest.flatten(other)):
         np.testing.assert_allclose(result, expected, rtol=1e-3, atol=1e-2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`replace_convolutions` replaces the convolutions that DDF can replace, and keeps everything else as it is."""
+"""`replace_convolutions` replaces the convolutions that DDF can replace, and keeps everything else unchanged."""
 
 import doctest
 import importlib
@@ -27,7 +27,7 @@ def model_of(*chain, shape=(9, 10, 4)):
     for layer in chain:
         outputs = layer(outputs)
     model = keras.Model(inputs, outputs)
-    for weight in model.weights:  # a weight that is not copied differs: no zeros and ones as in new layers
+    for weight in model.weights:  # unlike the zeros and ones of new layers: a weight that is not copied differs
         weight.assign(tf.random.uniform(tuple(weight.shape), 0.1, 1.0))
     return model
 
@@ -80,7 +80,7 @@ def test_the_copy_computes_what_its_layers_compute():
 @pytest.mark.parametrize("size", [9, 10])
 @pytest.mark.parametrize("window, strides, dilation", [((3, 3), 2, 1), ((5, 3), 1, 2), ((1, 7), 2, 1)])
 def test_padding_before_a_valid_convolution(window, strides, dilation, size):
-    pixels = tuple((each // 2) * dilation for each in window)
+    pixels = tuple((extent // 2) * dilation for extent in window)
     model = model_of(
         layers.ZeroPadding2D(pixels, name="pad"),
         layers.Conv2D(4, window, strides, dilation_rate=dilation, use_bias=False, name="window"),
@@ -119,7 +119,7 @@ def test_other_padding_is_kept(before, reason):
 
 
 def padded(users, shared_output=False):
-    """Builds a model with a padding layer that all `users` share, and a convolution that can always be replaced."""
+    """Builds a model with a padding layer before all `users`, and one more convolution that can be replaced."""
     inputs = keras.Input((8, 8, 4))
     pad = layers.ZeroPadding2D(1, name="pad")(inputs)
     ends = [user(pad) for user in users] + [layers.Conv2D(4, 3, padding="same", name="same")(inputs)]
@@ -149,7 +149,7 @@ def test_shared_padding():
 def test_a_convolution_that_is_kept_keeps_its_padding_for_others():
     inputs = keras.Input((8, 8, 4))
     pad = layers.ZeroPadding2D(1, name="pad")(inputs)
-    twice = layers.Conv2D(4, 3, name="twice")  # is called on padded and on unpadded images
+    twice = layers.Conv2D(4, 3, name="twice")  # called on padded images and on images without padding
     ends = [layers.Conv2D(4, 3, name="first")(pad), twice(pad), twice(inputs)]
     same = layers.Conv2D(4, 3, padding="same", name="same")(inputs)
     report = replace_convolutions(keras.Model(inputs, [*ends, same]))[1]
@@ -158,7 +158,7 @@ def test_a_convolution_that_is_kept_keeps_its_padding_for_others():
 
 
 def test_convolutions_that_are_kept():
-    class Own(layers.Conv2D):
+    class Subclass(layers.Conv2D):
         pass
 
     model = model_of(
@@ -167,7 +167,7 @@ def test_convolutions_that_are_kept():
         layers.DepthwiseConv2D(3, padding="same", name="depthwise"),
         layers.SeparableConv2D(4, 3, padding="same", name="separable"),
         layers.Conv2DTranspose(4, 3, padding="same", name="transposed"),
-        Own(4, 3, padding="same", name="own"),
+        Subclass(4, 3, padding="same", name="subclass"),
         layers.Conv2D(4, 3, padding="same", name="plain"),
     )
     copy, report = replace_convolutions(model)
@@ -178,7 +178,7 @@ def test_convolutions_that_are_kept():
         "depthwise": "it is a DepthwiseConv2D, not a Conv2D",
         "separable": "it is a SeparableConv2D, not a Conv2D",
         "transposed": "it is a Conv2DTranspose, not a Conv2D",
-        "own": "it is a Own, not a Conv2D",
+        "subclass": "it is a Subclass, not a Conv2D",
     }
     compare_weights(model, copy, report.replaced)
     with pytest.raises(
@@ -247,7 +247,7 @@ def test_frozen_and_typed_layers():
 
 
 def test_replacing_again_saving_and_loading(tmp_path, python):
-    """Layers that were replaced stay, and a process that imports the package can load the result."""
+    """A second call keeps the layers that were replaced, and a process that imports the package loads the result."""
     model = model_of(layers.Conv2D(4, 3, padding="same", name="a"), layers.Conv2D(4, 3, padding="same", name="b"))
     first, report = replace_convolutions(model, lambda layer: layer.name == "a")
     assert report.kept == {"b": "it was not selected"}
@@ -257,8 +257,8 @@ def test_replacing_again_saving_and_loading(tmp_path, python):
     images = normal(2, 9, 10, 4)
     second.save(tmp_path / "model.keras")
     np.testing.assert_allclose(keras.models.load_model(tmp_path / "model.keras")(images), second(images), atol=1e-5)
-    loads = f"import keras, keras_dynfilter; keras.models.load_model({str(tmp_path / 'model.keras')!r})"
-    done = python("-c", loads)
+    code = f"import keras, keras_dynfilter; keras.models.load_model({str(tmp_path / 'model.keras')!r})"
+    done = python("-c", code)
     assert done.returncode == 0, done.stderr[-2000:]
 
 

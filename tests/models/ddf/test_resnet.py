@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ResNets with DDF: they have the parameters, structure, padding and initial values of the paper."""
+"""ResNets with DDF have the parameters, structure, padding and initial values of the paper."""
 
 import doctest
 import importlib
@@ -25,7 +25,7 @@ def small(**arguments):
 
 
 def with_active_blocks(model):
-    """Sets the scales that start at 0, so that each block is more than its shortcut. Returns the model."""
+    """Sets random scales, also where they start at 0, so that no block equals its shortcut. Returns the model."""
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.gamma.assign(tf.random.uniform(layer.gamma.shape, 0.5, 1.5))
@@ -73,7 +73,7 @@ def test_structure():
     assert {layer.kernel_size for layer in windows} == {(3, 3)}
     assert {layer.generator.spatial_norm.gain for layer in windows} == {"relu"}
     scales = sum(layer.generator.channel_branches[0].norm.count_params() for layer in windows)
-    # The paper prints 16.8M, which is right with and without the scales of the filter normalisation.
+    # The paper prints 16.8M, which is correct with and without the scales of the filter normalisation.
     assert (scales, count_parameters(model) - scales) == (33_984, 16_809_764)
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
     assert [layer.name for layer in convolutions if tuple(layer.kernel_size) != (1, 1)] == ["stem"]
@@ -234,7 +234,7 @@ def test_save_and_load(tmp_path):
 
 @pytest.mark.parametrize("format", ["saved_model", "onnx"])
 def test_export(format, tmp_path, monkeypatch):
-    """The network has a block that halves the maps and has a convolution in its shortcut."""
+    """One block of the network halves the maps and has a convolution in its shortcut."""
     if format == "onnx":
         pytest.importorskip("tf2onnx")
         pytest.importorskip("onnxruntime")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The blended network for moving digits: its parts compute what plain formulas compute, and it can be saved."""
+"""The blended network for moving digits: its parts follow plain formulas, and it trains and can be saved."""
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ TOLERANCE = dict(rtol=1e-4, atol=1e-5)
 
 
 def small(**arguments):
-    """Builds the network with few channels, and weights with which values differ clearly between positions."""
+    """Builds the network with few channels, and with weights whose values differ clearly between positions."""
     model = models.dfn_moving_mnist_blended((12, 16, 1), kernel_size=5, output_frames=2, width=0.125, **arguments)
     rng = np.random.default_rng(7)
     for weight in model.trainable_weights:
@@ -64,15 +64,15 @@ def test_gated_state():
 
 
 def test_predictions_are_fed_back_and_filters_returned():
-    model, given = small(), frames()
-    outputs = model(given, steps=3, return_filters=True)
+    model, inputs = small(), frames()
+    outputs = model(inputs, steps=3, return_filters=True)
     assert outputs["frames"].shape == (2, 3, 12, 16, 1) and outputs["filters"].shape == (2, 3, 12, 16, 2 * 25)
     assert np.min(outputs["frames"]) >= 0 and np.max(outputs["frames"]) <= 1
     np.testing.assert_allclose(np.sum(outputs["filters"][..., :25], axis=-1), 1, rtol=1e-5)
     np.testing.assert_allclose(np.sum(outputs["filters"][..., 25:], axis=-1), 1, rtol=1e-5)
-    continued = model(np.concatenate([given, outputs["frames"][:, :1]], axis=1), steps=1)
+    continued = model(np.concatenate([inputs, outputs["frames"][:, :1]], axis=1), steps=1)
     np.testing.assert_allclose(continued[:, 0], outputs["frames"][:, 1], **TOLERANCE)
-    np.testing.assert_array_equal(inspection.generated_filters(model, given, steps=1), outputs["filters"][:, :1])
+    np.testing.assert_array_equal(inspection.generated_filters(model, inputs, steps=1), outputs["filters"][:, :1])
 
 
 def test_save_and_load(tmp_path):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The DFN networks have the layers of the paper, and compute what a step-by-step reference implementation computes."""
+"""The DFN networks have the layers of the paper, and agree with a step-by-step reference implementation."""
 
 import keras
 import numpy as np
@@ -27,9 +27,9 @@ TOLERANCE = dict(rtol=1e-4, atol=1e-5)
 
 
 def small(network, image_shape=(12, 16, 1), **arguments):
-    """Builds the network with few channels, and weights with which filters differ clearly between positions."""
-    own = {"kernel_size": (1, 5)} if "stereo" in network.__name__ else {"kernel_size": 5, "output_frames": 2}
-    model = network(image_shape, **{"width": 0.125, **own, **arguments})
+    """Builds the network with few channels, and with weights whose filters differ clearly between positions."""
+    sizes = {"kernel_size": (1, 5)} if "stereo" in network.__name__ else {"kernel_size": 5, "output_frames": 2}
+    model = network(image_shape, **{"width": 0.125, **sizes, **arguments})
     rng = np.random.default_rng(7)
     for weight in model.trainable_weights:
         fan_in = np.prod(weight.shape[:-1]) if len(weight.shape) == 4 else 25
@@ -59,7 +59,7 @@ def test_number_of_parameters_with_tied_biases(network, count):
 
 
 def _kernels(*layers):
-    """Lists the shapes of kernels and biases of layers `(size, in, out)` or `(size, in, out, shape of the bias)`."""
+    """Lists the shapes of the kernels and biases of layers `(size, in, out)` or `(size, in, out, bias shape)`."""
     return [
         shape
         for size, inputs, outputs, *bias in layers
@@ -103,16 +103,16 @@ def test_layers_of_the_paper(network):
 
 
 VIDEO = {
-    models.dfn_moving_mnist: dict(shape=(4, 2, 2), state_channels=16, buffer=1),
-    models.dfn_moving_mnist_baseline: dict(shape=(4, 2, 2), state_channels=16, buffer=1, baseline=True),
-    models.dfn_highway: dict(shape=(3, 1, 2), state_channels=8, buffer=2, dynamic_bias=True),
-    models.dfn_highway_baseline: dict(shape=(3, 1, 2), state_channels=8, buffer=2, baseline=True),
+    models.dfn_moving_mnist: dict(depths=(4, 2, 2), state_channels=16, buffer=1),
+    models.dfn_moving_mnist_baseline: dict(depths=(4, 2, 2), state_channels=16, buffer=1, baseline=True),
+    models.dfn_highway: dict(depths=(3, 1, 2), state_channels=8, buffer=2, dynamic_bias=True),
+    models.dfn_highway_baseline: dict(depths=(3, 1, 2), state_channels=8, buffer=2, baseline=True),
 }
 
 
 @pytest.mark.parametrize("network", VIDEO)
 def test_recurrence_of_the_paper(network, implementation):
-    """Predictions and gradients equal those of the reference, which computes every step in full."""
+    """Predictions and gradients agree with the reference, which runs the whole network in every step."""
     model = small(network)
     frames = tf.constant(frames_for(model))
     target = np.random.default_rng(1).random((2, 3, 12, 16, 1)).astype("float32")
@@ -129,16 +129,16 @@ def test_recurrence_of_the_paper(network, implementation):
         loss = tf.reduce_mean((expected - target) ** 2)
     np.testing.assert_allclose(predictions, expected, **TOLERANCE)
     assert np.abs(predictions[:, 1:] - predictions[:, :-1]).max() > 0.05
-    for gradient, true in zip(gradients, tape.gradient(loss, [frames, *weights])):
-        assert np.abs(true).max() > 0
-        np.testing.assert_allclose(gradient, true, rtol=1e-3, atol=1e-4 * np.abs(true).max())
+    for gradient, expected in zip(gradients, tape.gradient(loss, [frames, *weights])):
+        assert np.abs(expected).max() > 0
+        np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
 def test_stereo_of_the_paper(implementation):
     model, baseline = small(models.dfn_stereo), small(models.dfn_stereo_baseline)
     left = inputs_for(model)
     values, _, _ = reference.generate(left, None, [w.numpy() for w in model.trainable_weights], (4, 2, 2))
-    expected, filters = reference.frame_of(left, values, (1, 5), dynamic_bias=True)
+    expected, filters = reference.filter_frame(left, values, (1, 5), dynamic_bias=True)
     with keras_dynfilter.implementation(implementation):
         np.testing.assert_allclose(model(left), expected, **TOLERANCE)
         np.testing.assert_allclose(inspection.generated_filters(model, left), filters, **TOLERANCE)
@@ -149,7 +149,7 @@ def test_stereo_of_the_paper(implementation):
 
 @pytest.mark.parametrize("pixel, field", [(32, (-14, 14)), (33, (-15, 13))])
 def test_receptive_field_of_one_step(pixel, field):
-    """The values of a pixel depend on 29 x 29 pixels, which are centred on it if its position is even."""
+    """The values of a pixel depend on 29 x 29 pixels. This window is centred on the pixel if its position is even."""
     network = models.dfn_moving_mnist(width=0.125).network
     images = tf.constant(np.random.default_rng(0).random((1, 64, 64, 1)), tf.float32)
     with tf.GradientTape() as tape:
@@ -164,7 +164,7 @@ def test_receptive_field_of_one_step(pixel, field):
 
 @pytest.mark.parametrize("size", [(8, 6), (7, 5)])
 def test_filter_network_alone(size):
-    """A recurrent network returns values and state, and starts from a state of zeros."""
+    """A recurrent network returns values and its state, and starts from a state of zeros."""
     channels = dict(encoder=(3, 4), state=5, low_decoder=(), high_decoder=(6,), hidden=7)
     network = models.FilterNetwork(9, **channels, recurrent=True)
     images = np.random.default_rng(0).random((2, *size, 2)).astype("float32")
@@ -186,18 +186,18 @@ def test_filter_network_alone(size):
 
 @pytest.mark.parametrize("network", [models.dfn_moving_mnist, models.dfn_highway])
 def test_predictions_are_fed_back(network):
-    """The second prediction depends on the first one, as what is filtered and through its filters."""
+    """The second prediction is the first one, filtered with filters that depend on the first one as well."""
     model = small(network)
     frames = tf.constant(frames_for(model))
     longer = np.concatenate([frames, model(frames, steps=1)], axis=1)
     np.testing.assert_allclose(model(frames, steps=2)[:, 1:], model(longer, steps=1), **TOLERANCE)
 
     with tf.GradientTape() as tape:
-        two = model(frames, steps=2, return_filters=True)
-        second = tf.reduce_sum(two["frames"][:, 1])
-    filters, bias = two["filters"][:, 1], two.get("bias", tf.zeros((2, 2, 12, 16, 1)))[:, 1]
-    expected = reference.local_filter(two["frames"][:, 0] + bias, filters, (5, 5))
-    np.testing.assert_allclose(two["frames"][:, 1], expected, **TOLERANCE)
+        outputs = model(frames, steps=2, return_filters=True)
+        second = tf.reduce_sum(outputs["frames"][:, 1])
+    filters, bias = outputs["filters"][:, 1], outputs.get("bias", tf.zeros((2, 2, 12, 16, 1)))[:, 1]
+    expected = reference.local_filter(outputs["frames"][:, 0] + bias, filters, (5, 5))
+    np.testing.assert_allclose(outputs["frames"][:, 1], expected, **TOLERANCE)
     assert all(np.abs(gradient).max() > 0 for gradient in tape.gradient(second, model.trainable_weights))
 
 
@@ -216,9 +216,9 @@ def test_any_number_of_given_frames(network):
     model = small(network)
     frames = np.random.default_rng(0).random((1, 6, 12, 16, 1)).astype("float32")
     weights = [weight.numpy() for weight in model.trainable_weights]
-    for given in range(model.buffer, 7):
-        expected = reference.predict(frames[:, :given], 1, weights, kernel_size=(5, 5), **VIDEO[network])
-        np.testing.assert_allclose(model(frames[:, :given], steps=1), expected, **TOLERANCE)
+    for count in range(model.buffer, 7):
+        expected = reference.predict(frames[:, :count], 1, weights, kernel_size=(5, 5), **VIDEO[network])
+        np.testing.assert_allclose(model(frames[:, :count], steps=1), expected, **TOLERANCE)
 
 
 @pytest.mark.parametrize("network", [models.dfn_moving_mnist, models.dfn_highway, models.dfn_stereo])
@@ -240,18 +240,18 @@ def test_generated_filters(network):
 
 
 def set_filters_to_one_tap(model, tap, bias=0.0):
-    """Sets the last convolution such that all filters have their whole weight on one tap."""
-    kernel, values = model.trainable_weights[-2:]
+    """Sets the last convolution so that all filters have their whole weight on one tap."""
+    kernel, kernel_bias = model.trainable_weights[-2:]
     kernel.assign(tf.zeros_like(kernel))
-    logits = np.zeros(values.shape, np.float32)
-    logits[tap] = 100
-    if len(logits) % 2 == 0:
-        logits[-1] = bias
-    values.assign(logits)
+    values = np.zeros(kernel_bias.shape, np.float32)
+    values[tap] = 100
+    if len(values) % 2 == 0:  # an odd number of taps, and the dynamic bias
+        values[-1] = bias
+    kernel_bias.assign(values)
 
 
 def shifted(images, rows, columns):
-    """Returns `images[..., i + rows, j + columns, :]`, and zeros where that is outside of the images."""
+    """Returns `images[:, i + rows, j + columns]` at each position (i, j), and zeros outside the images."""
     _, height, width, _ = images.shape
     result = np.zeros_like(images)
     for i in range(height):
@@ -306,7 +306,7 @@ def test_an_untied_bias_that_is_the_same_everywhere_equals_a_tied_one(network):
     shared = [weight.numpy() for weight in tied.trainable_weights]
     biases = [index for index, weight in enumerate(untied.trainable_weights) if len(weight.shape) == 3]
     assert biases == [1 if network is models.dfn_highway else 9]
-    untied.set_weights([np.broadcast_to(v, w.shape) for v, w in zip(shared, untied.trainable_weights)])
+    untied.set_weights([np.broadcast_to(value, w.shape) for value, w in zip(shared, untied.trainable_weights)])
     inputs = inputs_for(tied)
     np.testing.assert_allclose(untied(inputs), tied(inputs), **TOLERANCE)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The steerable network of the DFN paper: parameters, filters and results against SciPy, errors."""
+"""The steerable network has the layers of the DFN paper, agrees with SciPy, and refuses wrong arguments."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_network_is_the_one_of_the_paper(raw_angles):
     filters = inspection.generated_filters(model, ANGLES)
     images = np.random.default_rng(0).random((6, 20, 24, 1), np.float32)
     results = model({"images": images, "angles": ANGLES[:, None].astype(np.float32)})
-    expected = [signal.correlate2d(i[..., 0], f, mode="same") for i, f in zip(images, filters)]
+    expected = [signal.correlate2d(image[..., 0], taps, mode="same") for image, taps in zip(images, filters)]
     np.testing.assert_allclose(results[..., 0], expected, rtol=1e-4, atol=1e-5)
 
     features = ANGLES[:, None] if raw_angles else ANGLES[:, None] / np.pi - 1
@@ -31,7 +31,7 @@ def test_network_is_the_one_of_the_paper(raw_angles):
     np.testing.assert_allclose(filters.reshape(6, 81), features @ weights[4] + weights[5], rtol=1e-4, atol=1e-5)
 
 
-def test_baseline_is_larger_and_has_the_same_interface():
+def test_baseline_has_more_parameters_and_the_same_interface():
     model = models.dfn_steerable_baseline()
     assert model.count_params() == 23_553
     images = np.zeros((2, 12, 10, 1), np.float32)
@@ -48,5 +48,5 @@ def test_network_errors(network):
 
 
 def test_generated_filters_needs_a_network_that_generates_them():
-    with pytest.raises(ValueError, match="filters"):
+    with pytest.raises(ValueError, match=r"Expected `model` to generate filters\. Received: dfn_steerable_baseline"):
         inspection.generated_filters(models.dfn_steerable_baseline(), ANGLES)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The DFN networks train, also with XLA, in mixed precision and on two devices; they are saved and exported."""
+"""The DFN networks train (also with XLA, in mixed precision and on two devices), and can be saved and exported."""
 
 import keras
 import numpy as np
@@ -23,14 +23,14 @@ BATCH = 4
 
 
 def data(model):
-    """Makes inputs and targets: noise that moves one pixel to the left per frame, or two views one pixel apart."""
+    """Makes inputs and targets: noise that moves one pixel to the left per frame, or two views, one pixel apart."""
     scene = np.random.default_rng(3).random((4 * BATCH, 8, 16, 1)).astype("float32")
     frames = np.stack([scene[:, :, step : step + 8] for step in range(5)], axis=1)
     return (frames[:, :3], frames[:, 3:]) if isinstance(model, models.FramePredictor) else (frames[:, 0], frames[:, 1])
 
 
 def train(model, epochs=15, **options):
-    """Fits the model. Returns the loss of every epoch."""
+    """Fits the model. Returns the loss of each epoch."""
     model.compile(keras.optimizers.Adam(0.01), "mse", **options)
     return model.fit(*data(model), batch_size=BATCH, epochs=epochs, shuffle=False, verbose=0).history["loss"]
 
@@ -43,7 +43,7 @@ def check_training(name, **options):
     assert np.all(np.isfinite(losses))
     assert losses[-1] < (0.9 if "baseline" in name else 0.7) * losses[0], losses
     for weight, old in zip(model.trainable_weights, before):
-        assert np.abs(weight.numpy() - old).max() > 1e-4, f"{weight.name} has not been trained"
+        assert np.abs(weight.numpy() - old).max() > 1e-4, f"{weight.name} was not trained"
     return model
 
 
@@ -77,10 +77,10 @@ def test_mixed_precision(name, policy, tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras", compile=False)
     np.testing.assert_array_equal(loaded(inputs), output["frames"])
 
-    exact = NETWORKS[name]()
-    exact.set_weights(model.get_weights())
-    np.testing.assert_allclose(exact(inputs), np.asarray(output["frames"], np.float32), atol=0.05)
-    assert np.any(exact(inputs) != np.asarray(output["frames"], np.float32))
+    float32_model = NETWORKS[name]()
+    float32_model.set_weights(model.get_weights())
+    np.testing.assert_allclose(float32_model(inputs), np.asarray(output["frames"], np.float32), atol=0.05)
+    assert np.any(float32_model(inputs) != np.asarray(output["frames"], np.float32))
 
 
 MIRRORED = """
@@ -125,7 +125,7 @@ def test_train_save_and_load(name, tmp_path):
         np.testing.assert_array_equal(
             inspection.generated_filters(loaded, inputs), inspection.generated_filters(model, inputs)
         )
-    # The optimizer is saved as well: both models continue in the same way.
+    # The optimizer is saved as well, so both models continue to train in the same way.
     for network in (model, loaded):
         network.fit(inputs, targets, batch_size=BATCH, epochs=1, shuffle=False, verbose=0)
     for weights, expected in zip(loaded.get_weights(), model.get_weights()):

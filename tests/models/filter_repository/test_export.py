@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The filter repository networks are exported, with one convolution for each generated layer."""
+"""The exported filter repository networks have one convolution for each generated convolution."""
 
 import collections
 
@@ -50,8 +50,8 @@ def count_nodes(onnx, path):
 def convolutions(model):
     """Lists the convolutions of a model and of its nested models."""
     nested = [convolutions(layer) for layer in model.layers if isinstance(layer, keras.Model)]
-    kinds = keras.layers.Conv2D, UpsamplingConv2D, RepositoryConv2D
-    return sum(nested, [layer for layer in model.layers if isinstance(layer, kinds)])
+    classes = keras.layers.Conv2D, UpsamplingConv2D, RepositoryConv2D
+    return sum(nested, [layer for layer in model.layers if isinstance(layer, classes)])
 
 
 def test_networks_in_onnx(onnx, tmp_path):
@@ -60,7 +60,7 @@ def test_networks_in_onnx(onnx, tmp_path):
     assert report.passed and not report.validation.skipped
     layers = convolutions(model)
     assert sum(isinstance(layer, RepositoryConv2D) for layer in layers) == 2 + 2 + 4
-    # A generated convolution is exported as one convolution with the base filters, which all samples share.
+    # The export of a generated convolution is one convolution with the base filters, which all samples share.
     assert count_nodes(onnx, report.path)["Conv"] == len(layers)
     assert {opset.domain for opset in onnx.load(str(report.path)).opset_import} <= {"", "ai.onnx", "ai.onnx.ml"}
 

@@ -83,7 +83,7 @@ def test_parameters_of_mtfl(filters, total):
     assert counts["coefficients"] == filters**2 * sum(features) and counts["coefficient_biases"] == 5 * filters**2
     convolutions, normalization = 4 * (9 * filters**2 + filters) + 45 * filters + 5, 9 * 2 * filters
     assert counts["others"] == convolutions + normalization
-    # The positions of the windows of tables 10 to 14, times the channels of the layer, squared.
+    # The number of taps of each window in tables 10 to 14, times the square of the channels of the layer.
     reduction = (16 + 16 + 16) * 64**2 + (16 + 16 + 4) * 64**2 + (16 + 16) * 96**2 + (16 + 4) * 96**2 + 16 * 128**2
     reduction += sum(count * 3 * size for count, size in [(6, 64), (4, 96), (1, 128)])  # biases, normalisation
     reduction += sum(size * size + size for size in features)  # dense layers
@@ -111,7 +111,7 @@ def sizes(model, layers):
 
 
 def reductions(generator):
-    """Lists the sizes after each convolution and at the end of each dimension reduction, by name of the features."""
+    """Returns the sizes after each convolution and at the end of each dimension reduction, by name of the features."""
     convolutions = {name: [] for name in generator.output if name != "reconstruction"}
     for layer in generator.layers:
         name = layer.name.rpartition("_")[0]
@@ -204,7 +204,7 @@ def test_the_loss_of_the_classes_trains_the_generator(stage):
             keras.losses.sparse_categorical_crossentropy(np.arange(4), model(images, training=True)["classes"])
         )
     for weight, gradient in zip(weights, tape.gradient(loss, weights)):
-        # A bias before normalisation has no effect: its gradient is 0 up to rounding.
+        # A bias before normalisation has no effect, so its gradient is 0 up to rounding.
         without_effect = isinstance(layer, keras.layers.Conv2D) and len(weight.shape) == 1
         assert gradient is not None and (without_effect or np.abs(gradient).max() > 1e-6), weight.name
 
@@ -237,15 +237,15 @@ def test_train_under_xla():
 
 
 def test_features_from():
-    model, raw = small(), small(features_from="pre_norm")
-    for each, name in ((model, "encoder_1_bn"), (raw, "encoder_1")):
-        generator = each.get_layer("generator")
+    post_norm, pre_norm = small(), small(features_from="pre_norm")
+    for model, name in ((post_norm, "encoder_1_bn"), (pre_norm, "encoder_1")):
+        generator = model.get_layer("generator")
         generator.get_layer("encoder_1_bn").gamma.assign([2.0] * 4)
         first = generator.get_layer("features_1_1")
         source = keras.Model(generator.inputs[0], [generator.get_layer(name).output, first.output])
         maps, reduced = source(digits(2))
         np.testing.assert_allclose(first(maps), reduced, rtol=1e-5, atol=1e-6)
-    assert count_parameters(model) == count_parameters(raw)
+    assert count_parameters(post_norm) == count_parameters(pre_norm)
 
 
 def test_outputs_are_float32_under_mixed_precision():
@@ -302,6 +302,15 @@ ERRORS = {
             "network",
         ),
         r"Expected `generator` to be a model of images to 'features_1', .*\['reconstruction', 'code'\]",
+    ),
+    "prefix": (
+        lambda: generated_network(
+            keras.Model(IMAGES, {"reconstruction": keras.layers.ReLU()(IMAGES), "1": keras.layers.Flatten()(IMAGES)}),
+            None,
+            "classes",
+            "network",
+        ),
+        r"Expected `generator` to be a model of images to 'features_1', .*\['reconstruction', '1'\]",
     ),
     "one output": (
         lambda: generated_network(models.repository_mnist_baseline(), None, "classes", "network"),
