@@ -15,7 +15,7 @@ from keras_dynfilter.ops.checks import choice, positive
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIZE = 32
-SPLITS = {"train": 4_000, "test": 1_000}  # and how many images are generated for each
+SPLITS = {"train": 4_000, "test": 1_000}  # and the number of images that are generated for each
 SOURCES = ("auto", "cifar10", "generated")
 
 
@@ -26,9 +26,9 @@ def load_cifar10(
 
     Args:
         split: `"train"` or `"test"`.
-        data_dir: Folder with `cifar10/`, or this folder; see `find_data`. It holds mosaics `train_0.png`,
-            `train_1.png`, ..., `test_0.png`, ..., each with any number of images as tiles, row by row; and
-            `train_labels.npz`, `test_labels.npz` with an array `labels`, which may be longer than there are images.
+        data_dir: Folder that contains `cifar10`, or the folder `cifar10` itself; see `find_data`. `cifar10` holds
+            mosaics `train_0.png`, `train_1.png`, ..., `test_0.png`, ..., each with any number of images as tiles, row
+            by row; and `train_labels.npz`, `test_labels.npz` with an array `labels`, at least one label per image.
         source: One of
             `"cifar10"`: from `data_dir` or `$KERAS_DYNFILTER_DATA`; if it is in neither, Keras downloads it once.
             `"generated"`: striped images, see `generated_images`. Nothing is downloaded.
@@ -60,7 +60,7 @@ def load_cifar10(
 
 
 def generated_images(count: int, classes: int = 10, size: int = SIZE, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Generates images to try a classifier with: noisy stripes, whose direction and colours show the class.
+    """Generates images for trials of a classifier: noisy stripes whose direction and colours depend on the class.
 
     Args:
         count: Positive integer, number of images.

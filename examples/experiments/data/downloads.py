@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads of data sets through Keras, with a limit on the time that they wait for the network."""
+"""Downloads data sets through Keras. A download fails if the network does not answer for some seconds."""
 
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
-PATIENCE = 20  # seconds without an answer, after which a download counts as failed
+TIMEOUT = 20  # seconds without an answer, after which a download fails
 
 
 def load_with_keras(load_data: Callable[[], Any], name: str, split: str) -> tuple:
@@ -21,18 +21,18 @@ def load_with_keras(load_data: Callable[[], Any], name: str, split: str) -> tupl
         OSError: Keras cannot download the data set.
     """
     try:
-        with _limited_waiting():
+        with _socket_timeout():
             train, test = load_data()
-    except Exception as error:  # Keras raises a plain Exception where a download fails
+    except Exception as error:  # Keras raises a plain Exception if a download fails
         raise OSError(f"{name} is neither here nor to be downloaded ({error}).") from error
     return train if split == "train" else test
 
 
 @contextlib.contextmanager
-def _limited_waiting() -> Iterator[None]:
-    """Sets a timeout for sockets: a firewall that drops packets must not block a run for ever."""
+def _socket_timeout() -> Iterator[None]:
+    """Sets a timeout for sockets, so that a firewall that drops packets does not block a run for ever."""
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(PATIENCE)
+    socket.setdefaulttimeout(TIMEOUT)
     try:
         yield
     finally:

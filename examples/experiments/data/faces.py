@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Aligns faces by their landmarks, and draws faces to try a network with."""
+"""Aligns faces by their landmarks, and draws faces for trials of a network."""
 
 from collections.abc import Sequence
 
@@ -24,22 +24,22 @@ def align_faces(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Aligns faces with the mean face, by the similarity transform that fits the landmarks best.
 
-    Pixels outside the image repeat its border. An image is sampled once, whether it is turned or not, so that neither
-    blank corners nor blur show how much it was turned.
+    Pixels outside the image repeat its border, and every image is resampled once, also if its angle is 0. So neither
+    blank corners nor blur reveal the angle.
 
     Args:
         images: Images, `[height, width, 3]` each, uint8.
         landmarks: `[count, 5, 2]`, x and y in pixels.
         size: Positive integer, rows and columns of the result.
         eyes: Inter-ocular distance of the mean face in pixels of the result.
-        angles: By how many degrees each face is turned clockwise about the middle of the result, `[count]`. None: faces
+        angles: Angles in degrees, `[count]`: each face is turned clockwise about the centre of the result. None: faces
             are upright.
 
     Returns:
         `(images, landmarks)`: `[count, size, size, 3]`, uint8, and `[count, 5, 2]`, float32, in pixels of the result.
 
     Raises:
-        ValueError: An argument is not as described, or all landmarks of a face are in one place.
+        ValueError: An argument is not as described, or all landmarks of a face coincide.
         ImportError: scikit-image is not installed.
     """
     transform = skimage_module("transform")
@@ -62,7 +62,7 @@ def align_faces(
 
 
 def generated_faces(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Draws faces to try a network with: ellipses for head, eyes, nose and mouth, of random shape, place and colour.
+    """Draws faces for trials of a network: ellipses for head, eyes, nose and mouth, of random shape, place and colour.
 
     Args:
         count: Positive integer.
@@ -104,5 +104,5 @@ def _draw_face(face: np.ndarray, positions: np.ndarray, rng: np.random.Generator
 
 
 def _rotation(angle: float) -> np.ndarray:
-    """The matrix that turns (x, y) by `angle` in radians; clockwise, because y points down."""
+    """Returns the matrix that turns (x, y) by `angle` in radians; clockwise, because y points down."""
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

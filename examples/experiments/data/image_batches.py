@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches of small labelled images, shuffled in every epoch, shifted and mirrored at random."""
+"""Makes batches of small labelled images, which are shuffled in every epoch, and shifted and mirrored at random."""
 
 import numpy as np
 import tensorflow as tf
@@ -7,7 +7,7 @@ import tensorflow as tf
 from examples.experiments.data.step_datasets import random_key, step_dataset
 from keras_dynfilter.ops.checks import integer, positive
 
-# Means and deviations of red, green and blue in [0, 1].
+# Means and standard deviations of red, green and blue in [0, 1].
 CIFAR10_STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -27,19 +27,19 @@ def image_batches(
 ) -> tf.data.Dataset:
     """Returns batches of images that are shifted and mirrored at random.
 
-    Step `i` is a function of `seed` and `i` alone. An epoch takes every image once, in its own order; it may end
-    within a batch.
+    Step `i` is a function of `seed` and `i` alone. Every epoch takes each image once, in an order of its own. An epoch
+    may end within a batch.
 
     Args:
         images: `[count, height, width, channels]`, uint8.
         labels: `[count]`, integers.
         batch_size: Positive integer, images per step.
-        steps: The step to end before.
-        start: The first step.
+        steps: The data set ends before this step.
+        start: The data set starts at this step.
         seed: Non-negative integer seed.
         pad: Non-negative integer: an image is shifted by up to this many pixels along each axis. Zeros fill the gap.
         flip: Whether to mirror half of the images.
-        statistics: Means and deviations of the channels, for `normalized`.
+        statistics: Means and standard deviations of the channels, for `normalized`.
 
     Returns:
         A `tf.data.Dataset` of `(images, labels)`, `[batch, height, width, channels]`, float32, and `[batch]`, int32,
@@ -74,18 +74,20 @@ def image_batches(
 
 
 def normalized(images: np.ndarray | tf.Tensor, statistics: Statistics = CIFAR10_STATISTICS) -> tf.Tensor:
-    """Scales images from 0 to 255 to float32 channels of mean 0 and deviation 1.
+    """Scales images with values from 0 to 255 to float32 channels of mean 0 and standard deviation 1.
 
     Args:
         images: `[..., channels]`, integers or floating-point.
-        statistics: `(means, deviations)` of the channels of images from 0 to 1.
+        statistics: Means and standard deviations of the channels of images with values from 0 to 1.
     """
     mean, deviation = (tf.constant(values, tf.float32) for values in statistics)
     return (tf.cast(images, tf.float32) / 255 - mean) / deviation
 
 
 def shuffled_indices(seed: tf.Tensor, step: tf.Tensor, batch_size: int, count: int) -> tf.Tensor:
-    """Returns which of `count` examples are in a step, `[batch_size]`: every epoch takes each once, in its own order.
+    """Returns the indices of the examples of a step, `[batch_size]`.
+
+    Every epoch takes each of `count` examples once, in an order of its own.
 
     Args:
         seed: Scalar, int64.
@@ -103,7 +105,7 @@ def shuffled_indices(seed: tf.Tensor, step: tf.Tensor, batch_size: int, count: i
         ]
     )
     last = tf.fill([batch_size], tf.constant(count - 1, tf.int64))
-    # tf.random.experimental.index_shuffle takes one key; the indices of a step may be in several epochs.
+    # tf.random.experimental.index_shuffle takes one key only, but the indices of a step may belong to several epochs.
     return tf.raw_ops.RandomIndexShuffle(
         index=position % count, seed=tf.gather(keys, epoch - first), max_index=last, rounds=4
     )

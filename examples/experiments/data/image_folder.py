@@ -15,8 +15,9 @@ from examples.experiments.data.step_datasets import random_key, step_dataset
 from keras_dynfilter.ops.checks import positive
 
 DECODED = (".png", ".jpg", ".jpeg", ".bmp")  # the formats that TensorFlow reads
-CENTRE = 0.875  # share of the shorter side that tests use: 224 of 256 pixels
-LARGEST_ERASED, SMALLEST_ERASED, ERASED_ASPECT = 1 / 3, 0.02, 0.3
+CENTRE = 0.875  # side of the square that tests use, as a share of the shorter side: 224 of 256 pixels
+SMALLEST_ERASED, LARGEST_ERASED = 0.02, 1 / 3  # shares of the image area
+ERASED_ASPECT = 0.3  # smallest aspect ratio of an erased rectangle; its inverse is the largest
 
 
 def list_images(
@@ -65,14 +66,14 @@ def photograph_batches(
 ) -> tf.data.Dataset:
     """Returns batches of photographs for training: random resized crops, half of them mirrored.
 
-    Step `i` is a function of `seed` and `i` alone. An epoch takes every image once, in its own order.
+    Step `i` is a function of `seed` and `i` alone. Every epoch takes each image once, in an order of its own.
 
     Args:
         files: Paths of the images, `[count]`.
         labels: `[count]`, integers.
         batch_size: Positive integer, images per step.
-        steps: The step to end before.
-        start: The first step.
+        steps: The data set ends before this step.
+        start: The data set starts at this step.
         seed: Non-negative integer seed.
         size: Positive integer, rows and columns of a crop after resizing.
         least_area: Smallest share of the image area that a crop covers. Its width is 3/4 to 4/3 of its height.
@@ -80,7 +81,7 @@ def photograph_batches(
             `1 + color_jitter`.
         rand_augment_magnitude: Magnitude of `rand_augment`, 0 to 10. None: no `rand_augment`.
         erasing: Probability that one to three rectangles of an image are replaced by noise.
-        statistics: Means and deviations of the channels, for `normalized`.
+        statistics: Means and standard deviations of the channels, for `normalized`.
 
     Returns:
         A `tf.data.Dataset` of `(images, labels)`, `[batch, size, size, 3]`, float32, and `[batch]`, int32,
@@ -117,14 +118,16 @@ def photograph_test_batches(
     size: int = 224,
     statistics: Statistics = IMAGENET_STATISTICS,
 ) -> tf.data.Dataset:
-    """Returns batches of all photographs in order, for testing: of each the central square, `CENTRE` of a side.
+    """Returns batches of all photographs in order, for testing.
+
+    Each photograph is cropped to its central square. The side of the square is `CENTRE` times the shorter side.
 
     Args:
         files: Paths of the images, `[count]`.
         labels: `[count]`, integers.
         batch_size: Positive integer; the last batch may be smaller.
         size: Positive integer, rows and columns.
-        statistics: Means and deviations of the channels, for `normalized`.
+        statistics: Means and standard deviations of the channels, for `normalized`.
 
     Returns:
         A `tf.data.Dataset` of `(images, labels)`, as `photograph_batches` returns it.
@@ -159,9 +162,9 @@ def random_crop(image: tf.Tensor, key: tf.Tensor, size: int, least_area: float) 
 
 
 def jitter_color(image: tf.Tensor, key: tf.Tensor, factor: float) -> tf.Tensor:
-    """Multiplies brightness, contrast and saturation of an image by random factors of `1 - factor` to `1 + factor`.
+    """Multiplies brightness, contrast and saturation of an image by random factors from `1 - factor` to `1 + factor`.
 
-    Own code: `tf.image` adds to the brightness instead, and measures contrast from the mean of each channel.
+    `tf.image` is not used: it adds to the brightness instead, and measures contrast from the mean of each channel.
 
     Args:
         image: `[height, width, 3]`, float32, 0 to 255.
@@ -176,25 +179,25 @@ def jitter_color(image: tf.Tensor, key: tf.Tensor, factor: float) -> tf.Tensor:
     return tf.clip_by_value(grey * (1 - saturation) + image * saturation, 0, 255)
 
 
-def erase_rectangles(image: tf.Tensor, key: tf.Tensor, probability: float, most: int = 3) -> tf.Tensor:
-    """Replaces one to `most` rectangles of a normalised image `[height, width, 3]` by noise, with `probability`.
+def erase_rectangles(image: tf.Tensor, key: tf.Tensor, probability: float, max_count: int = 3) -> tf.Tensor:
+    """Replaces one to `max_count` rectangles of a normalised image `[height, width, 3]` by noise, with `probability`.
 
-    If the rectangles do not overlap, they cover 2 % to a third of the image together on average.
+    Rectangles that do not overlap cover about 2 % to a third of the image in total.
     """
     height, width, channels = image.shape
     chosen = tf.random.stateless_uniform([], random_key(key, 16)) < probability
-    count = tf.random.stateless_uniform([], random_key(key, 17), 1, most + 1, tf.int32)
-    shares = tf.random.stateless_uniform([most], random_key(key, 18), SMALLEST_ERASED, LARGEST_ERASED)
+    count = tf.random.stateless_uniform([], random_key(key, 17), 1, max_count + 1, tf.int32)
+    shares = tf.random.stateless_uniform([max_count], random_key(key, 18), SMALLEST_ERASED, LARGEST_ERASED)
     areas = shares * height * width / tf.cast(count, tf.float32)
     limit = float(np.log(ERASED_ASPECT))
-    aspects = tf.exp(tf.random.stateless_uniform([most], random_key(key, 19), limit, -limit))
+    aspects = tf.exp(tf.random.stateless_uniform([max_count], random_key(key, 19), limit, -limit))
     extents = tf.stack([tf.sqrt(areas * aspects), tf.sqrt(areas / aspects)], axis=1)
     extents = tf.minimum(tf.round(extents), [height, width])
-    corners = tf.random.stateless_uniform([most, 2], random_key(key, 20)) * ([height, width] - extents + 1)
+    corners = tf.random.stateless_uniform([max_count, 2], random_key(key, 20)) * ([height, width] - extents + 1)
     corners = tf.floor(corners)
     inside = tf.zeros([height, width], tf.bool)
     rows, columns = tf.range(height, dtype=tf.float32)[:, None], tf.range(width, dtype=tf.float32)
-    for i in range(most):
+    for i in range(max_count):
         down = (rows >= corners[i, 0]) & (rows < corners[i, 0] + extents[i, 0])
         inside |= down & (columns >= corners[i, 1]) & (columns < corners[i, 1] + extents[i, 1]) & (i < count)
     noise = tf.random.stateless_normal([height, width, channels], random_key(key, 21))

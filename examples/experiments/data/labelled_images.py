@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The type that loaders of labelled images return."""
+"""Defines the type that loaders of labelled images return."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ class LabelledImages(NamedTuple):
     Attributes:
         images: `[count, height, width, channels]`, uint8.
         labels: `[count]`, integers.
-        source: The name of the data set that the images come from. `source="auto"` leaves the choice to the loader.
+        source: The name of the data set that the images come from. With `source="auto"`, the loader has chosen it.
     """
 
     images: np.ndarray

@@ -4,8 +4,9 @@
     digits = load_mnist("train").images[..., 0]
     sequences = split_frames(moving_digits(digits, batch_size=16, steps=20_000), input_frames=10)
 
-Own code: published files hold 10,000 fixed sequences, whereas training draws new ones in every step. A step consists of
-plain TensorFlow ops without state, so it runs in the threads of tf.data next to the training.
+The sequences are not read from the published files, which hold 10,000 fixed sequences: training draws new sequences in
+every step. A step consists of plain TensorFlow ops without state, so it runs in the threads of tf.data next to the
+training.
 
 The rules are those of Srivastava et al., 2015, https://arxiv.org/abs/1502.04681, as used in Dynamic Filter Networks,
 https://arxiv.org/abs/1605.09673 (De Brabandere et al., 2016).
@@ -19,7 +20,8 @@ import tensorflow as tf
 from examples.experiments.data.step_datasets import random_key, step_dataset
 from keras_dynfilter.ops.checks import number, positive
 
-# Up to this many digits are shuffled as a whole. `index_shuffle` finds single digits, which is faster for more digits.
+# Up to this many digits, a step computes whole permutations. For more digits, it is faster to compute single elements
+# of a permutation with `index_shuffle`.
 SHUFFLED_AS_A_WHOLE = 2000
 
 
@@ -36,10 +38,10 @@ def moving_digits(
 ) -> tf.data.Dataset:
     """Returns batches of sequences of moving digits.
 
-    Every digit starts anywhere in the box and flies in any direction. In each frame it first moves, then bounces: a
-    coordinate outside the box is set to the border of the box, and its component of the velocity changes sign. Where
-    digits overlap, the brighter pixel counts. All digits of the data set appear once in random order, then once in
-    another random order, and so on.
+    Every digit starts at a random place in the box and flies in a random direction. In each frame it first moves, then
+    bounces: a coordinate on or beyond the border of the box is set to the border, and its component of the velocity
+    changes sign. Where digits overlap, the brighter pixel counts. All digits of the data set appear once in random
+    order, then once in another order, and so on.
 
     Step `i` is a function of `seed` and `i` alone, so that a run that resumes at `start` sees the same sequences as a
     run without a break.
@@ -47,12 +49,12 @@ def moving_digits(
     Args:
         digits: Digits, `[count, height, width]`, uint8, or floating-point in `[0, 1]`.
         batch_size: Positive integer, sequences per step.
-        steps: The step to end before.
-        start: The first step.
+        steps: The data set ends before this step.
+        start: The data set starts at this step.
         seed: Integer seed.
         frames: Positive integer, frames per sequence.
         digits_per_sequence: Positive integer.
-        size: Positive integer, rows and columns of a frame, at least those of a digit.
+        size: Positive integer, rows and columns of a frame. A digit must fit in.
         speed: Distance that a digit flies per frame, as a share of the box that its corner moves in: 0.1 of
             64 - 28 pixels is 3.6 pixels.
 
@@ -113,9 +115,9 @@ def draw(
     """Draws the random numbers of a step.
 
     Returns:
-        `(indices, positions, angles)`: indices of digits, `[batch, digits_per_sequence]`; first positions (y, x) in the
-        unit box, `[batch, digits_per_sequence, 2]`, float64; and angles in radians, `[batch, digits_per_sequence]`,
-        float64.
+        `(indices, positions, angles)`: indices of digits, `[batch, digits_per_sequence]`; initial positions (y, x) in
+        the unit box, `[batch, digits_per_sequence, 2]`, float64; and angles in radians,
+        `[batch, digits_per_sequence]`, float64.
     """
     shape = [batch_size, digits_per_sequence]
     positions = tf.random.stateless_uniform([*shape, 2], random_key(key, 0), dtype=tf.float64)
@@ -124,7 +126,7 @@ def draw(
 
 
 def digit_indices(seed: tf.Tensor, step: tf.Tensor, length: int, count: int) -> tf.Tensor:
-    """Returns which of `count` digits a step shows, `[length]`: its part of an endless series of permutations."""
+    """Returns the indices of the digits of a step, `[length]`: its part of an endless series of permutations."""
     index = step * length + tf.range(length, dtype=tf.int64)
     permutation, index = index // count, index % count
     chosen = tf.zeros_like(index)
@@ -162,8 +164,8 @@ def fly(positions: tf.Tensor, velocities: tf.Tensor, frames: int) -> tf.Tensor:
 def paste(digits: tf.Tensor, corners: tf.Tensor, size: int) -> tf.Tensor:
     """Draws digits on black frames; where digits overlap, the brighter pixel counts.
 
-    Makes all horizontal shifts of a digit once. Every row of a frame is then a row of one of these shifts and copied as
-    a whole, which takes a third of the time of copying single pixels.
+    All horizontal shifts of a digit are made once. Every row of a frame is then a copy of one row of one shift. Copying
+    whole rows takes a third of the time of copying single pixels.
 
     Args:
         digits: `[batch, digits_per_sequence, height, width]`.

@@ -13,7 +13,7 @@ from examples.experiments.data.faces import SIZE, generated_faces
 from examples.experiments.data.locate import find_data
 from keras_dynfilter.ops.checks import choice, positive
 
-SPLITS = {"train": 1_000, "test": 250}  # and how many faces are drawn for each
+SPLITS = {"train": 1_000, "test": 250}  # and the number of faces that are drawn for each
 LISTS = {"train": "training.txt", "test": "testing.txt"}
 SOURCES = ("auto", "mtfl", "generated")
 
@@ -25,7 +25,7 @@ class Faces(NamedTuple):
         images: A list of `[height, width, 3]`, uint8.
         landmarks: `[count, 5, 2]`, float32: x and y in pixels of left eye, right eye, nose, left and right corner of
             the mouth. "Left" is the left side of the image.
-        source: `"mtfl"` or `"generated"`. `source="auto"` leaves the choice to the loader.
+        source: `"mtfl"` or `"generated"`. With `source="auto"`, the loader has chosen it.
     """
 
     images: list[np.ndarray]
@@ -39,16 +39,17 @@ def load_mtfl(
     """Loads the faces of the Multi-Task Facial Landmark data set.
 
     Args:
-        split: `"train"` or `"test"`, the division that MTFL comes with.
-        data_dir: Folder with `mtfl_faces/`, or this folder; see `find_data`. It holds `training.txt`, `testing.txt` and
-            the folders of images that these files name, as in the published archive; or `mtfl_train.npz`,
-            `mtfl_test.npz` with the arrays `jpeg` (the bytes of all JPEG files, uint8), `offsets` (the first byte of
-            each file, and the end of the last) and `landmarks` (`[count, 5, 2]`, x and y in pixels).
+        split: `"train"` or `"test"`, the official split of MTFL.
+        data_dir: Folder that contains `mtfl_faces`, or the folder `mtfl_faces` itself; see `find_data`. `mtfl_faces`
+            holds either `training.txt`, `testing.txt` and the folders of images that these files name, as in the
+            published archive; or `mtfl_train.npz` and `mtfl_test.npz` with the arrays `jpeg` (the bytes of all JPEG
+            files, uint8), `offsets` (the first byte of each file, and the end of the last file) and `landmarks`
+            (`[count, 5, 2]`, x and y in pixels).
         source: One of
             `"mtfl"`: from `data_dir` or `$KERAS_DYNFILTER_DATA`. Nothing is downloaded.
             `"generated"`: drawn faces, see `generated_faces`.
             `"auto"`: MTFL if it is available. Otherwise the loader prints a line and draws faces.
-        longest: Positive integer: an image with a longer side is shrunk to this size.
+        longest: Positive integer: larger images are shrunk, so that their longer side has this number of pixels.
 
     Raises:
         ValueError: An argument or a file is not as described.
@@ -90,7 +91,7 @@ def _read_packed(path: pathlib.Path) -> tuple[list[bytes], np.ndarray]:
 
 
 def _read_listed(path: pathlib.Path) -> tuple[list[bytes], np.ndarray]:
-    """Reads a published list. A line holds the name of an image, five x, five y, and more that is not used."""
+    """Reads a published list. A line holds the name of an image, five x, five y, and values that are not used."""
     lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
     files = [(path.parent / line[0].replace("\\", "/")).read_bytes() for line in lines]
     landmarks = np.array([line[1:11] for line in lines], np.float64).reshape(-1, 2, 5)

@@ -45,6 +45,7 @@ def load_photographs(names: Iterable[str] = PHOTOGRAPHS) -> list[np.ndarray]:
         ValueError: A name is not one of `PHOTOGRAPHS`.
         ImportError: scikit-image is not installed.
     """
+    names = list(names)
     unknown = [name for name in names if name not in PHOTOGRAPHS]
     if unknown:
         raise ValueError(f"Expected `names` to be among {', '.join(PHOTOGRAPHS)}. Received: names={unknown}")
@@ -52,7 +53,7 @@ def load_photographs(names: Iterable[str] = PHOTOGRAPHS) -> list[np.ndarray]:
     images = []
     for name in names:
         image = getattr(data, name)()
-        images.append(_grey(image[0] if isinstance(image, tuple) else image))  # of a stereo pair, the left view
+        images.append(_grey(image[0] if isinstance(image, tuple) else image))  # the left view of a stereo pair
     return images
 
 
@@ -72,17 +73,17 @@ def load_folder(path: str | os.PathLike, smallest: int = 64) -> list[np.ndarray]
     """
     images = [image for image in map(read_grey, image_files(path)) if min(image.shape) >= smallest]
     if not images:
-        wanted = f"images ({', '.join(SUFFIXES)}) of at least {smallest} x {smallest} pixels"
-        raise ValueError(f"Expected `path` to hold {wanted}. Received: path={str(path)!r}")
+        expected = f"Expected `path` to hold images ({', '.join(SUFFIXES)}) of at least {smallest} x {smallest} pixels"
+        raise ValueError(f"{expected}. Received: path={str(path)!r}")
     return images
 
 
 def sample_patches(images: Iterable[np.ndarray], count: int, size: int = 64, seed: int = 0) -> np.ndarray:
     """Cuts patches at random places, in equal numbers from every image, and standardises them.
 
-    Every patch gets mean 0 and deviation 1 (less if the patch is nearly flat). Photographs have far more energy in
-    their mean and slow gradients than in fine detail. Without this step, a filter that is learned from them stays
-    inaccurate in fine detail for a long time.
+    Every patch gets mean 0 and standard deviation 1 (less if the patch is nearly flat). Photographs have far more
+    energy in their mean and slow gradients than in fine detail. Without standardisation, a filter that is learned from
+    photographs stays inaccurate in fine detail for a long time.
 
     Args:
         images: Images, `[height, width]`, of at least `size` rows and columns.
@@ -147,12 +148,12 @@ def read_grey(file: pathlib.Path) -> np.ndarray:
 
 
 def resized(image: np.ndarray, size: int | tuple[int, int] | None) -> np.ndarray:
-    """Resizes an image by means over areas.
+    """Resizes an image by averaging over areas.
 
     Args:
         image: `[height, width]`, float32.
-        size: None: the image stays as it is. An integer: number of rows; the columns keep the proportion. A pair: rows
-            and columns.
+        size: None: the image is returned unchanged. An integer: number of rows; the number of columns keeps the aspect
+            ratio. A pair: rows and columns.
     """
     if size is None:
         return image
@@ -166,7 +167,7 @@ def check_size(size: int | tuple[int, int] | None) -> int | tuple[int, int] | No
 
 
 def standardize(images: np.ndarray) -> np.ndarray:
-    """Scales each of `[count, height, width, 1]` to mean 0 and deviation 1; nearly flat images get a smaller one."""
+    """Scales images `[count, height, width, 1]` to mean 0 and standard deviation 1 each; nearly flat images less."""
     centred = images - images.mean(axis=(1, 2), keepdims=True)
     return centred / np.maximum(centred.std(axis=(1, 2), keepdims=True), FLAT)
 
@@ -178,7 +179,7 @@ def _check_sizes(count, size):
 
 
 def _grey(image):
-    """Converts what scikit-image reads (integers or floats; grey, RGB or RGBA) to `[height, width]` in `[0, 1]`."""
+    """Converts an image of scikit-image (integers or floats; grey, RGB or RGBA) to `[height, width]` in `[0, 1]`."""
     util, color = skimage_module("util"), skimage_module("color")
     image = util.img_as_float32(image)
     if image.ndim == 3 and image.shape[-1] == 2:  # grey and opacity
@@ -191,7 +192,7 @@ def _grey(image):
 
 
 def skimage_module(module: str) -> types.ModuleType:
-    """Imports `skimage.<module>`, or raises an error that says how to install it."""
+    """Imports `skimage.<module>`, or raises an error with the command that installs it."""
     try:
         return importlib.import_module(f"skimage.{module}")
     except ImportError as error:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RandAugment, with the settings that the DDF networks were trained with.
+"""Augments images with RandAugment, with the settings that the DDF networks were trained with.
 
-Own code: the layer of Keras draws from its own state; here the result is a function of a key, so that a run can resume.
+The result is a function of a key, so that a run can resume. The layer of Keras draws from its own state instead.
 """
 
 import math
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from examples.experiments.data.step_datasets import random_key
 
-HIGHEST = 10.0
+HIGHEST = 10.0  # magnitude
 DEVIATION = 0.5  # standard deviation of the magnitude, which is drawn for every operation
 FILL = (124.0, 116.0, 104.0)  # the mean of ImageNet, for pixels outside the image
 GREY = (0.299, 0.587, 0.114)  # weights of red, green and blue in the luminance
@@ -57,12 +57,13 @@ def _grey(image):
     return tf.round(tf.tensordot(image, tf.constant(GREY), 1))[..., None]
 
 
-def _transform(image, rows):
+def _transform(image, coefficients):
     """Applies an affine map of `(column, row)`, given by six numbers, with bilinear interpolation."""
     height, width = image.shape[:2]
-    transforms = tf.concat([tf.stack([tf.cast(value, tf.float32) for value in rows]), [0.0, 0.0]], axis=0)[None]
+    affine = tf.stack([tf.cast(value, tf.float32) for value in coefficients])
+    transforms = tf.concat([affine, [0.0, 0.0]], axis=0)[None]
     transformed = tf.raw_ops.ImageProjectiveTransformV3(
-        images=image[None] - tf.constant(FILL),  # so that zero, the fill value, stands for FILL
+        images=image[None] - tf.constant(FILL),  # so that the fill value, zero, means FILL
         transforms=transforms,
         output_shape=[height, width],
         fill_value=0.0,
@@ -101,9 +102,9 @@ def _equalize(image):
 
 
 def _posterize(image, share):
-    """Clears the lower 4 to 8 of the 8 bits."""
-    lost = tf.cast(2 ** (4 + tf.cast(share * 4, tf.int32)), tf.float32)
-    return tf.floor(image / lost) * lost
+    """Clears the lowest 4 to 8 of the 8 bits."""
+    step = tf.cast(2 ** (4 + tf.cast(share * 4, tf.int32)), tf.float32)
+    return tf.floor(image / step) * step
 
 
 def _sharpen(image, factor):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches of random crops of videos and of stereo pairs."""
+"""Makes batches of random crops of videos and of stereo pairs."""
 
 import numpy as np
 import tensorflow as tf
@@ -17,15 +17,16 @@ def video_clips(
     frames: int = 6,
     size: int = 64,
 ) -> tf.data.Dataset:
-    """Returns batches of segments of consecutive frames, cropped at random. A crop keeps its place during its segment.
+    """Returns batches of segments of consecutive frames, cropped at random.
 
-    Step `i` is a function of `seed` and `i` alone. All segments are equally likely.
+    All frames of a segment are cropped at the same place. All segments are equally likely. Step `i` is a function of
+    `seed` and `i` alone.
 
     Args:
         videos: A video `[frames, height, width]`, floating-point, or a list of videos, which may differ in size.
         batch_size: Positive integer, segments per step.
-        steps: The step to end before.
-        start: The first step.
+        steps: The data set ends before this step.
+        start: The data set starts at this step.
         seed: Integer seed.
         frames: Positive integer, frames per segment.
         size: Positive integer, rows and columns of a crop.
@@ -56,9 +57,9 @@ def stereo_crops(
     shift: int = 0,
     exposure: float = 0.0,
 ) -> tf.data.Dataset:
-    """Returns batches of crops out of stereo pairs.
+    """Returns batches of random crops of stereo pairs.
 
-    The right crop is taken `shift` pixels to the left of the left one. A point with disparity `d` then moves by
+    The right crop is taken `shift` pixels to the left of the left crop. A point with disparity `d` then moves by
     `shift - d` pixels, so that disparities from 0 to `2 * shift` fit in a filter that covers `shift` pixels on either
     side. Step `i` is a function of `seed` and `i` alone. All pairs are equally likely.
 
@@ -66,14 +67,14 @@ def stereo_crops(
         pairs: `(left, right)`, `[pairs, height, width]` each, floating-point, or a list of such tuples, which
             may differ in size.
         batch_size: Positive integer, crops per step.
-        steps: The step to end before.
-        start: The first step.
+        steps: The data set ends before this step.
+        start: The data set starts at this step.
         seed: Integer seed.
         size: Positive integer, rows and columns of a crop.
         shift: Non-negative integer, pixels.
         exposure: Non-negative number. Both crops of a pair become `gain * values ** gamma`, clipped to `[0, 1]`. The
             logarithms of `gain` and `gamma` are uniform from `-exposure` to `exposure`. This imitates other cameras and
-            other light.
+            lighting.
 
     Returns:
         A `tf.data.Dataset` of `(left, right)`, `[batch, size, size, 1]` each, float32, `steps - start` batches long.
@@ -107,7 +108,7 @@ def stereo_crops(
 
 
 class _Volumes:
-    """Holds arrays `[depth, height, width]` of different sizes in one flat tensor, and cuts boxes of one size out."""
+    """Holds arrays `[depth, height, width]` of different sizes in one flat tensor, and cuts out boxes of equal size."""
 
     def __init__(self, arrays: list[np.ndarray], name: str, box: tuple[int, int, int]):
         arrays = [np.asarray(array) for array in arrays]
@@ -125,7 +126,7 @@ class _Volumes:
         self.ends = tf.cumsum(self.positions[:, 0])
 
     def random_boxes(self, key: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Draws boxes: the number of the array, `[count]`, and the first corner in it, `[count, 3]`."""
+        """Draws random boxes: the index of an array, `[count]`, and the first corner in that array, `[count, 3]`."""
         first = tf.random.stateless_uniform([count], random_key(key, 0), 0, self.ends[-1], tf.int64)
         array = tf.searchsorted(self.ends, first, side="right")
         positions = tf.gather(self.positions, array)
@@ -135,7 +136,7 @@ class _Volumes:
         return array, tf.concat([first[:, None], corners], axis=1)
 
     def cut(self, array: tf.Tensor, begins: tf.Tensor) -> tf.Tensor:
-        """Cuts the boxes out, `[count, *box]`."""
+        """Cuts out the boxes, `[count, *box]`."""
         strides = tf.gather(self.strides, array)
         index = tf.gather(self.offsets, array) + tf.reduce_sum(begins * strides, axis=1)
         for axis, extent in enumerate(self.box):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Computes steerable filters, and generates triples (image, angle, filtered image) to learn them from."""
+"""Computes steerable filters, and generates training data for them: triples (image, angle, filtered image)."""
 
 import numpy as np
 import tensorflow as tf
@@ -24,7 +24,7 @@ def steerable_filter(angles: np.ndarray | float, size: int = 9, sigma: float = 1
         Filters, `[*angles.shape, size, size]`, float64.
 
     Raises:
-        ValueError: `size` is not odd and positive, or `sigma` not positive.
+        ValueError: `size` is not odd and positive, or `sigma` is not positive.
 
     Reference:
         [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), section 4.1.
@@ -55,7 +55,7 @@ def apply_steerable_filter(
 
     Raises:
         ValueError: `images` has another shape, there is not one angle per image, `size` is not odd and positive, or
-            `sigma` not positive.
+            `sigma` is not positive.
     """
     images, angles = _images(images), tf.reshape(angles, [-1])
     if len(angles) != len(images):
@@ -81,8 +81,8 @@ def steerable_triples(
     Args:
         images: `[count, height, width, 1]`, float32, at least one.
         batch_size: Positive integer, triples per step.
-        steps: The step to end before.
-        start: The first step.
+        steps: The data set ends before this step.
+        start: The data set starts at this step.
         seed: Integer seed of images and angles.
         size: Odd number of rows and columns of the filter.
         sigma: Width of the filter.
@@ -93,7 +93,7 @@ def steerable_triples(
 
     Raises:
         ValueError: `images` is empty or has another shape, `batch_size` is not positive, `size` is not odd and
-            positive, or `sigma` not positive.
+            positive, or `sigma` is not positive.
     """
     batch_size = positive(batch_size, "batch_size")
     images = _images(images)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data sets whose step `i` is a function of a seed and `i` alone, so that a run can resume at any step.
+"""Makes data sets whose step `i` is a function of a seed and `i` alone, so that a run can resume at any step.
 
-Own code: a shuffled or random `tf.data.Dataset` depends on its state, which a checkpoint would have to hold.
+A shuffled or random `tf.data.Dataset` depends on its state instead, which a checkpoint would have to hold.
 """
 
 from collections.abc import Callable
@@ -18,8 +18,8 @@ def step_dataset(function: Callable[[tf.Tensor, tf.Tensor], Any], steps: int, st
     Args:
         function: Function of plain TensorFlow ops. Its `key`, `[2]`, int64, holds the seed and the step; `random_key`
             derives keys for `tf.random.stateless_uniform` from it.
-        steps: Integer, the step to end before.
-        start: Integer, the first step.
+        steps: Non-negative integer: the data set ends before this step.
+        start: Non-negative integer: the data set starts at this step.
         seed: Integer of 64 bits.
 
     Raises:

@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_dynfilter.ops.checks import integer, number, positive
 
-FINEST = 0.18  # cycles per pixel where detail has fallen to 1/e
+FINEST = 0.18  # cycles per pixel at which detail is damped to 1/e
 SMALLEST, LARGEST = 0.12, 0.28  # half extents of shapes, in frame sizes
 HAZE, FAINTEST = 0.7, 0.15  # grey value of the haze at the far end of a stereo scene, and the contrast left there
 
@@ -23,10 +23,10 @@ def synthetic_video(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Generates videos of textured layers that move at constant velocity, and their true backward flow.
 
-    Sequence `i` does not depend on `count`.
+    Video `i` does not depend on `count`.
 
     Args:
-        count: Positive integer, sequences.
+        count: Positive integer, videos.
         frames: Integer of at least 2.
         size: Integer of at least 16, rows and columns of a frame.
         max_motion: Largest motion per frame and axis in pixels, less than `size`. Velocities are uniform from
@@ -169,7 +169,11 @@ class Scene:
         return *self._pick_owner(images, owner), flow, mask
 
     def _owner(self, offsets):
-        """Returns the layer of every pixel, `[frames, size, size]`, of shapes moved by `[shapes, frames, 2]`: x, y."""
+        """Returns the index of the layer that each pixel belongs to, `[frames, size, size]`.
+
+        Args:
+            offsets: Motion (x, y) of each shape from its centre, `[shapes, frames, 2]`.
+        """
         y, x = np.mgrid[: self.size, : self.size]
         owner = np.zeros([offsets.shape[1], self.size, self.size], np.int64)
         for layer, (shape, offset) in enumerate(zip(self.shapes, offsets), start=1):
@@ -187,7 +191,7 @@ class Scene:
 
 
 def _visible(earlier, later, flow_x, flow_y):
-    """Returns whether the four pixels around the source of a pixel are inside the frame and of the same layer."""
+    """Returns whether the four pixels around the source of each pixel are inside the frame and in its layer."""
     frames, size = later.shape[0], later.shape[1]
     time, y, x = np.ogrid[:frames, :size, :size]
     visible = np.ones(later.shape, bool)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads grey frames from video files and from folders of images.
 
-imageio decodes files with PyAV, whose wheels contain FFmpeg: all common formats, no system package.
+imageio decodes video files with PyAV. The wheels of PyAV contain FFmpeg, so that all common formats work without a
+system package.
 """
 
 import os
@@ -21,8 +22,8 @@ def load_video(
 
     Args:
         path: A video file, or a folder of images, one per frame, in the order of their names.
-        size: Rows of a frame, where the columns keep the proportion; or rows and columns. None: frames keep their
-            size. Frames are resized by means over areas.
+        size: Rows of a frame, where the number of columns keeps the aspect ratio; or rows and columns. None: frames
+            keep their size. Frames are resized by averaging over areas.
         stride: Positive integer: every `stride`-th frame is taken.
         limit: Largest number of frames to take. None: all frames.
 
@@ -30,7 +31,7 @@ def load_video(
         `[frames, height, width]`, float32, grey, in `[0, 1]`.
 
     Raises:
-        ValueError: There is nothing at `path`, it is not a video, frames differ in size, or another argument is not as
+        ValueError: `path` does not exist or is not a video, frames differ in size, or another argument is not as
             described.
         ImportError: imageio, PyAV or scikit-image is not installed.
     """
@@ -55,7 +56,7 @@ def load_video(
 
 def _decode(path: pathlib.Path, stride: int) -> Iterator[np.ndarray]:
     try:
-        import av  # noqa: F401  without this, imageio would name its own extra where PyAV is missing
+        import av  # noqa: F401  otherwise, if PyAV is missing, imageio raises an error that names its own extra
         import imageio.v3 as imageio
     except ImportError as error:
         raise ImportError(

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from examples.experiments.figures.layout import LABELS, LINE, WIDEST, compact_figure, frame_size, grey, like
+from examples.experiments.figures.layout import (
+    LABELS,
+    LINE,
+    WIDEST,
+    check_grey,
+    check_shape,
+    compact_figure,
+    frame_size,
+)
 from keras_dynfilter.inspection import filters_to_flow
 from keras_dynfilter.inspection.optional_packages import import_optional
 from keras_dynfilter.ops.geometry import Geometry
@@ -13,7 +21,7 @@ from keras_dynfilter.ops.geometry import Geometry
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BAR = 0.13  # inches, width of a colour bar
+BAR = 0.13  # inches, width of the colour bar
 OVERVIEW = 72  # pixels, approximate length of the longer side of the overview of all filters
 
 
@@ -36,7 +44,7 @@ def stereo_figure(
         baseline: Predictions of a second network, in the shape of `left`. None: there is no column for them.
         true_disparity: In the shape of `disparity`, not finite (drawn in grey) where it is unknown. None: there is no
             column for it.
-        limits: Smallest and largest disparity of the colours. None: the smallest and largest that occur.
+        limits: Smallest and largest disparity of the colour scale. None: the smallest and largest disparity that occur.
 
     Returns:
         A `matplotlib.figure.Figure` with one row per example. All views of a row share the grey scale of the true
@@ -45,17 +53,17 @@ def stereo_figure(
     Raises:
         ValueError: Shapes do not agree.
     """
-    left = grey(left, "left", 4)
-    columns = {"left": left, "right": like(right, "right", left.shape)}
-    columns["prediction"] = like(predictions, "predictions", left.shape)
+    left = check_grey(left, "left", 4)
+    columns = {"left": left, "right": check_shape(right, "right", left.shape)}
+    columns["prediction"] = check_shape(predictions, "predictions", left.shape)
     if baseline is not None:
-        columns["baseline"] = like(baseline, "baseline", left.shape)
-    maps = {"disparity": like(disparity, "disparity", left.shape[:3])}
+        columns["baseline"] = check_shape(baseline, "baseline", left.shape)
+    maps = {"disparity": check_shape(disparity, "disparity", left.shape[:3])}
     if true_disparity is not None:
-        maps["true disparity"] = like(true_disparity, "true_disparity", left.shape[:3])
+        maps["true disparity"] = check_shape(true_disparity, "true_disparity", left.shape[:3])
     if limits is None:
         known = np.concatenate([values[np.isfinite(values)] for values in maps.values()])
-        limits = (known.min(initial=np.inf), known.max(initial=-np.inf)) if known.size else (0, 1)
+        limits = (known.min(), known.max()) if known.size else (0, 1)
 
     examples, count = len(left), len(columns) + len(maps)
     width, height = frame_size(left, count, 1.9)
@@ -89,10 +97,10 @@ def filters_figure(
 
     Args:
         image: The image that is filtered, values in [0, 1], `[height, width, 1]`.
-        filters: Its filters after the softmax, `[height, width, kernel_h * kernel_w]`.
+        filters: The filters of its pixels after the softmax, `[height, width, kernel_h * kernel_w]`.
         kernel_size: Integer or pair `(kernel_h, kernel_w)`.
         positions: Rows and columns of the image, `[count, 2]`. None: nine evenly spaced positions.
-        columns: How many filters to draw side by side.
+        columns: Number of filters that are drawn side by side.
 
     Returns:
         A `matplotlib.figure.Figure` with the image and its numbered windows, the filters of these windows, and all
@@ -101,15 +109,15 @@ def filters_figure(
     Raises:
         ValueError: Shapes do not agree, or a position is outside the image.
     """
-    image = grey(image, "image", 3)
+    image = check_grey(image, "image", 3)
     geometry = Geometry.make(kernel_size, even=True)
-    filters = like(filters, "filters", image.shape[:2] + (geometry.taps,)).astype(np.float32)
+    filters = check_shape(filters, "filters", image.shape[:2] + (geometry.taps,)).astype(np.float32)
     flow = filters_to_flow(filters, geometry.kernel_size)
     if positions is None:
         positions = [(y, x) for y in _evenly_spaced(len(image), 3) for x in _evenly_spaced(image.shape[1], 3)]
     positions = np.asarray(positions)
-    inside = positions.ndim == 2 and positions.shape[1] == 2 and len(positions) and positions.dtype.kind in "iu"
-    if not inside or (positions < 0).any() or (positions >= image.shape[:2]).any():
+    are_pairs = positions.ndim == 2 and positions.shape[1] == 2 and len(positions) and positions.dtype.kind in "iu"
+    if not are_pairs or (positions < 0).any() or (positions >= image.shape[:2]).any():
         expected = f"Expected `positions` to be pairs (row, column) in an image of {image.shape[:2]}"
         raise ValueError(f"{expected}. Received: positions={positions.tolist()}")
 
@@ -181,7 +189,7 @@ def _draw_bars(axis, weights, offset, geometry):
 
 
 def _draw_overview(figure, filters, geometry):
-    """Draws the filters of a coarse grid, each in its place, with lines between them."""
+    """Draws the filters of a coarse grid of pixels, each in the place of its pixel, with lines between them."""
     longer = max(filters.shape[:2])
     lines = [int(extent > 1) for extent in geometry.kernel_size]
     rows, columns = (

@@ -17,8 +17,8 @@ FASTEST = 50  # frames per second; browsers slow faster GIFs down
 GAP = 0.12  # width of a gap between groups of columns, in columns
 
 
-def image(value: np.ndarray, name: str) -> np.ndarray:
-    """Returns `value` as an image `[height, width]` or `[height, width, 3]`."""
+def as_image(value: np.ndarray, name: str) -> np.ndarray:
+    """Returns `value` as an image `[height, width]` or `[height, width, 3]`. Raises an error if it is no image."""
     picture = np.asarray(value)
     if picture.ndim == 3 and picture.shape[-1] == 1:
         picture = picture[..., 0]
@@ -40,11 +40,11 @@ def sequence_grid(
 
     Args:
         figure: A matplotlib figure or subfigure.
-        rows: Frames by row label: `[frames, height, width]`, optionally with a last axis of 1 or 3, or a list of such
-            frames, where None leaves a blank. Colours are uint8, or floats in [0, 1]. Rows may differ in length.
+        rows: Frames by row label: `[frames, height, width]`, optionally with a last axis of size 1 or 3, or a list of
+            such frames, where None leaves a blank. Colours are uint8, or floats in [0, 1]. Rows may differ in length.
         titles: A title for every column, or titles of the frames by row label.
-        limits: The grey values of black and white. None: (0, 255) for uint8 and (0, 1) for other dtypes, so that frames
-            of a sequence can be compared.
+        limits: The values that are drawn black and white. None: (0, 255) for uint8 and (0, 1) for other dtypes, so that
+            frames of a sequence can be compared.
         group: Number of columns after which there is a gap. None: there are no gaps.
 
     Returns:
@@ -54,7 +54,7 @@ def sequence_grid(
         ValueError: There is no frame, a frame is not an image, or titles do not fit the frames.
     """
     rows = {
-        name: [None if frame is None else image(frame, f"rows[{name!r}][{i}]") for i, frame in enumerate(frames)]
+        name: [None if frame is None else as_image(frame, f"rows[{name!r}][{i}]") for i, frame in enumerate(frames)]
         for name, frames in rows.items()
     }
     columns = max((len(frames) for frames in rows.values()), default=0)
@@ -113,15 +113,15 @@ def _titles(titles, rows, columns):
 def save_gif(path: str | os.PathLike, frames: Any, fps: float = 5, scale: int = 1) -> None:
     """Writes frames as a GIF that repeats for ever.
 
-    Equal consecutive frames are stored once, with the sum of their times. Greys are stored exactly, colour frames with
-    a palette of 256 colours each.
+    Equal consecutive frames are stored once, with the sum of their times. Grey values are stored exactly; each colour
+    frame gets a palette of 256 colours.
 
     Args:
         path: The file.
-        frames: `[frames, height, width]`, optionally with a last axis of 1 or 3: uint8, or floats from 0 (black) to 1,
-            which are clipped.
+        frames: `[frames, height, width]`, optionally with a last axis of size 1 or 3: uint8, or floats. Floats are
+            clipped to the range from 0 (black) to 1.
         fps: Frames per second, at most 50. GIFs count time in hundredths of a second.
-        scale: An integer: every pixel becomes a square of this side.
+        scale: Positive integer: every pixel becomes a square of `scale` x `scale` pixels.
 
     Raises:
         ImportError: Pillow is not installed.
@@ -130,7 +130,7 @@ def save_gif(path: str | os.PathLike, frames: Any, fps: float = 5, scale: int = 
     number(fps, "fps", above=0, at_most=FASTEST, expected=f"a number above 0 and at most {FASTEST}")
     if not integer(scale) or scale < 1:
         raise ValueError(f"Expected `scale` to be an integer of at least 1. Received: scale={scale!r}")
-    pictures = [image(frame, f"frames[{i}]") for i, frame in enumerate(frames)]
+    pictures = [as_image(frame, f"frames[{i}]") for i, frame in enumerate(frames)]
     if len({picture.shape for picture in pictures}) != 1:
         shapes = sorted({picture.shape for picture in pictures})
         raise ValueError(f"Expected `frames` to be at least one, all of one size. Received: sizes {shapes}")

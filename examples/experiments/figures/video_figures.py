@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from examples.experiments.figures.layout import LABELS, LINE, compact_figure, frame_size, grey, like
+from examples.experiments.figures.layout import LABELS, LINE, check_grey, check_shape, compact_figure, frame_size
 from examples.experiments.figures.sequences import sequence_grid
 from keras_dynfilter.inspection import flow_to_color, show_color_wheel
 
@@ -37,7 +37,7 @@ def moving_mnist_figure(
 
 
 def out_of_domain_figure(groups: dict[str, dict[str, Any]]) -> "Figure":
-    """Draws figure 6 of the paper: as figure 5, with numbers of digits that the network was not trained on.
+    """Draws figure 6 of the paper: like figure 5, but for numbers of digits that the network was not trained on.
 
     Args:
         groups: For each heading, the arguments of `moving_mnist_figure`: `{"1 digit": {...}, ...}`.
@@ -92,7 +92,7 @@ def highway_figure(
         flow: `filters_to_flow` of the filters, `[examples, output_frames, height, width, 2]`.
         baseline: Predictions of a second network, in the shape of `targets`. None: there is no row for them.
         true_flow: In the shape of `flow`, not finite where it is unknown. None: there is no row for it.
-        max_magnitude: The magnitude in pixels that has full colour. None: the length of the longest vector.
+        max_magnitude: The length in pixels of a vector in full colour. None: the length of the longest vector.
         style: The `style` of `flow_to_color`.
 
     Returns:
@@ -102,9 +102,9 @@ def highway_figure(
         ValueError: Shapes do not agree.
     """
     rows = _sequences(inputs, targets, predictions, baseline)
-    flows = {"flow": like(flow, "flow", rows["truth"].shape[:4] + (2,))}
+    flows = {"flow": check_shape(flow, "flow", rows["truth"].shape[:4] + (2,))}
     if true_flow is not None:
-        flows["true flow"] = like(true_flow, "true_flow", rows["truth"].shape[:4] + (2,))
+        flows["true flow"] = check_shape(true_flow, "true_flow", rows["truth"].shape[:4] + (2,))
     if max_magnitude is None:
         lengths = np.concatenate([np.hypot(vectors[..., 0], vectors[..., 1]).ravel() for vectors in flows.values()])
         max_magnitude = float(lengths[np.isfinite(lengths)].max(initial=0)) or 1.0
@@ -127,14 +127,14 @@ def highway_figure(
 
 def _sequences(inputs, targets, predictions, baseline=None):
     """Checks the sequences and returns them by row label."""
-    rows = {"input": grey(inputs, "inputs", 5), "truth": grey(targets, "targets", 5)}
+    rows = {"input": check_grey(inputs, "inputs", 5), "truth": check_grey(targets, "targets", 5)}
     inputs, targets = rows.values()
     if inputs.shape[:1] + inputs.shape[2:] != targets.shape[:1] + targets.shape[2:]:
         expected = "Expected `inputs` and `targets` to be as many and of one size"
         raise ValueError(f"{expected}. Received: inputs.shape={inputs.shape}, targets.shape={targets.shape}")
-    rows["prediction"] = like(predictions, "predictions", targets.shape)
+    rows["prediction"] = check_shape(predictions, "predictions", targets.shape)
     if baseline is not None:
-        rows["baseline"] = like(baseline, "baseline", targets.shape)
+        rows["baseline"] = check_shape(baseline, "baseline", targets.shape)
     return rows
 
 
@@ -147,5 +147,5 @@ def _future(count):
 
 
 def _in_groups(examples, group, blank):
-    """Joins the frames of all examples in one list, in which each example is filled up to `group` entries."""
+    """Joins the frames of all examples in one list, after filling each example up to `group` entries with `blank`."""
     return [entry for frames in examples for entry in [*frames, *[blank] * (group - len(frames))]]

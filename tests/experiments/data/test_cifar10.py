@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests CIFAR-10 and its stand-in, and shuffled batches of images. Pixels of test images hold their own position."""
+"""Tests the loader of CIFAR-10, the generated images, and shuffled batches of images."""
 
 import keras
 import numpy as np
@@ -32,9 +32,9 @@ def folder(tmp_path):
 
 def test_mosaics(folder):
     path, images = folder
-    found, labels, source = data.load_cifar10("train", path.parent)
+    loaded, labels, source = data.load_cifar10("train", path.parent)
     assert source == "cifar10"
-    np.testing.assert_array_equal(found, images)
+    np.testing.assert_array_equal(loaded, images)
     assert labels.dtype == np.int32 and labels.tolist() == [*range(10), 0, 1]
 
 
@@ -42,8 +42,8 @@ def test_mosaics_in_the_order_of_their_numbers(folder):
     path, images = folder
     (path / "train_1.png").rename(path / "train_10.png")
     mosaic(path, "train_2.png", images[:6], 2)
-    found = data.load_cifar10("train", path).images
-    np.testing.assert_array_equal(found, np.concatenate([images[:6], images[:6], images[6:]]))
+    loaded = data.load_cifar10("train", path).images
+    np.testing.assert_array_equal(loaded, np.concatenate([images[:6], images[:6], images[6:]]))
 
 
 @pytest.mark.parametrize(
@@ -92,15 +92,15 @@ def test_generated_classes_can_be_told_apart():
     assert np.bincount(labels).tolist() == [50] * 4
     again, _ = data.generated_images(200, classes=4, size=16, seed=1)
     np.testing.assert_array_equal(images, again)
-    # The colours of the stripes are those of the class: channels vary together in the same way.
-    signs = np.array([np.cov(image.reshape(-1, 3).T.astype(float))[np.triu_indices(3)] for image in images])
-    middles = np.stack([signs[labels == label].mean(axis=0) for label in range(4)])
-    nearest = np.square(signs[:, None] - middles).sum(axis=-1).argmin(axis=1)
+    # All images of a class have stripes of the same colours, so the covariances of their channels are alike.
+    covariances = np.array([np.cov(image.reshape(-1, 3).T.astype(float))[np.triu_indices(3)] for image in images])
+    means = np.stack([covariances[labels == label].mean(axis=0) for label in range(4)])
+    nearest = np.square(covariances[:, None] - means).sum(axis=-1).argmin(axis=1)
     assert (nearest == labels).mean() > 0.7
 
 
 def numbered(count, size=5):
-    """Returns images whose channels hold number, row and column of every pixel, counted from 1."""
+    """Returns images and labels. A pixel holds the number of its image, its row and its column, counted from 1."""
     values = np.mgrid[1 : count + 1, 1 : size + 1, 1 : size + 1]
     return np.moveaxis(values, 0, -1).astype(np.uint8), np.arange(count) + 100
 
@@ -121,15 +121,15 @@ def test_an_epoch_has_every_image_once():
 
 
 def test_orders_are_well_mixed():
-    """An order correlates neither with the order of the images nor with the previous epoch."""
+    """The order of an epoch correlates neither with the order of the images nor with the previous epoch."""
     count, epochs = 40, 60
     images, labels = np.zeros((count, 1, 1, 3), np.uint8), np.arange(count)
     dataset = data.image_batches(images, labels, count, epochs, pad=0)
     orders = np.stack([labels for _, labels in dataset.as_numpy_iterator()])
-    related = [np.corrcoef(order, other)[0, 1] for order, other in zip([np.arange(count), *orders], orders)]
-    assert np.abs(related).mean() < 0.25  # 0.13 by chance
+    correlations = [np.corrcoef(before, after)[0, 1] for before, after in zip([np.arange(count), *orders], orders)]
+    assert np.abs(correlations).mean() < 0.25  # 0.13 by chance
     assert (orders == np.arange(count)).sum(axis=1).mean() < 2  # 1 by chance
-    assert np.diff(orders, axis=1).__eq__(1).sum(axis=1).mean() < 2
+    assert (np.diff(orders, axis=1) == 1).sum(axis=1).mean() < 2
 
 
 def test_a_batch_may_hold_several_epochs():

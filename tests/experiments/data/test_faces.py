@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests faces with landmarks: published and packed files, drawn faces, and alignment."""
+"""Tests the loaders of faces with landmarks (published and packed files), the drawn faces, and the alignment."""
 
 import numpy as np
 import pytest
@@ -34,11 +34,11 @@ def test_packed_faces(folder):
     content = dict(jpeg=np.frombuffer(b"".join(files), np.uint8), offsets=offsets, landmarks=landmarks)
     np.savez(folder / "mtfl_train.npz", **content)
     for place in (folder, folder.parent):
-        found, points, source = data.load_mtfl("train", place)
+        loaded, points, source = data.load_mtfl("train", place)
         assert source == "mtfl"
-        for image, file in zip(found, files):
+        for image, file in zip(loaded, files):
             np.testing.assert_array_equal(image, tf.io.decode_jpeg(file))
-        assert points.dtype == np.float32 and found[0].shape == (80, 96, 3)
+        assert points.dtype == np.float32 and loaded[0].shape == (80, 96, 3)
         np.testing.assert_array_equal(points, landmarks)
     np.savez(folder / "mtfl_train.npz", **{**content, "landmarks": landmarks[:2]})
     with pytest.raises(ValueError, match=r"or mtfl_train\.npz with .*Received: 3 images, landmarks.shape=\(2, 5, 2\)"):
@@ -53,10 +53,10 @@ def test_published_faces_are_resized(folder):
     across, down = "84 90 80 70 60", "24 30 40 50 50"
     lines = f" some\\a.jpg {across} {down} 1 2 2 3\n some\\b.jpg {across} {down} 1 2 2 3\n\n"
     (folder / "testing.txt").write_text(lines)
-    found, points, _ = data.load_mtfl("test", folder, longest=60)
-    assert [each.shape for each in found] == [(30, 60, 3)] * 2 and found[0].dtype == np.uint8
+    loaded, points, _ = data.load_mtfl("test", folder, longest=60)
+    assert [face.shape for face in loaded] == [(30, 60, 3)] * 2 and loaded[0].dtype == np.uint8
     assert points.tolist() == [[[42, 12], [45, 15], [40, 20], [35, 25], [30, 25]]] * 2
-    rows, columns = np.nonzero(found[0][..., 0] > 128)
+    rows, columns = np.nonzero(loaded[0][..., 0] > 128)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 13, 40, 43)
     assert data.load_mtfl("test", folder)[0][0].shape == (48, 96, 3)
     with pytest.raises(ValueError, match=r"Expected .*mtfl_faces to hold training\.txt and its images"):
@@ -89,7 +89,7 @@ def test_drawn_faces():
     columns, rows = np.moveaxis(landmarks.round().astype(int), -1, 0)
     colours = images[np.arange(30)[:, None], rows, columns].astype(int)
     assert np.mean(colours[:, :2].max(axis=-1) < 120) > 0.9  # eyes are dark
-    row, column = (each[:, 3:].mean(axis=1).round().astype(int) for each in (rows, columns))
+    row, column = (places[:, 3:].mean(axis=1).round().astype(int) for places in (rows, columns))
     mouths = images[np.arange(30), row, column]
     assert np.all(mouths[:, 0].astype(int) > mouths[:, 1:].max(axis=1).astype(int) + 10)  # lips are red
 

@@ -33,7 +33,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def complete_folder(folder):
-    """The same, with all labels."""
+    """A data folder with MNIST in it: three training and two test digits, with all labels."""
     arrays = dict(x_train=IMAGES[:3], x_test=IMAGES[3:], y_train=LABELS[:3], y_test=LABELS[3:])
     np.savez(folder / "mnist" / "mnist.npz", **arrays)
     return folder
@@ -41,7 +41,7 @@ def complete_folder(folder):
 
 @pytest.fixture
 def keras_download(monkeypatch):
-    """Replaces the download of Keras by arrays, or by the error that a test sets."""
+    """Replaces the download of Keras by arrays, or by an error if a test sets `answer["error"]`."""
     answer = {"error": None}
 
     def load_data():
@@ -144,7 +144,7 @@ def test_downloads_have_a_timeout(monkeypatch):
     before = socket.getdefaulttimeout()
     with pytest.raises(OSError, match="timed out"):
         data.load_mnist(source="mnist")
-    assert timeouts == [downloads.PATIENCE] and socket.getdefaulttimeout() == before
+    assert timeouts == [downloads.TIMEOUT] and socket.getdefaulttimeout() == before
 
 
 def test_errors(folder):
@@ -179,10 +179,10 @@ def test_rendered_digits_look_like_digits(real_data):
     border = np.concatenate([drawn[:, (0, -1)], drawn[:, :, (0, -1)].swapaxes(1, 2)], axis=1)
     assert np.mean(border.max(axis=(1, 2)) > 0) < 0.01  # hardly any digit is cut off
     assert np.all(drawn.max(axis=(1, 2)) == 255)
-    # A digit resembles other drawings of the same digit most.
-    drawn, other = (d.reshape(-1, 10, 784).astype(np.float32) for d in (drawn, other))
-    kinds = drawn.mean(axis=0)
-    nearest = ((other[:, :, None] - kinds) ** 2).sum(axis=-1).argmin(axis=-1)
+    # Most digits are nearest to the mean of the same digit in other drawings.
+    drawn, other = (images.reshape(-1, 10, 784).astype(np.float32) for images in (drawn, other))
+    means = drawn.mean(axis=0)
+    nearest = ((other[:, :, None] - means) ** 2).sum(axis=-1).argmin(axis=-1)
     assert np.mean(nearest == np.arange(10)) > 0.7
 
     mnist = data.load_mnist("test", real_data("mnist")).images

@@ -20,9 +20,10 @@ def batches(*arguments, **keywords):
     return list(data.moving_digits(*arguments, **keywords).as_numpy_iterator())
 
 
-def draw(seed, step, batch, each, count):
+def draw(seed, step, batch, digits_per_sequence, count):
     key = tf.constant([seed, step], tf.int64)
-    return [t.numpy() for t in moving_mnist.draw(key, tf.constant(step, tf.int64), batch, each, count)]
+    draws = moving_mnist.draw(key, tf.constant(step, tf.int64), batch, digits_per_sequence, count)
+    return [values.numpy() for values in draws]
 
 
 def fly_slowly(start, angle, frames, speed):
@@ -215,13 +216,13 @@ def test_random_keys_differ():
 
 def test_statistics_agree_with_another_implementation(real_data):
     with np.load(real_data("moving_mnist") / "generated_test_300.npz") as arrays:
-        others = arrays["sequences"] / 255
+        others = arrays["sequences"] / 255  # of another implementation
     digits = data.load_mnist("test", real_data("mnist")).images[..., 0]
-    ours = data.moving_digits(digits, 300, steps=2, seed=1).as_numpy_iterator()
-    ours = np.concatenate([sequences[..., 0] for sequences in ours])
+    batches = data.moving_digits(digits, 300, steps=2, seed=1).as_numpy_iterator()
+    generated = np.concatenate([sequences[..., 0] for sequences in batches])
 
     def statistics(sequences):
-        """Computes of each sequence brightness, share of lit pixels, change per frame, and where the light is."""
+        """Computes, for each sequence, brightness, share of lit pixels, change per frame, and where the light is."""
         means = sequences.mean(axis=(1, 2, 3))
         lit = (sequences > 0).mean(axis=(1, 2, 3))
         change = np.abs(np.diff(sequences, axis=1)).mean(axis=(1, 2, 3)) / means
@@ -229,7 +230,7 @@ def test_statistics_agree_with_another_implementation(real_data):
         first = np.abs(sequences[:, 0, :, 32:].sum(axis=(1, 2)) - sequences[:, 0, :, :32].sum(axis=(1, 2)))
         return np.stack([means, lit, change, centre, first])
 
-    a, b = statistics(ours), statistics(others)
+    a, b = statistics(generated), statistics(others)
     deviation = np.sqrt(a.var(axis=1) / a.shape[1] + b.var(axis=1) / b.shape[1])
     distance = (a.mean(axis=1) - b.mean(axis=1)) / deviation
     assert np.all(np.abs(distance) < 4), distance

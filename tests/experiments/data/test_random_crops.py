@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests random crops of videos and stereo pairs. Test pixels have unique values, which give their place away."""
+"""Tests random crops of videos and stereo pairs. All pixels have different values, so that a crop can be located."""
 
 import numpy as np
 import pytest
@@ -11,24 +11,24 @@ pytestmark = pytest.mark.legacy
 
 
 def numbered(*shapes):
-    """Returns arrays of the given shapes whose pixels are numbered, across all arrays."""
+    """Returns arrays of these shapes. Their pixels are numbered, and the numbers go on from array to array."""
     ends = np.cumsum([0, *map(np.prod, shapes)])
     return [np.arange(a, b, dtype=np.float32).reshape(shape) for a, b, shape in zip(ends, ends[1:], shapes)]
 
 
 def places(crops, arrays):
-    """Locates crops `[count, depth, height, width]`: array, depth, row and column. Checks all pixels of the crops."""
-    found = []
+    """Returns array, depth, row and column of crops `[count, depth, height, width]`. Checks all pixels of the crops."""
+    located = []
     for crop in crops:
         number = next(n for n, array in enumerate(arrays) if array.min() <= crop.flat[0] <= array.max())
         corner = tuple(int(i[0]) for i in np.nonzero(arrays[number] == crop.flat[0]))
         window = tuple(slice(c, c + extent) for c, extent in zip(corner, crop.shape))
         np.testing.assert_array_equal(crop, arrays[number][window])
-        found.append((number, *corner))
-    return np.array(found)
+        located.append((number, *corner))
+    return np.array(located)
 
 
-def together(dataset):
+def all_crops(dataset):
     return np.concatenate([batch[..., 0] for batch in dataset.as_numpy_iterator()])
 
 
@@ -39,19 +39,19 @@ def test_clips_are_cut_out_of_the_videos():
     dataset = data.video_clips(VIDEOS, 50, steps=40, frames=4, size=8)
     assert dataset.element_spec == tf.TensorSpec([50, 4, 8, 8, 1], tf.float32)
     assert int(dataset.cardinality()) == 40
-    found = places(together(dataset), VIDEOS)
-    assert len(found) == 2000
-    # Every segment of every video, equally often; every crop of it.
-    segments, counts = np.unique(found[:, :2], axis=0, return_counts=True)
+    located = places(all_crops(dataset), VIDEOS)
+    assert len(located) == 2000
+    # Every segment of every video appears equally often, and every crop of it appears.
+    segments, counts = np.unique(located[:, :2], axis=0, return_counts=True)
     assert [tuple(s) for s in segments] == [(0, i) for i in range(6)] + [(1, 0), (1, 1), (2, 0)]
     assert np.abs(counts - 2000 / 9).max() < 5 * np.sqrt(2000 / 9)
-    crops = np.unique(found[found[:, 0] == 0][:, 2:], axis=0)
+    crops = np.unique(located[located[:, 0] == 0][:, 2:], axis=0)
     assert len(crops) == 5 * 10 and crops.max(axis=0).tolist() == [4, 9]
 
 
 def test_one_video_needs_no_list():
     dataset = data.video_clips(VIDEOS[0], 2, steps=1, frames=9, size=12)
-    assert len(places(together(dataset), VIDEOS[:1])) == 2
+    assert len(places(all_crops(dataset), VIDEOS[:1])) == 2
 
 
 LEFT = numbered((3, 10, 30), (2, 9, 20))
@@ -64,7 +64,7 @@ def test_right_crops_are_shifted_to_the_left(shift):
     spec = tf.TensorSpec([40, 8, 8, 1], tf.float32)
     assert dataset.element_spec == (spec, spec)
     lefts, rights = (
-        places(together(dataset.map(lambda *pair, s=s: pair[s]))[:, None], a) for s, a in enumerate((LEFT, RIGHT))
+        places(all_crops(dataset.map(lambda *pair, s=s: pair[s]))[:, None], a) for s, a in enumerate((LEFT, RIGHT))
     )
     np.testing.assert_array_equal(lefts - rights, np.broadcast_to([0, 0, 0, shift], lefts.shape))
     first = lefts[lefts[:, 0] == 0]
@@ -84,7 +84,7 @@ def test_exposure():
     image = np.broadcast_to(np.linspace(0.1, 0.9, 20, dtype=np.float32)[:, None], (1, 20, 20))
     crops = data.stereo_crops((image, image), 50, steps=2, size=20, exposure=0.5).as_numpy_iterator()
     left, right = (np.concatenate(side)[:, :, 0, 0] for side in zip(*crops))
-    np.testing.assert_array_equal(left, right)  # alike
+    np.testing.assert_array_equal(left, right)  # both views change in the same way
     assert left.min() >= 0 and left.max() <= 1
     inner = left[left[:, -1] < 1]  # nothing was clipped: gain and gamma can be computed
     gamma, gain = np.polyfit(np.log(image[0, :, 0]), np.log(inner).T, 1)

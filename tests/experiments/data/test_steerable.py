@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data of the steerable filter: the closed form against its formula, triples, errors."""
+"""Tests the steerable filter against its formula, the triples for training, and the photographs and patches."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ ANGLES = np.deg2rad([0.0, 45.0, 90.0, 139.2, 180.0, 242.9])
 
 
 def direct(images, angles):
-    """Computes the zero-padded cross-correlation with the formula, tap by tap and without the package."""
+    """Computes the zero-padded cross-correlation from the formula of the filter, without the package."""
     results = []
     for image, angle in zip(images[..., 0], angles):
         taps = [
@@ -128,6 +128,7 @@ def test_photographs_need_no_download(monkeypatch):
     for image in images:
         assert image.ndim == 2 and image.dtype == np.float32 and min(image.shape) >= 300
         assert 0 <= image.min() < image.max() <= 1
+    assert len(data.load_photographs(iter(["camera", "coins"]))) == 2
     with pytest.raises(ValueError, match=r"Expected `names` .* Received: names=\['brain'\]"):
         data.load_photographs(["camera", "brain"])
 

@@ -27,7 +27,7 @@ def warped(image, flow_x, flow_y):
 
 
 def video_errors(videos, flow, mask):
-    """Returns the errors of warped frames and of unmoved frames at the pixels of the mask."""
+    """Returns the errors of warped frames and of unmoved frames, as predictions of the next frame, inside the mask."""
     moved, unmoved = [], []
     for video, fields, masks in zip(videos[..., 0], flow, mask):
         for earlier, later, field, visible in zip(video, video[1:], fields, masks):

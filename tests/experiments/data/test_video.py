@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests loaders of videos and stereo pairs, from files and folders."""
+"""Tests the loaders of videos (from files and folders) and of stereo pairs."""
 
 import sys
 
@@ -63,19 +63,17 @@ def test_errors_of_videos(tmp_path):
     pytest.importorskip("av")
     (tmp_path / "notes.mp4").write_text("no video at all")
     (tmp_path / "empty").mkdir()
-    for call, message in {
-        lambda: data.load_video(
-            tmp_path / "none.mp4"
-        ): r"Expected `path` to be a video file or a folder of .*none\.mp4'",
-        lambda: data.load_video(tmp_path / "notes.mp4"): r"Expected .*notes\.mp4 to be a video\. Received: .+",
-        lambda: data.load_video(tmp_path / "empty"): r"Expected `path` to hold frames\. Received: path='.*empty'",
-        lambda: data.load_video(tmp_path, size=0): r"Expected `size` to be a positive .* Received: size=0",
-        lambda: data.load_video(tmp_path, size=(3, 4, 5)): r"Expected `size` to be .* Received: size=\(3, 4, 5\)",
-        lambda: data.load_video(tmp_path, stride=0): r"Expected `stride` to be a positive .* Received: stride=0",
-        lambda: data.load_video(tmp_path, limit=0.5): r"Expected `limit` to be a positive .* Received: limit=0\.5",
-    }.items():
+    for path, options, message in [
+        ("none.mp4", {}, r"Expected `path` to be a video file or a folder of .*none\.mp4'"),
+        ("notes.mp4", {}, r"Expected .*notes\.mp4 to be a video\. Received: .+"),
+        ("empty", {}, r"Expected `path` to hold frames\. Received: path='.*empty'"),
+        (".", {"size": 0}, r"Expected `size` to be a positive .* Received: size=0"),
+        (".", {"size": (3, 4, 5)}, r"Expected `size` to be .* Received: size=\(3, 4, 5\)"),
+        (".", {"stride": 0}, r"Expected `stride` to be a positive .* Received: stride=0"),
+        (".", {"limit": 0.5}, r"Expected `limit` to be a positive .* Received: limit=0\.5"),
+    ]:
         with pytest.raises(ValueError, match=message):
-            call()
+            data.load_video(tmp_path / path, **options)
     write_images(tmp_path / "mixed", [PIXELS[0], PIXELS[1, :20]])
     with pytest.raises(ValueError, match=r"frames of .*mixed to be of one size\. Received: \(36, 64\) and \(20, 64\)"):
         data.load_video(tmp_path / "mixed")
