@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reference implementations, shared cases and helpers of the tests."""
+"""Reference implementations, cases and helpers that several test files share."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the op tests share: the public ops as data, awkward geometries, operands and their true results."""
+"""Lists the public ops and geometries for the op tests, and makes operands and their true results."""
 
 import dataclasses
 import functools
@@ -26,8 +26,8 @@ class Op:
     Attributes:
         name: Name of the configuration.
         function: The public function.
-        operands: Pairs of an argument's name and its role: `"inputs"`, `"spatial"`, `"channel"`, `"bank"` (a filter
-            bank per sample) or `"banks"` (a filter bank per position). Inputs and spatial filters have a data format.
+        operands: Pairs `(argument, role)`. A role is `"inputs"`, `"spatial"`, `"channel"`, `"bank"` (a filter bank per
+            sample) or `"banks"` (a filter bank per position). Inputs and spatial filters have a data format.
         kind: The kind of filter, or None for ops that mix channels.
         options: Further arguments.
     """
@@ -69,7 +69,7 @@ FILTER_OPS = tuple(op.name for op in _OPS if op.kind)
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A channels-last image shape and a window. `heads` and `maps` (output channels) are for the ops that have them."""
+    """A channels-last image shape and a window. Only some ops use `heads` and `maps` (number of output channels)."""
 
     name: str
     shape: tuple
@@ -131,9 +131,9 @@ CASES = (
 )
 BY_NAME = {case.name: case for case in CASES}
 IDS = [case.name for case in CASES]
-# One geometry of every sort: few channels, many channels, everything at once, padding "valid".
+# One geometry of each kind: few channels, many channels, everything at once, padding "valid".
 REPRESENTATIVE = ("plain", "unequal_strides", "everything_at_once", "everything_valid")
-# Where a kernel that other tests cover is called in another way: one geometry of every sort, and the borderline ones.
+# For tests that call an already tested kernel in another way: one geometry of each kind, and borderline geometries.
 EXTENDED = (
     *REPRESENTATIVE,
     "one_channel_window_beyond_image",
@@ -149,7 +149,10 @@ def parametrize(*names):
 
 
 def values(shape, *key):
-    """Draws normal numbers that every dtype represents exactly. They depend on the shape and the key only."""
+    """Draws normally distributed numbers, rounded so that every dtype represents them exactly.
+
+    The numbers depend on the shape and the key only.
+    """
     generator = np.random.default_rng([zlib.crc32(repr(key).encode()), *shape])
     return np.clip(np.round(16 * generator.standard_normal(shape)), -64, 64) / 16
 
@@ -204,7 +207,10 @@ def gradients(op, case, tensors, upstream, data_format="channels_last"):
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """Operands, an upstream gradient and the true results. `*_scale` are the sums of the terms' absolute values."""
+    """Operands, an upstream gradient and the true results.
+
+    `output_scale` and `gradient_scales` are the sums of the absolute values of the terms, which bound rounding errors.
+    """
 
     operands: list
     upstream: np.ndarray
@@ -217,6 +223,7 @@ class Truth:
 
 @functools.cache
 def truth(op, case):
+    """Computes the true results of an op in a case with the reference implementation."""
     arrays = operands(op, case)
     upstream = values(case.output_shape(op), "grad")
     absolute = [np.abs(array) for array in arrays]
@@ -266,7 +273,9 @@ def in_order(op, by_factor):
 
 
 def assert_close(actual, expected, scale, terms, dtype, slack=1.0):
-    """Raises unless `actual` differs from the truth by no more than accumulation in float32 or wider and one rounding.
+    """Raises an error if `actual` differs from the truth by more than rounding explains.
+
+    The bound allows accumulation in float32, or in float64 for float64, and one rounding of the result to `dtype`.
 
     Args:
         actual: A tensor.
@@ -274,7 +283,7 @@ def assert_close(actual, expected, scale, terms, dtype, slack=1.0):
         scale: Sum of the absolute values of the terms of every element.
         terms: Number of terms that are summed, at most.
         dtype: The dtype that `actual` must have.
-        slack: Multiplies the rounding of the result, for computations that round more than once.
+        slack: Factor of the rounding of the result, for computations that round more than once.
     """
     dtype = tf.as_dtype(dtype)
     assert actual.dtype == dtype, f"expected {dtype.name}, got {actual.dtype.name}"

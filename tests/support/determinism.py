@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m tests.support.determinism THREADS IMPLEMENTATION` prints digests of all results and gradients."""
+"""Prints digests of all results and gradients.
+
+python -m tests.support.determinism THREADS IMPLEMENTATION
+"""
 
 import hashlib
 import sys
@@ -9,7 +12,8 @@ import tensorflow as tf
 import keras_dynfilter
 from tests.support import cases
 
-# Large enough to be split among several threads, with sums over the image that atomic additions would make random.
+# Large enough to be split among several threads. Gradients sum over the image; atomic additions would sum in a random
+# order.
 SHAPES = (
     cases.Case("channels", (2, 37, 29, 40), heads=2),
     cases.Case("one_channel", (2, 45, 31, 1), (9, 9)),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small models for the export tests."""
+"""Builds small models for the export tests."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from keras_dynfilter import layers, ops
 
 @keras.saving.register_keras_serializable("keras_dynfilter_tests")
 class Apply(keras.layers.Layer):
-    """Calls one op of the package, with options, on its inputs."""
+    """Applies one op of the package, with options, to its inputs."""
 
     def __init__(self, op, options=None, **kwargs):
         super().__init__(**kwargs)
@@ -39,12 +39,12 @@ class SplitChannels(keras.layers.Layer):
 
 
 def spatial(image, channels, strides=1):
-    """Filters for every position. A 1x1 convolution has the same output size as an op with the same strides."""
+    """Returns filters for every position. A 1x1 convolution has the same output size as an op with the same strides."""
     return keras.layers.Conv2D(channels, 1, strides=strides)(image)
 
 
 def per_sample(image, *shape):
-    """One filter for every sample, of the given shape."""
+    """Returns one filter of this shape for every sample."""
     pooled = keras.layers.GlobalAveragePooling2D()(image)
     return keras.layers.Reshape(shape)(keras.layers.Dense(int(np.prod(shape)))(pooled))
 
@@ -56,6 +56,15 @@ def local_filter(kernel_size=3, strides=1, heads=1, size=(None, None), **options
         filters = keras.layers.Cropping2D((kernel_size // 2) * options.get("dilation_rate", 1))(filters)
     options = {"kernel_size": kernel_size, "strides": strides, "heads": heads, **options}
     return keras.Model(image, Apply("local_filter2d", options, name="filtered")([image, filters]))
+
+
+def infinite_filter_value():
+    """Returns a model and a sample in which a tap outside the image has an infinite filter value."""
+    image, filters = keras.Input((None, None, 1), name="image"), keras.Input((None, None, 9), name="filters")
+    model = keras.Model([image, filters], Apply("local_filter2d", {"kernel_size": 3})([image, filters]))
+    sample = {"image": np.ones((1, 4, 5, 1), "float32"), "filters": np.ones((1, 4, 5, 9), "float32")}
+    sample["filters"][0, 0, 0, 0] = np.inf
+    return model, sample
 
 
 def local_filter_channels_first():
@@ -85,7 +94,7 @@ def ddf_module():
 
 
 def two_by_name():
-    """A model with dicts as inputs and outputs."""
+    """Returns a model with dicts as inputs and outputs."""
     inputs = {"image": keras.Input((None, None, 2), name="image"), "guide": keras.Input((None, None, 3), name="guide")}
     filters = spatial(inputs["guide"], 9)
     filtered = Apply("local_filter2d", {"kernel_size": 3})([inputs["image"], filters])
@@ -118,7 +127,7 @@ def run(model, *inputs):
 
 
 def every_op():
-    """A model with all ops, and the layers that use several ops, side by side; each has an output of its own."""
+    """Returns a model with one output for each op, and for each layer that uses several ops."""
     image = keras.Input((None, None, 4), name="image")
 
     def apply(name, op, filters, **options):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The public layers with arguments and inputs, as data for the contract test and for tests of single layers."""
+"""Lists the layers with arguments and inputs, for the contract test and for tests of single layers."""
 
 import dataclasses
 from collections.abc import Callable
@@ -30,10 +30,10 @@ class LayerCase:
         layer: The class.
         arguments: Dict of arguments that JSON can hold.
         shapes: Channels-last shapes of the inputs without the batch. Shapes of rank 3 follow the data format.
-        objects: Function of `data_format` and `dtype` (where given) that returns further arguments: Keras layers and
-            regularizers, which each layer needs anew.
+        objects: Function that returns further arguments, which are created anew for each layer: Keras layers and
+            regularizers. Takes `data_format` and `dtype` as keywords, if the layer is made with them.
         unknown_sizes: Whether the layer accepts images of unknown height and width.
-        empty_batches: Whether the layer accepts empty batches. A generator with TensorFlow's convolution does not.
+        empty_batches: Whether the layer accepts empty batches. Convolutions of TensorFlow, as in a generator, do not.
     """
 
     layer: type
@@ -58,11 +58,11 @@ class LayerCase:
         return [(batch, *in_layout(shape, data_format, unknown)) for shape in self.shapes]
 
     def call(self, layer, inputs):
-        """Calls a layer, or asks for a shape, with one input alone or a list of several."""
+        """Calls a layer, or a function such as `compute_output_shape`, with its one input or a list of its inputs."""
         return layer(inputs if len(inputs) > 1 else inputs[0])
 
     def inputs(self, batch=2, data_format="channels_last"):
-        """Returns normal numbers, the same in both data formats."""
+        """Returns normally distributed numbers. They are equal in the two data formats."""
         generator = np.random.default_rng(3)
         values = [generator.standard_normal((batch, *shape)).astype("float32") for shape in self.shapes]
         return [to_layout(value, data_format) for value in values]
@@ -74,7 +74,7 @@ class LayerCase:
 
 
 def in_layout(shape, data_format, unknown=False):
-    """Returns a channels-last shape without batch in a data format; `unknown` hides the height and width."""
+    """Converts a channels-last shape without batch to a data format. `unknown` hides height and width."""
     if len(shape) != 3:
         return tuple(shape)
     size = (None, None) if unknown else shape[:2]
@@ -103,7 +103,7 @@ def _given_filters(layer, arguments, image):
 
 
 def _pooled(values, data_format=None, **options):
-    """Returns a generator of flat filters."""
+    """Returns a generator that predicts flat filters from the means of the channels."""
     pool = keras.layers.GlobalAveragePooling2D(data_format=data_format, **options)
     return keras.Sequential([pool, keras.layers.Dense(values, **options)])
 

@@ -19,7 +19,7 @@ _LINK = re.compile(r"\]\(([^()\s]+)\)")
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """A fenced code block: its language, its text, and the line of the page that it starts in."""
+    """A fenced code block: its language, its text, and the line of the page where the text starts."""
 
     language: str
     text: str
@@ -32,10 +32,12 @@ def name(page: pathlib.Path) -> str:
 
 
 def blocks(page: pathlib.Path, *languages: str) -> list[Block]:
-    """Returns the code blocks of a page that are in one of the languages."""
+    """Returns the code blocks of a page in the given languages."""
     text = page.read_text()
-    found = [Block(m[2].strip(), m[3], text.count("\n", 0, m.start()) + 2) for m in _FENCE.finditer(text)]
-    return [block for block in found if block.language in languages]
+    all_blocks = [
+        Block(match[2].strip(), match[3], text.count("\n", 0, match.start()) + 2) for match in _FENCE.finditer(text)
+    ]
+    return [block for block in all_blocks if block.language in languages]
 
 
 def prose(page: pathlib.Path) -> str:
@@ -44,7 +46,7 @@ def prose(page: pathlib.Path) -> str:
 
 
 def spans(page: pathlib.Path) -> list[str]:
-    """Returns the code spans of a page, each on one line."""
+    """Returns the code spans of a page, without line breaks."""
     return [" ".join(span.split()) for span in _SPAN.findall(prose(page))]
 
 
@@ -55,11 +57,11 @@ def links(page: pathlib.Path) -> list[str]:
 
 def anchors(page: pathlib.Path) -> set[str]:
     """Returns the anchors of the headings of a page, as GitHub and the site form them."""
-    found: set[str] = set()
+    page_anchors: set[str] = set()
     for heading in re.findall(r"^#+ +(.+)$", prose(page), re.MULTILINE):
         words = re.sub(r"[^\w\s-]", "", heading).strip().lower()
-        found.add(re.sub(r"[-\s]+", "-", words))
-    return found
+        page_anchors.add(re.sub(r"[-\s]+", "-", words))
+    return page_anchors
 
 
 def commands(page: pathlib.Path) -> list[list[str]]:

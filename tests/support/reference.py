@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference implementation that every other implementation must match: NumPy loops in float64, slow and obvious.
+"""Reference implementation of the ops, which all others must match: slow and obvious NumPy loops in float64.
 
 All images are channels-last. A tap outside the image is skipped, whatever value its filter has.
 """
@@ -98,7 +98,10 @@ def filter2d_gradients(
 
 
 def softmax_gradient(probabilities, gradient, heads, sign=-1):
-    """Converts the gradient of the probabilities to the gradient of the logits. `sign=1` bounds rounding errors."""
+    """Converts the gradient of the probabilities to the gradient of the logits.
+
+    With `sign=1` and absolute values, the result bounds the rounding errors.
+    """
     shape = probabilities.shape
     p, g = (value.reshape(*shape[:3], heads, shape[3] // heads) for value in (probabilities, gradient))
     return (p * (g + sign * (p * g).sum(axis=-1, keepdims=True))).reshape(shape)
@@ -145,7 +148,7 @@ def _spatial_index(head, u, v, kernel_size):
 
 
 def _factors(spatial, channel, position, kernel_size, heads, channels):
-    """Returns the spatial and the channel factor of a tap at a position, one number per channel. None if absent."""
+    """Returns the spatial and the channel factor of a tap at a position, one number per channel, or None if absent."""
     n, i, j, u, v = position
     s = c = None
     if spatial is not None:

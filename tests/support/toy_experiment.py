@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tiny experiment that tests run, and kill, in a process of its own.
+"""Trains a tiny network in a process of its own, which tests start and kill.
 
-TOY_KILL_AT=EVENT:NUMBER kills the process by SIGKILL at the event of this number, from 1. The events:
+TOY_KILL_AT=EVENT:NUMBER kills the process with SIGKILL at the NUMBER-th EVENT, counted from 1. The events:
 
     step     a training step has ended
     write    half of a checkpoint is written
-    rename   a checkpoint is complete, and does not have its name yet
-    renamed  a checkpoint has its name
+    rename   a checkpoint is complete, but still has a temporary name
+    renamed  a checkpoint has its final name
 """
 
 import functools
@@ -30,7 +30,7 @@ def build(dropout=0.0):
 
 
 def batches(first, end, batch_size=4):
-    """Returns images, and as targets the images moved by a row. The data of a step depend only on its number."""
+    """Returns images, and the images moved by a row as targets. The data of a step depend only on its number."""
     import tensorflow as tf
 
     def make(step):
@@ -57,13 +57,13 @@ def main(arguments):
 
 
 def kill_at(moment):
-    """Arranges for this process to be killed at `EVENT:NUMBER`, as the docstring of this module describes."""
+    """Makes this process kill itself at `EVENT:NUMBER`, which the docstring of this module describes."""
     from examples.experiments.core import checkpoint, training
 
     event, number = moment.split(":")
     remaining = int(number)
 
-    def happened():
+    def count_down():
         nonlocal remaining
         remaining -= 1
         if not remaining:
@@ -71,7 +71,7 @@ def kill_at(moment):
 
     def step_ended(self, batch, logs=None, original=training.Checkpointer.on_train_batch_end):
         original(self, batch, logs)
-        happened()
+        count_down()
 
     def write_half(file, original=checkpoint.np.savez, **arrays):
         start = file.tell()
@@ -79,17 +79,17 @@ def kill_at(moment):
         complete = file.tell()
         file.truncate(start + (complete - start) // 2)
         file.flush()
-        happened()
+        count_down()
         file.seek(start)
         original(file, **arrays)
 
-    def rename(part, path, original=os.replace):
-        of_checkpoint = str(path).endswith(".checkpoint")
-        if event == "rename" and of_checkpoint:
-            happened()
-        original(part, path)
-        if event == "renamed" and of_checkpoint:
-            happened()
+    def rename(temporary, path, original=os.replace):
+        is_checkpoint = str(path).endswith(".checkpoint")
+        if event == "rename" and is_checkpoint:
+            count_down()
+        original(temporary, path)
+        if event == "renamed" and is_checkpoint:
+            count_down()
 
     if event == "step":
         training.Checkpointer.on_train_batch_end = step_ended
@@ -100,7 +100,7 @@ def kill_at(moment):
 
 
 def with_devices(arguments):
-    """Divides the processor into N devices if the first argument is `--devices N`. Returns the other arguments."""
+    """Divides the CPU into N logical devices if the arguments start with `--devices N`. Returns the other arguments."""
     if arguments[:1] == ["--devices"]:
         import tensorflow as tf
 

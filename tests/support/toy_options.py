@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A parser with recipes, for tests of options and runs."""
+"""Makes a command line parser with recipes, for tests of options and runs."""
 
 from examples.experiments.core import options
 
@@ -20,16 +20,16 @@ SMOKE = {"iterations": 4, "checkpoint_every": 2}
 
 
 def parser():
-    made = options.new_parser("Trains.")
-    made.add_argument("--recipe", choices=RECIPES, default="a")
-    made.add_argument("--data-dir")
-    made.add_argument("--pyramid", action="store_true")
-    made.add_argument("--stages", nargs="+", default=[(4, 2), (5, 3)], help="of pairs")
-    options.add_run_options(made, "toy")
-    options.add_training_options(made)
-    return made
+    toy_parser = options.new_parser("Trains.")
+    toy_parser.add_argument("--recipe", choices=RECIPES, default="a")
+    toy_parser.add_argument("--data-dir")
+    toy_parser.add_argument("--pyramid", action="store_true")
+    toy_parser.add_argument("--stages", nargs="+", default=[(4, 2), (5, 3)], help="of pairs")
+    options.add_run_options(toy_parser, "toy")
+    options.add_training_options(toy_parser)
+    return toy_parser
 
 
 def parsed(*arguments):
-    """Parses arguments."""
+    """Parses command line arguments with `SMOKE` and `RECIPES`."""
     return options.parse(parser(), arguments, SMOKE, RECIPES)
