@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps the state of a training in one file that is complete at any moment.
+"""Saves the state of a training in one file that is complete at any moment.
 
-This is own code because the checkpoints of TensorFlow and Orbax are folders of several files, and none of them records
-the settings of the run.
+TensorFlow and Orbax write a checkpoint as a folder of several files, without the settings of the run. This module
+writes a single file, which records the settings.
 """
 
 import itertools
@@ -20,29 +20,29 @@ NOTES = "notes"
 
 
 class SetupError(ValueError):
-    """The state, settings or stages of a training do not fit. The message is for the user."""
+    """Reports a saved state, settings or stages that do not fit the training. The message is for the user."""
 
 
 def save(path: str | pathlib.Path, arrays: Sequence[np.ndarray], notes: Any) -> None:
-    """Writes arrays and notes into one file. A process that is killed meanwhile leaves the file as it was before.
+    """Writes arrays and notes into one file. If the process is killed meanwhile, the old file stays.
 
     Args:
         path: The file.
         arrays: Sequence of NumPy arrays.
-        notes: Dictionary of values for JSON.
+        notes: Dictionary that JSON can represent.
     """
     with files.written_whole(path) as part, open(part, "wb") as file:
         np.savez(file, **{NOTES: np.array(json.dumps(notes))}, **{str(i): array for i, array in enumerate(arrays)})
 
 
 def load(path: str | pathlib.Path) -> tuple[list[np.ndarray], Any]:
-    """Reads a file of `save`.
+    """Reads a file that `save` has written.
 
     Returns:
         `(arrays, notes)`.
 
     Raises:
-        SetupError: `path` is not such a file.
+        SetupError: The file is damaged, or not one that `save` writes.
     """
     try:
         with open(path, "rb") as file, np.load(file) as content:
@@ -56,19 +56,20 @@ def restore(variables: Sequence, arrays: Sequence[np.ndarray], path: str | pathl
     """Assigns the values that `load` returned to `variables`.
 
     Raises:
-        SetupError: The values belong to other variables.
+        SetupError: The number or a shape of the values does not fit the variables.
     """
     expected, received = ([tuple(value.shape) for value in values] for values in (variables, arrays))
     if expected != received:
-        differ = next((pair for pair in zip(expected, received) if pair[0] != pair[1]), (len(expected), len(received)))
+        sizes = len(expected), len(received)
+        first = next((pair for pair in zip(expected, received) if pair[0] != pair[1]), sizes)
         expected = f"Expected {path} to hold the {len(expected)} variables of this model and its optimizer"
-        raise SetupError(f"{expected}. Received: {len(received)}, the first difference is {differ[0]} to {differ[1]}")
+        raise SetupError(f"{expected}. Received: {len(received)}, the first difference is {first[0]} to {first[1]}")
     for variable, array in zip(variables, arrays):
         variable.assign(array)
 
 
 def read_settings(path: pathlib.Path) -> dict[str, Any]:
-    """Reads the settings of a run, by name.
+    """Reads the settings of a run from a JSON file. Returns them by name.
 
     Raises:
         SetupError: `path` does not hold settings.
@@ -82,49 +83,49 @@ def read_settings(path: pathlib.Path) -> dict[str, Any]:
     return settings
 
 
-def same_settings(earlier: dict[str, Any], settings: dict[str, Any], path: str | pathlib.Path) -> None:
+def check_same_settings(earlier: dict[str, Any], settings: dict[str, Any], path: str | pathlib.Path) -> None:
     """Checks that a run continues with the settings that it began with.
 
     Args:
         earlier: Settings by name, read from `path`.
-        settings: Settings of the run that continues the earlier one, for JSON. A setting is the value of the option of
-            the same name, except for `data`, which describes the training data.
+        settings: Settings of the run that continues the earlier one, for JSON. Each is the value of the option with
+            its name, except `data`, which describes the training data.
         path: File that the error names.
 
     Raises:
         SetupError: The settings differ.
     """
-    for name in sorted(
-        {*earlier, *settings}, key=lambda name: (name == "data", name)
-    ):  # an option may explain other data
+    # The data come last: if an option differs, too, it may be the reason for other data.
+    for name in sorted({*earlier, *settings}, key=lambda name: (name == "data", name)):
         expected, received = earlier.get(name), settings.get(name)
         if expected == received:
             continue
         if name == "data":
-            if isinstance(expected, dict) and isinstance(
-                received, dict
-            ):  # only the difference: there may be many files
-                differ = {key for key in {*expected, *received} if expected.get(key) != received.get(key)}
-                expected, received = ({key: of[key] for key in sorted(differ & {*of})} for of in (expected, received))
+            if isinstance(expected, dict) and isinstance(received, dict):
+                # Only the parts that differ are named, since there may be many parts.
+                keys = {key for key in {*expected, *received} if expected.get(key) != received.get(key)}
+                expected, received = (
+                    {key: parts[key] for key in sorted(keys & {*parts})} for parts in (expected, received)
+                )
             expected = f"the same training data: {expected}"
         else:
             option = "--" + name.replace("_", "-")
             expected, received = (
-                _switched(option, expected, f"{option} {expected}"),
-                _switched(option, received, received),
+                _as_typed(option, expected, f"{option} {expected}"),
+                _as_typed(option, received, received),
             )
         raise SetupError(f"Expected {expected}, as in {path}. Received: {received}. Another --out begins a new run")
 
 
-def _switched(option, value, otherwise):
-    """Returns how a switch is typed on the command line; `otherwise` if the option has a value."""
+def _as_typed(option, value, otherwise):
+    """Returns `option` for True, "no" with `option` for False and None, and `otherwise` for other values."""
     if value is None or value is False:
         return f"no {option}"
     return option if value is True else otherwise
 
 
 def set_aside(path: pathlib.Path) -> None:
-    """Renames the file of an earlier run, and prints the new name. Files that were set aside before are kept."""
+    """Renames the file of an earlier run, and prints the new name. Files that were renamed before are kept."""
     names = (f"{path.name}.previous{end}" for end in itertools.chain([""], (f".{i}" for i in itertools.count(2))))
     kept = next(path.with_name(name) for name in names if not path.with_name(name).exists())
     path.replace(kept)

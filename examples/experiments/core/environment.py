@@ -17,7 +17,7 @@ from keras_dynfilter import info
 
 
 def describe() -> dict[str, Any]:
-    """Returns the command, the versions, the machine, and what the ops run on."""
+    """Returns the command, the versions, the machine, and the report of `keras_dynfilter.info`."""
     versions = {"python": platform.python_version(), "keras-dynfilter": keras_dynfilter.__version__}
     for module in (tf, keras, np):
         versions[module.__name__] = module.__version__

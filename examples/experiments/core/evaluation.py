@@ -12,14 +12,14 @@ PIXELS = 64 * 64
 def errors_per_image(
     error: Callable, predictors: Mapping[str, Callable], batches: Iterable[tuple[Any, Any]], pixels: int = PIXELS
 ) -> dict[str, dict[str, Any]]:
-    """Computes the errors of predictions as the papers report them: the mean per pixel times the pixels of an image.
+    """Computes the errors of predictions as the papers report them: the mean per pixel times a number of pixels.
 
     Args:
         error: Function of targets and predictions that returns the error of every pixel, `[batch, ..., height, width]`.
-        predictors: Functions of a batch of inputs that return predictions, by name.
-        batches: Iterable of `(inputs, targets)`; targets are `[batch, frames, height, width, 1]`, or have no axis of
-            frames.
-        pixels: Factor of the mean per pixel: 64 x 64 as in the papers, whatever the size of the images.
+        predictors: Functions, by name. Each takes a batch of inputs and returns predictions.
+        batches: Iterable of `(inputs, targets)`; targets are `[batch, frames, height, width, 1]` or
+            `[batch, height, width, 1]`.
+        pixels: Factor of the mean per pixel; 64 x 64, as in the papers, for images of any size.
 
     Returns:
         By name, `{"mean": error, "per_frame": [error of every frame], "images": number of images}`.
@@ -43,12 +43,12 @@ def accuracies(batches: Iterable[tuple[Any, Any]], top: Sequence[int] = (1,)) ->
 
     Args:
         batches: Iterable of `(scores, labels)`, `[batch, classes]` and `[batch]`.
-        top: Among how many classes; one accuracy is returned for each number.
+        top: Numbers of classes with the highest scores; one accuracy is returned for each number.
     """
-    count, right = 0, np.zeros(len(top))
+    count, correct = 0, np.zeros(len(top))
     for scores, labels in batches:
         order = np.argsort(-np.asarray(scores), axis=-1, kind="stable")
         matches = order == np.asarray(labels).reshape(-1, 1)
-        right += [matches[:, :number].sum() for number in top]
+        correct += [matches[:, :number].sum() for number in top]
         count += len(matches)
-    return (100 * right / count).tolist()
+    return (100 * correct / count).tolist()

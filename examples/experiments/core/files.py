@@ -9,19 +9,19 @@ import pathlib
 
 @contextlib.contextmanager
 def written_whole(path, suffix=""):
-    """Yields the path of a temporary file next to `path`, and gives it the name `path` when the block has ended.
+    """Yields the path of a temporary file next to `path`, and renames this file to `path` when the block has ended.
 
     A process that is killed inside the block leaves `path` as it was before.
 
     Args:
         path: The file to write.
-        suffix: Ending of the name of the temporary file, for a writer that goes by the ending. It is `.part` otherwise.
+        suffix: Text after `.part` in the name of the temporary file, for writers that infer the format from the name.
     """
     path = pathlib.Path(path)
     part = path.with_name(f"{path.name}.part{suffix}")
     yield part
     with open(part, "rb+") as file:
-        os.fsync(file.fileno())  # before the name: otherwise a power cut could leave the name without the content
+        os.fsync(file.fileno())  # before the renaming: otherwise a power cut could leave the name without the content
     os.replace(part, path)
 
 

@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses of images, which are also the errors that the papers report."""
+"""Losses of predicted images. The papers also report them as errors."""
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-EPSILON = float(np.finfo(np.float32).eps)  # 1.19e-7; that of Keras is 1e-7
+EPSILON = float(np.finfo(np.float32).eps)  # 1.19e-7; Keras clips at 1e-7
 
 
 @keras.saving.register_keras_serializable("keras_dynfilter_examples")
 def clipped_bce(targets: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
     """Computes the binary cross-entropy of grey targets, in nats per pixel, averaged over the last axis.
 
-    Predictions are clipped to `[EPSILON, 1 - EPSILON]`, as in the code of the paper. The minimum of the loss is the
-    entropy of the targets, which is not zero. It is computed in float32.
+    Predictions are clipped to `[EPSILON, 1 - EPSILON]`, as in the code of the paper. The loss is computed in float32.
+    Its minimum is the entropy of the targets, which is not zero.
 
     Args:
         targets: `[..., channels]`, in [0, 1].
-        predictions: The same shape; values outside of [0, 1] are allowed.
+        predictions: `[..., channels]`; values outside [0, 1] are allowed.
 
     Returns:
         `[...]`, float32.

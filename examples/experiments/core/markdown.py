@@ -8,12 +8,12 @@ from examples.experiments.core import statistics
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Returns a table of strings."""
+    """Formats a table of strings."""
     return "".join(f"| {' | '.join(line)} |\n" for line in [head, ["---"] * len(head), *rows])
 
 
 def mean_and_deviation(summary: Mapping[str, Any] | None) -> str:
-    """Returns what `statistics.summarize_seeds` returned as `mean ± deviation`; an empty string for None."""
+    """Formats a summary of `statistics.summarize_seeds` as `mean ± deviation`; an empty string for None."""
     if summary is None:
         return ""
     deviation = "" if summary["deviation"] is None else f" ± {summary['deviation']:.2f}"
@@ -21,7 +21,7 @@ def mean_and_deviation(summary: Mapping[str, Any] | None) -> str:
 
 
 def finding(claim: Mapping[str, Any]) -> str:
-    """Returns the number that a claim of `statistics` was judged by."""
+    """Formats the mean or the difference that decided a claim of `statistics`."""
     if "mean" in claim:
         return f"{claim['mean']:.2f}"
     error = "" if claim["error"] is None else f" ± {claim['error']:.2f}"
@@ -29,7 +29,7 @@ def finding(claim: Mapping[str, Any]) -> str:
 
 
 def claims(title: str, judged: Sequence[Mapping[str, Any]]) -> str:
-    """Returns a titled table of claims, and how they were judged; an empty string if there are none."""
+    """Formats a titled table of claims and their verdicts; an empty string if there are no claims."""
     if not judged:
         return ""
     rows = [[claim["claim"], finding(claim), claim["verdict"]] for claim in judged]

@@ -9,7 +9,7 @@ import keras
 
 SCHEDULES = ("paper", "cosine", "constant")
 MOMENTUM = 0.9
-# Names of biases and of the parameters of normalisations, which do not decay.
+# Names of variables without weight decay: biases and the parameters of normalisations.
 NOT_DECAYED = ("bias", "gamma", "beta", "scale", "center")
 
 
@@ -28,7 +28,7 @@ def learning_rate(args: argparse.Namespace, baseline: bool = False):
 
 
 def compile_with_adam(args: argparse.Namespace, loss, baseline: bool = False) -> Callable[[keras.Model], None]:
-    """Returns a function that compiles a model with Adam as in the papers, and the learning rate of the options."""
+    """Returns a function that compiles a model with Adam as in the papers, at the learning rate of the options."""
 
     def compile_model(model):
         optimizer = keras.optimizers.Adam(
@@ -52,8 +52,8 @@ def sgd(
 ) -> keras.optimizers.Optimizer:
     """Makes SGD with momentum, whose learning rate rises linearly and then falls along a cosine.
 
-    PyTorch, and with it the papers, adds the weight decay to the gradient, so that the momentum multiplies it by
-    `1 / (1 - momentum)`. Keras subtracts it from the weights, so it is multiplied here.
+    PyTorch, which the papers use, adds the weight decay to the gradient, so the momentum multiplies the decay by
+    `1 / (1 - momentum)`. Keras subtracts the decay from the weights, so this function multiplies the decay instead.
 
     Args:
         rate: The highest learning rate.

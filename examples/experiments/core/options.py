@@ -70,7 +70,7 @@ def _number(text: str, expected: str, allowed: Callable[[float], bool]) -> float
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows the description as it is, defaults as they are typed, and no default where there is none."""
+    """Formats help: the description unchanged, defaults as they are typed, and no default where there is none."""
 
     def _get_help_string(self, action):
         switch = action.nargs == 0 and action.const is not None
@@ -123,7 +123,7 @@ def new_training_parser(doc: str, out: str, recipes: Mapping[str, Any]) -> argpa
 
 
 def add_recipe(add: Callable, recipes: Mapping[str, Any]) -> None:
-    """Adds `--recipe` by `add`, the method of a parser."""
+    """Adds `--recipe` with `add`, the method `add_argument` of a parser."""
     text = "set of defaults, described above; `--recipe RECIPE --help` shows them"
     add("--recipe", choices=recipes, default="reduced", help=text)
 
@@ -139,18 +139,18 @@ def add_run_options(parser: argparse.ArgumentParser, out: str) -> None:
 
 
 def add_export(add: Callable) -> None:
-    """Adds `--export` by `add`, the method of a parser."""
+    """Adds `--export` with `add`, the method `add_argument` of a parser."""
     add("--export", nargs="+", default=[], choices=EXPORTS, help="export the trained networks, and validate the files")
 
 
 def add_smoke(add: Callable) -> None:
-    """Adds `--smoke` by `add`, the method of a parser."""
+    """Adds `--smoke` with `add`, the method `add_argument` of a parser."""
     add("--smoke", action="store_true", help="run a few steps at small sizes, to check the whole script quickly")
 
 
 def add_deterministic(add: Callable) -> None:
-    """Adds `--deterministic` by `add`, the method of a parser."""
-    text = "use deterministic ops, so that a resumed run ends with the same bits"
+    """Adds `--deterministic` with `add`, the method `add_argument` of a parser."""
+    text = "use deterministic ops, so that a resumed run ends with the same bits as an uninterrupted one"
     add("--deterministic", action=argparse.BooleanOptionalAction, default=True, help=text)
 
 
@@ -183,7 +183,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         "--time-limit",
         type=positive_float,
         metavar="MINUTES",
-        help="stop the training of each network after so long; the same command with --resume continues for as long",
+        help="stop the training of each network after this time; with --resume, the same command trains as long again",
     )
     add(
         "--strategy",
@@ -198,7 +198,12 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         help="use XLA; by default on a GPU with --no-deterministic",
     )
     add_deterministic(add)
-    add("--steps-per-execution", type=positive_int, default=1, help="steps between checks of the time limit")
+    add(
+        "--steps-per-execution",
+        type=positive_int,
+        default=1,
+        help="steps of one compiled call; the time limit is checked between calls",
+    )
 
 
 def parse(
@@ -207,13 +212,13 @@ def parse(
     smoke: Mapping[str, Any],
     recipes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> argparse.Namespace:
-    """Parses twice: first the options that choose defaults, and then, with these defaults, all options.
+    """Parses the options that choose defaults, and then, with these defaults, all options.
 
     Args:
         parser: A parser of `new_parser` with the options of the script.
-        arguments: List of strings, or None for those of the process.
+        arguments: List of strings, or None for the arguments of the process.
         smoke: Defaults that `--smoke` sets, by name.
-        recipes: Defaults of every recipe, by name; the parser has an option that sets `recipe`.
+        recipes: Recipes, by name; the parser then has an option that sets `recipe`.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--recipe", default=parser.get_default("recipe"))
@@ -237,5 +242,5 @@ def parse(
                 f"received {getattr(args, name)}"
             )
     if getattr(args, "time_limit", None) and args.strategy == "multi-worker":
-        parser.error("argument --time-limit: expected one worker, since the clocks of several differ")
+        parser.error("argument --time-limit: expected one worker, since the clocks of several workers differ")
     return args

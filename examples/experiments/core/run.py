@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The course of an experiment: settings that a resumed run must share, results, exports.
+"""Runs the steps of an experiment: checks settings that a resumed run must share, writes results, exports networks.
 
 A script parses its options, loads its data inside `preparing`, begins an `Experiment`, trains with
 `training.train_networks`, returns if it is not `finished`, evaluates and draws, and ends with `conclude`.
@@ -23,13 +23,20 @@ from examples.experiments.core import checkpoint, environment, files, options, t
 from keras_dynfilter import export, inspection
 from keras_dynfilter.export import formats
 
-# Options that a resumed run may change: they do not affect what is learned, or only when the training stops.
+# Options that a resumed run may change: they do not change what a network learns; a time limit only stops it earlier.
 FREE = ("resume", "out", "data_dir", "export", "time_limit", "smoke", "baseline")
 
 
 @dataclasses.dataclass
 class Experiment:
-    """An experiment under way."""
+    """Holds what the steps of a running experiment share.
+
+    Attributes:
+        args: The options.
+        settings: The settings that the training depends on, by name.
+        strategy: The distribution strategy; None for one device.
+        began: Reading of `time.perf_counter` at the start.
+    """
 
     args: argparse.Namespace
     settings: dict[str, Any]
@@ -47,7 +54,8 @@ def preparing(args: argparse.Namespace) -> Iterator[None]:
     """Ends the script with a one-line message if data or packages are missing, before it trains.
 
     Args:
-        args: The options. Figures and the formats of `--export` are tried before the block, which loads the data.
+        args: The options. The packages for figures and for the formats of `--export` are checked before the block,
+            which loads the data.
     """
     try:
         inspection.new_figure(1, 1)
@@ -66,8 +74,8 @@ def begin(args: argparse.Namespace, *, free: Sequence[str] = (), data: Any = Non
     Args:
         args: What `options.parse` returned.
         free: Names of options that a resumed run may change, in addition to `FREE`.
-        data: Describes the training data that were loaded, for JSON, which a resumed run must share: the `fingerprint`
-            of the data. None if they follow from the options.
+        data: Description of the loaded training data, for JSON, usually their `fingerprint`. A resumed run must have
+            the same one. None if the options determine the data.
     """
     began = time.perf_counter()
     if getattr(args, "deterministic", False):
@@ -93,17 +101,16 @@ def begin(args: argparse.Namespace, *, free: Sequence[str] = (), data: Any = Non
 def _check_settings(args, names, write, data):
     """Writes the settings. A resumed run must have the settings of the earlier one."""
     settings = {name: getattr(args, name) for name in names} | ({} if data is None else {"data": data})
-    settings = json.loads(json.dumps(settings))  # as they are read again
+    settings = json.loads(json.dumps(settings))  # as JSON will return them
     path = args.out / "settings.json"
     if args.resume and path.is_file():
         try:
-            checkpoint.same_settings(checkpoint.read_settings(path), settings, path)
+            checkpoint.check_same_settings(checkpoint.read_settings(path), settings, path)
         except checkpoint.SetupError as error:
             sys.exit(f"{error}")
     if write:
-        if (
-            not args.resume
-        ):  # all checkpoints, before the settings change: a later --resume could mix two runs otherwise
+        if not args.resume:
+            # All checkpoints, before the settings change: otherwise, a later --resume could mix two runs.
             for state in sorted(args.out.glob("*.checkpoint")):
                 checkpoint.set_aside(state)
         files.write_json(path, settings)
@@ -111,16 +118,16 @@ def _check_settings(args, names, write, data):
 
 
 def fingerprint(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """Describes data, by name, such that other data have another description: shape, dtype and checksum of arrays."""
-    described = {}
+    """Returns shape, dtype and checksum of each array as text, by name. The text differs for other data."""
+    descriptions = {}
     for name, array in arrays.items():
         shape, checksum = " x ".join(map(str, array.shape)), zlib.crc32(np.ascontiguousarray(array))
-        described[name] = f"{shape}, {array.dtype}, CRC-32 {checksum:08x}"
-    return described
+        descriptions[name] = f"{shape}, {array.dtype}, CRC-32 {checksum:08x}"
+    return descriptions
 
 
 def finished(experiment: Experiment, trained: Mapping[str, training.Trained]) -> bool:
-    """Returns whether this process has networks to evaluate; if the time limit stopped a training, it prints that.
+    """Returns whether this process should evaluate the networks. Prints a note if the time limit stopped a training.
 
     Args:
         experiment: The experiment.
@@ -138,14 +145,14 @@ def finished(experiment: Experiment, trained: Mapping[str, training.Trained]) ->
 
 
 def print_times(trained: Mapping[str, training.Trained]) -> None:
-    """Prints how long networks were trained."""
+    """Prints the training time of each network."""
     for name, done in trained.items():
         minutes = f"{done.seconds / 60:.1f} minutes, {done.processor_seconds / 60:.1f} minutes of processor time"
         print(f"{name}: {done.steps} iterations in {minutes}")
 
 
 def training_figures(trained: training.Trained) -> dict[str, Any]:
-    """Returns what the results record of a training, beside the errors of the network."""
+    """Returns parameters, steps, times and metrics of a training, for the results."""
     return {
         "parameters": inspection.count_parameters(trained.network),
         "iterations": trained.steps,
@@ -171,7 +178,7 @@ def conclude(
     Args:
         experiment: The experiment.
         trained: Trained networks, by name.
-        content: What the script adds to the results, for JSON.
+        content: Results of the script, by name, for JSON.
         names: Names of the files in `--out` that the script has written.
     """
     args = experiment.args
@@ -189,14 +196,14 @@ def conclude(
 
 def write_exports(args: argparse.Namespace, name: str, network: keras.Model) -> dict[str, Any]:
     """Exports a network in the formats of `--export`, which prints the reports. Returns the reports by format."""
-    paths = {kind: str(args.out / (name + options.EXPORTS[kind])) for kind in args.export}
-    return {kind: export.export(network, path, format=kind).to_dict() for kind, path in paths.items()}
+    paths = {format_: str(args.out / (name + options.EXPORTS[format_])) for format_ in args.export}
+    return {format_: export.export(network, path, format=format_).to_dict() for format_, path in paths.items()}
 
 
 def print_exports(args: argparse.Namespace, name: str) -> None:
     """Prints the paths of the exports of a network."""
-    for kind in args.export:
-        print(f"Export   {args.out / (name + options.EXPORTS[kind])} ({kind}, validated)")
+    for format_ in args.export:
+        print(f"Export   {args.out / (name + options.EXPORTS[format_])} ({format_}, validated)")
 
 
 def run_script(main: Callable[[], int], again: str = "The same command with --resume") -> None:

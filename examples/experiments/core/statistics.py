@@ -10,9 +10,9 @@ from scipy import stats
 
 LEVEL = 0.05
 RULE = (
-    "Differences are of means, with their standard error over the seeds. A difference decides a claim if a two-sided\n"
+    "Differences of means are followed by their standard error over the seeds. A difference decides a claim if a\n"
+    f"two-sided Welch t-test is significant at the {LEVEL:.0%} level. Single seeds leave the claim undecided."
 )
-RULE += f"Welch t-test is significant at the {LEVEL:.0%} level. Single seeds leave it undecided."
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 
 Summary = Mapping[str, Any]
@@ -26,17 +26,17 @@ def summarize_seeds(values: Sequence[float]) -> dict[str, Any]:
 
 
 def by_variant(runs: Iterable[Mapping[str, Any]], variants: Iterable[str]) -> dict[str, list[Mapping[str, Any]]]:
-    """Returns the finished runs of each variant, by seed; variants without runs are left out."""
+    """Returns the finished runs of each variant, ordered by seed; variants without runs are left out."""
     runs = list(runs)
-    found = {
+    grouped = {
         variant: sorted((run for run in runs if run["variant"] == variant), key=lambda run: run["seed"])
         for variant in variants
     }
-    return {variant: runs for variant, runs in found.items() if runs}
+    return {variant: runs for variant, runs in grouped.items() if runs}
 
 
 def summarize_variant(title: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns what the summaries of all experiments have: title, parameters, seeds and mean minutes of training."""
+    """Returns the entries that all summaries have: title, parameters, seeds and mean minutes of training."""
     return {
         "title": title,
         "parameters": runs[0]["parameters"],
@@ -45,7 +45,7 @@ def summarize_variant(title: str, runs: Sequence[Mapping[str, Any]]) -> dict[str
     }
 
 
-# A claim is a dictionary of the `claim`, the `verdict`, and the number that it was judged by: a `mean`, or a
+# A claim is a dictionary of the text `claim`, the `verdict`, and the number that decides it: a `mean`, or a
 # `difference` with its standard `error`.
 
 
@@ -54,7 +54,7 @@ def judge_mean(claim: str, summary: Summary, met: bool) -> Claim:
 
     Args:
         claim: Text.
-        summary: What `summarize_seeds` returned.
+        summary: Summary by `summarize_seeds`.
         met: Whether the claim holds for the mean.
     """
     return {"claim": claim, "mean": summary["mean"], "verdict": HOLDS if met else FAILS}
@@ -65,9 +65,9 @@ def judge_order(claim: str, higher: Sequence[Summary], lower: Sequence[Summary],
 
     Args:
         claim: Text.
-        higher: List of what `summarize_seeds` returned; the sum of their means is compared.
-        lower: The same for the other side.
-        margin: By how much the first sum is said to be above the second one.
+        higher: Summaries by `summarize_seeds`; the claim says that the sum of their means is the higher one.
+        lower: Summaries of the other sum.
+        margin: Least difference of the sums according to the claim.
     """
     difference, error, freedom = contrast(higher, lower)
     verdict = UNDECIDED
@@ -79,14 +79,14 @@ def judge_order(claim: str, higher: Sequence[Summary], lower: Sequence[Summary],
 def judge_equality(claim: str, first: Summary, second: Summary, margin: float) -> Claim:
     """Judges a claim that two means are equal within a margin.
 
-    It holds if the confidence interval of the difference lies within the margin, so never because the error is large.
-    It does not hold if the difference is significant, and may be beyond the margin.
+    The claim holds if the confidence interval of the difference is within the margin, so a large error never makes it
+    hold. It does not hold if the difference is significant and the interval reaches beyond the margin.
 
     Args:
         claim: Text.
-        first: What `summarize_seeds` returned.
-        second: The same for the other one.
-        margin: The largest difference of means that count as equal.
+        first: Summary by `summarize_seeds`.
+        second: Summary that the first one is compared with.
+        margin: Largest difference of two means that count as equal.
     """
     difference, error, freedom = contrast([first], [second])
     verdict = UNDECIDED
@@ -102,22 +102,23 @@ def judge_equality(claim: str, first: Summary, second: Summary, margin: float) -
 def contrast(higher: Sequence[Summary], lower: Sequence[Summary]) -> tuple[float, float | None, float | None]:
     """Returns the difference of two sums of means, its standard error, and its degrees of freedom.
 
-    The degrees of freedom are those of Welch and Satterthwaite, so two means are compared as by
-    `scipy.stats.ttest_ind(equal_var=False)`. The error and the degrees of freedom are None if there is a single seed.
+    The degrees of freedom follow the Welch-Satterthwaite equation, so two means are compared as
+    `scipy.stats.ttest_ind(equal_var=False)` does. The error and the degrees of freedom are None if a mean is of a
+    single seed.
     """
     summaries = [*higher, *lower]
-    difference = sum(one["mean"] for one in higher) - sum(one["mean"] for one in lower)
-    if any(one["deviation"] is None for one in summaries):
+    difference = sum(summary["mean"] for summary in higher) - sum(summary["mean"] for summary in lower)
+    if any(summary["deviation"] is None for summary in summaries):
         return difference, None, None
-    counts = np.array([len(one["values"]) for one in summaries])
-    variances = np.array([one["deviation"] for one in summaries]) ** 2 / counts
+    counts = np.array([len(summary["values"]) for summary in summaries])
+    variances = np.array([summary["deviation"] for summary in summaries]) ** 2 / counts
     variance = float(variances.sum())
     freedom = variance**2 / float((variances**2 / (counts - 1)).sum()) if variance else float(counts.min() - 1)
     return difference, math.sqrt(variance), freedom
 
 
 def p_value(difference: float, error: float, freedom: float) -> float:
-    """Returns how probable a difference at least as large is between equal means, by Student's t."""
+    """Returns the two-sided p-value of a difference, by Student's t."""
     if not error:
         return 0.0 if difference else 1.0
     return 2 * float(stats.t.sf(abs(difference) / error, freedom))

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sweeps: a run for each variant and seed, which several processes share, and which the same command continues.
+"""Trains sweeps: one run for each variant and seed. Several processes can share a sweep; the same command continues it.
 
 `OUT/runs/NAME.json` describes a finished run; an interrupted run continues from `OUT/runs/NAME.checkpoint`. A script
 consists of these parts:
 
-def parse(arguments=None):
-    parser = options.new_parser(__doc__)
-    sweep.add_options(parser, variants, "outputs/experiment")
-    return sweep.parse(parser, arguments, smoke)
+    def parse(arguments=None):
+        parser = options.new_parser(__doc__)
+        sweep.add_options(parser, variants, "outputs/experiment")
+        return sweep.parse(parser, arguments, smoke)
 
-def main(arguments=None):
-    return sweep.main(parse(arguments), arguments, MODULE, load, train_run, report)
+    def main(arguments=None):
+        return sweep.main(parse(arguments), arguments, MODULE, load, train_run, report)
 
-if __name__ == "__main__":
-    sweep.run_script(main)
+    if __name__ == "__main__":
+        sweep.run_script(main)
 """
 
 import argparse
@@ -34,9 +34,10 @@ import keras
 from examples.experiments.core import checkpoint, environment, files, options, run
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-# Options that may differ when a sweep continues, in addition to `run.FREE`. Data are compared by their checksums.
+# Options that may differ when a sweep continues, in addition to `run.FREE`. Data are compared by their checksums, not
+# by `source`.
 FREE = ("only", "seeds", "processes", "source")
-PATIENCE = 30  # seconds for processes that were interrupted
+PATIENCE = 30  # seconds that interrupted processes have to end
 SYNTHETIC = ("generated", "rendered")  # sources of data that replace the real ones
 run_script = functools.partial(run.run_script, again="The same command")
 
@@ -61,10 +62,10 @@ def parse(
     smoke: Mapping[str, Any],
     recipes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> argparse.Namespace:
-    """Parses as `options.parse`. Variants and seeds that are given twice are trained once."""
+    """Parses options as `options.parse` does. Variants and seeds that are given twice are trained once."""
     parser.set_defaults(resume=True, seed=0)  # as `run.begin` needs them
     args = options.parse(parser, arguments, smoke, recipes)
-    if args.out == parser.get_default("out"):  # these are other runs, which cannot continue one another
+    if args.out == parser.get_default("out"):  # smoke, reduced and full runs cannot continue one another
         args.out /= "smoke" if args.smoke else "full" if getattr(args, "recipe", None) == "full" else ""
     for name in ("only", "seeds"):
         setattr(args, name, list(dict.fromkeys(getattr(args, name))))
@@ -72,7 +73,7 @@ def parse(
 
 
 def runs_of(args: argparse.Namespace) -> dict[str, tuple[str, int]]:
-    """Returns `{name: (variant, seed)}`, ordered by seed, so that a sweep that is stopped early has all variants."""
+    """Returns `{name: (variant, seed)}`, ordered by seed: a sweep that is stopped early then has all variants."""
     return {run_name(variant, seed): (variant, seed) for seed in args.seeds for variant in args.only}
 
 
@@ -95,49 +96,49 @@ def main(
     report: Callable,
     free: Sequence[str] = (),
 ) -> int:
-    """Trains the runs, or starts processes that do, and reports on all runs that are finished.
+    """Trains the runs, or starts processes that train them, and reports on all finished runs.
 
     Args:
         args: The options.
-        arguments: What they were parsed from: a list of strings, or None for those of the process.
+        arguments: Strings that the options were parsed from, or None for the arguments of the process.
         module: Name of the module of the script, for `python -m`.
         load: Function of `args` that returns `(train, test)`, each images and labels, and sets `args.source` to the
             source of the data.
         train: Function of a `run.Experiment`, of the variant and the seed of a run, and of the images and labels to
-            train and to test on. It trains the run, or the rest of it, and returns what describes the run, for JSON.
-        report: Function of the descriptions of the finished runs, and of the images and labels to test on, that returns
+            train and to test on. It trains the run, or the rest of it, and returns its description, for JSON.
+        report: Function of the descriptions of the finished runs, and of the images and labels to test on. It returns
             the content of the results, the tables as Markdown, and figures by the names of their files.
         free: Options that may differ when the sweep continues, in addition to `FREE`.
 
     Returns:
         The exit status.
     """
-    names = runs_of(args)
+    runs = runs_of(args)
     status = start_processes(args, module, arguments) if args.processes > 1 else 0
     with run.preparing(args):
-        learned, tested = load(args)
+        train_data, test_data = load(args)
         args.out.mkdir(parents=True, exist_ok=True)
-    data = run.fingerprint(dict(zip(ARRAYS, (*learned, *tested))))
+    data = run.fingerprint(dict(zip(ARRAYS, (*train_data, *test_data))))
     with filelock.FileLock(args.out / "settings.lock"):
         experiment = run.begin(args, free=(*FREE, *free), data=data)
     try:
         if args.processes == 1:
-            train_runs(args, names, lambda name: train(experiment, *names[name], learned, tested))
-            export_runs(args, names if args.export else ())
+            train_runs(args, runs, lambda name: train(experiment, *runs[name], train_data, test_data))
+            export_runs(args, runs if args.export else ())
     except checkpoint.SetupError as error:
         sys.exit(f"{error}")
     finally:  # even if an export fails, or the user interrupts
         with filelock.FileLock(args.out / "report.lock"):
-            write_report(experiment, names, functools.partial(report, tested=tested))
+            write_report(experiment, runs, functools.partial(report, test_data=test_data))
     return status
 
 
 def write_report(experiment: run.Experiment, names: Iterable[str], report: Callable) -> None:
-    """Writes and prints what `report` returns of the finished runs, and prints the names of the others."""
-    args, found = experiment.args, finished_runs(experiment.args, names)
-    missing = [name for name in names if name not in found]
-    if found:
-        content, text, figures = report(found.values())
+    """Writes and prints the report on the finished runs, and prints the names of the other runs."""
+    args, finished = experiment.args, finished_runs(experiment.args, names)
+    missing = [name for name in names if name not in finished]
+    if finished:
+        content, text, figures = report(finished.values())
         text = f"{describe_data(args.source, experiment.settings['data'])}\n\n{text}"
         (args.out / "tables.md").write_text(text)
         for name, figure in figures.items():
@@ -150,13 +151,13 @@ def write_report(experiment: run.Experiment, names: Iterable[str], report: Calla
         print(f"Not finished: {', '.join(missing)}. The same command continues with them.")
 
 
-def report_accuracies(module, runs: Iterable[Mapping[str, Any]], tested: Any = None):
-    """The `report` of `main` for a module that has the functions `summarize`, `check_claims`, `markdown` and `figure`.
+def report_accuracies(module, runs: Iterable[Mapping[str, Any]], test_data: Any = None):
+    """Reports accuracies by the functions `summarize`, `check_claims`, `markdown` and `figure` of a module.
 
     Args:
         module: The module.
         runs: Descriptions of the finished runs.
-        tested: The images and labels to test on, which are not used.
+        test_data: The images and labels to test on, which are not used.
     """
     summary = module.summarize(runs)
     claims = module.check_claims(summary)
@@ -165,7 +166,7 @@ def report_accuracies(module, runs: Iterable[Mapping[str, Any]], tested: Any = N
 
 
 def describe_data(source: str, described: Mapping[str, str]) -> str:
-    """Returns a sentence about the training and test data, from their description in the settings."""
+    """Returns a sentence about the training and test data, from their fingerprint in the settings."""
     shapes = (described[f"{part}_images"].split(", ")[0].split(" x ") for part in ("train", "test"))
     sizes = ("{:,} images of {}".format(int(shape[-4]), " x ".join(shape[-3:])) for shape in shapes)
     text = "Data: {}; trained on {}, tested on {}.".format(source, *sizes)
@@ -200,12 +201,12 @@ def locked(args: argparse.Namespace, name: str) -> Iterator[bool]:
         print(f"{name}: locked by another process, skipped.", flush=True)
         yield False
         return
-    with held:  # `with lock` would acquire it once more, and release it only once
+    with held:  # `with lock` would acquire the lock twice, but release it once
         yield True
 
 
 def export_runs(args: argparse.Namespace, names: Iterable[str]) -> None:
-    """Exports the networks of finished runs in the formats of `--export`, unless they are exported already."""
+    """Exports the networks of finished runs in the formats of `--export`, unless they are already exported."""
     for name in finished_runs(args, names):
         path = run_path(args, name, ".exports.json")
         with locked(args, name) as free:
@@ -218,13 +219,13 @@ def export_runs(args: argparse.Namespace, names: Iterable[str]) -> None:
 
 
 def finished_runs(args: argparse.Namespace, names: Iterable[str], suffix: str = ".json") -> dict[str, Any]:
-    """Returns the content of the files of those runs that have one, by name."""
+    """Returns the content of the files with this suffix by run, for all runs that have such a file."""
     paths = {name: run_path(args, name, suffix) for name in names}
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 
 def announce(args: argparse.Namespace, children: Sequence[subprocess.Popen], announced: Iterable[str]) -> None:
-    """Prints the names of runs when they are finished, until all processes have ended.
+    """Prints the name of each run when it is finished, until all processes have ended.
 
     Args:
         args: The options.
@@ -234,7 +235,9 @@ def announce(args: argparse.Namespace, children: Sequence[subprocess.Popen], ann
     names, working, announced = runs_of(args), True, [*announced]
     while working:
         time.sleep(1)
-        working = any(child.poll() is None for child in children)  # before the files: the last run is announced, too
+        working = any(
+            child.poll() is None for child in children
+        )  # asked before the files, so that the last run is announced, too
         for name in names:
             if name not in announced and run_path(args, name).exists():
                 announced.append(name)
@@ -242,12 +245,12 @@ def announce(args: argparse.Namespace, children: Sequence[subprocess.Popen], ann
 
 
 def start_processes(args: argparse.Namespace, module: str, arguments: Sequence[str] | None = None) -> int:
-    """Runs a module several times at once, each time with an equal share of the cores.
+    """Runs a module in several processes at once, each with an equal share of the cores.
 
     Args:
         args: The options, with `out` and `processes`.
         module: Name of the module, for `python -m`.
-        arguments: Arguments of the module, or None for those of this process.
+        arguments: Arguments of the module, or None for the arguments of this process.
 
     Returns:
         The largest exit status.
@@ -259,7 +262,7 @@ def start_processes(args: argparse.Namespace, module: str, arguments: Sequence[s
     args.out.mkdir(parents=True, exist_ok=True)
     paths = [args.out / f"process_{number + 1}.log" for number in range(args.processes)]
     print(f"{args.processes} processes, their output: {', '.join(map(str, paths))}", flush=True)
-    announced = finished_runs(args, runs_of(args))  # before the processes start: they may be fast
+    announced = finished_runs(args, runs_of(args))  # read before the processes start, since they may be fast
     children = []
     try:
         for path in paths:

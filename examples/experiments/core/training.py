@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains networks on data sets of numbered steps, so that a training can stop and continue at any of them."""
+"""Trains networks on data sets of numbered steps, so that a training can stop and continue at any step."""
 
 import contextlib
 import itertools
@@ -24,7 +24,7 @@ class Trained(NamedTuple):
 
     Attributes:
         network: The network, in float32 and without strategy.
-        steps: Number of steps it was trained for.
+        steps: Number of training steps.
         seconds: Wall time of the training, over all calls.
         history: Metrics of every epoch.
         processor_seconds: Processor time of the training, over all calls.
@@ -38,11 +38,11 @@ class Trained(NamedTuple):
 
 
 class Trainer(keras.Model):
-    """The model that is fitted: it calls the network with arguments that may change during the training.
+    """Wraps a network for `fit`, and calls it with arguments that may change during the training.
 
-    Construct it outside the scope of a strategy, and the network inside. Keras 3.15 builds a model that was constructed
-    inside from a batch of data, which fails with several workers. The trainer is fitted inside the scope, so it runs
-    under the strategy nevertheless.
+    Construct the network inside the scope of a strategy, but the trainer outside: Keras 3.15 builds a model that was
+    constructed inside from a batch of data, which fails with several workers. The trainer still runs under the
+    strategy, because `fit` is called inside the scope.
 
     Args:
         network: A built model.
@@ -64,7 +64,7 @@ class Trainer(keras.Model):
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy | None:
-    """Returns the strategy of a name of `STRATEGIES`; None for `"one"`.
+    """Returns the strategy with a name of `STRATEGIES`; None for `"one"`.
 
     Raises:
         ValueError: `TF_CONFIG` does not describe a cluster for `"multi-worker"`.
@@ -102,8 +102,8 @@ class Checkpointer(keras.callbacks.Callback):
 
     Attributes:
         position: Number of steps so far, over all calls.
-        end: Step at which the current call of `fit` ends, whatever number of epochs `fit` was given to display.
-        seconds: Wall time of the training so far, over all calls, without what was lost when a process was killed.
+        end: Step at which the current call of `fit` ends. The number of epochs that `fit` is given is only displayed.
+        seconds: Wall time of the training so far, over all calls, without time lost when a process was killed.
         processor_seconds: Processor time of the training so far, over all calls.
         history: Metrics of every epoch.
     """
@@ -138,10 +138,10 @@ class Checkpointer(keras.callbacks.Callback):
         return self.limit is not None and time.perf_counter() - self.began >= self.limit
 
     def load(self):
-        """Restores the state."""
+        """Restores the state from the file."""
         arrays, notes = checkpoint.load(self.path)
         if None not in (notes["settings"], self.settings):
-            checkpoint.same_settings(notes["settings"], self.settings, self.path)
+            checkpoint.check_same_settings(notes["settings"], self.settings, self.path)
         checkpoint.restore(self.variables, arrays, self.path)
         self.position, self.history = notes["position"], notes["history"]
         self.seconds_before, self.processor_before = notes["seconds"], notes["processor_seconds"]
@@ -153,7 +153,9 @@ class Checkpointer(keras.callbacks.Callback):
         self.position = self.epoch_start + batch + 1
         if self.limit is None:
             return
-        float(logs["loss"])  # waits for the device: otherwise the clock would run ahead of the training
+        float(
+            logs["loss"]
+        )  # waits until the device has ended the step: otherwise, the time limit would be checked too early
         if self.time_is_over():
             self.model.stop_training = True
 
@@ -179,12 +181,12 @@ def pieces(start: int, total: int, epoch: int, stages: Sequence[tuple[int, Any]]
 
     Args:
         start: First step.
-        total: Step to end before.
+        total: Number of steps of the whole training.
         epoch: Number of steps of an epoch.
         stages: Pairs `(first step, arguments)`.
 
     Returns:
-        Triples `(first step, step to end before, arguments)`.
+        Triples `(first step, end step, arguments)`; the end step is not part of the piece.
     """
     whole = [-(-start // epoch) * epoch, total // epoch * epoch]  # whole epochs are between these steps
     marks = sorted({start, total, *(m for m in [*whole, *(s for s, _ in stages)] if start < m < total)})
@@ -210,27 +212,27 @@ def train(
 ) -> Trained:
     """Trains a network and saves the state of the training after every epoch.
 
-    A training that was killed at any moment and is resumed ends with the same bits as one that ran through, if the
+    A training that is killed at any moment and resumed ends with the same bits as an uninterrupted training, if the
     machine is the same, the ops are deterministic, and the data of a step depend only on the number of the step.
 
     Args:
         name: Name of the files: the state is `{name}.checkpoint`, the trained network `{name}.keras`.
         build: Function that returns a new network. It is called with the random seed set.
         compile_model: Function that compiles the model it is given, a `Trainer` of the network.
-        data: Function of the first step, the step to end before, and the arguments of the stage as keywords, which
-            returns a `tf.data.Dataset` of these steps.
+        data: Function that returns a `tf.data.Dataset` of some steps. It takes the first step, the end step, which is
+            not part of the data set, and the arguments of the stage as keywords.
         total: Number of steps.
-        epoch: Number of steps between two checkpoints, which is also that of a progress bar.
+        epoch: Number of steps between two checkpoints, and of each progress bar.
         out: Folder of the files.
         seed: Seed of the initial weights.
-        stages: Pairs of a step, a multiple of `epoch`, and the keyword arguments that the network is called with from
-            there on. Every stage is traced anew.
+        stages: Pairs `(first step, arguments)`: keyword arguments that the network is called with from this step on,
+            which is a multiple of `epoch`. Every stage is traced anew.
         callbacks: Keras callbacks. Their model is a `Trainer`; the network is its `network`.
         resume: Whether to continue from the state in `out`, if there is one.
         strategy: A `tf.distribute.Strategy`.
-        time_limit: Stops after this many seconds of training in this call, but not before the first step.
-        settings: What the training depends on, by name, for JSON. The state records it, and a resumed training must
-            have the same settings.
+        time_limit: Seconds of training after which this call stops, after one step at the earliest; None: no limit.
+        settings: Settings that the training depends on, by name, for JSON. The state records them, and a resumed
+            training must have the same settings.
 
     Raises:
         checkpoint.SetupError: A stage does not start with an epoch, or the state belongs to another model or to other
@@ -325,14 +327,14 @@ def train_networks(
     """Trains the networks that `--baseline` asks for, one after the other.
 
     Args:
-        experiment: A `run.Experiment` that has the options of `options.add_training_options`, or at least those that
+        experiment: A `run.Experiment` that has the options of `options.add_training_options`, or at least the ones that
             say how long to train.
         networks: Functions that return new networks, by name; the name of the baseline is `"baseline"`.
-        loss: Loss for Keras, of models that are compiled with Adam.
+        loss: Keras loss of the models, which are compiled with Adam.
         data: As for `train`.
         stages: As for `train`.
         callbacks: Keras callbacks.
-        compile_model: Function that compiles a model, instead of Adam and `loss`.
+        compile_model: Function that compiles a model, instead of compiling it with Adam and `loss`.
 
     Returns:
         Trained networks, by name.

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Classes in the generated filters: figure 5 and the swap test of "Learning to Generate Filters ...".
+"""Shows classes in the generated filters: figure 5 and the swap test of "Learning to Generate Filters ...".
 
     python -m examples.experiments.filter_repository.analysis outputs/repository_mnist/runs/encoder20_seed0.keras
     python -m examples.experiments.filter_repository.analysis outputs/repository_cifar10/runs/generated_seed0.keras
 
 Analyzes a network that mnist.py or cifar10.py has trained. Draws the t-SNE of the coefficients, of the generated
 filters and of the outputs of each generated convolution for test images, coloured by class. In the paper, classes share
-filters of the first layer and form clusters in the second. The separation of the classes, before t-SNE, is also
-computed: the accuracy of the five nearest neighbours, in five folds, and its difference from the first to the last
-layer. Finally, computes the accuracy on all test images with their own filters and with those of other images.
+filters of the first layer and form clusters in the second. Also computes how well classes are separated before t-SNE:
+the accuracy of the five nearest neighbours, in five folds, and its difference from the first to the last layer. At the
+end, computes the accuracy on all test images, with their own filters and with the filters of other images.
 
 Vectors of more than 1,000 values are projected at random to 500 values, which changes distances by a few percent.
 
@@ -36,7 +36,7 @@ KINDS = ("coefficients", "filters", "maps")
 BATCH = 50
 LONG, PROJECTED = 1_000, 500
 NEIGHBOURS = FOLDS = 5
-PAIRINGS = 3  # of images with the filters of other images
+PAIRINGS = 3  # number of random pairings of images with the filters of other images
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -64,7 +64,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 class Loaded(NamedTuple):
-    """A network, and test images and labels."""
+    """Holds a network, and test images and labels."""
 
     network: keras.Model
     images: np.ndarray
@@ -103,14 +103,14 @@ def check_images(labels: np.ndarray, perplexity: float) -> None:
 
 
 def layer_vectors(network: keras.Model, images: np.ndarray, seed: int = 0):
-    """Returns coefficients, filters and maps of each generated layer, `[count, values]`; long ones are projected."""
+    """Returns coefficients, filters and maps of each generated layer, `[count, values]`; long vectors are projected."""
     from sklearn.random_projection import SparseRandomProjection
 
     parts, projections = {}, {}
     for first in range(0, len(images), BATCH):
         batch = data.normalized(images[first : first + BATCH], runs.UNCHANGED)
-        for layer, found in inspection.inspect_repository(network, batch).items():
-            for kind, values in found.items():
+        for layer, arrays in inspection.inspect_repository(network, batch).items():
+            for kind, values in arrays.items():
                 values = values.reshape(len(values), -1)
                 if values.shape[1] > LONG:
                     if (layer, kind) not in projections:
@@ -121,7 +121,7 @@ def layer_vectors(network: keras.Model, images: np.ndarray, seed: int = 0):
 
 
 def separation(values: np.ndarray, labels: np.ndarray) -> float:
-    """Returns the accuracy in percent of the five nearest neighbours, in five folds."""
+    """Returns the accuracy in percent of a classifier by the five nearest neighbours, in five folds."""
     from sklearn.model_selection import cross_val_score
     from sklearn.neighbors import KNeighborsClassifier
 
@@ -135,7 +135,7 @@ def separation_gain(separations):
 
 
 def embed(values: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
-    """Returns the t-SNE, `[count, 2]`."""
+    """Embeds vectors in the plane by t-SNE: `[count, 2]`."""
     from sklearn.manifold import TSNE
 
     return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(values)
@@ -161,7 +161,9 @@ def analyze(args: argparse.Namespace, loaded: Loaded):
     labels = loaded.labels[: args.images]
     separations, embedded = {}, {}
     for layer, kinds in layer_vectors(loaded.network, loaded.images[: args.images], args.seed).items():
-        with threadpoolctl.threadpool_limits(1):  # several threads wait for minutes if other work has the cores
+        with threadpoolctl.threadpool_limits(
+            1
+        ):  # if other processes use the cores, several threads wait for each other for minutes
             separations[layer] = {kind: separation(values, labels) for kind, values in kinds.items()}
             embedded[layer] = {kind: embed(values, args.perplexity, args.seed) for kind, values in kinds.items()}
         percents = ", ".join(f"{kind} {percent:.1f} %" for kind, percent in separations[layer].items())
@@ -173,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Loads, evaluates, analyzes and draws. Returns the exit status."""
     args = parse(arguments)
     with run.preparing(args):
-        import sklearn.manifold  # noqa: F401, before all that takes time
+        import sklearn.manifold  # noqa: F401, a missing package ends the script early
         import threadpoolctl  # noqa: F401
 
         loaded = load(args)

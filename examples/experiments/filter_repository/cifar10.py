@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small photographs with generated filters: figure 4 and the swap test of "Learning to Generate Filters ...".
+"""Classifies small photographs with generated filters: figure 4, swap test of "Learning to Generate Filters ...".
 
     python -m examples.experiments.filter_repository.cifar10 --processes 2
     python -m examples.experiments.filter_repository.cifar10 --full --processes 2
@@ -80,9 +80,11 @@ def build(variant: str, base_filters: int | None) -> keras.Model:
 
 def train_run(experiment: run.Experiment, variant: str, seed: int, train: tuple, test: tuple) -> dict[str, Any]:
     """Trains a variant from a seed, or continues to train it. Returns the description of the run."""
-    make = functools.partial(build, variant, experiment.args.base_filters)
-    how = dict(augment=experiment.args.augment, watched=cifar10_figures.WATCHED)
-    return runs.train_classifier(experiment, variant, seed, make, variant == "generated", train, test, **how)
+    build_network = functools.partial(build, variant, experiment.args.base_filters)
+    settings = dict(augment=experiment.args.augment, watched=cifar10_figures.WATCHED)
+    return runs.train_classifier(
+        experiment, variant, seed, build_network, variant == "generated", train, test, **settings
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

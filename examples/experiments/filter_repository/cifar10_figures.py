@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accuracies of the CIFAR-10 networks by epoch, as in figure 4 of the filter repository paper, and its claims."""
+"""Draws accuracies by epoch, as in figure 4 of the filter repository paper, and judges the claims about CIFAR-10."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,9 +14,9 @@ from keras_dynfilter import inspection
 VARIANTS = {"baseline": "baseline", "generated": "generated filters", "vgg11": "VGG11"}
 WATCHED = 1_000  # first training images, whose accuracy is computed after every epoch
 SETS = {"train_accuracy": f"training (the first {WATCHED:,})", "test_accuracy": "test"}
-PAPER_SWAPPED = 15.24  # percent; the only number of the paper
+PAPER_SWAPPED = 15.24  # percent; the only number that the paper reports
 FITTED = 98.0  # percent of the training images that generated filters exceed, and the baseline does not
-ALL = 50_000  # training images; fewer are easier to fit
+ALL = 50_000  # training images; fewer images are easier to fit
 MARGIN = 1.0  # percent, by which a network that is as accurate as VGG11 may differ
 
 
@@ -44,8 +44,9 @@ def summarize(runs: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def check_claims(summary: dict[str, Any]) -> list[statistics.Claim]:
     """Judges the claims of the paper: returns a list of claims of `statistics`.
 
-    Claims about variants without runs are left out. The accuracy on training images is that of `WATCHED` of them.
-    Whether networks fit them is undecided unless they were trained on all images, since the baseline may fit few.
+    Claims about variants without runs are left out. The accuracy on training images is measured on the first `WATCHED`
+    images. Claims that networks fit the training images are undecided unless the networks were trained on all images,
+    since even the baseline may fit fewer images.
     """
     baseline, generated, vgg11 = (summary.get(variant) for variant in VARIANTS)
     claims = []
@@ -98,7 +99,7 @@ def figure(summary: dict[str, Any]):
     drawn = inspection.new_figure(11, 4.5)
     for axis, (name, title) in zip(drawn.subplots(1, 2), SETS.items()):
         for figures in summary.values():
-            draw_curves(axis, np.array(figures["by_epoch"][name]), f"{figures['title']}")
+            draw_curves(axis, np.array(figures["by_epoch"][name]), figures["title"])
         axis.set(title=f"{title} images", xlabel="epoch", ylabel="accuracy (%)")
         axis.locator_params(axis="x", integer=True)
         axis.grid(alpha=0.3)

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Landmarks as heat maps: targets of the training, positions by a local soft-argmax, errors."""
+"""Represents landmarks as heat maps: targets of the training, positions by a local soft-argmax, errors."""
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-RADIUS = 4  # pixels around the highest score that the soft-argmax averages over
+RADIUS = 4  # the soft-argmax averages over positions up to so many pixels from the highest score
 
 
 def target_heatmaps(landmarks, size: int, sigma: float) -> tf.Tensor:
-    """Returns the probabilities of the positions of landmarks: Gaussians.
+    """Returns the probabilities of the positions of landmarks, as Gaussians.
 
     Args:
         landmarks: `[batch, points, 2]`, x and y in pixels.
@@ -60,7 +60,7 @@ def soft_argmax(heatmaps) -> np.ndarray:
 
 
 def interocular_distances(landmarks: np.ndarray) -> np.ndarray:
-    """Returns the distances between the eyes, `[faces]`, the first two of the landmarks, `[faces, 5, 2]`.
+    """Returns the distances between the eyes, `[faces]`; the eyes are the first two landmarks of `[faces, 5, 2]`.
 
     Raises:
         ValueError: The eyes of a face are at the same position, so that errors relative to their distance are infinite.
@@ -72,11 +72,11 @@ def interocular_distances(landmarks: np.ndarray) -> np.ndarray:
     return distances
 
 
-def errors(found: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+def errors(predicted: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """Computes the distances from the true landmarks in percent of the true inter-ocular distance.
 
     Args:
-        found: `[faces, 5, 2]`, or `[5, 2]` for all faces.
+        predicted: Landmarks, `[faces, 5, 2]`, or `[5, 2]` if they are the same for all faces.
         landmarks: The true landmarks, `[faces, 5, 2]`; the eyes are the first two.
 
     Returns:
@@ -85,10 +85,10 @@ def errors(found: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: The eyes of a face are at the same position.
     """
-    return 100 * np.linalg.norm(found - landmarks, axis=-1) / interocular_distances(landmarks)[:, None]
+    return 100 * np.linalg.norm(predicted - landmarks, axis=-1) / interocular_distances(landmarks)[:, None]
 
 
 def describe(values: np.ndarray) -> dict:
-    """Returns mean and largest error, the largest mean of a face, and the mean of each landmark, of `errors`."""
+    """Summarizes `errors`: mean and largest error, largest mean error of a face, mean error of each landmark."""
     figures = {"mean": values.mean(), "max": values.max(), "max_face": values.mean(axis=1).max()}
     return {name: float(value) for name, value in figures.items()} | {"by_landmark": values.mean(axis=0).tolist()}

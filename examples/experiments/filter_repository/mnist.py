@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Digits with generated filters: tables 1 and 2 of "Learning to Generate Filters for Convolutional Neural Networks".
+"""Classifies digits with generated filters: tables 1 and 2 of "Learning to Generate Filters ...".
 
     python -m examples.experiments.filter_repository.mnist --processes 2
     python -m examples.experiments.filter_repository.mnist --only baseline encoder20 --seeds 0 1 2 3 4
@@ -11,12 +11,12 @@ runs. Judges the targets after epochs 1 and 20, and draws the accuracy by epoch.
 accuracy of images with the filters of other images.
 
 A run is a variant with a seed. Finished runs are kept and interrupted runs continue, so the same command continues the
-sweep at any time. Processes with the same `--out` share the sweep: `--processes` starts several, with a part of the
-cores each, and more can be started by hand.
+sweep at any time. Processes with the same `--out` share the sweep: `--processes` starts several, each
+with a part of the cores, and more can be started by hand.
 
 The paper trains for 20 epochs and reports neither optimizer nor batch size; this script uses Adam with a cosine and
-batches of 32. Generated convolutions have a trained bias, as those of the baseline have. The formulas of the paper have
-none (`--no-use-bias`).
+batches of 32. Generated convolutions have a trained bias, like the convolutions of the baseline. The formulas of the
+paper have no bias (`--no-use-bias`).
 
 If MNIST is not found and cannot be downloaded, digits are drawn with fonts: docs/guide/data.md.
 
@@ -73,8 +73,8 @@ def build(variant: str, use_bias: bool) -> keras.Model:
 def train_run(experiment: run.Experiment, variant: str, seed: int, train: tuple, test: tuple) -> dict[str, Any]:
     """Trains a variant from a seed, or continues to train it. Returns the description of the run."""
     generated = mnist_tables.VARIANTS[variant].arguments is not None
-    make = functools.partial(build, variant, experiment.args.use_bias)
-    return runs.train_classifier(experiment, variant, seed, make, generated, train, test)
+    build_network = functools.partial(build, variant, experiment.args.use_bias)
+    return runs.train_classifier(experiment, variant, seed, build_network, generated, train, test)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

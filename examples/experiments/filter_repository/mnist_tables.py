@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables 1 and 2 of the filter repository paper with our results, the targets, and a figure."""
+"""Makes tables 1 and 2 of the filter repository paper with our results, judges the claims, and draws a figure."""
 
 import dataclasses
 import itertools
@@ -43,7 +43,7 @@ VARIANTS = {
     "base10": _generated(20, 10, (97.29, 98.92)),
 }
 MAIN = "encoder20"  # the variant of both tables
-EPOCHS = 20  # of the trainings in the paper
+EPOCHS = 20  # of each training in the paper
 TABLES = {1: ("baseline", "encoder5", "encoder10", MAIN), 2: ("baseline", "base2", MAIN, "base10")}
 
 
@@ -71,8 +71,8 @@ def summarize(runs: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def check_claims(summary: dict[str, Any]) -> list[statistics.Claim]:
     """Judges the targets and the claims of the paper: returns a list of claims of `statistics`.
 
-    Claims about variants without runs are left out. All are undecided unless there were 20 epochs: the learning rate
-    depends on their number, so that the first epoch differs, too.
+    Claims about variants without runs are left out. All claims are undecided unless the runs have 20 epochs: the
+    learning rate depends on the number of epochs, so even the first epoch differs.
     """
     claims, last = [], {variant: figures["last"] for variant, figures in summary.items()}
     title = VARIANTS[MAIN].title
@@ -86,7 +86,7 @@ def check_claims(summary: dict[str, Any]) -> list[statistics.Claim]:
         if {lower, higher} <= set(last):
             text = f"{VARIANTS[higher].title} above {VARIANTS[lower].title}"
             claims.append(statistics.judge_order(text, [last[higher]], [last[lower]]))
-    # More of both leads to the same network, so the networks before that are compared.
+    # Both increases end with the same network, `MAIN`, so the networks before the increases are compared.
     if {"encoder10", "base2"} <= set(last):
         text = "features matter more than base filters: 10 to 20 of them gain more than 2 to 5 base filters"
         claims.append(statistics.judge_order(text, [last["base2"]], [last["encoder10"]]))
@@ -102,7 +102,7 @@ def check_claims(summary: dict[str, Any]) -> list[statistics.Claim]:
     others = sorted({figures["epochs"] for figures in summary.values()} - {EPOCHS})
     if others:
         note = f"of {' and '.join(map(str, others))} epochs"
-        claims = [{**one, "claim": f"{one['claim']} ({note})", "verdict": statistics.UNDECIDED} for one in claims]
+        claims = [{**claim, "claim": f"{claim['claim']} ({note})", "verdict": statistics.UNDECIDED} for claim in claims]
     return claims
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Facial landmarks with generated filters: figure 3 and table 3 of "Learning to Generate Filters ...".
+"""Locates facial landmarks with generated filters: figure 3 and table 3 of "Learning to Generate Filters ...".
 
     python -m examples.experiments.filter_repository.mtfl --processes 2
     python -m examples.experiments.filter_repository.mtfl --full --processes 2
@@ -11,11 +11,11 @@ errors of the mean landmarks of the training faces. Judges the claims of the pap
 rotated faces are harder, generated filters compensate for that, and the smaller network gains more. Draws the errors,
 and faces with the landmarks found.
 
-The faces are the training part of MTFL. A tenth of them, the same in all settings, is for tests. The similarity
+The faces are the training part of MTFL. A tenth of the faces, the same in all settings, is for tests. The similarity
 transform that fits the five landmarks best brings faces to the same place, size and direction, cropped to 64 x 64.
 
 The default is five epochs, which take an hour on two CPU cores; `--full` is 40 epochs, which take a night. Both have
-one seed, and each further one (`--seeds 0 1 2`) takes as long. The paper reports neither loss, optimizer, batch size
+one seed, and each further seed (`--seeds 0 1 2`) takes as long. The paper reports neither loss, optimizer, batch size
 nor epochs. This script uses the softmax cross-entropy over the positions of a heat map, with a Gaussian around the
 landmark as the target, plus the loss of the reconstruction, and Adam with a cosine. The position of a landmark is the
 soft-argmax near the highest score of its heat map.
@@ -53,7 +53,7 @@ SMOKE = {
     "source": "generated",
 }
 SIZE = 64
-TESTED = 10  # one of so many faces is tested on
+TESTED = 10  # one of so many faces is for tests
 SHOWN = 8  # faces in the figure
 
 
@@ -84,7 +84,7 @@ def load(args: argparse.Namespace) -> tuple[tuple, tuple]:
     images, points, args.source = data.load_mtfl("train", args.data_dir, args.source)
     if len(images) < TESTED:
         raise ValueError(f"Expected {TESTED} faces or more: one of {TESTED} is tested on. Received: {len(images)}")
-    landmarks.interocular_distances(points)  # refuses faces that have no errors
+    landmarks.interocular_distances(points)  # refuses faces whose errors would be infinite
     rng = np.random.default_rng(0)  # parts and angles do not depend on the seeds of the runs
     order, angles = rng.permutation(len(images)), rng.uniform(-args.max_angle, args.max_angle, len(images))
     cut = len(order) - len(order) // TESTED
@@ -104,12 +104,12 @@ def build(variant: str) -> keras.Model:
 
 
 def locate_landmarks(network: keras.Model, images: np.ndarray, batch_size: int = 50) -> np.ndarray:
-    """Returns the landmarks that a network finds in images, `[count, 5, 2]`, in pixels."""
-    found = []
+    """Returns the landmarks that a network locates in images, `[count, 5, 2]`, in pixels."""
+    located = []
     for first in range(0, len(images), batch_size):
         outputs = network(data.normalized(images[first : first + batch_size], runs.UNCHANGED), training=False)
-        found.append(landmarks.soft_argmax(outputs["heatmaps"] if isinstance(outputs, dict) else outputs))
-    return np.concatenate(found)
+        located.append(landmarks.soft_argmax(outputs["heatmaps"] if isinstance(outputs, dict) else outputs))
+    return np.concatenate(located)
 
 
 def train_run(experiment: run.Experiment, variant: str, seed: int, train: tuple, test: tuple) -> dict[str, Any]:
@@ -122,10 +122,10 @@ def train_run(experiment: run.Experiment, variant: str, seed: int, train: tuple,
 
     def batches(first, end):
         unaugmented = dict(pad=0, flip=False, statistics=runs.UNCHANGED)
-        made = data.image_batches(images, numbers, args.batch_size, end, first, seed, **unaugmented)
-        known = tf.constant(points)
-        return made.map(
-            lambda faces, which: (faces, landmarks.target_heatmaps(tf.gather(known, which), SIZE, args.sigma))
+        numbered = data.image_batches(images, numbers, args.batch_size, end, first, seed, **unaugmented)
+        all_points = tf.constant(points)
+        return numbered.map(
+            lambda faces, chosen: (faces, landmarks.target_heatmaps(tf.gather(all_points, chosen), SIZE, args.sigma))
         )
 
     def evaluate(network):
@@ -143,33 +143,33 @@ def train_run(experiment: run.Experiment, variant: str, seed: int, train: tuple,
         evaluate,
         output="heatmaps",
     )
-    found = locate_landmarks(trained.network, test_images)
-    errors = landmarks.errors(found, test_points)
+    located = locate_landmarks(trained.network, test_images)
+    errors = landmarks.errors(located, test_points)
     print(
         f"{name}: {errors.mean():.2f} %, at most {errors.max():.1f} %, in {trained.seconds / 60:.1f} minutes",
         flush=True,
     )
     worst = int(errors.max(axis=1).argmax())
-    shown = [*np.unique(np.linspace(0, len(found) - 1, SHOWN).round().astype(int)).tolist(), worst]
+    shown = [*np.unique(np.linspace(0, len(located) - 1, SHOWN).round().astype(int)).tolist(), worst]
     return {
         "variant": variant,
         "seed": seed,
         "errors": landmarks.describe(errors),
         "mean_landmark_errors": landmarks.describe(landmarks.errors(points.mean(axis=0), test_points)),
-        "shown": {"faces": shown, "landmarks": found[shown].round(2).tolist()},  # the last one is the worst
+        "shown": {"faces": shown, "landmarks": located[shown].round(2).tolist()},  # the last one is the worst
         **run.training_figures(trained),
         "settings": experiment.settings,
     }
 
 
-def report(finished: Iterable[dict[str, Any]], tested: tuple):
+def report(finished: Iterable[dict[str, Any]], test_data: tuple):
     """Returns the content of the results, the tables, and the figures of finished runs."""
     summary = mtfl_tables.summarize(finished)
     claims = mtfl_tables.check_claims(summary)
-    content = {"test_faces": tested[0].shape[1], "variants": summary, "claims": claims}
+    content = {"test_faces": test_data[0].shape[1], "variants": summary, "claims": claims}
     figures = {
         "errors.png": mtfl_tables.errors_figure(summary),
-        "faces.png": mtfl_tables.faces_figure(finished, *tested),
+        "faces.png": mtfl_tables.faces_figure(finished, *test_data),
     }
     return content, mtfl_tables.markdown(summary, claims), figures
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Landmark errors, as in figure 3 and table 3 of the filter repository paper, the claims of the paper, and faces."""
+"""Makes table 3 and figure 3 of the filter repository paper from our errors, judges the claims, and draws faces."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -148,7 +148,7 @@ def errors_figure(summary: dict[str, Any]):
 
 
 def faces_figure(runs: Iterable[dict[str, Any]], images: np.ndarray, landmarks: np.ndarray):
-    """Draws test faces with the true landmarks and those that the networks of one seed found; the last is the worst.
+    """Draws test faces with the true landmarks and the landmarks that networks of one seed found; the worst is last.
 
     Args:
         runs: Descriptions of the finished runs.
@@ -162,12 +162,12 @@ def faces_figure(runs: Iterable[dict[str, Any]], images: np.ndarray, landmarks: 
         rotated, shown = int(VARIANTS[variant].rotated), run["shown"]
         for axis in line:
             axis.set(xticks=[], yticks=[])
-        for axis, face, found in zip(line, shown["faces"], np.array(shown["landmarks"])):
+        for axis, face, located in zip(line, shown["faces"], np.array(shown["landmarks"])):
             axis.imshow(images[rotated, face])
             axis.plot(
                 *landmarks[rotated, face].T, "o", markersize=4, markerfacecolor="none", color="lime", label="true"
             )
-            axis.plot(*found.T, "x", markersize=4, color="red", label="found")
+            axis.plot(*located.T, "x", markersize=4, color="red", label="found")
         line[0].set_ylabel(VARIANTS[variant].title.replace(", ", "\n"), fontsize=8)
     drawn.axes[columns - 1].set_title("the worst", fontsize=8)
     drawn.axes[0].set_title("circles: true", fontsize=8)

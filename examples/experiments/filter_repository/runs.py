@@ -18,7 +18,7 @@ UNCHANGED = ((0.0,), (1.0,))
 
 
 def add_options(parser: argparse.ArgumentParser, batch_size: int, epochs: int | None = None) -> None:
-    """Adds the options of the training, with these defaults. Without `epochs`, recipes set them, and adds `--full`."""
+    """Adds the options of the training. Without `epochs`, recipes set the number of epochs, and `--full` is added."""
     add = parser.add_argument
     if epochs is None:
         text = "run the whole experiment, not the reduced one; `--full --help` shows its defaults"
@@ -26,12 +26,12 @@ def add_options(parser: argparse.ArgumentParser, batch_size: int, epochs: int | 
     add("--epochs", type=options.positive_int, default=epochs, help="passes over the training images")
     add("--batch-size", type=options.positive_int, default=batch_size, help="images per step")
     add("--learning-rate", type=options.positive_float, default=1e-3, help="highest learning rate of Adam")
-    add("--train-images", type=options.positive_int, help="train only on the first ones")
-    add("--test-images", type=options.positive_int, help="test only on the first ones")
+    add("--train-images", type=options.positive_int, help="train only on the first N images")
+    add("--test-images", type=options.positive_int, help="test only on the first N images")
 
 
 def load_parts(args: argparse.Namespace, load: Callable) -> tuple[tuple, tuple]:
-    """Returns `(train, test)`, the arrays of each, limited to the numbers of the options; sets `args.source`.
+    """Returns `(train, test)`, tuples of arrays cut to the numbers of images in the options; sets `args.source`.
 
     Args:
         args: The options.
@@ -81,13 +81,13 @@ def train_network(
         experiment: The sweep.
         name: Name of the run.
         build: Function that returns a new network.
-        generated: Whether its filters are generated, so that it also reconstructs the images.
+        generated: Whether the filters are generated, so that the network also reconstructs the images.
         loss: Loss of the output for Keras.
-        batches: Function of the first step and the step to end before that returns a `tf.data.Dataset` of images, in
-            [0, 1], and targets.
+        batches: Function of the first step and the end step, which is not included, that returns a `tf.data.Dataset` of
+            images, in [0, 1], and targets.
         count: Number of training images, which make up an epoch.
         seed: Seed of the weights.
-        evaluate: Function of the network that returns numbers by name, after every epoch.
+        evaluate: Function of the network that returns numbers by name. It is called after every epoch.
         output: Name of the output of a network that also reconstructs.
     """
     args, epoch = experiment.args, math.ceil(count / experiment.args.batch_size)
@@ -100,10 +100,10 @@ def train_network(
         trainer.compile(keras.optimizers.Adam(rate), losses)
 
     def steps(first, end):
-        made = batches(first, end)
+        examples = batches(first, end)
         if not generated:
-            return made
-        return made.map(lambda images, targets: (images, {output: targets, "reconstruction": images}))
+            return examples
+        return examples.map(lambda images, targets: (images, {output: targets, "reconstruction": images}))
 
     return training.train(
         name,
@@ -180,7 +180,7 @@ def accuracy(
         network: The network; with `filters_of`, what `inspection.repository_swap` returned.
         images: Images, uint8.
         labels: Their classes.
-        filters_of: Images whose filters are used, if they are not those of `images`.
+        filters_of: Images whose filters are used; None: each image has its own filters.
         batch_size: Images per batch.
     """
 
@@ -197,7 +197,7 @@ def accuracy(
 
 
 def swapped_accuracy(network: keras.Model, images: np.ndarray, labels: np.ndarray, seed: int = 0) -> float:
-    """Returns the accuracy in percent of images with the filters of other images."""
+    """Returns the accuracy in percent on images that have the filters of other images."""
     return accuracy(inspection.repository_swap(network), images, labels, other_images(images, seed))
 
 

@@ -116,7 +116,7 @@ def test_report_of_a_module():
         markdown=lambda summary, claims: f"{summary} {claims}",
         figure=lambda summary: summary["of"],
     )
-    assert sweep.report_accuracies(module, "runs", tested="images") == (
+    assert sweep.report_accuracies(module, "runs", test_data="images") == (
         {"variants": {"of": "runs"}, "claims": ["runs"]},
         "{'of': 'runs'} ['runs']",
         {"accuracy.png": "runs"},
