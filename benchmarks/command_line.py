@@ -20,9 +20,8 @@ def add_json(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
-@contextlib.contextmanager
-def json_lines(path: pathlib.Path) -> Iterator[Callable[[dict], None]]:
-    """Opens a file of results, one JSON object per line. Yields a function that writes one object.
+def create_file(path: pathlib.Path) -> None:
+    """Creates the file of results, so that an error occurs before the measurements.
 
     Raises:
         SystemExit: The file cannot be written.
@@ -33,6 +32,16 @@ def json_lines(path: pathlib.Path) -> Iterator[Callable[[dict], None]]:
     except OSError as error:
         expected = "Expected --json to be a file that can be written"
         raise SystemExit(f"{expected}. Received: {path} ({error.strerror})") from error
+
+
+@contextlib.contextmanager
+def json_lines(path: pathlib.Path) -> Iterator[Callable[[dict], None]]:
+    """Opens a file of results, one JSON object per line. Yields a function that writes one object.
+
+    Raises:
+        SystemExit: The file cannot be written.
+    """
+    create_file(path)
     with open(path, "w") as file:
 
         def write(row):

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import timing
-from benchmarks.command_line import add_json, new_parser
+from benchmarks.command_line import add_json, create_file, new_parser
 from benchmarks.export.runtimes import onnx_session, threads_from_environment
 from benchmarks.targets import Target, print_targets
 from examples.experiments.core.environment import processor_name
@@ -123,7 +123,7 @@ def parse(arguments=None):
 
 def main(arguments=None):
     args = parse(arguments)
-    args.json.parent.mkdir(parents=True, exist_ok=True)
+    create_file(args.json)
     threads = threads_from_environment()
     print(f"{processor_name()}, {threads} threads; milliseconds of a call\n")
     print(f"{'':<16}" + "".join(f"{form:>17}" for form in (TF, PORTABLE, BODY, KERNEL)))

@@ -15,7 +15,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.command_line import add_json, new_parser
+from benchmarks.command_line import add_json, create_file, new_parser
 from benchmarks.ops.composite_forms import CASES, masked_slices
 from examples.experiments.core.environment import processor_name
 from examples.experiments.core.options import positive_int
@@ -130,7 +130,7 @@ def parse(arguments=None):
 
 def main(arguments=None):
     args = parse(arguments)
-    args.json.parent.mkdir(parents=True, exist_ok=True)
+    create_file(args.json)
     table = {}
     print(f"{processor_name()}, 1 thread; milliseconds of a call")
     for name in args.only:

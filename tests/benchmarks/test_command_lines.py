@@ -48,6 +48,12 @@ def test_numbers_must_be_above_zero(module, arguments, capsys):
     assert "above zero, received '0'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("module", ["portable_forms", "onnxruntime"])
+def test_a_file_that_cannot_be_written(module):
+    with pytest.raises(SystemExit, match=r"Expected --json to be a file that can be written\. Received: /proc/x/b"):
+        importlib.import_module(f"benchmarks.export.{module}").main(["--json", "/proc/x/b"])
+
+
 def test_even_window(capsys):
     with pytest.raises(SystemExit):
         importlib.import_module("benchmarks.layers.training_step").main(["--kernel-size", "4"])

@@ -57,7 +57,7 @@ def replace_convolutions(
     `DDF2D` centres its windows on the pixels `i * strides` and pads both sides alike. A TensorFlow convolution with
     padding `"same"` and strides may centre its windows one pixel further; the shapes agree. A convolution with padding
     `"valid"` is replaced if a `ZeroPadding2D` of exactly half the window precedes it, as in `keras.applications`, and
-    only replaced convolutions use the padded images. That padding layer then pads nothing.
+    only replaced convolutions with padding `"valid"` use the padded images. That padding layer then pads nothing.
 
     Args:
         model: Built functional or sequential model; it is not changed. The convolutions of nested models are replaced
@@ -150,12 +150,16 @@ def _plan(model, select):
         if call.layer in convolutions:
             sources[call.layer].update(source.layer for source in call.sources)
 
+    def needs_padding(user):
+        """Returns whether the layer with this name needs padded images: it is kept, or does its own padding."""
+        return reasons.get(user, "") is not None or convolutions[user].padding != "valid"
+
     def padding_reason(name, layer):
         """Returns the reason why the padding before `layer` prevents its replacement; None if there is no reason."""
         if not all(_is_symmetric_padding(layers.get(source), layer) for source in sources[name]):
             return "it has padding 'valid' and no ZeroPadding2D of its size before it"
         for pad in sorted(sources[name]):  # sorted: every process reports the same pad
-            if pad in outputs or any(reasons.get(user, "") is not None for user in consumers[pad]):
+            if pad in outputs or any(needs_padding(user) for user in consumers[pad]):
                 return f"its padding layer {pad!r} is used elsewhere"
         return None
 

@@ -34,7 +34,7 @@ def repository_cifar10(
         images -> autoencoder with four encoder layers -> reconstruction
         maps of encoder layer i -> dimension reduction -> features i
         images, features 1 -> RepositoryConv2D 3x3, batch normalisation, ReLU
-            -> three times the same layers, with stride 2 and features 2, 3, 4 -> mean -> Dense -> classes
+            -> the same three layers with stride 2, for features 2, 3 and 4 -> mean -> Dense -> classes
 
     Args:
         base_filters: Number of base filters of each convolution. None: the number of filters of the convolution (64,
@@ -50,8 +50,8 @@ def repository_cifar10(
 
     Returns:
         A model that maps images, `[batch, 32, 32, 3]` in [0, 1], to `{"classes": [batch, classes], "reconstruction":
-        [batch, 32, 32, 3]}`. It has 21,469,805 trainable parameters by default. Two of its layers are
-        models: `"generator"` maps images to features and the reconstruction, `"prediction"` maps images and features to
+        [batch, 32, 32, 3]}`. It has 21,469,805 trainable parameters by default. Two of its layers are models:
+        `"generator"` maps images to features and the reconstruction, `"prediction"` maps images and features to
         classes; see `inspection.repository_swap`. Train the model on the losses of `repository_mnist`.
 
     Raises:

@@ -43,7 +43,8 @@ def repository_mtfl(
     Batch normalisation and a leaky ReLU follow every convolution of the prediction network except the last one.
 
     Args:
-        filters: Channels of all convolutions of the prediction network. The paper's Model32 and Model64 have 32 and 64.
+        filters: Channels of all convolutions of the prediction network except the last one. The paper's Model32 and
+            Model64 have 32 and 64.
         base_filters: Number of base filters of each generated convolution. None: equal to `filters`.
         generated: The convolutions with generated filters, among the first nine: a dict from the number of the
             convolution to the number of the encoder layer that supplies its features. The numbers start at 1. None:
@@ -60,9 +61,9 @@ def repository_mtfl(
     Returns:
         A model that maps images, `[batch, 64, 64, 3]` in [0, 1], to `{"heatmaps": [batch, 64, 64, 5],
         "reconstruction": [batch, 64, 64, 3]}`. The heat maps are linear, without an activation. The model has 2,249,352
-        trainable parameters, or 3,865,160 with 64 filters. Two of its layers are
-        models: `"generator"` maps images to features and the reconstruction, `"prediction"` maps images and features to
-        heat maps; see `inspection.repository_swap`.
+        trainable parameters, or 3,865,160 with 64 filters. Two of its layers are models: `"generator"` maps
+        images to features and the reconstruction, `"prediction"` maps images and features to heat maps; see
+        `inspection.repository_swap`.
 
     Raises:
         ValueError: An argument is not as described.

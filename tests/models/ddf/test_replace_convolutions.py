@@ -134,7 +134,8 @@ def test_shared_padding():
     assert report.replaced == ("a", "b", "same")
 
     elsewhere = "its padding layer 'pad' is used elsewhere"
-    for users in ([window("a"), layers.ReLU()], [layers.ReLU(), window("a")]):
+    padding_more = layers.Conv2D(4, 3, padding="same", name="padding_more")
+    for users in ([window("a"), layers.ReLU()], [layers.ReLU(), window("a")], [window("a"), padding_more]):
         copy, report = replace_convolutions(padded(users))
         assert report.kept == {"a": elsewhere} and tuple(copy.get_layer("pad").output.shape)[1:3] == (10, 10)
     widening = {"wide": "it has 4 channels in and 6 out", "a": elsewhere, "b": elsewhere}
