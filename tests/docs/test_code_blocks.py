@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every Python block of the README and of the site runs, and prints what the page says.
+"""Checks that every Python block of the README and of the site runs, and prints what the page says.
 
-The blocks of a page share one namespace, in the order of the page. Two conventions state what a block prints:
-a comment in parentheses behind a `print`, as in `print(y.shape)  # (2, 16, 16, 8)`, and a `text` block after the words
-"It prints:".
+The blocks of a page share one namespace and run in the order of the page. A page states what a block prints in two
+ways: as a comment in parentheses behind a `print`, as in `print(y.shape)  # (2, 16, 16, 8)`, or as a `text` block after
+the line "It prints:".
 """
 
 import re
@@ -15,6 +15,9 @@ from tests.support import pages
 SLOW = ("docs/guide/export.md", "docs/guide/deployment.md")  # each writes and validates several files
 SITE = [pages.ROOT_PAGES[0], *sorted(pages.DOCS.rglob("*.md"))]
 WITH_CODE = [page for page in pages.PAGES if pages.blocks(page, "python")]
+
+COMMENTED_OUTPUT = re.compile(r"^\s*print\(.*\)  # (\(.*\))$", re.MULTILINE)
+OUTPUT_BLOCK = re.compile(r"It prints:\n\n```text\n(.*?)```", re.DOTALL)
 
 
 def _parameters():
@@ -31,15 +34,20 @@ def test_python_blocks_run(page, tmp_path, monkeypatch, capsys):
         code = compile("\n" * (block.line - 1) + block.text, pages.name(page), "exec")
         exec(code, namespace)
         output = capsys.readouterr().out
-        for expected in re.findall(r"^\s*print\(.*\)  # (\(.*\))$", block.text, re.MULTILINE):
+        for expected in COMMENTED_OUTPUT.findall(block.text):
             assert expected in output.splitlines()
         printed += output
-    for expected in re.findall(r"It prints:\n\n```text\n(.*?)```", page.read_text(), re.DOTALL):
+    for expected in OUTPUT_BLOCK.findall(page.read_text()):
         assert expected in printed
 
 
 def test_the_readme_and_the_guide_have_code():
     assert {"README.md", "docs/start/quickstart.md", "docs/guide/layers.md"} <= set(map(pages.name, WITH_CODE))
+
+
+def test_pages_state_outputs_in_both_ways():
+    texts = [page.read_text() for page in WITH_CODE]
+    assert any(map(COMMENTED_OUTPUT.search, texts)) and any(map(OUTPUT_BLOCK.search, texts))
 
 
 @pytest.mark.parametrize("page", SITE, ids=pages.name)

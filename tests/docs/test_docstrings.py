@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Docstrings of the public API describe every argument, in the order of the signature, and begin with a sentence."""
+"""Checks that docstrings of the public API describe every argument in the order of the signature, and begin with a
+sentence.
+"""
 
 import importlib
 import inspect
@@ -17,7 +19,7 @@ def _public():
         yield from (pytest.param(getattr(loaded, name), id=f"{module}.{name}") for name in names)
 
 
-PUBLIC = [one for one in _public() if callable(one.values[0])]
+PUBLIC = [entry for entry in _public() if callable(entry.values[0])]
 
 
 def documented_arguments(docstring: str) -> list[str]:
@@ -26,28 +28,29 @@ def documented_arguments(docstring: str) -> list[str]:
     return re.findall(r"^    (\*{0,2}\w+):", section[1], re.MULTILINE) if section else []
 
 
-DESCRIBED = [one for one in PUBLIC if documented_arguments(inspect.getdoc(one.values[0]) or "")]
+DESCRIBED = [entry for entry in PUBLIC if documented_arguments(inspect.getdoc(entry.values[0]) or "")]
 
 
-@pytest.mark.parametrize("thing", DESCRIBED)
-def test_the_arguments_are_those_of_the_signature(thing):
+@pytest.mark.parametrize("public", DESCRIBED)
+def test_the_documented_arguments_equal_the_signature(public):
     stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
-    expected = [stars.get(one.kind, "") + one.name for one in inspect.signature(thing).parameters.values()]
-    assert documented_arguments(inspect.getdoc(thing)) == expected
+    parameters = inspect.signature(public).parameters.values()
+    expected = [stars.get(parameter.kind, "") + parameter.name for parameter in parameters]
+    assert documented_arguments(inspect.getdoc(public)) == expected
 
 
-@pytest.mark.parametrize("thing", PUBLIC)
-def test_the_docstring_begins_with_a_sentence(thing):
-    first = inspect.getdoc(thing).split("\n\n")[0]
+@pytest.mark.parametrize("public", PUBLIC)
+def test_the_docstring_begins_with_a_sentence(public):
+    first = inspect.getdoc(public).split("\n\n")[0]
     assert first[0].isupper() and first.endswith((".", ":"))
 
 
 def test_most_of_the_public_names_have_arguments():
-    """Variants of a function that refer to its arguments have no section of their own."""
+    """A function without the section `Args:` takes no arguments, or refers to the arguments of another function."""
     assert len(DESCRIBED) > 0.7 * len(PUBLIC)
 
 
-def test_arguments_are_found():
+def test_arguments_are_read_from_the_section_args():
     assert documented_arguments(
         "Does.\n\nArgs:\n    a: First.\n        b: no\n    **c: Rest.\n\nReturns:\n    d: No."
     ) == [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every command in the README and the site exists, and takes the options that the page gives it."""
+"""Checks that every command in the README and in the site exists and accepts the options that the page gives it."""
 
 import functools
 import importlib
@@ -35,11 +35,15 @@ def help_of(module: str) -> str:
 
 
 def options(words: list[str]) -> list[str]:
+    """Returns the names of the options among the words of a command."""
     return [word.partition("=")[0] for word in words if word.startswith("--")]
 
 
 def check_module(words: list[str]) -> None:
-    """Checks the options by the help, and the values by the parser, unless a value is a placeholder such as FILE."""
+    """Checks `python -m`: the help lists the options, and the parser accepts the values.
+
+    Commands with a placeholder such as FILE are not parsed.
+    """
     module, *rest = words
     for option in options(rest):
         assert re.search(rf"{option}\b(?!-)", help_of(module)), f"python -m {module} has no option {option}"
@@ -83,7 +87,7 @@ def check(words: list[str]) -> None:
     elif program == ".ci/run":
         assert (ROOT / program).is_file()
     else:
-        assert program in ("cd", "export", "g++", "ln"), f"a command that this test does not know: {words}"
+        assert program in ("cd", "export", "g++", "ln"), f"this test does not know the command {words}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=pages.name)
@@ -94,7 +98,7 @@ def test_commands_exist(page):
 
 @pytest.mark.parametrize("page", pages.PAGES, ids=pages.name)
 def test_options_in_the_text_exist(page):
-    """An option in a code span is an option of a command of the documentation."""
+    """Each option in a code span is an option of one of the commands in the documentation."""
     modules = {words[2] for other in PAGES for words in pages.commands(other) if words[:2] == ["python", "-m"]}
     modules.add("examples.deploy.run")
     for span in pages.spans(page):

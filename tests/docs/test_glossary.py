@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No retired word is left in code, options, JSON keys or documents. CONTRIBUTING.md has the glossary."""
+"""Checks that code, options, JSON keys and documents contain no retired word. CONTRIBUTING.md has the glossary."""
 
 import re
 
@@ -16,7 +16,7 @@ FILES = [
     if path.suffix in SUFFIXES and path.name != "test_glossary.py" and "build" not in path.parts
 ]
 
-# What is searched for, and what replaces it.
+# Pattern of a retired word -> what to use instead.
 RETIRED = {
     r"\btwins?\b": "baseline",
     r"\bcomposed\b(?! of)": "composite",
@@ -43,12 +43,12 @@ RETIRED = {
 @pytest.mark.parametrize("word", RETIRED, ids=lambda word: RETIRED[word].split()[0] + ": " + word[:20])
 def test_retired_words_are_gone(word):
     pattern = re.compile(word)
-    found = []
+    places = []
     for path in FILES:
         for number, line in enumerate(path.read_text().splitlines(), 1):
             if pattern.search(line):
-                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
-    assert not found, f"use {RETIRED[word]} in\n" + "\n".join(found)
+                places.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
+    assert not places, f"use {RETIRED[word]} in\n" + "\n".join(places)
 
 
 def test_the_search_covers_the_tree():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Links, images and paths of the documentation lead somewhere."""
+"""Checks that the targets of links, the images and the paths in the documentation exist."""
 
 import re
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The site is complete: every page is in the navigation, and the API pages list every public name."""
+"""Checks that the site is complete: every page is in the navigation, and the API pages list every public name."""
 
 import importlib
 import re
@@ -36,7 +36,7 @@ def test_the_papers_have_one_name():
 
 @pytest.mark.parametrize("paper", ["dfn", "ddf", "filter_repository"])
 def test_readme_and_paper_pages_have_the_same_numbers(paper):
-    """The numbers of the README's table of reproductions are those of the page that the row links to."""
+    """Every number in the README's table of reproductions is also on the page that its row links to."""
     readme = (ROOT / "README.md").read_text()
     page = (pages.DOCS / f"papers/{paper}.md").read_text()
     rows = [row for row in readme.splitlines() if row.startswith("|") and f"papers/{paper}.md#" in row]
