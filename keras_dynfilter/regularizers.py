@@ -17,10 +17,10 @@ class Smoothness(keras.regularizers.Regularizer):
 
         factor * (mean(d(filters, height)) + mean(d(filters, width)))
 
-    with `d` the squared (`norm="l2"`) or absolute (`norm="l1"`) difference of neighbours along an axis. The means are
-    taken per sample and summed over the batch. Keras divides the value of an activity regularizer by the batch size, so
-    that the penalty is a mean over the batch, both as `activity_regularizer` of the generating layer and as
-    `filters_regularizer` of the filtering layer.
+    Here `d` is the squared (`norm="l2"`) or absolute (`norm="l1"`) difference of neighbours along an axis. The means
+    are taken per sample and summed over the batch. Keras divides the value of an `activity_regularizer` by the batch
+    size, and the layers of this package do so with the value of a `filters_regularizer`. In both uses, the penalty is
+    therefore a mean over the batch.
 
     Args:
         factor: Non-negative number, the factor of the penalty.
@@ -39,8 +39,8 @@ class Smoothness(keras.regularizers.Regularizer):
     2.0
 
     Reference:
-        [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), which mentions the
-        penalty and gives no formula.
+        [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016). The paper mentions the
+        penalty without a formula.
     """
 
     def __init__(self, factor: float, norm: str = "l2", data_format: str | None = None):
@@ -58,9 +58,9 @@ class Smoothness(keras.regularizers.Regularizer):
         return self.factor * (self._roughness(x, height) + self._roughness(x, height + 1))
 
     def _roughness(self, x, axis):
-        """Returns the mean penalty on the differences along `axis`, summed over the samples; 0 without neighbours."""
-        before = (slice(None),) * axis
-        difference = x[(*before, slice(1, None))] - x[(*before, slice(None, -1))]
+        """Returns the mean penalty per sample along `axis`, summed over the samples; 0 if there are no neighbours."""
+        leading = (slice(None),) * axis
+        difference = x[(*leading, slice(1, None))] - x[(*leading, slice(None, -1))]
         penalty = tf.square(difference) if self.norm == "l2" else tf.abs(difference)
         per_sample = tf.cast(tf.reduce_prod(tf.shape(penalty)[1:]), penalty.dtype)
         return tf.math.divide_no_nan(tf.reduce_sum(penalty), per_sample)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Types of the constructor arguments that several layers take, and of shapes."""
+"""Types of shapes and of the constructor arguments that several layers share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +16,6 @@ Activation = str | dict[str, Any] | Callable[..., Any] | None
 
 
 def list_of_shapes(input_shape: Any) -> list[Shape]:
-    """Returns the `input_shape` that Keras passes to a layer, of one tensor or of a list of them, as a list."""
+    """Returns the shapes of the inputs as a list, whether `input_shape` is one shape or a list of shapes."""
     nested = isinstance(input_shape[0], (list, tuple, tf.TensorShape))
     return [tuple(shape) for shape in (input_shape if nested else [input_shape])]

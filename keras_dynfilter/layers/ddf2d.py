@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The DDF module: decoupled dynamic filtering in place of a convolution."""
+"""Decoupled dynamic filtering as a Keras layer, in place of a convolution."""
 
 import keras
 
@@ -15,43 +15,44 @@ BRANCHES = ("both", "spatial", "channel")
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
 class DDF2D(DecoupledLayer):
-    """Filters images with decoupled dynamic filters that it generates from them: `keras_dynfilter.ops.ddf2d`.
+    """Generates decoupled dynamic filters from images and filters the images with them: `keras_dynfilter.ops.ddf2d`.
 
         spatial filters: 1x1 convolution of the inputs, normalisation
         channel filters: mean over the positions, Dense, ReLU, Dense, normalisation
         outputs = activation(ddf2d(inputs, channel filters, spatial filters) + bias)
 
     The layer is a drop-in replacement for a convolution with equal numbers of input and output channels. With strides,
-    the channel filters come from all positions, and the spatial filter of output `(i, j)` comes from the pixel
-    `(i * strides, j * strides)`, on which its window is centred.
+    the channel filters are still generated from all pixels. The spatial filter of output `(i, j)` is generated from the
+    pixel `(i * strides, j * strides)`, the centre of its window.
 
     Args:
-        kernel_size: Odd integer or pair `(kernel_h, kernel_w)`.
+        kernel_size: Positive odd integer or pair `(kernel_h, kernel_w)`. 1x1 windows need norms other than `"filter"`.
         strides: Positive integer or pair. The output has `ceil(size / strides)` positions along an axis.
-        dilation_rate: Positive integer or pair, the distance of neighbouring taps in pixels.
+        dilation_rate: Positive integer or pair, the distance between neighbouring taps in pixels.
         squeeze_ratio: Positive number. The bottleneck of the channel branch has `int(squeeze_ratio * channels)` values,
             at least one.
         heads: Positive integer that divides the channels: the number of groups of consecutive channels, each with a
             spatial filter of its own.
-        combine: `"mul"`: the weight of a tap is the product of the two filters; or `"add"`: their sum.
-        branches: `"both"`; for ablations `"spatial"` (no channel filters: all channels of a head share one filter) or
-            `"channel"` (no spatial filters: all positions share one filter). `combine` and the arguments of the missing
-            branch are then without effect.
+        combine: `"mul"` multiplies the spatial and the channel filter tap by tap; `"add"` adds them.
+        branches: `"both"`, or for ablations `"spatial"` (no channel filters: all channels of a head share one filter)
+            or `"channel"` (no spatial filters: all positions share one filter per channel). With one branch, `combine`
+            and the arguments of the other branch have no effect.
         spatial_norm: Normalisation of the spatial filters: `"filter"` (`FilterNorm` with the gain `"relu"`), `"batch"`
             (batch normalisation), `"sigmoid"`, None, or a Keras layer such as `FilterNorm("spatial", 3, scale="tap")`.
-            A layer that is not a `FilterNorm` gets `(batch, out_height, out_width, heads * kernel_h * kernel_w)`
-            values. The layer is copied with the dtype policy of this one, so that one object can serve many layers.
-        channel_norm: Normalisation of the channel filters, one of the values of `spatial_norm`. A layer that is not a
-            `FilterNorm` gets `(batch, kernel_h * kernel_w * channels)` values.
+            A layer that is not a `FilterNorm` is called with values of shape
+            `(batch, out_height, out_width, heads * kernel_h * kernel_w)`. `DDF2D` uses a copy of the layer with its own
+            dtype policy, so that one object can serve many layers.
+        channel_norm: Normalisation of the channel filters, with the options of `spatial_norm`. A layer that is not a
+            `FilterNorm` is called with values of shape `(batch, kernel_h * kernel_w * channels)`.
         activation: Activation of the outputs. None: no activation.
         use_bias: Whether to add a trained bias per channel to the outputs.
         data_format: `"channels_last"` or `"channels_first"`; None: `keras.backend.image_data_format()`.
-        generator_initializer: Initializer of the kernels that generate the filters. None: normal with variance
-            `2 / fan_out`, as in the DDF networks.
-        generator_bias_initializer: Initializer of the biases that generate the filters. None: uniform within
-            `1 / sqrt(fan_in)` of 0, as in the DDF networks.
+        generator_initializer: Initializer of the kernels of the filter generator. None: normal with variance
+            `2 / fan_out`, as in the authors' networks.
+        generator_bias_initializer: Initializer of the biases of the filter generator. None: uniform within
+            `1 / sqrt(fan_in)` of 0, as in the authors' networks.
         bias_initializer: Initializer of the bias of the outputs.
-        generator_regularizer: Regularizer of the kernels that generate the filters.
+        generator_regularizer: Regularizer of the kernels of the filter generator.
         bias_regularizer: Regularizer of the bias of the outputs.
         **kwargs: Arguments of `keras.layers.Layer`.
 
@@ -64,19 +65,19 @@ class DDF2D(DecoupledLayer):
         - `(batch, channels, out_height, out_width)` if `data_format="channels_first"`.
 
     Raises:
-        ValueError: An argument is not as described, or the inputs have another shape.
+        ValueError: An argument or the shape of the inputs is not as described.
 
     Example:
 
     >>> layer = DDF2D(3)
     >>> layer(np.ones((2, 8, 8, 64))).shape
     TensorShape([2, 8, 8, 64])
-    >>> layer.count_params()  # a convolution with a 3x3 window has 36,864
+    >>> layer.count_params()  # an ordinary 3x3 convolution has 36,864
     9429
 
-    Differences from the authors' code: odd sizes work with strides and give as many positions as a convolution; the
-    bottleneck has at least one value; channel filters are generated in the order `(kernel_h, kernel_w, channels)`. The
-    bias and the activation are not part of the paper.
+    Differences from the authors' code: images of odd size work with strides and give outputs of the same size as a
+    convolution does; the bottleneck has at least one value; channel filters are generated in the order
+    `(kernel_h, kernel_w, channels)`. The paper has neither the bias nor the activation.
 
     Reference:
         [Decoupled Dynamic Filter Networks](https://arxiv.org/abs/2104.14107) (Zhou et al., CVPR 2021), section 3.
@@ -85,8 +86,8 @@ class DDF2D(DecoupledLayer):
     def __init__(
         self,
         kernel_size: Size = 3,
-        strides: Size = 1,
-        dilation_rate: Size = 1,
+        strides: Size = (1, 1),
+        dilation_rate: Size = (1, 1),
         squeeze_ratio: float = 0.2,
         heads: int = 1,
         combine: str = "mul",
@@ -150,7 +151,7 @@ class DDF2D(DecoupledLayer):
             outputs = local_filter2d(inputs, spatial, self.kernel_size, heads=self.heads, **window)
         else:
             outputs = ddf2d(inputs, channel, spatial, heads=self.heads, combine=self.combine, **window)
-        return self.finished(outputs)
+        return self.finish_outputs(outputs)
 
     def compute_output_shape(self, input_shape):
         batch, *_, channels = shape = self.check_inputs(input_shape)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DDF-Up: upsampling with decoupled dynamic filters."""
+"""Upsampling with decoupled dynamic filters (DDF-Up) as a Keras layer."""
 
 import keras
 import tensorflow as tf
@@ -16,45 +16,46 @@ GUIDE_SIZES = ("auto", "input", "output")
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
 class DDFUp2D(DecoupledLayer):
-    """Upsamples images with decoupled dynamic filters, generated from the images or jointly from a guide.
+    """Upsamples images with decoupled dynamic filters, generated from the images alone or from the images and a guide.
 
-    The output has `scale_factor**2` phases. Each phase has spatial and channel filters of its own; all phases filter
-    the same inputs, at their size. Phase `q` fills the output positions
+    The output consists of `scale_factor**2` phases. Each phase has the size of the inputs: it is the result of
+    filtering the inputs with spatial and channel filters of its own. Phase `q` fills the output positions
     `(i * scale_factor + q // scale_factor, j * scale_factor + q % scale_factor)`.
 
         spatial filters without a guide: 3x3 depth-wise convolution and 1x1 convolution of the inputs, normalisation
         spatial filters with a guide: 1x1 convolution of the guide, normalisation
         channel filters: mean of the inputs over the positions, Dense, ReLU, Dense, normalisation
 
-    The layer is called as `layer(inputs)` or as `layer([inputs, guide])`; the first call decides which.
+    The layer is called as `layer(inputs)` or as `layer([inputs, guide])`. The first call decides between the two forms.
 
     Args:
         scale_factor: Integer of at least 2.
-        kernel_size: Odd integer or pair `(kernel_h, kernel_w)`, the window of the generated filters.
+        kernel_size: Positive odd integer or pair `(kernel_h, kernel_w)`. 1x1 windows need norms other than `"filter"`.
         squeeze_ratio: Positive number. The bottleneck of each channel branch has `int(squeeze_ratio * channels)`
             values, at least one.
         heads: Positive integer that divides the channels: the number of groups of consecutive channels, each with a
             spatial filter of its own.
-        combine: `"mul"`: the weight of a tap is the product of the two filters; or `"add"`: their sum.
+        combine: `"mul"` multiplies the spatial and the channel filter tap by tap; `"add"` adds them.
         spatial_norm: Normalisation of the spatial filters: `"filter"` (`FilterNorm` with the gain `"linear"`),
             `"batch"` (batch normalisation), `"sigmoid"`, None, or a Keras layer such as
-            `FilterNorm("spatial", 3, gain="relu")`. A layer that is not a `FilterNorm` gets the values of all phases
-            side by side, `(batch, height, width, phases * heads * kernel_h * kernel_w)`. The layer is copied with the
-            dtype policy of this one, so that one object can serve many layers.
-        channel_norm: Normalisation of the channel filters, one of the values of `spatial_norm`. Each phase has a copy.
-            A layer that is not a `FilterNorm` gets `(batch, kernel_h * kernel_w * channels)` values.
-        guide_size: `"input"`: the guide is as large as the inputs, and all phases see the same pixel of it;
-            `"output"`: the guide is `scale_factor` times as large, and the filter of every output position comes from
-            the pixel of the guide at that position; or `"auto"`: decided by the sizes when the layer is built.
+            `FilterNorm("spatial", 3, gain="relu")`. A layer that is not a `FilterNorm` is called with the values of all
+            phases, concatenated to `(batch, height, width, phases * heads * kernel_h * kernel_w)`. `DDFUp2D` uses a
+            copy of the layer with its own dtype policy, so that one object can serve many layers.
+        channel_norm: Normalisation of the channel filters, with the options of `spatial_norm`. Each phase has a copy.
+            A layer that is not a `FilterNorm` is called with values of shape `(batch, kernel_h * kernel_w * channels)`.
+        guide_size: `"input"`: the guide has the size of the inputs, and all phases use the same pixel of the guide;
+            `"output"`: the guide is `scale_factor` times as large, and the filter of every output position is generated
+            from the pixel of the guide at that position; or `"auto"`: one of these, chosen by the sizes when the layer
+            is built.
         activation: Activation of the outputs. None: no activation.
         use_bias: Whether to add a trained bias per channel to the outputs.
         data_format: `"channels_last"` or `"channels_first"`; None: `keras.backend.image_data_format()`.
-        generator_initializer: Initializer of the kernels that generate the filters. None: normal with variance
+        generator_initializer: Initializer of the kernels of the filter generator. None: normal with variance
             `2 / fan_out`.
-        generator_bias_initializer: Initializer of the biases that generate the filters. None: uniform within
+        generator_bias_initializer: Initializer of the biases of the filter generator. None: uniform within
             `1 / sqrt(fan_in)` of 0.
         bias_initializer: Initializer of the bias of the outputs.
-        generator_regularizer: Regularizer of the kernels that generate the filters.
+        generator_regularizer: Regularizer of the kernels of the filter generator.
         bias_regularizer: Regularizer of the bias of the outputs.
         **kwargs: Arguments of `keras.layers.Layer`.
 
@@ -70,7 +71,7 @@ class DDFUp2D(DecoupledLayer):
         - `(batch, channels, scale_factor * height, scale_factor * width)` if `data_format="channels_first"`.
 
     Raises:
-        ValueError: An argument is not as described, or the inputs have other shapes.
+        ValueError: An argument, or the shape of the inputs or of the guide, is not as described.
 
     Example:
 
@@ -80,13 +81,19 @@ class DDFUp2D(DecoupledLayer):
     >>> layer.count_params()
     12476
 
-    The class that the authors released does not run, so parts of this layer are choices. Taken from that class: the
-    depth-wise convolution belongs to the form without a guide and to each phase, nothing is between it and the 1x1
-    convolution, and the channel filters come from the inputs in both forms. Chosen here: the depth-wise convolution
-    has a padding of 1 on all sides whatever `kernel_size`; a guide may have another number of channels than the inputs;
-    a guide of the output's size is split into its phases, at no more parameters (the paper encodes a large guide, and
-    does not say how it meets the small inputs); the initializers are those of the DDF networks; and the bias and the
-    activation, which the paper does not have.
+    The class that the authors released does not run. This layer takes from it:
+
+    - Without a guide, each phase has a depth-wise convolution of its own, directly followed by the 1x1 convolution.
+    - The channel filters are generated from the inputs, with and without a guide.
+
+    These parts are choices of this package:
+
+    - The depth-wise convolution has a padding of 1 on all sides, whatever `kernel_size` is.
+    - A guide may have another number of channels than the inputs.
+    - A guide of the output's size is split into its phases, which needs no additional parameters. The paper encodes a
+      large guide and does not describe how it is combined with the small inputs.
+    - The default initializers are the initializers of the authors' DDF networks.
+    - The bias and the activation are not part of the paper.
 
     Reference:
         [Decoupled Dynamic Filter Networks](https://arxiv.org/abs/2104.14107) (Zhou et al., CVPR 2021), section 3.4.
@@ -134,7 +141,7 @@ class DDFUp2D(DecoupledLayer):
         if self.scale_factor < 2:
             raise ValueError(f"Expected `scale_factor` to be at least 2. Received: {scale_factor=}")
         self.guide_size = choice(guide_size, "guide_size", GUIDE_SIZES)
-        self.guide_scale = None  # how many times as large as the inputs a guide is; None without a guide
+        self.guide_scale = None  # size of the guide relative to the inputs, 1 or `scale_factor`; None without a guide
         self.generator = FilterGenerator(
             spatial_norm=self.spatial_norm,
             channel_norm=self.channel_norm,
@@ -165,8 +172,8 @@ class DDFUp2D(DecoupledLayer):
             ddf2d(inputs, channel, spatial, heads=self.heads, combine=self.combine)
             for spatial, channel in zip(*self.generator(sources, training=training))
         ]
-        # The channels of a phase stay together: TensorFlow's order, not that of PyTorch's pixel shuffle.
-        return self.finished(tf.nn.depth_to_space(tf.concat(phases, axis=-1), self.scale_factor))
+        # The channels of a phase are consecutive, unlike in PyTorch's pixel shuffle.
+        return self.finish_outputs(tf.nn.depth_to_space(tf.concat(phases, axis=-1), self.scale_factor))
 
     def compute_output_shape(self, input_shape):
         (batch, height, width, channels), _ = self._check(input_shape)
@@ -197,11 +204,11 @@ class DDFUp2D(DecoupledLayer):
         return shape, guide
 
     def _scale_of_guide(self, shape, guide):
-        """Returns how many times as large as the inputs the guide is, from their channels-last shapes."""
+        """Computes the size of the guide relative to the inputs from their channels-last shapes."""
         allowed = {"auto": (1, self.scale_factor), "input": (1,), "output": (self.scale_factor,)}[self.guide_size]
         allowed = allowed if self.guide_scale is None else (self.guide_scale,)
         sizes = list(zip(shape[1:3], guide[1:3]))
-        fitting = [scale for scale in allowed if all(None in (n, g) or g == scale * n for n, g in sizes)]
+        fitting = [scale for scale in allowed if all(None in pair or pair[1] == scale * pair[0] for pair in sizes)]
         received = f"Received: inputs.shape={tuple(shape)}, guide.shape={tuple(guide)}, in channels-last order"
         if not fitting:
             times = " or ".join(str(scale) for scale in allowed)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The base of the layers that filter with decoupled dynamic filters."""
+"""The base class of `DDF2D` and `DDFUp2D`, the layers that filter with decoupled dynamic filters."""
 
 import keras
 import tensorflow as tf
@@ -44,8 +44,8 @@ class DecoupledLayer(JitLayer):
         bias_initializer: Initializer,
         generator_regularizer: Regularizer,
         bias_regularizer: Regularizer,
-        strides: Size = 1,
-        dilation_rate: Size = 1,
+        strides: Size = (1, 1),
+        dilation_rate: Size = (1, 1),
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -79,7 +79,7 @@ class DecoupledLayer(JitLayer):
         )
 
     def add_bias(self, channels: int) -> None:
-        """Adds the weight of the bias, if the layer has one."""
+        """Adds the weight of the bias if `use_bias` is True."""
         if self.use_bias:
             self.bias = self.add_weight(
                 name="bias",
@@ -88,27 +88,26 @@ class DecoupledLayer(JitLayer):
                 regularizer=self.bias_regularizer,
             )
 
-    def finished(self, outputs: tf.Tensor) -> tf.Tensor:
-        """Applies the bias and the activation to channels-last outputs, and returns them in the layer's layout."""
+    def finish_outputs(self, outputs: tf.Tensor) -> tf.Tensor:
+        """Applies the bias and the activation to channels-last outputs and converts them to `data_format`."""
         if self.bias is not None:
             outputs += tf.cast(self.bias, outputs.dtype)
         outputs = self.activation(outputs)
         return to_channels_first(outputs) if self.data_format == "channels_first" else outputs
 
     def check_inputs(self, shape: Shape, name: str = "inputs") -> Shape:
-        """Returns the shape of images in channels-last order.
+        """Checks the shape of images and returns it in channels-last order.
 
         Raises:
-            ValueError: The shape does not have rank 4 or a known number of channels, or `heads` does not divide it.
+            ValueError: The rank is not 4, the number of channels is unknown, or `heads` does not divide it.
         """
-        shape = tuple(shape)
+        received = f"Received: {name}.shape={tuple(shape)}"
         if len(shape) != 4:
-            raise ValueError(f"Expected `{name}` to have rank 4 ({self.data_format}). Received: {name}.shape={shape}")
-        if self.data_format == "channels_first":
-            shape = shape_to_channels_last(shape)
+            raise ValueError(f"Expected `{name}` to have rank 4 ({self.data_format}). {received}")
+        shape = shape_to_channels_last(shape) if self.data_format == "channels_first" else tuple(shape)
         channels = shape[-1]
         if channels is None:
-            raise ValueError(f"Expected `{name}` to have a known number of channels. Received: {name}.shape={shape}")
+            raise ValueError(f"Expected `{name}` to have a known number of channels. {received}")
         if name == "inputs" and channels % self.heads:
             raise ValueError(f"Expected `heads` to divide the channels. Received: heads={self.heads}, {channels=}")
         return shape
@@ -118,7 +117,7 @@ class DecoupledLayer(JitLayer):
         return shape_to_channels_first(shape) if self.data_format == "channels_first" else shape
 
     def spec(self, channels: int) -> keras.layers.InputSpec:
-        """Returns what Keras checks at every call: rank 4 and the number of channels."""
+        """Returns the `InputSpec` that Keras checks at every call: rank 4 and the number of channels."""
         return keras.layers.InputSpec(ndim=4, axes={1 if self.data_format == "channels_first" else -1: channels})
 
     def get_config(self):

@@ -26,33 +26,35 @@ class DynamicConv2D(PerSampleFilterLayer):
         padding: `"same"`: the same number of zeros on both sides (for even windows one more at the end), and windows
             centred on input `i * strides`; or `"valid"`: no padding.
         data_format: `"channels_last"` or `"channels_first"`; None: `keras.backend.image_data_format()`.
-        dilation_rate: Positive integer or pair, the distance of neighbouring taps in pixels.
+        dilation_rate: Positive integer or pair, the distance between neighbouring taps in pixels.
         normalization: None, or `"softmax"` over all taps and channels of an output channel. If separable: over the
             vertical taps and channels of an output channel, and over the taps of each horizontal filter.
-        separable: Whether the filter of a pair of channels consists of a vertical and a horizontal filter, which are
-            applied one after the other.
-        dynamic_bias: None, or where a generated bias, one value per sample, is added: `"before"` to the image inside
-            the zero padding, or `"after"` to the result.
+        separable: Whether the filter from an input channel to an output channel consists of a vertical and a horizontal
+            filter, which are applied one after the other.
+        dynamic_bias: None, or `"before"` or `"after"` for a generated bias with one value per sample. `"before"` adds
+            it to the image before the zero padding, `"after"` adds it to the result.
         generator: None, or the Keras layer or model that generates the filters.
-        filters_regularizer: Regularizer of the filters as they are generated.
+        filters_regularizer: Regularizer of the given or generated filters, before the normalisation and including the
+            dynamic bias. Its value is divided by the batch size.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape:
-        A list of the image and its filters (without a generator), or the image alone or with a guide for the generator.
+        Without a generator, a list of the image and its filters. With a generator, the image alone, or a list of the
+        image and a guide.
 
         - Image: `(batch, height, width, channels)` if `data_format="channels_last"`,
           `(batch, channels, height, width)` if `data_format="channels_first"`.
         - Filters, given or generated: `(batch, kernel_h, kernel_w, channels, filters)`, or, if separable,
           `(batch, kernel_h + kernel_w, channels, filters)` with the vertical taps first. Flat filters, as a Dense layer
-          produces them, have the same order, followed by the dynamic bias if there is one: their shape is
-          `(batch, count_filter_values(channels))`.
+          produces them, have the same order and the shape `(batch, count_filter_values(channels))`. With a dynamic
+          bias, the filters must be flat, and the bias is the last value.
 
     Output shape:
         - `(batch, out_height, out_width, filters)` if `data_format="channels_last"`.
         - `(batch, filters, out_height, out_width)` if `data_format="channels_first"`.
 
     Raises:
-        ValueError: An argument is not as described, or the filters have another shape.
+        ValueError: An argument, or the shape of the inputs or of the filters, is not as described.
 
     Example:
 
@@ -105,7 +107,7 @@ class DynamicConv2D(PerSampleFilterLayer):
     def apply_filters(self, inputs, filters):
         bank, *horizontal = self.banks(filters, inputs.shape[-1])
         if horizontal:
-            # The product equals two passes over a padded image, without a map for every pair of channels.
+            # The product equals two passes over a padded image and needs no map for every pair of channels.
             bank = bank * horizontal[0]
         return dynamic_conv2d(inputs, bank, self.strides, self.dilation_rate, self.padding)
 

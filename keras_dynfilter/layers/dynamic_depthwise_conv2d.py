@@ -19,37 +19,39 @@ class DynamicDepthwiseConv2D(PerSampleFilterLayer):
       `generator(guide)`.
 
     Args:
-        kernel_size: Odd integer or pair `(kernel_h, kernel_w)`.
+        kernel_size: Positive odd integer or pair `(kernel_h, kernel_w)`.
         strides: Positive integer or pair.
         padding: `"same"`: the same number of zeros on both sides, and windows centred on input `i * strides`; or
             `"valid"`: no padding.
         data_format: `"channels_last"` or `"channels_first"`; None: `keras.backend.image_data_format()`.
-        dilation_rate: Positive integer or pair, the distance of neighbouring taps in pixels.
+        dilation_rate: Positive integer or pair, the distance between neighbouring taps in pixels.
         normalization: None, or `"softmax"` over the taps of each filter (of each of its two parts if separable).
         separable: Whether a filter consists of a vertical and a horizontal filter, which are applied one after the
             other.
-        dynamic_bias: None, or where a generated bias, one value per sample, is added: `"before"` to the image inside
-            the zero padding, or `"after"` to the result.
+        dynamic_bias: None, or `"before"` or `"after"` for a generated bias with one value per sample. `"before"` adds
+            it to the image before the zero padding, `"after"` adds it to the result.
         generator: None, or the Keras layer or model that generates the filters.
-        filters_regularizer: Regularizer of the filters as they are generated.
+        filters_regularizer: Regularizer of the given or generated filters, before the normalisation and including the
+            dynamic bias. Its value is divided by the batch size.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape:
-        A list of the image and its filters (without a generator), or the image alone or with a guide for the generator.
+        Without a generator, a list of the image and its filters. With a generator, the image alone, or a list of the
+        image and a guide.
 
         - Image: `(batch, height, width, channels)` if `data_format="channels_last"`,
           `(batch, channels, height, width)` if `data_format="channels_first"`.
         - Filters, given or generated: `(batch, kernel_h, kernel_w, channels)`, or, if separable,
           `(batch, kernel_h + kernel_w, channels)` with the vertical taps first. Flat filters, as a Dense layer produces
-          them, have the same order, followed by the dynamic bias if there is one: their shape is
-          `(batch, count_filter_values(channels))`.
+          them, have the same order and the shape `(batch, count_filter_values(channels))`. With a dynamic bias, the
+          filters must be flat, and the bias is the last value.
 
     Output shape:
         - `(batch, out_height, out_width, channels)` if `data_format="channels_last"`.
         - `(batch, channels, out_height, out_width)` if `data_format="channels_first"`.
 
     Raises:
-        ValueError: An argument is not as described, or the filters have another shape.
+        ValueError: An argument, or the shape of the inputs or of the filters, is not as described.
 
     Example:
 
@@ -58,8 +60,8 @@ class DynamicDepthwiseConv2D(PerSampleFilterLayer):
     TensorShape([2, 8, 8, 4])
 
     Reference:
-        [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), for filters that do
-        not mix channels.
+        [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), here with filters that
+        do not mix channels.
     """
 
     def __init__(
@@ -99,6 +101,6 @@ class DynamicDepthwiseConv2D(PerSampleFilterLayer):
     def apply_filters(self, inputs, filters):
         banks = self.banks(filters, inputs.shape[-1])
         strides = [self.strides] if not self.separable else [(self.strides[0], 1), (1, self.strides[1])]
-        for bank, step in zip(banks, strides):
-            inputs = dynamic_depthwise_conv2d(inputs, bank, step, self.dilation_rate, self.padding)
+        for bank, bank_strides in zip(banks, strides):
+            inputs = dynamic_depthwise_conv2d(inputs, bank, bank_strides, self.dilation_rate, self.padding)
         return inputs

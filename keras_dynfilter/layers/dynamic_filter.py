@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bases of the layers whose filters are given or come from a generator that the user chooses."""
+"""Base classes of the layers whose filters are an input of the layer or come from a generator that the user passes."""
 
 import math
 
@@ -24,14 +24,14 @@ DYNAMIC_BIASES = (None, "before", "after")
 
 
 class DynamicFilterLayer(JitLayer):
-    """Filters its inputs with filters that are given, or that a sublayer generates.
+    """Filters images with filters that are an input of the layer, or that its generator predicts.
 
     A subclass implements
 
     - `filter_shapes(inputs_shape)`: the shapes that the filters may have;
     - `output_channels(channels)`: the number of output channels;
-    - `split_filters(filters)`: the filters and the dynamic bias (or None), both channels-last;
-    - `apply_filters(inputs, filters)`: the filtered inputs, all channels-last.
+    - `split_filters(filters)`: the filters and the dynamic bias (or None) in the channels-last layout;
+    - `apply_filters(inputs, filters)`: the filtered inputs, with all tensors in the channels-last layout.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class DynamicFilterLayer(JitLayer):
         return cls(**{**config, "generator": generator})
 
     def _inputs_and_other(self, values):
-        """Splits the values (tensors or shapes) of a call into the inputs and the filters or guide (None: no guide)."""
+        """Splits the tensors or shapes of a call into the inputs and the filters or guide (None: no guide)."""
         if len(values) == 2:
             return tuple(values)
         if self.generator is None:
@@ -147,14 +147,14 @@ class DynamicFilterLayer(JitLayer):
     def _generated_shape(self, shape):
         try:
             return self.generator.compute_output_shape(shape)
-        except NotImplementedError:  # optional for Keras 3 models; `call` checks the filters themselves
+        except NotImplementedError:  # optional for Keras 3 models; `call` checks the generated filters
             return None
 
     def _check_shapes(self, inputs_shape, filters_shape):
-        """Returns `inputs_shape` in channels-last order.
+        """Checks the shapes (not a `filters_shape` of None) and returns `inputs_shape` in channels-last order.
 
         Raises:
-            ValueError: The shapes contradict the arguments or each other. A filters_shape of None is not checked.
+            ValueError: The shapes contradict the arguments or each other.
         """
         shape = tuple(inputs_shape)
         if len(shape) != 4:
@@ -162,17 +162,17 @@ class DynamicFilterLayer(JitLayer):
         if self.data_format == "channels_first":
             shape = shape_to_channels_last(shape)
         allowed = self.filter_shapes(shape)
-        if filters_shape is not None and not any(_compatible(filters_shape, each) for each in allowed):
+        if filters_shape is not None and not any(_compatible(filters_shape, option) for option in allowed):
             name = "`filters`" if self.generator is None else "the output of `generator`"
-            expected = " or ".join(str(each) for each in allowed)
+            expected = " or ".join(str(option) for option in allowed)
             raise ValueError(f"Expected {name} to have shape {expected}. Received: shape={tuple(filters_shape)}")
         return shape
 
 
 class PerSampleFilterLayer(DynamicFilterLayer):
-    """Filters each sample with a filter bank of its own, given with the shape of a bank or flat.
+    """Filters each sample with a filter bank of its own. The filters have the shape of a bank, or they are flat.
 
-    A subclass implements `bank_depth(channels)`: the axes of a bank after those of the window.
+    A subclass implements `bank_depth(channels)`: the sizes of a bank after the axes of the window.
     """
 
     def count_filter_values(self, channels: int) -> int:
@@ -189,7 +189,8 @@ class PerSampleFilterLayer(DynamicFilterLayer):
     def filter_shapes(self, inputs_shape: Shape) -> list[Shape]:
         channels = inputs_shape[-1]
         if channels is None:
-            raise ValueError(f"Expected `inputs` to have a known number of channels. Received: shape={inputs_shape}")
+            received = f"{tuple(inputs_shape)} in channels-last order"
+            raise ValueError(f"Expected `inputs` to have a known number of channels. Received: shape={received}")
         flat = (inputs_shape[0], self.count_filter_values(channels))
         return [flat] if self.dynamic_bias else [flat, (inputs_shape[0], *self._bank_shape(channels))]
 
@@ -199,11 +200,11 @@ class PerSampleFilterLayer(DynamicFilterLayer):
         return filters[:, :-1], tf.reshape(filters[:, -1], [-1, 1, 1, 1])
 
     def banks(self, filters: tf.Tensor, channels: int) -> list[tf.Tensor]:
-        """Returns one normalised bank `[batch, kernel_h, kernel_w, *depth]`, or a vertical and a horizontal one.
+        """Returns one normalised bank `[batch, kernel_h, kernel_w, *depth]`, or a vertical and a horizontal bank.
 
-        The softmax of a window goes over everything that one output channel sums over. For separable filters, the
-        softmax of the vertical part does so, and the softmax of the horizontal part goes over its taps: the products
-        then sum to 1, too.
+        The softmax is over all values of the bank that one output channel sums over. If separable, this holds for the
+        vertical bank, and the softmax of the horizontal bank is over the taps of each filter. The products of both
+        banks then also sum to 1.
         """
         bank = tf.reshape(filters, [-1, *self._bank_shape(channels)])
         if not self.separable:
@@ -217,14 +218,14 @@ class PerSampleFilterLayer(DynamicFilterLayer):
         return (*window, *self.bank_depth(channels))
 
     def _normalized(self, bank, end):
-        """Applies the softmax over the axes 1 to `end - 1`, if the layer has one."""
+        """Applies the softmax over axes 1 to `end - 1`, or nothing if `normalization` is None."""
         if self.normalization is None:
             return bank
         shape = bank.shape.as_list()[1:]
         logits = tf.reshape(bank, [-1, math.prod(shape[: end - 1]), math.prod(shape[end - 1 :])])
         accumulate = checks.accumulation(bank.dtype)
-        weights = tf.cast(tf.nn.softmax(tf.cast(logits, accumulate), axis=1), bank.dtype)
-        return tf.reshape(weights, [-1, *shape])
+        taps = tf.cast(tf.nn.softmax(tf.cast(logits, accumulate), axis=1), bank.dtype)
+        return tf.reshape(taps, [-1, *shape])
 
 
 def _compatible(shape, expected):

@@ -21,31 +21,35 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
     - with a `generator`, `layer(inputs)` filters `inputs` with `generator(inputs)`, and `layer([inputs, guide])` with
       `generator(guide)`.
 
-    All channels of a head share the filter of a position. The argument `filters` asks for several filters per position;
-    each of them filters all channels. `keras_dynfilter.ops.local_conv2d` is the op that sums over channels.
+    All channels of a head share the filter of a position. With `filters` above 1, a position has several filters, and
+    each of them filters all channels. The layer does not sum over channels; the op `keras_dynfilter.ops.local_conv2d`
+    does.
 
     Args:
-        kernel_size: Odd integer or pair `(kernel_h, kernel_w)`.
+        kernel_size: Positive odd integer or pair `(kernel_h, kernel_w)`.
         strides: Positive integer or pair.
         padding: `"same"`: the same number of zeros on both sides, and windows centred on input `i * strides`; or
             `"valid"`: no padding.
         data_format: `"channels_last"` or `"channels_first"`; None: `keras.backend.image_data_format()`.
-        dilation_rate: Positive integer or pair, the distance of neighbouring taps in pixels.
+        dilation_rate: Positive integer or pair, the distance between neighbouring taps in pixels.
         heads: Positive integer that divides the channels: the number of groups of consecutive channels, each with a
             filter of its own.
-        filters: Positive integer, the number of times that the image is filtered, each time with other filters.
+        filters: Positive integer, the number of filters per position and head.
         normalization: None, or `"softmax"` over the taps of each filter (of each of its two parts if separable).
-        separable: Whether a filter consists of a vertical and a horizontal filter. All vertical filters are applied to
-            the image, then all horizontal filters to the result. Needs `strides=1` and `padding="same"`.
-        dynamic_bias: None, or where a generated bias, one value per position, is added: `"before"` to the image inside
-            the zero padding (needs `strides=1` and `padding="same"`), or `"after"` to the result.
+        separable: Whether a filter consists of a vertical and a horizontal filter. The vertical filters of all
+            positions are applied to the image, then the horizontal filters to the result. Needs `strides=1` and
+            `padding="same"`.
+        dynamic_bias: None, or `"before"` or `"after"` for a generated bias with one value per position. `"before"` adds
+            it to the image before the zero padding (needs `strides=1` and `padding="same"`), `"after"` adds it to the
+            result.
         generator: None, or the Keras layer or model that generates the filters.
-        filters_regularizer: Regularizer of the filters as they are generated, for example
-            `keras_dynfilter.regularizers.Smoothness`.
+        filters_regularizer: Regularizer of the given or generated filters, before the normalisation and including the
+            dynamic bias, for example `keras_dynfilter.regularizers.Smoothness`. Its value is divided by the batch size.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape:
-        A list of the image and its filters (without a generator), or the image alone or with a guide for the generator.
+        Without a generator, a list of the image and its filters. With a generator, the image alone, or a list of the
+        image and a guide.
 
         - Image: `(batch, height, width, channels)` if `data_format="channels_last"`,
           `(batch, channels, height, width)` if `data_format="channels_first"`.
@@ -53,18 +57,18 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
           `data_format="channels_last"`, `(batch, count_filter_values(), out_height, out_width)` if
           `data_format="channels_first"`.
 
-        The channel axis of the filters holds `filters * heads` filters, head by head within each of the `filters`. A
-        filter has `kernel_h * kernel_w` taps in row-major order, or, if separable, `kernel_h` vertical and then
-        `kernel_w` horizontal taps. The dynamic bias is one more channel at the end.
+        The channel axis of the filters has the order `(filters, heads, taps)`. A filter has `kernel_h * kernel_w` taps
+        in row-major order, or, if separable, `kernel_h` vertical and then `kernel_w` horizontal taps. The dynamic bias
+        is one more channel at the end.
 
     Output shape:
         - `(batch, out_height, out_width, filters * channels)` if `data_format="channels_last"`.
         - `(batch, filters * channels, out_height, out_width)` if `data_format="channels_first"`.
 
-        The results of the `filters` follow one another, each with the channels of the image.
+        The channel axis has the order `(filters, channels)`.
 
     Raises:
-        ValueError: An argument is not as described, or the filters have another shape.
+        ValueError: An argument, or the shape of the inputs or of the filters, is not as described.
 
     Example:
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The generator of decoupled filters: a branch for the spatial filters, a branch for the channel filters."""
+"""The generator of decoupled filters, with one branch for the spatial and one for the channel filters."""
 
 import math
 
@@ -20,32 +20,32 @@ class FilterGenerator(keras.layers.Layer):
         spatial filters: 1x1 convolution of the inputs at the strided positions, normalisation
         channel filters: mean of the inputs over the positions, Dense, ReLU, Dense, normalisation
 
-    For upsampling, each of the `phases` of the output has filters of its own. Their spatial filters come from a 3x3
-    depth-wise convolution followed by a 1x1 convolution of the inputs, or from a 1x1 convolution of a guide.
+    For upsampling, each of the `phases` of the output has filters of its own. The spatial filters of a phase come from
+    a 3x3 depth-wise convolution and a 1x1 convolution of the inputs, or from a 1x1 convolution of a guide.
 
-    The 1x1 convolution and the mean read the inputs once, in one fused op, where both are needed at all positions. A
-    `FilterNorm` subtracts the mean of each spatial filter from the weights of the 1x1 convolution instead of from the
-    filters of all positions: the result is the same, and the weights are far fewer.
+    If the 1x1 convolution and the mean both need all positions, one fused op computes them and reads the inputs once.
+    If the normalisation is a `FilterNorm`, the weights of the 1x1 convolution are centred instead of the filters at
+    every position: the result is the same for far fewer values.
 
     Args:
         geometry: A `Geometry`: window, strides and heads of the filters.
-        squeeze_ratio: Positive number, the width of the bottleneck in the channel branch over the number of channels.
+        squeeze_ratio: Positive number, the ratio of the bottleneck width in the channel branch to the channels.
         spatial_norm: A `NormTemplate`, or None for no spatial filters.
         channel_norm: A `NormTemplate`, or None for no channel filters.
-        phases: None, or the number of phases of an upsampled output.
         kernel_initializer: Initializer of the kernels. None: normal with variance `2 / fan_out`.
         bias_initializer: Initializer of the biases. None: uniform within `1 / sqrt(fan_in)` of 0.
         kernel_regularizer: Regularizer of the kernels.
+        phases: None, or the number of phases of an upsampled output.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape:
-        The inputs, `(batch, height, width, channels)`. With a guide, a list of the inputs and of guides
-        `(batch, height, width, guide_channels)`: one guide for all phases, or one for each phase.
+        The inputs, `(batch, height, width, channels)`. With guides, a list of the inputs and of one guide for all
+        phases or one guide per phase, `(batch, height, width, guide_channels)`.
 
     Output shape:
         Two lists with one entry per phase: the spatial filters
         `(batch, out_height, out_width, heads * kernel_h * kernel_w)`, and the channel filters
-        `(batch, kernel_h, kernel_w, channels)`. The entries of a kind that is not generated are None.
+        `(batch, kernel_h, kernel_w, channels)`. If a kind of filters is not generated, its list is `[None]`.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class FilterGenerator(keras.layers.Layer):
             return pixel_projection.project_and_pool(inputs, *self._weights(inputs.dtype))
         means = pixel_projection.pool(inputs) if self.channel_branches else None
         if guides:
-            values = _projected(guides, *self._weights(inputs.dtype))
+            values = _project(guides, *self._weights(inputs.dtype))
         elif self.upsamples:
             values = self._from_neighbourhoods(inputs)
         else:
@@ -129,7 +129,7 @@ class FilterGenerator(keras.layers.Layer):
         return values, means
 
     def _weights(self, dtype):
-        """Returns kernel and bias of the 1x1 convolution, centred if the normalisation subtracts the mean."""
+        """Returns the kernel and the bias of the 1x1 convolution, centred if the normalisation subtracts the mean."""
         return [tf.cast(weight, dtype) for weight in self._centred(self.spatial_kernel, self.spatial_bias)]
 
     def _centred(self, *weights):
@@ -138,29 +138,30 @@ class FilterGenerator(keras.layers.Layer):
         return list(weights)
 
     def _from_neighbourhoods(self, inputs):
-        """Applies the 3x3 depth-wise and the 1x1 convolution of every phase."""
+        """Applies the 3x3 depth-wise convolution and then the 1x1 convolution of every phase."""
         channels = inputs.shape[-1]
         pointwise = tf.reshape(self.spatial_kernel, [channels, self.phases, -1])
         bias = tf.reshape(tf.reduce_sum(self.depthwise_bias[..., None] * pointwise, axis=0), [-1]) + self.spatial_bias
         if backends.choose("separable_conv2d").name == "native":
             maps = [self._depthwise(inputs, phase) for phase in range(self.phases)]
-            return _projected(maps, *(tf.cast(each, inputs.dtype) for each in self._centred(self.spatial_kernel, bias)))
+            weights = self._centred(self.spatial_kernel, bias)
+            return _project(maps, *(tf.cast(weight, inputs.dtype) for weight in weights))
         # Without the compiled ops, one convolution with the product of the two kernels takes less time.
         kernel = tf.reshape(self.depthwise_kernel[..., None] * pointwise, [3, 3, channels, -1])
         kernel, bias = self._centred(kernel, bias)
         outputs = tf.nn.conv2d(inputs, tf.cast(kernel, inputs.dtype), 1, "SAME")
-        # On CPUs, an empty batch has another shape here, and the gradient of tf.nn.bias_add fails for it.
+        # On CPUs, tf.nn.conv2d returns another shape for an empty batch, and the gradient of tf.nn.bias_add fails.
         outputs = tf.reshape(outputs, [*layout.sizes(inputs)[:3], bias.shape[0]])
         return tf.cast(outputs, bias.dtype) + bias
 
     def _depthwise(self, inputs, phase):
-        """Applies the depth-wise convolution of a phase, by the op for filters per sample, all of them equal."""
+        """Applies the depth-wise convolution of a phase with the op for filters per sample, all of them equal."""
         kernel = tf.cast(self.depthwise_kernel[None, ..., phase], inputs.dtype)
         filters = tf.broadcast_to(kernel, [layout.sizes(inputs)[0], *kernel.shape[1:]])
         return dynamic_depthwise_conv2d(inputs, filters)
 
     def _add_convolutions(self, name, shape, bias_shape, fan_in):
-        """Adds the kernel and the bias of one convolution per phase, side by side, each initialised by itself."""
+        """Adds the kernel and the bias of one convolution per phase, side by side, each initialised separately."""
         kernel = self.add_weight(
             name=f"{name}_kernel",
             shape=shape,
@@ -175,14 +176,14 @@ class FilterGenerator(keras.layers.Layer):
         return kernel, bias
 
 
-def _projected(maps, kernel, bias):
-    """Applies 1x1 convolutions side by side: one to each of `maps`, or all to the only one."""
+def _project(maps, kernel, bias):
+    """Applies 1x1 convolutions: one part of the kernel to each of `maps`, or the whole kernel if there is one map."""
     parts = zip(maps, tf.split(kernel, len(maps), axis=-1), tf.split(bias, len(maps), axis=-1))
     return tf.concat([pixel_projection.project(*part) for part in parts], axis=-1)
 
 
 class ChannelBranch(keras.layers.Layer):
-    """Generates a filter per sample and channel from the channel means.
+    """Generates one filter per sample and channel from the channel means.
 
     The bottleneck has `int(squeeze_ratio * channels)` values, at least one.
 

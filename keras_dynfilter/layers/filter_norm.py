@@ -26,29 +26,30 @@ class FilterNorm(keras.layers.Layer):
 
     `mean` and `std` are taken over the taps of one filter: per sample, pixel and head for spatial filters, per sample
     and channel for channel filters. `std` is the unbiased standard deviation, which divides by `taps - 1`. Nothing is
-    averaged over a batch, so training and inference are the same. A filter whose taps are all equal becomes 0, with a
-    gradient of 0.
+    averaged over a batch, so training and inference are the same. A filter whose taps are all equal becomes 0 before
+    `center` is added, with a gradient of 0.
 
-    In the paper, `scale` and `center` are learnable: one number of each for all spatial filters, and one per channel
-    for channel filters (`"filter"`, with one head). The authors' code has a constant scale for spatial filters, one
-    learnable value per channel and tap for channel filters, and no `center`. The defaults follow the code.
+    In the paper, `scale` and `center` are learnable, with one value for all spatial filters and one value per channel
+    for channel filters: `"filter"` with one head. The authors' networks have a constant scale for spatial filters, one
+    learnable scale per channel and tap for channel filters, and no `center`. The defaults follow these networks.
 
     Args:
         kind: `"spatial"` or `"channel"`.
         kernel_size: Positive integer or pair `(kernel_h, kernel_w)`, the window of a filter. It has at least two taps.
-        gain: Factor of the default scale `gain / sqrt(taps)`: `"relu"` (the square root of 2), `"linear"` (1), or a
-            positive number.
+        gain: Factor of the constant or initial scale `gain / sqrt(taps)`: `"relu"` (the square root of 2), `"linear"`
+            (1), or a positive number.
         scale: `"constant"`: `gain / sqrt(taps)`, without weights; `"filter"`: one learnable value per head or channel;
             or `"tap"`: one learnable value per head or channel and tap. None: `"constant"` for spatial filters, `"tap"`
             for channel filters.
-        center: None, or `"filter"` or `"tap"`: adds a learnable value per head or channel, or per tap of these.
+        center: None; `"filter"`: adds one learnable value per head or channel; or `"tap"`: one learnable value per head
+            or channel and tap.
         epsilon: Non-negative number, added to the standard deviation.
         data_format: Layout of spatial filters, `"channels_last"` or `"channels_first"`; None:
             `keras.backend.image_data_format()`.
-        scale_initializer: Initializer of a learnable scale. None: normal with mean 0 and deviation
-            `gain / sqrt(taps)` per tap, as in the paper's code, and the constant `gain / sqrt(taps)` per filter.
-        center_initializer: Initializer of `center`. None: normal with deviation 1 per tap, as in the paper's code, and
-            zeros per filter.
+        scale_initializer: Initializer of a learnable scale. None: for `"tap"`, normal with mean 0 and standard
+            deviation `gain / sqrt(taps)`, as in the authors' code; for `"filter"`, the constant `gain / sqrt(taps)`.
+        center_initializer: Initializer of `center`. None: for `"tap"`, normal with mean 0 and standard deviation 1, as
+            in the authors' code; for `"filter"`, zeros.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape:
@@ -58,10 +59,10 @@ class FilterNorm(keras.layers.Layer):
         - Channel filters: `(batch, kernel_h, kernel_w, channels)` in both layouts.
 
     Output shape:
-        The input shape. The computation is in float32 at least.
+        The input shape. The computation is in float32 or wider.
 
     Raises:
-        ValueError: An argument is not as described, or the filters have another shape.
+        ValueError: An argument or the shape of the filters is not as described.
 
     Example:
 
@@ -91,7 +92,7 @@ class FilterNorm(keras.layers.Layer):
         self.kernel_size = pair(kernel_size, "kernel_size")
         self.taps = math.prod(self.kernel_size)
         if self.taps < 2:
-            expected = "Expected `kernel_size` to have at least two taps, as one has no deviation"
+            expected = "Expected `kernel_size` to have at least two taps, as one tap has no deviation"
             raise ValueError(f"{expected}. Received: kernel_size={self.kernel_size}")
         self.gain = gain if isinstance(gain, str) else _gain(gain)
         self.deviation = _gain(gain) / math.sqrt(self.taps)
@@ -105,36 +106,36 @@ class FilterNorm(keras.layers.Layer):
         self.scale_weight = self.center_weight = None
 
     def build(self, input_shape):
-        filters = self._filters(input_shape)
+        filters = self._count_filters(input_shape)
         if self.scale != "constant":
             constant, normal = keras.initializers.Constant, keras.initializers.RandomNormal
             default = constant(self.deviation) if self.scale == "filter" else normal(0.0, self.deviation)
-            self.scale_weight = self._affine("scale", self.scale, filters, self.scale_initializer or default)
+            self.scale_weight = self._add_affine("scale", self.scale, filters, self.scale_initializer or default)
         if self.center is not None:
             default = "zeros" if self.center == "filter" else keras.initializers.RandomNormal(0.0, 1.0)
-            self.center_weight = self._affine("center", self.center, filters, self.center_initializer or default)
+            self.center_weight = self._add_affine("center", self.center, filters, self.center_initializer or default)
         super().build(input_shape)
 
     def call(self, inputs):
-        self._filters(inputs.shape)
+        self._count_filters(inputs.shape)
         return self.scaled(self.centred(inputs))
 
     def centred(self, values: tf.Tensor) -> tf.Tensor:
-        """Subtracts the mean of the taps of each filter, in float32 at least.
+        """Subtracts the mean of the taps of each filter, in float32 or wider.
 
-        If a generator is linear, its weights can be centred instead of the filters: the result is the same, and the
-        weights are far fewer.
+        If a generator is linear, its weights can be centred instead of the filters: the result is the same for far
+        fewer values.
 
         Args:
-            values: Filters in the shape of the inputs. Spatial filters in channels-last order may have any leading
+            values: Filters with the shape of the inputs. Spatial filters in channels-last order may have any leading
                 axes.
         """
         grouped, axis = self._grouped(values)
         first = grouped[(slice(None),) * axis + (slice(1),)]
-        # The mean of equal numbers may be rounded, but their differences to the first one are exactly 0. The result
-        # does not depend on the number that is subtracted here, so this number needs no gradient.
+        # The mean of equal taps may be rounded, but their differences from the first tap are exactly 0. The result does
+        # not depend on the value that is subtracted here, so this value needs no gradient.
         differences = grouped - tf.stop_gradient(first)
-        return _like(values, differences - tf.reduce_mean(differences, axis, keepdims=True))
+        return _reshape_like(values, differences - tf.reduce_mean(differences, axis, keepdims=True))
 
     def scaled(self, centred: tf.Tensor) -> tf.Tensor:
         """Divides filters of mean 0 by their standard deviation, then applies `scale` and `center`."""
@@ -150,10 +151,10 @@ class FilterNorm(keras.layers.Layer):
             outputs *= self._broadcast(self.scale_weight, values)
         if self.center_weight is not None:
             outputs += self._broadcast(self.center_weight, values)
-        return tf.cast(_like(centred, outputs), self.compute_dtype)
+        return tf.cast(_reshape_like(centred, outputs), self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
-        self._filters(input_shape)
+        self._count_filters(input_shape)
         return tuple(input_shape)
 
     def get_config(self):
@@ -173,8 +174,8 @@ class FilterNorm(keras.layers.Layer):
         )
         return config
 
-    def _filters(self, shape):
-        """Returns the number of heads or channels, after checking that `shape` is the shape of filters."""
+    def _count_filters(self, shape):
+        """Checks that `shape` is the shape of filters and returns the number of heads or channels."""
         shape = tuple(shape)
         spatial = self.kind == "spatial"
         axis = 1 if spatial and self.data_format == "channels_first" else -1
@@ -189,13 +190,13 @@ class FilterNorm(keras.layers.Layer):
             raise ValueError(f"Expected `inputs` to have shape {expected}. Received: inputs.shape={shape}")
         return size // self.taps if spatial else size
 
-    def _affine(self, name, per, filters, initializer):
+    def _add_affine(self, name, per, filters, initializer):
         taps = self.taps if per == "tap" else 1
         shape = (filters, taps) if self.kind == "spatial" else (taps, filters)
         return self.add_weight(name=name, shape=shape, initializer=initializer)
 
     def _grouped(self, values):
-        """Returns `values` in float32 at least with an axis of taps, and the number of that axis."""
+        """Returns `values` in float32 or wider, reshaped to have an axis of taps, and the index of this axis."""
         values = tf.cast(values, checks.accumulation(values.dtype))
         sizes = layout.sizes(values)
         if self.kind == "channel":
@@ -212,7 +213,7 @@ class FilterNorm(keras.layers.Layer):
         return tf.cast(weight, values.dtype)
 
 
-def _like(values, grouped):
+def _reshape_like(values, grouped):
     """Returns `grouped` in the shape of `values`."""
     return tf.reshape(grouped, layout.sizes(values))
 

@@ -24,8 +24,9 @@ class FilterRepository(keras.layers.Layer):
         kernel_size: Positive integer or pair `(kernel_h, kernel_w)`.
         channels: Positive integer, the number of channels of the images to be filtered.
         base_filters: Positive integer, the number of base filters. None: as many as `filters`.
-        repository_initializer: Initializer of the base filters. With `"orthogonal"`, they start orthonormal. If there
-            are more base filters than values in a filter, the values start orthonormal over the filters instead.
+        repository_initializer: Initializer of the base filters. `"orthogonal"` makes them orthonormal. If there are
+            more base filters than values in a filter, it makes the rows of the matrix `[values, base_filters]`
+            orthonormal.
         repository_regularizer: Regularizer of the base filters.
         repository_constraint: Constraint of the base filters.
         **kwargs: Arguments of `keras.layers.Layer`.
@@ -37,7 +38,7 @@ class FilterRepository(keras.layers.Layer):
         `(batch, kernel_h, kernel_w, channels, filters)`, in the order of Keras kernels.
 
     Raises:
-        ValueError: An argument is not as described, or the coefficients have another shape.
+        ValueError: An argument or the shape of the coefficients is not as described.
 
     Example:
 
@@ -82,7 +83,7 @@ class FilterRepository(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs):
-        self.compute_output_shape(inputs.shape)  # else the reshape would accept other shapes with as many values
+        self.compute_output_shape(inputs.shape)  # the reshape would accept other shapes of equal size
         inputs = tf.cast(inputs, self.compute_dtype)  # Keras does not cast integers
         coefficients = tf.reshape(inputs, [-1, self.base_filters, self.filters])
         return repository_algorithms.mixed(tf.cast(self.repository, inputs.dtype), coefficients)
@@ -90,8 +91,8 @@ class FilterRepository(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         shape = tf.TensorShape(input_shape)
         allowed = (self.base_filters, self.filters), (self.base_filters * self.filters,)
-        if not any(shape[1:].is_compatible_with(each) for each in allowed):
-            expected = " or ".join(str((None, *each)) for each in allowed)
+        if not any(shape[1:].is_compatible_with(option) for option in allowed):
+            expected = " or ".join(str((None, *option)) for option in allowed)
             raise ValueError(f"Expected `inputs` to have shape {expected}. Received: inputs.shape={tuple(shape)}")
         return shape[0], *self.kernel_size, self.channels, self.filters
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Default initial values of the layers that generate decoupled filters."""
+"""Initializers of the weights that generate decoupled filters."""
 
 import math
 
@@ -8,38 +8,38 @@ import tensorflow as tf
 
 
 def fan_out_normal(initializer):
-    """Returns a fresh copy of `initializer`; for None, a normal one with variance `2 / fan_out`, not truncated."""
+    """Returns a new copy of `initializer`; for None, an untruncated normal initializer with variance `2 / fan_out`."""
     if initializer is None:
         return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
-    return _fresh(initializer)
+    return _copy(initializer)
 
 
 def uniform_by_fan_in(initializer, fan_in):
-    """Returns a fresh copy of `initializer`; for None, a uniform one within `1 / sqrt(fan_in)` of 0."""
+    """Returns a new copy of `initializer`; for None, a uniform initializer within `1 / sqrt(fan_in)` of 0."""
     if initializer is None:
         limit = 1 / math.sqrt(fan_in)
         return keras.initializers.RandomUniform(-limit, limit)
-    return _fresh(initializer)
+    return _copy(initializer)
 
 
-def side_by_side(make, parts):
+def side_by_side(make_initializer, parts):
     """Returns an initializer that joins the values of `parts` initializers along the last axis.
 
     Args:
-        make: Function without arguments that returns an initializer. It is called once for each part.
+        make_initializer: Function without arguments that returns an initializer. It is called once for each part.
         parts: Positive integer that divides the last axis of the weight.
     """
     if parts == 1:
-        return make()
+        return make_initializer()
 
     def initialize(shape, dtype=None, **_):
         part = (*shape[:-1], shape[-1] // parts)
-        return tf.concat([make()(part, dtype=dtype) for _ in range(parts)], axis=-1)
+        return tf.concat([make_initializer()(part, dtype=dtype) for _ in range(parts)], axis=-1)
 
     return initialize
 
 
-def _fresh(initializer):
+def _copy(initializer):
     """Returns a copy, because one object without a seed would draw the same numbers for every weight."""
     if isinstance(initializer, keras.initializers.Initializer):
         return type(initializer).from_config(initializer.get_config())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The base of the layers that run on the compiled ops, which XLA may or may not be able to compile."""
+"""The base class of the layers that run on the compiled ops, whose library may have been built without XLA kernels."""
 
 import keras
 
@@ -7,9 +7,9 @@ from keras_dynfilter.ops import backends
 
 
 class JitLayer(keras.layers.Layer):
-    """Answers Keras's question `supports_jit` from the implementation that its ops run on when it is asked."""
+    """Computes `supports_jit` from the implementation of its ops at the time when Keras reads the property."""
 
-    _supports_jit = False  # read by Keras 3 while it constructs the layer, before it assigns the property
+    _supports_jit = False  # Keras 3 reads the property while it constructs the layer, before assigning it
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -17,13 +17,13 @@ class JitLayer(keras.layers.Layer):
 
     @property
     def supports_jit(self) -> bool:
-        """Whether XLA can compile the layer. Keras asks when it compiles a model, which may load the compiled ops."""
-        return self._supports_jit and (not self._runs_on_ops() or backends.supports_jit())
+        """Whether XLA can compile the layer. Reading it, as `Model.compile` does, may load the compiled ops."""
+        return self._supports_jit and (not self.uses_compiled_ops() or backends.supports_jit())
 
     @supports_jit.setter
     def supports_jit(self, value):
         self._supports_jit = value
 
-    def _runs_on_ops(self):
-        """Whether calls may run on the compiled ops. If not, the library is not loaded to answer."""
+    def uses_compiled_ops(self):
+        """Returns whether calls may run on the compiled ops. If not, `supports_jit` does not load the library."""
         return True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A dense layer whose gradients are fast for many times more outputs than inputs, as in generators of filters."""
+"""A dense layer with fast gradients for many more outputs than inputs, which generators of filters have."""
 
 import keras
 import tensorflow as tf
@@ -10,8 +10,9 @@ from keras_dynfilter.ops.backends import scope
 class ManyOutputDense(keras.layers.Dense):
     """Computes `keras.layers.Dense` on `(batch, features)`, with a bias and without an activation.
 
-    On a CPU with 65,536 outputs, TensorFlow's own gradient by the features takes two to three times as long as the
-    forward product, and its gradient by the bias half as long. The gradients of this layer avoid both.
+    On a CPU with 65,536 outputs, TensorFlow's own gradient with respect to the features takes two to three times as
+    long as the forward product, and its gradient with respect to the bias takes half as long as the forward product.
+    This layer computes both gradients with faster kernels.
     """
 
     def call(self, inputs):
@@ -23,7 +24,7 @@ def _product(features, kernel, bias):
     def gradients(upstream):
         ones = tf.ones_like(upstream[:, 0])
         return (
-            # The values of tf.matmul, from another kernel of TensorFlow.
+            # The same values as tf.matmul, from a faster kernel of TensorFlow.
             tf.einsum("nk,lk->nl", upstream, kernel),
             tf.matmul(features, upstream, transpose_a=True),
             tf.einsum("n,nk->k", ones, upstream),

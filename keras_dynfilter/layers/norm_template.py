@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the layers that normalise generated filters, from a word or from a Keras layer."""
+"""Makes the layers that normalise generated filters, from a name or from a Keras layer."""
 
 import dataclasses
 from typing import Any
@@ -13,18 +13,18 @@ NORMS = ("filter", "batch", "sigmoid", None)
 
 @dataclasses.dataclass(frozen=True)
 class NormTemplate:
-    """Holds the argument `spatial_norm` or `channel_norm` of a layer and makes the normalisations from it.
+    """Holds the argument `spatial_norm` or `channel_norm` of a layer and makes normalisation layers from it.
 
     Attributes:
-        argument: `"filter"`, `"batch"`, `"sigmoid"`, None, or a Keras layer. A layer is copied, so that one object can
-            serve several layers of a network.
+        argument: `"filter"`, `"batch"`, `"sigmoid"`, None, or a Keras layer. `make` copies a layer, so that one object
+            can serve several layers of a network.
         kind: `"spatial"` or `"channel"`.
         kernel_size: Pair, the window of the filters.
-        gain: `gain` of the `FilterNorm` that `"filter"` stands for.
+        gain: The gain of the `FilterNorm` that `"filter"` makes.
 
     Raises:
-        ValueError: `argument` is none of these, a layer that has weights already, or a `FilterNorm` of another kind or
-            window.
+        ValueError: `argument` is not one of these, is a layer that already has weights, or is a `FilterNorm` of another
+            kind or window.
     """
 
     argument: Any
@@ -47,7 +47,7 @@ class NormTemplate:
             raise ValueError(f"{expected}. Received: FilterNorm({norm.kind!r}, {norm.kernel_size})")
 
     def make(self, dtype) -> keras.layers.Layer:
-        """Returns a new layer with the dtype policy `dtype`. It works in the channels-last layout."""
+        """Returns a new normalisation layer with the dtype policy `dtype`, for filters in the channels-last layout."""
         name = f"{self.kind}_norm"
         if isinstance(self.argument, keras.layers.Layer):
             config = {**self.argument.get_config(), "name": name, "dtype": dtype}
@@ -63,7 +63,7 @@ class NormTemplate:
         return keras.layers.Activation(self.argument or "linear", name=name, dtype=dtype)
 
     def get_config(self):
-        """Returns the argument in the form in which Keras saves it."""
+        """Returns the argument as Keras saves it."""
         if isinstance(self.argument, keras.layers.Layer):
             return keras.saving.serialize_keras_object(self.argument)
         return self.argument

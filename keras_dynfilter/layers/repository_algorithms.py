@@ -12,31 +12,32 @@ ALGORITHMS = ("auto", "shared", "per_sample")
 
 # Cost of an intermediate value relative to a multiply-add, gradient included: measured on a CPU with AVX-512.
 MAP_VALUE = 60  # written by a convolution, read by a matrix product
-PATCH_VALUE = 300  # sliced out of the image and concatenated to a patch
+PATCH_VALUE = 300  # sliced out of the image and concatenated into a patch
 
 
 def cheaper_algorithm(positions: int | None, geometry: Geometry, channels: int, base_filters: int, filters: int) -> str:
     """Returns `"shared"` or `"per_sample"`, whichever costs less per sample.
 
     With `depth = taps * channels` and `maps = min(base_filters, depth)`, the multiply-adds and the intermediate values
-    are
+    per sample are
 
                     multiply-adds                                      values
         shared      positions * maps * (depth + filters)               positions * maps
         per_sample  depth * filters * (positions + base_filters)       positions * depth in patches, depth * filters
 
-    With more base filters than `depth`, `shared` also needs the mixing of `per_sample`, to express the filters in unit
-    filters. If it is both strided and dilated, its convolution computes all positions and drops those in between.
+    With more base filters than `depth`, `shared` also mixes the filters like `per_sample`, to express them in unit
+    filters. With both strides and dilation, the convolution of `shared` computes all positions and drops the positions
+    between the strides.
 
-    `shared` is cheaper in most cases, because its additional mixing is small compared to the convolution. `per_sample`
-    is cheaper for 1x1 windows, which need no patches, and for many times more base filters than filters.
+    `shared` is cheaper in most cases, because mixing the maps costs little compared to the convolution. `per_sample` is
+    often cheaper for 1x1 windows, which need no patches, and for many times more base filters than filters.
 
     Args:
-        positions: Number of output positions of an image. None: unknown, taken as many.
+        positions: Number of output positions of an image. None: unknown, which counts as infinitely many.
         geometry: The `Geometry` of the window.
         channels: Number of channels of the inputs.
         base_filters: Number of filters in the repository.
-        filters: Number of filters that are mixed from them.
+        filters: Number of filters that are mixed for each sample.
     """
     depth = geometry.taps * channels
     maps = min(base_filters, depth)
@@ -63,8 +64,8 @@ def shared(inputs: tf.Tensor, bank: tf.Tensor, coefficients: tf.Tensor, geometry
     """Convolves all samples with the base filters, then mixes the maps of each sample.
 
     The result is exact because the convolution is linear in its filters. If there are more base filters than values in
-    a filter, they are linearly dependent. Unit filters then replace them, and the values of a filter are its
-    coefficients.
+    a filter, the base filters are linearly dependent. Unit filters (one value is 1, the others are 0) then replace
+    them, and the values of a filter are its coefficients.
 
     Args:
         inputs: `[batch, height, width, channels]`.
@@ -80,7 +81,7 @@ def shared(inputs: tf.Tensor, bank: tf.Tensor, coefficients: tf.Tensor, geometry
     if depth < base_filters:
         coefficients = tf.einsum("dm,nmf->ndf", tf.reshape(bank, [depth, base_filters]), coefficients)
         bank = tf.reshape(tf.eye(depth, dtype=bank.dtype), [*window, depth])
-    maps = _convolved(inputs, bank, geometry)
+    maps = _convolve(inputs, bank, geometry)
     batch, height, width, channels = layout.sizes(maps)
     mixes = tf.matmul(tf.reshape(maps, [batch, height * width, channels]), coefficients)
     return tf.reshape(mixes, [batch, height, width, coefficients.shape[-1]])
@@ -89,20 +90,20 @@ def shared(inputs: tf.Tensor, bank: tf.Tensor, coefficients: tf.Tensor, geometry
 def per_sample(inputs: tf.Tensor, bank: tf.Tensor, coefficients: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     """Mixes the filters of every sample, then convolves the sample with them.
 
-    The arguments and the result are those of `shared`.
+    The arguments are the arguments of `shared`, and the result is equal up to rounding.
     """
     filters = mixed(bank, coefficients)
     return dynamic_conv2d(inputs, filters, geometry.strides, geometry.dilation_rate, geometry.padding)
 
 
-def _convolved(inputs, bank, geometry):
-    if _strided_and_dilated(geometry):  # TensorFlow has no gradients of both at once on CPUs
+def _convolve(inputs, bank, geometry):
+    if _strided_and_dilated(geometry):  # on CPUs, TensorFlow has no gradients for this case
         maps = tf.nn.convolution(inputs, bank, padding=geometry.padding.upper(), dilations=geometry.dilation_rate)
         return maps[:, :: geometry.strides[0], :: geometry.strides[1]]
     if geometry.strides == (1, 1):
         return tf.nn.convolution(inputs, bank, padding=geometry.padding.upper(), dilations=geometry.dilation_rate)
-    # Strided windows are centred here, unlike those of TensorFlow's SAME. A separate tf.pad keeps the gradients on the
-    # fast CPU kernels, which explicit padding in the convolution does not.
+    # Strided windows are centred here, but not with TensorFlow's SAME. With a separate tf.pad, the gradients use the
+    # fast CPU kernels; with explicit padding in the convolution, they do not.
     padded = tf.pad(inputs, [[0, 0], *(list(pads) for pads in geometry.pads), [0, 0]])
     return tf.nn.conv2d(padded, bank, geometry.strides, "VALID")
 

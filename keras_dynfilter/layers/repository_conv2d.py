@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convolution with filters that are mixed, per sample, from a repository of base filters."""
+"""Convolution with filters that are mixed for each sample from a repository of base filters."""
 
 import math
 
@@ -24,20 +24,19 @@ from keras_dynfilter.ops.layout import (
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
 class RepositoryConv2D(JitLayer):
-    """Convolves each sample with filters generated from features of the sample and shared base filters.
+    """Convolves each sample with filters that are mixed from shared base filters by coefficients from features.
 
         coefficients = Dense(base_filters * filters)(features)
         filters      = FilterRepository(...)(coefficients)
         outputs      = dynamic_conv2d(inputs, filters)
 
-    A convolution is linear in its filters. So the layer can also convolve all samples with the base filters, which is
-    one ordinary convolution, and mix the maps of each sample with its coefficients: `algorithm="shared"`. Outputs and
-    gradients are the same up to rounding. This algorithm never makes filters per sample. It needs memory for
-    `base_filters` maps, and the time of a convolution and of the mixing. The Dense layer may take as long again,
+    A convolution is linear in its filters. With `algorithm="shared"`, the layer therefore convolves all samples with
+    the base filters, in one ordinary convolution, and mixes the resulting maps of each sample with its coefficients.
+    Outputs and gradients are equal up to rounding. This algorithm never computes filters per sample. It needs memory
+    for `base_filters` maps, and time for a convolution and the mixing. The Dense layer may take as much time again,
     because it has `base_filters * filters` outputs.
 
-    The features need not come from the image that is filtered: features of another image give the filters of that
-    image.
+    The features may come from another image. The layer then filters one image with the filters of the other image.
 
     Args:
         filters: Positive integer, the number of output channels.
@@ -47,22 +46,23 @@ class RepositoryConv2D(JitLayer):
         padding: `"same"`: the same number of zeros on both sides (for even windows one more at the end), and windows
             centred on input `i * strides`; or `"valid"`: no padding.
         data_format: `"channels_last"` or `"channels_first"`; None: `keras.backend.image_data_format()`.
-        dilation_rate: Positive integer or pair, the distance of neighbouring taps in pixels.
-        algorithm: `"shared"`: convolve with the base filters, then mix; `"per_sample"`: mix the filters, then convolve
-            each sample with its own; or `"auto"`: the one that costs less by its numbers of operations and of values in
-            memory, and `"shared"` for unknown sizes unless the window is 1x1. `chosen_algorithm` returns the decision.
-            Batches and outputs that are known to be empty always take `"per_sample"`.
+        dilation_rate: Positive integer or pair, the distance between neighbouring taps in pixels.
+        algorithm: `"shared"`: convolve with the base filters, then mix the maps; `"per_sample"`: mix the filters, then
+            convolve each sample with its own filters; or `"auto"`: the algorithm with the lower estimated cost, from
+            the numbers of operations and of intermediate values. Images of unknown size count as very large.
+            `chosen_algorithm` returns the decision. Batches and outputs that are known to be empty always use
+            `"per_sample"`.
         activation: Activation of the outputs. None: no activation.
         use_bias: Whether to add a trained bias per output channel, the same for all samples.
-        dynamic_bias: None, or `"after"`: add a bias per sample and output channel, also generated from the features, to
-            the outputs.
+        dynamic_bias: None, or `"after"` to add a bias per sample and output channel, which a second Dense layer
+            generates from the features.
         repository_initializer: Initializer of the base filters, as in `FilterRepository`.
         coefficients_initializer: Initializer of the kernel of the Dense layer. None: normal with variance
             `1 / (features * min(base_filters, kernel_h * kernel_w * channels))`.
-        coefficients_bias_initializer: Initializer of the bias of the Dense layer, the coefficients that all samples
-            share. None: normal with variance `1 / min(base_filters, kernel_h * kernel_w * channels)`. With both
-            defaults and features of mean square 1, the filters start with a squared norm of 2, as in He's
-            initialization. One half of it is common to all samples, the other half is the sample's own.
+        coefficients_bias_initializer: Initializer of the bias of the Dense layer, which is the part of the coefficients
+            that all samples share. None: normal with variance `1 / min(base_filters, kernel_h * kernel_w * channels)`.
+            With both defaults and features of mean square 1, the filters start with a mean squared norm of 2, as in
+            He's initialization: half of it from the shared part, half from the part of each sample.
         bias_initializer: Initializer of the trained bias.
         repository_regularizer: Regularizer of the base filters.
         coefficients_regularizer: Regularizer of the kernel of the Dense layer.
@@ -82,7 +82,7 @@ class RepositoryConv2D(JitLayer):
         - `(batch, filters, out_height, out_width)` if `data_format="channels_first"`.
 
     Raises:
-        ValueError: An argument is not as described, or the inputs have another shape.
+        ValueError: An argument or the shape of the inputs is not as described.
 
     Example:
 
@@ -216,7 +216,7 @@ class RepositoryConv2D(JitLayer):
             `[batch, base_filters, filters]`.
 
         Raises:
-            ValueError: The layer is not built: it was neither called nor given shapes by `build`.
+            ValueError: The layer is not built.
         """
         if not self.built:
             raise ValueError(
@@ -248,7 +248,7 @@ class RepositoryConv2D(JitLayer):
         batch, *_, channels = images_shape = self._channels_last(images_shape)
         size = self.geometry.output_shape(images_shape)
         if batch == 0 or 0 in size:
-            return "per_sample"  # on CPUs, TensorFlow's convolution fails for empty outputs, or batches if dilated
+            return "per_sample"  # on CPUs, tf.nn.conv2d fails for empty outputs, and with dilation for empty batches
         if self.algorithm != "auto":
             return self.algorithm
         positions = None if None in size else math.prod(size)
@@ -288,8 +288,8 @@ class RepositoryConv2D(JitLayer):
         )
         return config
 
-    def _runs_on_ops(self):
-        """Only `dynamic_conv2d` with a single input or output channel does, which `"per_sample"` may call."""
+    def uses_compiled_ops(self):
+        # `"per_sample"` calls `dynamic_conv2d`, which uses the compiled ops for a single input or output channel only.
         return self._filters_of_one_channel
 
     def _dense(self, name, units, features, kernel_initializer, bias_initializer, kernel_regularizer=None):
@@ -305,7 +305,7 @@ class RepositoryConv2D(JitLayer):
         return dense
 
     def _check_shapes(self, input_shape):
-        """Returns the shapes of the image, in channels-last order, and of the features, after checking them."""
+        """Checks the shapes and returns the image's shape in channels-last order and the shape of the features."""
         if len(input_shape) != 2 or not all(hasattr(shape, "__len__") for shape in input_shape):
             raise ValueError(f"Expected `inputs` to be a list [image, features]. Received: shape={tuple(input_shape)}")
         image, features = (tuple(shape) for shape in input_shape)

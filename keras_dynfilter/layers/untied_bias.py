@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bias of its own for every position of an image."""
+"""A separate bias for every position of an image."""
 
 import keras
 import tensorflow as tf
@@ -9,7 +9,7 @@ from keras_dynfilter.layers.argument_types import Constraint, Initializer, Regul
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
 class UntiedBias(keras.layers.Layer):
-    """Adds a trained bias of its own to every position and channel.
+    """Adds a separate trained bias to every position and channel.
 
     An ordinary bias has one value per channel. An untied bias can distinguish the positions of an image, which is
     useful if the camera never moves relative to the scene. It ties the model to one image size.

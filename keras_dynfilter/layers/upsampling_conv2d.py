@@ -14,11 +14,11 @@ from keras_dynfilter.ops.checks import positive
 class UpsamplingConv2D(keras.layers.Layer):
     """Fuses 2x nearest-neighbour upsampling and a convolution into one sub-pixel convolution.
 
-    The layer computes `Conv2D(filters, kernel_size, padding="same")(UpSampling2D(2)(inputs))`, with the same weights
-    and up to rounding. Each input pixel becomes four equal pixels in the upsampled map, so several taps of a window see
-    the same pixel. The layer first adds the weights of these taps. One convolution of the small map, with a smaller
-    window, then computes the four outputs of each pixel as channels. With a 5x5 window this takes 9 multiply-adds
-    instead of 25; with a 3x3 window it takes as many as before.
+    The result equals `Conv2D(filters, kernel_size, padding="same")(UpSampling2D(2)(inputs))` with the same weights, up
+    to rounding. Each input pixel becomes four equal pixels in the upsampled map, so several taps of a window are on the
+    same input pixel. The layer first adds the kernel values of these taps. One convolution of the small map, with a
+    smaller window, then computes the four outputs of each input pixel as channels. For a window of 5x5, this takes 9
+    multiply-adds instead of 25; for a window of 3x3, it takes 9, as before.
 
     The gain is largest for a last convolution to one channel, which is slow in TensorFlow on CPUs: see
     `python -m benchmarks.layers.upsampling_conv2d`.
@@ -35,7 +35,7 @@ class UpsamplingConv2D(keras.layers.Layer):
         `(batch, 2 * height, 2 * width, filters)`.
 
     Raises:
-        ValueError: An argument is not as described, or the inputs have another shape.
+        ValueError: An argument or the shape of the inputs is not as described.
 
     Example:
 
@@ -66,12 +66,12 @@ class UpsamplingConv2D(keras.layers.Layer):
 
     def call(self, inputs):
         kernel = tf.cast(self.kernel, inputs.dtype)
-        sums = tf.constant(_seen(self.kernel_size), inputs.dtype)
+        sums = tf.constant(_taps_on_pixels(self.kernel_size), inputs.dtype)
         small = tf.einsum("iru,jsv,uvcf->rscijf", sums, sums, kernel)
         window, channels = sums.shape[1], kernel.shape[2]
         small = tf.reshape(small, [window, window, channels, 4 * self.filters])
         phases = tf.nn.conv2d(inputs, small, 1, "SAME")
-        # On CPUs, the convolution of an empty batch has another shape.
+        # On CPUs, tf.nn.conv2d returns another shape for an empty batch.
         phases = tf.reshape(phases, [*layout.sizes(inputs)[:3], 4 * self.filters])
         outputs = tf.nn.depth_to_space(phases, 2)
         return tf.nn.bias_add(outputs, tf.cast(self.bias, inputs.dtype))
@@ -84,8 +84,8 @@ class UpsamplingConv2D(keras.layers.Layer):
         return {**super().get_config(), "filters": self.filters, "kernel_size": self.kernel_size}
 
 
-def _seen(taps):
-    """Returns `[2, window, taps]`: 1 where a tap sees a pixel of the small map, for even and odd output positions."""
+def _taps_on_pixels(taps):
+    """Returns `[2, window, taps]`, for even and odd outputs: 1 where a tap is on a pixel of the small map, else 0."""
     pixels = (np.arange(2)[:, None] + np.arange(taps) - taps // 2) // 2
-    seen = pixels[:, None] == np.arange(pixels.min(), pixels.max() + 1)[:, None]
-    return seen.astype("float32")
+    on_pixel = pixels[:, None] == np.arange(pixels.min(), pixels.max() + 1)[:, None]
+    return on_pixel.astype("float32")

@@ -44,8 +44,8 @@ def test_a_model_with_addons_trains_and_is_saved(tmp_path):
     assert history["f1_score"][-1] > 0.9
 
     model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras", compile=False)
-    np.testing.assert_array_equal(again.predict(images, verbose=0), model.predict(images, verbose=0))
+    loaded = keras.models.load_model(tmp_path / "model.keras", compile=False)
+    np.testing.assert_array_equal(loaded.predict(images, verbose=0), model.predict(images, verbose=0))
 
 
 def test_ops_of_both_packages_in_one_function():

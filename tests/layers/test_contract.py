@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contract of a Keras layer, for every public layer: shapes, data formats, dtype policies, configuration, files."""
+"""Checks that every public layer behaves like a Keras layer: shapes, data formats, dtypes, configuration, files."""
 
 import doctest
 import importlib
@@ -44,7 +44,7 @@ def test_shapes_and_data_formats(case, data_format):
     assert tuple(symbolic.shape) == (None, *outputs.shape[1:])
 
     specs = [tf.TensorSpec((None, *shape[1:])) for shape in shapes]
-    traced = tf.function(lambda *given: case.call(layer, list(given))).get_concrete_function(*specs)
+    traced = tf.function(lambda *tensors: case.call(layer, list(tensors))).get_concrete_function(*specs)
     assert tuple(traced.structured_outputs.shape)[1:] == tuple(outputs.shape)[1:]
 
     case.call(reference, case.inputs())
@@ -62,15 +62,15 @@ def test_unknown_sizes(case, data_format):
     model = keras.Model(inputs, case.call(layer, inputs))
     shapes = case.batched(None, data_format, unknown=True)
     assert tuple(model.output_shape) == tuple(case.call(layer.compute_output_shape, shapes))
-    given = case.inputs(data_format=data_format)
-    expected = case.call(layer, given)
-    np.testing.assert_allclose(model(given), expected, rtol=1e-5, atol=1e-5)
-    assert all(known in (None, size) for known, size in zip(model.output_shape, expected.shape))
+    values = case.inputs(data_format=data_format)
+    expected = case.call(layer, values)
+    np.testing.assert_allclose(model(values), expected, rtol=1e-5, atol=1e-5)
+    assert all(inferred in (None, size) for inferred, size in zip(model.output_shape, expected.shape))
 
 
 @every_case
 def test_gradients_and_empty_batches(case):
-    """Every weight and input gets a finite gradient that is not zero; an empty batch gives empty results."""
+    """Every weight and input gets a finite, nonzero gradient; an empty batch gives empty results."""
     layer = case.make()
     case.call(layer, case.inputs())
     for weight in layer.trainable_weights:
@@ -82,7 +82,7 @@ def test_gradients_and_empty_batches(case):
             tape.watch(inputs)
             outputs = case.call(layer, inputs)
             loss = tf.reduce_sum(tf.sin(outputs))
-        assert tuple(outputs.shape) == tuple(case.call(layer.compute_output_shape, [i.shape for i in inputs]))
+        assert tuple(outputs.shape) == tuple(case.call(layer.compute_output_shape, [value.shape for value in inputs]))
         gradients = tape.gradient(loss, [*inputs, *layer.trainable_weights])
         for value, gradient in zip([*inputs, *layer.trainable_weights], gradients):
             assert gradient is not None and tuple(gradient.shape) == tuple(value.shape)
@@ -91,11 +91,11 @@ def test_gradients_and_empty_batches(case):
 
 @every_case
 def test_configuration(case):
-    """The configuration has every argument of the constructor, survives JSON, and makes an equal layer."""
-    layer = case.make(name="given")
+    """The configuration has every argument of the constructor, survives JSON, and restores an equal layer."""
+    layer = case.make(name="layer")
     config = layer.get_config()
-    own = set(inspect.signature(case.layer.__init__).parameters) - {"self", "kwargs"}
-    assert own <= set(config)
+    arguments = set(inspect.signature(case.layer.__init__).parameters) - {"self", "kwargs"}
+    assert arguments <= set(config)
     for name, value in case.arguments.items():
         if not name.endswith(NAMED_OPTIONS):
             assert config[name] in (value, (value, value)), name
@@ -103,14 +103,14 @@ def test_configuration(case):
     assert json.dumps(case.layer.from_config(config).get_config()) == json.dumps(config)
     serialized = keras.saving.serialize_keras_object(layer)
     assert serialized["registered_name"] == f"keras_dynfilter>{case.layer.__name__}"
-    again = keras.saving.deserialize_keras_object(json.loads(json.dumps(serialized)))
-    assert type(again) is case.layer
-    assert json.dumps(again.get_config()) == json.dumps(config)
+    restored = keras.saving.deserialize_keras_object(json.loads(json.dumps(serialized)))
+    assert type(restored) is case.layer
+    assert json.dumps(restored.get_config()) == json.dumps(config)
 
 
 @every_case
 def test_files_and_clones(case, tmp_path):
-    """A model that was saved and loaded, or cloned and given the weights, computes the same bits."""
+    """Saved and loaded models, and clones with the same weights, compute bit-identical outputs."""
     model = case.model()
     inputs = case.inputs()
     inputs = inputs if len(inputs) > 1 else inputs[0]
@@ -143,7 +143,7 @@ def test_saved_models(cls, tmp_path):
 @every_case
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
 def test_dtype_policies(case, policy):
-    """Computes in the policy's compute dtype, with weights in its variable dtype, close to float32."""
+    """Outputs have the policy's compute dtype and are close to float32; weights have the policy's variable dtype."""
     precise, layer = case.make(), case.make(dtype=policy)
     expected = case.call(precise, case.inputs())
     case.call(layer, case.inputs())
@@ -154,8 +154,8 @@ def test_dtype_policies(case, policy):
         "float64" if policy == "float64" else "float32"
     }
     tolerance = 1e-5 if policy == "float64" else 0.1
-    spread = np.std(expected) + np.mean(np.abs(expected))
-    np.testing.assert_allclose(tf.cast(outputs, "float32"), expected, atol=tolerance * spread)
+    magnitude = np.std(expected) + np.mean(np.abs(expected))
+    np.testing.assert_allclose(tf.cast(outputs, "float32"), expected, atol=tolerance * magnitude)
 
 
 @pytest.mark.parametrize("cls", CLASSES)
@@ -165,7 +165,7 @@ def test_docstring_example(cls):
     assert results.attempted >= 2
 
 
-def test_data_format_defaults_to_that_of_keras():
+def test_data_format_defaults_to_the_setting_of_keras():
     before = keras.backend.image_data_format()
     try:
         keras.backend.set_image_data_format("channels_first")

@@ -20,40 +20,40 @@ def normal(*shape):
     return np.random.default_rng(9).standard_normal(shape)
 
 
-def swapped(value):
+def to_channels_first(value):
     """Transposes channels-last images to channels-first."""
     return np.moveaxis(np.asarray(value), 3, 1)
 
 
 def filter_norm(values, axis):
-    """Computes `FilterNorm` with the gain "relu" in NumPy; the taps of a filter lie along `axis`."""
+    """Computes `FilterNorm` with the gain "relu" in NumPy; `axis` is the axis of taps."""
     deviation = values.std(axis=axis, ddof=1, keepdims=True) + 1e-10
     return (values - values.mean(axis=axis, keepdims=True)) / deviation * np.sqrt(2 / values.shape[axis])
 
 
-def weights(layer):
+def named_weights(layer):
     """Returns the weights of a `DDF2D` in a dict."""
-    found = {}
+    weights = {}
     generator = layer.generator
     if layer.branches != "channel":
-        found.update(spatial=generator.spatial_kernel.numpy(), spatial_bias=generator.spatial_bias.numpy())
+        weights.update(spatial=generator.spatial_kernel.numpy(), spatial_bias=generator.spatial_bias.numpy())
     for branch in generator.channel_branches:
         for name, dense in (("squeeze", branch.squeeze), ("expand", branch.expand)):
-            found[name], found[f"{name}_bias"] = (weight.numpy() for weight in (dense.kernel, dense.bias))
+            weights[name], weights[f"{name}_bias"] = (weight.numpy() for weight in (dense.kernel, dense.bias))
         if isinstance(branch.norm, FilterNorm) and branch.norm.scale_weight is not None:
-            found["scale"] = branch.norm.scale_weight.numpy()
-    return found
+            weights["scale"] = branch.norm.scale_weight.numpy()
+    return weights
 
 
 def truth(layer, images):
     """Computes the whole layer in NumPy, channels-last."""
-    found, taps = weights(layer), math.prod(layer.kernel_size)
+    weights, taps = named_weights(layer), math.prod(layer.kernel_size)
     sampled = images[:, :: layer.strides[0], :: layer.strides[1]]
-    values = sampled @ found["spatial"] + found["spatial_bias"]
+    values = sampled @ weights["spatial"] + weights["spatial_bias"]
     spatial = filter_norm(values.reshape(*values.shape[:3], layer.heads, taps), -1).reshape(values.shape)
-    hidden = np.maximum(images.mean(axis=(1, 2)) @ found["squeeze"] + found["squeeze_bias"], 0)
-    values = (hidden @ found["expand"] + found["expand_bias"]).reshape(len(images), taps, -1)
-    channel = filter_norm(values, 1) / np.sqrt(2 / taps) * found["scale"]
+    hidden = np.maximum(images.mean(axis=(1, 2)) @ weights["squeeze"] + weights["squeeze_bias"], 0)
+    values = (hidden @ weights["expand"] + weights["expand_bias"]).reshape(len(images), taps, -1)
+    channel = filter_norm(values, 1) / np.sqrt(2 / taps) * weights["scale"]
     channel = channel.reshape(len(images), *layer.kernel_size, -1)
     geometry = dict(kernel_size=layer.kernel_size, strides=layer.strides, dilation_rate=layer.dilation_rate)
     return reference.filter2d(images, spatial, channel, layer.combine, **geometry, padding="same", heads=layer.heads)
@@ -78,10 +78,10 @@ def test_values(arguments, image, data_format, implementation):
     layer = DDF2D(**arguments, data_format=data_format, dtype="float64")
     images = normal(3, *image)
     with keras_dynfilter.implementation(implementation):
-        output = layer(swapped(images) if data_format == "channels_first" else images)
+        output = layer(to_channels_first(images) if data_format == "channels_first" else images)
     expected = truth(layer, images)
     assert expected.std() > 1e-3
-    expected = swapped(expected) if data_format == "channels_first" else expected
+    expected = to_channels_first(expected) if data_format == "channels_first" else expected
     np.testing.assert_allclose(output, expected, **TOLERANCE)
 
 
@@ -112,10 +112,10 @@ def test_strided_spatial_filters_come_from_the_centre_of_the_window():
     layer = DDF2D(strides=2, branches="spatial", dtype="float64")
     before = layer(images).numpy()
     changed = images.copy()
-    changed[:, 1::2] += 1  # all pixels but (2i, 2j), which the strided convolution samples
+    changed[:, 1::2] += 1  # all pixels except (2i, 2j), which the strided convolution samples
     changed[:, :, 1::2] += 1
-    found = weights(layer)
-    spatial = filter_norm(images[:, ::2, ::2] @ found["spatial"] + found["spatial_bias"], -1)
+    weights = named_weights(layer)
+    spatial = filter_norm(images[:, ::2, ::2] @ weights["spatial"] + weights["spatial_bias"], -1)
     geometry = dict(kernel_size=(3, 3), strides=(2, 2), dilation_rate=(1, 1), padding="same", heads=1)
     expected = reference.filter2d(changed, spatial, None, "spatial", **geometry)
     assert np.abs(layer(changed).numpy() - before).max() > 0.1
@@ -124,12 +124,12 @@ def test_strided_spatial_filters_come_from_the_centre_of_the_window():
 
 @pytest.mark.parametrize("combine", ["mul", "add"])
 def test_one_branch_alone(combine):
-    """Equals both branches with a neutral factor: 1 if factors are multiplied, 0 if they are added."""
+    """One branch equals both branches with a neutral filter: 1 if filters are multiplied, 0 if they are added."""
     images, neutral = normal(2, 5, 6, 4), 1.0 if combine == "mul" else 0.0
     spatial = DDF2D(branches="spatial", heads=2, combine=combine, dtype="float64")
     output = spatial(images)
-    found = weights(spatial)
-    values = images @ found["spatial"] + found["spatial_bias"]
+    weights = named_weights(spatial)
+    values = images @ weights["spatial"] + weights["spatial_bias"]
     filters = filter_norm(values.reshape(2, 5, 6, 2, 9), -1).reshape(values.shape)
     np.testing.assert_allclose(
         output, ddf2d(images, np.full((2, 3, 3, 4), neutral), filters, heads=2, combine=combine), **TOLERANCE
@@ -145,16 +145,16 @@ def test_one_branch_alone(combine):
 
 
 @pytest.mark.parametrize("norm", ["sigmoid", None])
-def test_no_statistics_in_place_of_filter_norm(norm):
+def test_norms_without_statistics(norm):
     images = normal(2, 5, 6, 4)
     layer = DDF2D(kernel_size=1, spatial_norm=norm, channel_norm=norm, dtype="float64")
     function = (lambda values: 1 / (1 + np.exp(-values))) if norm else np.asarray
     output = layer(images)
-    found = weights(layer)
+    weights = named_weights(layer)
     assert len(layer.weights) == 6
-    spatial = function(images @ found["spatial"] + found["spatial_bias"])
-    hidden = np.maximum(images.mean(axis=(1, 2)) @ found["squeeze"] + found["squeeze_bias"], 0)
-    channel = function(hidden @ found["expand"] + found["expand_bias"])
+    spatial = function(images @ weights["spatial"] + weights["spatial_bias"])
+    hidden = np.maximum(images.mean(axis=(1, 2)) @ weights["squeeze"] + weights["squeeze_bias"], 0)
+    channel = function(hidden @ weights["expand"] + weights["expand_bias"])
     np.testing.assert_allclose(output, images * spatial * channel[:, None, None], **TOLERANCE)
 
 
@@ -163,10 +163,10 @@ def test_no_statistics_in_place_of_filter_norm(norm):
     [("constant", None, "tap", None), ("filter", "tap", "constant", "filter"), ("tap", "filter", "filter", "tap")],
 )
 def test_filter_norms_as_objects(spatial_scale, spatial_center, channel_scale, channel_center):
-    """The layer copies each norm, runs the copy in the channels-last layout, and gives it its own dtype."""
+    """The layer copies each norm, uses the copy in the channels-last layout, and gives the copy the layer's dtype."""
     images = normal(2, 5, 6, 4)
-    given = dict(spatial_scale=spatial_scale, spatial_center=spatial_center)
-    given |= dict(channel_scale=channel_scale, channel_center=channel_center)
+    options = dict(spatial_scale=spatial_scale, spatial_center=spatial_center)
+    options |= dict(channel_scale=channel_scale, channel_center=channel_center)
     norms = dict(
         spatial_norm=FilterNorm("spatial", 3, scale=spatial_scale, center=spatial_center, data_format="channels_first"),
         channel_norm=FilterNorm("channel", scale=channel_scale, center=channel_center),
@@ -185,19 +185,19 @@ def test_filter_norms_as_objects(spatial_scale, spatial_center, channel_scale, c
         ("channel_scale", channel.scale_weight, per_channel),
         ("channel_center", channel.center_weight, per_channel),
     ):
-        assert (None if weight is None else tuple(weight.shape)) == shapes.get(given[name]), name
+        assert (None if weight is None else tuple(weight.shape)) == shapes.get(options[name]), name
         neutral = 0.0 if "center" in name else np.sqrt(2 / 9)
         learned[name] = neutral if weight is None else normal(*weight.shape) + 2
         if weight is not None:
             weight.assign(learned[name])
-    assert len(layer.weights) == 6 + sum(weight in ("filter", "tap") for weight in given.values())
+    assert len(layer.weights) == 6 + sum(option in ("filter", "tap") for option in options.values())
 
-    found = weights(layer)
-    values = images @ found["spatial"] + found["spatial_bias"]
+    weights = named_weights(layer)
+    values = images @ weights["spatial"] + weights["spatial_bias"]
     filters = filter_norm(values.reshape(2, 5, 6, 2, 9), -1) / np.sqrt(2 / 9)
     spatial_filters = (filters * learned["spatial_scale"] + learned["spatial_center"]).reshape(values.shape)
-    hidden = np.maximum(images.mean(axis=(1, 2)) @ found["squeeze"] + found["squeeze_bias"], 0)
-    values = (hidden @ found["expand"] + found["expand_bias"]).reshape(2, 9, 4)
+    hidden = np.maximum(images.mean(axis=(1, 2)) @ weights["squeeze"] + weights["squeeze_bias"], 0)
+    values = (hidden @ weights["expand"] + weights["expand_bias"]).reshape(2, 9, 4)
     filters = filter_norm(values, 1) / np.sqrt(2 / 9)
     channel_filters = (filters * learned["channel_scale"] + learned["channel_center"]).reshape(2, 3, 3, 4)
     expected = ddf2d(images, channel_filters, spatial_filters, heads=2)
@@ -211,7 +211,7 @@ IGNORED = {
 
 
 @pytest.mark.parametrize("used, ignored", IGNORED.values(), ids=IGNORED)
-def test_arguments_of_a_missing_branch_are_without_effect(used, ignored):
+def test_arguments_of_a_missing_branch_have_no_effect(used, ignored):
     layers = DDF2D(**used), DDF2D(**used, **ignored)
     images = normal(2, 5, 6, 4).astype("float32")
     one, other = (layer(images) for layer in layers)
@@ -245,15 +245,15 @@ def test_batch_norm_in_place_of_filter_norm():
     images = normal(8, 5, 6, 4)
     layer = DDF2D(spatial_norm="batch", channel_norm="batch", dtype="float64")
     output = layer(images, training=True)
-    found = weights(layer)
+    weights = named_weights(layer)
     assert len(layer.trainable_weights) == 6 + 4 and len(layer.non_trainable_weights) == 4
 
     def batch_norm(values, axes):
         return (values - values.mean(axis=axes)) / np.sqrt(values.var(axis=axes) + 1e-5)
 
-    spatial = batch_norm(images @ found["spatial"] + found["spatial_bias"], (0, 1, 2))
-    hidden = np.maximum(images.mean(axis=(1, 2)) @ found["squeeze"] + found["squeeze_bias"], 0)
-    channel = batch_norm(hidden @ found["expand"] + found["expand_bias"], 0).reshape(8, 3, 3, 4)
+    spatial = batch_norm(images @ weights["spatial"] + weights["spatial_bias"], (0, 1, 2))
+    hidden = np.maximum(images.mean(axis=(1, 2)) @ weights["squeeze"] + weights["squeeze_bias"], 0)
+    channel = batch_norm(hidden @ weights["expand"] + weights["expand_bias"], 0).reshape(8, 3, 3, 4)
     np.testing.assert_allclose(output, ddf2d(images, channel, spatial), rtol=1e-8, atol=1e-8)
     assert np.abs(layer(images, training=False) - output).max() > 0.01
 
@@ -261,22 +261,22 @@ def test_batch_norm_in_place_of_filter_norm():
 def test_initial_values():
     layer = DDF2D()
     layer.build((None, None, None, 512))
-    found = weights(layer)
+    weights = named_weights(layer)
     for name, fan_in, fan_out in (("spatial", 512, 9), ("squeeze", 512, 102), ("expand", 102, 512 * 9)):
-        deviation = found[name].std()
+        deviation = weights[name].std()
         np.testing.assert_allclose(deviation, np.sqrt(2 / fan_out), rtol=0.05, err_msg=name)
-        assert np.abs(found[name]).max() > 2.5 * deviation, f"{name} is cut off"
-        limit, bias = 1 / np.sqrt(fan_in), found[f"{name}_bias"]
+        assert np.abs(weights[name]).max() > 2.5 * deviation, f"{name} is truncated"
+        limit, bias = 1 / np.sqrt(fan_in), weights[f"{name}_bias"]
         assert np.abs(bias).max() <= limit and bias.std() > 0.3 * limit, name
-    assert found["scale"].shape == (9, 512)
-    given = DDF2D(generator_initializer="ones", generator_bias_initializer="zeros", squeeze_ratio=1)
-    given.build((None, None, None, 2))
-    assert {name: np.unique(value).tolist() for name, value in weights(given).items() if name != "scale"} == {
-        name: [0.0 if "bias" in name else 1.0] for name in found if name != "scale"
+    assert weights["scale"].shape == (9, 512)
+    constant = DDF2D(generator_initializer="ones", generator_bias_initializer="zeros", squeeze_ratio=1)
+    constant.build((None, None, None, 2))
+    assert {name: np.unique(value).tolist() for name, value in named_weights(constant).items() if name != "scale"} == {
+        name: [0.0 if "bias" in name else 1.0] for name in weights if name != "scale"
     }
 
 
 def test_scale_at_initialisation():
-    """White noise gives outputs with a mean square of `9 * (8/9 * 2/9)**2`, away from the borders."""
+    """For white noise, the outputs away from the borders have a mean square of `9 * (8/9 * 2/9)**2`."""
     outputs = [DDF2D()(normal(2, 32, 32, 256).astype("float32"))[:, 1:-1, 1:-1] for _ in range(3)]
     np.testing.assert_allclose(np.sqrt(np.mean(np.square(outputs))), 3 * 8 / 9 * 2 / 9, rtol=0.08)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DDF2D: gradients, exact and finite results in difficult cases, errors."""
+"""DDF2D: gradients, results in degenerate cases, errors."""
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ def normal(*shape):
 
 @pytest.mark.parametrize("arguments", [dict(), dict(combine="add", strides=2, heads=2)], ids=["default", "add"])
 def test_finite_differences_of_the_layer(arguments, implementation):
-    """Checks the gradients by the inputs and by every weight along random directions."""
+    """Checks the gradients with respect to the inputs and every weight along random directions."""
     layer = DDF2D(**arguments, squeeze_ratio=1, dtype="float64")
     images = tf.constant(normal(2, 4, 5, 4))
 
@@ -27,7 +27,7 @@ def test_finite_differences_of_the_layer(arguments, implementation):
 
     with keras_dynfilter.implementation(implementation):
         loss(images)
-        for weight in layer.trainable_weights:  # away from where the bottleneck's ReLU has its kink
+        for weight in layer.trainable_weights:  # away from the kink of the bottleneck's ReLU
             weight.assign(tf.where(tf.abs(weight) < 0.01, 0.01, tf.convert_to_tensor(weight)))
         with tf.GradientTape() as tape:
             tape.watch(images)
@@ -50,8 +50,8 @@ def test_finite_differences_of_the_layer(arguments, implementation):
             np.testing.assert_allclose(actual, numeric, rtol=1e-5, atol=1e-8, err_msg=weight.name)
 
 
-def test_pixels_without_features_have_finite_gradients(implementation):
-    """With zero biases, the filters of such pixels have a deviation of 0, where a square root has no derivative."""
+def test_pixels_of_zeros_have_finite_gradients(implementation):
+    """With zero biases, the filters of zero pixels have a deviation of 0, where the square root has no derivative."""
     images = np.maximum(normal(2, 6, 6, 8), 0).astype("float32")
     images[:, :3] = 0
     images[1] = 0
@@ -69,8 +69,8 @@ def test_pixels_without_features_have_finite_gradients(implementation):
 
 
 @pytest.mark.parametrize("channels", [7, 64])
-def test_equal_weights_make_no_filters(channels, implementation):
-    """The filters are exactly 0. A rounding error of the sums would be normalised to filters of size 1."""
+def test_equal_weights_make_filters_of_zeros(channels, implementation):
+    """The filters are exactly 0. The normalisation would scale rounding errors of the sums up to filters of size 1."""
     layer = DDF2D(branches="spatial", generator_initializer="ones", generator_bias_initializer="ones")
     with keras_dynfilter.implementation(implementation):
         output = layer(normal(2, 9, 8, channels).astype("float32"))
@@ -127,6 +127,10 @@ ERRORS = {
     "bias": (lambda: DDF2D(use_bias="yes"), "Expected `use_bias` to be one of False, True.*'yes'"),
     "rank": (lambda: DDF2D().build((2, 5, 6)), r"Expected `inputs` to have rank 4 \(channels_last\).*\(2, 5, 6\)"),
     "channels": (lambda: DDF2D().build((2, 5, 6, None)), "Expected `inputs` to have a known number of channels"),
+    "channels first": (
+        lambda: DDF2D(data_format="channels_first").build((2, None, 5, 6)),
+        r"Expected `inputs` to have a known number of channels\. Received: inputs.shape=\(2, None, 5, 6\)",
+    ),
     "division": (
         lambda: DDF2D(heads=3)(np.ones((2, 5, 6, 4))),
         "Expected `heads` to divide the channels.* heads=3, channels=4",

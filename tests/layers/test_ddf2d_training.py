@@ -24,7 +24,7 @@ def small_model(**arguments):
 
 
 def train(model, **options):
-    """Teaches the model to multiply images with the sign of their mean; returns the loss of every epoch."""
+    """Trains the model to multiply images by the sign of their mean; returns the loss of every epoch."""
     images = np.random.default_rng(3).standard_normal((32, 8, 8, 1)).astype("float32")
     images += np.random.default_rng(4).choice([-1, 1], (32, 1, 1, 1)).astype("float32")
     targets = images * np.sign(images.mean(axis=(1, 2, 3), keepdims=True))

@@ -18,27 +18,27 @@ def normal(*shape, seed=9):
     return np.random.default_rng([seed, *shape]).standard_normal(shape)
 
 
-def swapped(value):
+def to_channels_first(value):
     """Transposes channels-last images to channels-first."""
     return np.moveaxis(np.asarray(value), 3, 1)
 
 
 def in_layout(values, data_format):
-    return [swapped(value) for value in values] if data_format == "channels_first" else list(values)
+    return [to_channels_first(value) for value in values] if data_format == "channels_first" else list(values)
 
 
-def called(layer, given):
-    return layer(given if len(given) > 1 else given[0])
+def call_layer(layer, inputs):
+    return layer(inputs if len(inputs) > 1 else inputs[0])
 
 
 def filter_norm(values, axis, gain=1.0):
-    """Computes `FilterNorm` in NumPy; the taps of a filter lie along `axis`."""
+    """Computes `FilterNorm` in NumPy; `axis` is the axis of taps."""
     deviation = values.std(axis=axis, ddof=1, keepdims=True) + 1e-10
     return (values - values.mean(axis=axis, keepdims=True)) / deviation * gain / np.sqrt(values.shape[axis])
 
 
 def phase_values(layer, phase, images, guide):
-    """Computes the values of one phase before normalisation: two convolutions of the images, or one of the guide."""
+    """Computes one phase before normalisation: two convolutions of the images, or one convolution of the guide."""
     generator = layer.generator
     size = layer.heads * layer.geometry.taps
     columns = slice(phase * size, (phase + 1) * size)
@@ -61,8 +61,8 @@ def truth(layer, images, guide=None):
     factor, taps = layer.scale_factor, layer.geometry.taps
     output = np.full((batch, height * factor, width * factor, channels), np.nan)
     gain = {"linear": 1.0, "relu": np.sqrt(2)}[layer.generator.spatial_norm.gain]
-    for number, branch in enumerate(layer.generator.channel_branches):
-        values = phase_values(layer, number, images, guide)
+    for phase, branch in enumerate(layer.generator.channel_branches):
+        values = phase_values(layer, phase, images, guide)
         spatial = filter_norm(values.reshape(batch, height, width, layer.heads, taps), -1, gain).reshape(values.shape)
         squeeze, expand = (
             [weight.numpy() for weight in (dense.kernel, dense.bias)] for dense in (branch.squeeze, branch.expand)
@@ -81,7 +81,7 @@ def truth(layer, images, guide=None):
             padding="same",
             heads=layer.heads,
         )
-        output[:, number // factor :: factor, number % factor :: factor] = filtered
+        output[:, phase // factor :: factor, phase % factor :: factor] = filtered
     return output
 
 
@@ -104,10 +104,10 @@ every_layer = pytest.mark.parametrize("arguments, image, guide", LAYERS.values()
 @every_layer
 def test_values(arguments, image, guide, data_format, implementation):
     layer = DDFUp2D(**arguments, data_format=data_format, dtype="float64")
-    given = [normal(2, *image)] + ([] if guide is None else [normal(2, *guide)])
+    inputs = [normal(2, *image)] + ([] if guide is None else [normal(2, *guide)])
     with keras_dynfilter.implementation(implementation):
-        output = called(layer, in_layout(given, data_format))
-    expected = truth(layer, *given)
+        output = call_layer(layer, in_layout(inputs, data_format))
+    expected = truth(layer, *inputs)
     assert expected.std() > 0.05
     np.testing.assert_allclose(output, in_layout([expected], data_format)[0], **TOLERANCE)
 
@@ -116,11 +116,11 @@ def test_values(arguments, image, guide, data_format, implementation):
 def test_unknown_sizes(guide_size):
     inputs = [keras.Input((None, None, 4))] + ([] if guide_size is None else [keras.Input((None, None, 3))])
     layer = DDFUp2D(2, guide_size=guide_size or "auto")
-    model = keras.Model(inputs if guide_size else inputs[0], called(layer, inputs))
+    model = keras.Model(inputs if guide_size else inputs[0], call_layer(layer, inputs))
     assert tuple(model.output_shape) == (None, None, None, 4)
     size = (10, 8) if guide_size == "output" else (5, 4)
-    given = [normal(2, 5, 4, 4).astype("float32"), normal(2, *size, 3).astype("float32")][: len(inputs)]
-    np.testing.assert_allclose(called(model, given), truth(layer, *given), rtol=1e-4, atol=1e-4)
+    values = [normal(2, 5, 4, 4).astype("float32"), normal(2, *size, 3).astype("float32")][: len(inputs)]
+    np.testing.assert_allclose(call_layer(model, values), truth(layer, *values), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -160,31 +160,33 @@ def test_initial_values():
 
 
 def test_finite_differences_of_the_layer():
-    """Checks the gradients by the inputs, the guide and every weight along random directions."""
+    """Checks the gradients with respect to the inputs, the guide and every weight along random directions."""
     images, guide = tf.constant(normal(1, 3, 4, 4)), tf.constant(normal(1, 6, 8, 3))
-    for given in ([images], [images, guide]):
+    for inputs in ([images], [images, guide]):
         layer = DDFUp2D(squeeze_ratio=1, dtype="float64")
 
         @tf.function
-        def loss(given, layer=layer):
-            return tf.reduce_sum(tf.sin(called(layer, given)))
+        def loss(inputs, layer=layer):
+            return tf.reduce_sum(tf.sin(call_layer(layer, inputs)))
 
-        loss(given)
+        loss(inputs)
         with tf.GradientTape() as tape:
-            tape.watch(given)
-            value = loss(given)
-        by_given, by_weights = tape.gradient(value, [given, layer.trainable_weights])
-        directions = [normal(*each.shape, seed=1) for each in given]
-        ends = [loss([e + step * d for e, d in zip(given, directions)]) for step in (1e-5, -1e-5)]
-        actual = sum(tf.reduce_sum(gradient * d) for gradient, d in zip(by_given, directions))
+            tape.watch(inputs)
+            value = loss(inputs)
+        by_inputs, by_weights = tape.gradient(value, [inputs, layer.trainable_weights])
+        directions = [normal(*value.shape, seed=1) for value in inputs]
+        ends = []
+        for step in (1e-5, -1e-5):
+            ends.append(loss([value + step * direction for value, direction in zip(inputs, directions)]))
+        actual = sum(tf.reduce_sum(gradient * direction) for gradient, direction in zip(by_inputs, directions))
         np.testing.assert_allclose(actual, (ends[0] - ends[1]) / 2e-5, rtol=1e-5)
-        assert len(by_weights) == 4 * 5 + (4 if len(given) == 1 else 2)
+        assert len(by_weights) == 4 * 5 + (4 if len(inputs) == 1 else 2)
         for weight, gradient in zip(layer.trainable_weights, by_weights):
             before, direction = weight.numpy(), normal(*weight.shape, seed=2)
             ends = []
             for step in (1e-5, -1e-5):
                 weight.assign(before + step * direction)
-                ends.append(loss(given))
+                ends.append(loss(inputs))
             weight.assign(before)
             actual = tf.reduce_sum(gradient * direction)
             numeric = (ends[0] - ends[1]) / 2e-5
@@ -193,15 +195,15 @@ def test_finite_differences_of_the_layer():
 
 def joint_model():
     inputs, guide = keras.Input((6, 6, 1)), keras.Input((12, 12, 2))
-    awake = dict(squeeze_ratio=1, generator_bias_initializer="ones")  # no ReLU of a bottleneck is 0 for all images
+    active = dict(squeeze_ratio=1, generator_bias_initializer="ones")  # no ReLU of a bottleneck is 0 for all images
     x = keras.layers.Conv2D(4, 3, padding="same", activation="relu")(inputs)
-    x = DDFUp2D(**awake)([x, keras.layers.Conv2D(3, 3, padding="same")(guide)])
-    x = DDFUp2D(**awake)(keras.layers.AveragePooling2D(2)(x))
+    x = DDFUp2D(**active)([x, keras.layers.Conv2D(3, 3, padding="same")(guide)])
+    x = DDFUp2D(**active)(keras.layers.AveragePooling2D(2)(x))
     return keras.Model([inputs, guide], keras.layers.Conv2D(1, 1, dtype="float32")(x))
 
 
 def train(model):
-    """Teaches the model to enlarge images; returns the loss of every epoch."""
+    """Trains the model to enlarge images; returns the loss of every epoch."""
     targets = np.random.default_rng(3).uniform(size=(32, 12, 12, 1)).astype("float32")
     guide = np.concatenate([targets > 0.5, targets > 0.75], axis=-1).astype("float32")
     model.compile(keras.optimizers.Adam(0.01), "mse")
@@ -223,19 +225,19 @@ def test_trains_and_saves(tmp_path):
 
 
 @pytest.mark.parametrize("guided", [False, True])
-def test_xla_gives_the_same(guided, native_xla):
+def test_xla_gives_the_same_outputs_and_gradients(guided, native_xla):
     layer = DDFUp2D(dtype="float64")
-    given = [tf.constant(normal(2, 4, 5, 6)), tf.constant(normal(2, 8, 10, 2))][: 1 + guided]
+    inputs = [tf.constant(normal(2, 4, 5, 6)), tf.constant(normal(2, 8, 10, 2))][: 1 + guided]
 
-    def gradients(*given):
+    def gradients(*inputs):
         with tf.GradientTape() as tape:
-            tape.watch(given)
-            output = called(layer, list(given))
+            tape.watch(inputs)
+            output = call_layer(layer, list(inputs))
             loss = tf.reduce_sum(tf.sin(output))
-        return output, tape.gradient(loss, [*given, *layer.trainable_weights])
+        return output, tape.gradient(loss, [*inputs, *layer.trainable_weights])
 
-    expected = gradients(*given)
-    actual = tf.function(gradients, jit_compile=True)(*given)
+    expected = gradients(*inputs)
+    actual = tf.function(gradients, jit_compile=True)(*inputs)
     for one, other in zip(tf.nest.flatten(actual), tf.nest.flatten(expected)):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10)
 
@@ -246,24 +248,24 @@ def test_xla_gives_the_same(guided, native_xla):
 def test_empty_batch(mode, guide, implementation):
     if (mode, implementation) == ("function", "composite") and keras.__version__.startswith("2."):
         pytest.skip("in graphs of TensorFlow 2.15, the gradient of an empty convolution has a wrong shape")
-    given = [tf.zeros((0, 4, 5, 6))] + ([] if guide is None else [tf.zeros((0, *guide, 3))])
+    inputs = [tf.zeros((0, 4, 5, 6))] + ([] if guide is None else [tf.zeros((0, *guide, 3))])
     layer = DDFUp2D()
 
-    def gradients(*given):
+    def gradients(*inputs):
         with tf.GradientTape() as tape:
-            tape.watch(given)
-            output = called(layer, list(given))
-        return output, tape.gradient(output, [*given, *layer.trainable_weights])
+            tape.watch(inputs)
+            output = call_layer(layer, list(inputs))
+        return output, tape.gradient(output, [*inputs, *layer.trainable_weights])
 
     if mode == "function":
-        layer.build([each.shape for each in given] if guide else given[0].shape)
-        signature = [tf.TensorSpec((None, *each.shape[1:])) for each in given]
+        layer.build([value.shape for value in inputs] if guide else inputs[0].shape)
+        signature = [tf.TensorSpec((None, *value.shape[1:])) for value in inputs]
         gradients = tf.function(gradients, input_signature=signature)
     with keras_dynfilter.implementation(implementation):
-        output, found = gradients(*given)
+        output, actual = gradients(*inputs)
     assert output.shape == (0, 8, 10, 6)
-    assert [each.shape for each in found] == [each.shape for each in [*given, *layer.trainable_weights]]
-    assert all(not np.any(each) for each in found)
+    assert [gradient.shape for gradient in actual] == [value.shape for value in [*inputs, *layer.trainable_weights]]
+    assert not any(np.any(gradient) for gradient in actual)
 
 
 IMAGE = (2, 4, 5, 6)

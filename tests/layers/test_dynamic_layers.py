@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layers with given or generated filters: generators of users, XLA support, regularizers, error messages."""
+"""Layers with given or generated filters: user-defined generators, XLA support, regularizers, error messages."""
 
 import keras
 import numpy as np
@@ -26,13 +26,13 @@ def local(**options):
     return DynamicLocalFilter2D(**{"kernel_size": 3, **options})
 
 
-def random(*shape):
+def normal(*shape):
     return np.random.default_rng(3).standard_normal(shape).astype("float32")
 
 
 @keras.saving.register_keras_serializable("test_layers")
 class SubclassedGenerator(keras.Model):
-    """A generator as users write them: neither `build` nor `compute_output_shape`."""
+    """A generator that defines neither `build` nor `compute_output_shape`, as users may write it."""
 
     def __init__(self, channels, **kwargs):
         super().__init__(**kwargs)
@@ -51,31 +51,31 @@ def test_subclassed_generator(tmp_path):
     inputs = keras.Input((6, 7, 2))
     model = keras.Model(inputs, layer(inputs))
     assert len(layer.trainable_weights) == 2
-    expected = model(random(2, 6, 7, 2))
+    expected = model(normal(2, 6, 7, 2))
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(loaded(random(2, 6, 7, 2)), expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(loaded(normal(2, 6, 7, 2)), expected, rtol=1e-6, atol=1e-6)
 
     wrong = DynamicLocalFilter2D(3, generator=SubclassedGenerator(10))
     with pytest.raises(ValueError, match="Expected the output of `generator` to have shape"):
-        wrong(random(2, 6, 7, 2))
+        wrong(normal(2, 6, 7, 2))
 
 
-def test_supports_jit_asks_the_library_when_asked(monkeypatch):
-    asked = []
-    monkeypatch.setattr(backends, "supports_jit", lambda: bool(asked.append(None)))
+def test_supports_jit_loads_the_library_only_when_it_is_read(monkeypatch):
+    calls = []
+    monkeypatch.setattr(backends, "supports_jit", lambda: bool(calls.append(None)))
     layer = DynamicLocalFilter2D(3)
     inputs = [keras.Input((4, 4, 1)), keras.Input((4, 4, 9))]
     keras.Model(inputs, layer(inputs))
-    assert not asked
-    assert layer.supports_jit is False and len(asked) == 1
+    assert not calls
+    assert layer.supports_jit is False and len(calls) == 1
     monkeypatch.setattr(backends, "supports_jit", lambda: True)
     assert layer.supports_jit is True
     layer.supports_jit = False
     assert layer.supports_jit is False
 
 
-@pytest.mark.skipif(keras.__version__.startswith("2."), reason="Keras 2 does not ask")
+@pytest.mark.skipif(keras.__version__.startswith("2."), reason="Keras 2 does not read supports_jit")
 def test_keras_turns_jit_off_without_xla_kernels(monkeypatch):
     monkeypatch.setattr(backends, "supports_jit", lambda: False)
     model = keras.Sequential([keras.Input((4, 4, 1)), local(generator=keras.layers.Conv2D(9, 1))])
@@ -89,13 +89,13 @@ def test_models_without_a_known_input_shape_train(cls):
     arguments = dict(filters=1) if cls is DynamicConv2D else {}
     model = keras.Sequential([cls(kernel_size=3, **arguments, generator=generator_for(cls))])
     model.compile("sgd", "mse")
-    images = random(4, 5, 6, 1)
+    images = normal(4, 5, 6, 1)
     model.fit(images, images, batch_size=4, verbose=0)
     assert len(model.trainable_weights) == 2
 
 
 def test_filters_regularizer_adds_the_mean_over_the_batch():
-    image, filters = random(4, 5, 6, 1), random(4, 5, 6, 10)
+    image, filters = normal(4, 5, 6, 1), normal(4, 5, 6, 10)
     layer = DynamicLocalFilter2D(3, dynamic_bias="after", filters_regularizer=keras.regularizers.L2(0.5))
     layer([image, filters])
     np.testing.assert_allclose(layer.losses, [0.5 * np.sum(filters**2) / 4], rtol=1e-5)
@@ -106,7 +106,7 @@ def test_filters_regularizer_adds_the_mean_over_the_batch():
 
 def test_generated_filters_of_another_dtype_are_cast():
     generator = keras.layers.Conv2D(9, 3, padding="same", dtype="float32")
-    image = random(2, 6, 7, 2)
+    image = normal(2, 6, 7, 2)
     outputs = local(generator=generator, normalization="softmax", dtype="mixed_float16")(image)
     assert outputs.dtype == "float16"
     expected = local(generator=generator, normalization="softmax")(image)
@@ -203,15 +203,15 @@ CALL_ERRORS = {
 }
 
 
-@pytest.mark.parametrize("layer, given, message", CALL_ERRORS.values(), ids=CALL_ERRORS)
-def test_call_errors(layer, given, message):
-    shapes = given if len(given) > 1 else given[0]
+@pytest.mark.parametrize("layer, input_shapes, message", CALL_ERRORS.values(), ids=CALL_ERRORS)
+def test_call_errors(layer, input_shapes, message):
+    shapes = input_shapes if len(input_shapes) > 1 else input_shapes[0]
     with pytest.raises(ValueError, match=message):
         layer.compute_output_shape(shapes)
     with pytest.raises(ValueError, match=message):
         type(layer).from_config(layer.get_config()).build(shapes)
     fresh = type(layer).from_config(layer.get_config())
-    tensors = [tf.zeros(shape) for shape in given]
+    tensors = [tf.zeros(shape) for shape in input_shapes]
     with pytest.raises(ValueError, match=message):
         fresh(tensors if len(tensors) > 1 else tensors[0])
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains a model of layers with given or generated filters: as is, under XLA, in mixed precision, on two devices."""
+"""Trains a model with given and generated filters: by default, under XLA, in mixed precision, on two devices."""
 
 import keras
 import numpy as np
@@ -15,12 +15,12 @@ BATCH = 8
 
 
 def per_sample(values):
-    """Generates flat filters from an image."""
+    """Returns a generator of flat filters."""
     return keras.Sequential([keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(values)])
 
 
 def make_model():
-    """Returns a model whose depth-wise layer takes filters of another network; the other layers have generators."""
+    """Returns a model whose depth-wise layer gets filters from another network; the other layers have generators."""
     inputs = keras.Input((8, 8, 1))
     logits = keras.layers.Conv2D(10, 3, padding="same")
     x = DynamicLocalFilter2D(
@@ -90,22 +90,22 @@ from tests.layers import test_dynamic_training as training
 keras.utils.set_random_seed(0)
 cpu, = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-alone = training.make_model()
+single = training.make_model()
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 assert strategy.num_replicas_in_sync == 2
 with strategy.scope():
     mirrored = training.make_model()
-    mirrored.set_weights(alone.get_weights())
+    mirrored.set_weights(single.get_weights())
     losses = training.train(mirrored)
-expected = training.train(alone)
+expected = training.train(single)
 np.testing.assert_allclose(losses, expected, rtol=0.01)
 assert losses[-1] < 0.5 * losses[0], losses
-for value, reference in zip(mirrored.get_weights(), alone.get_weights()):
+for value, reference in zip(mirrored.get_weights(), single.get_weights()):
     np.testing.assert_allclose(value, reference, rtol=0.02, atol=0.02)
 print("trained alike")
 """
 
 
 def test_mirrored_on_two_devices_trains_like_one(python):
-    done = python("-c", MIRRORED)  # logical devices must be made before TensorFlow starts
-    assert done.returncode == 0 and "trained alike" in done.stdout, done.stderr[-4000:]
+    process = python("-c", MIRRORED)  # logical devices must be made before TensorFlow starts
+    assert process.returncode == 0 and "trained alike" in process.stdout, process.stderr[-4000:]

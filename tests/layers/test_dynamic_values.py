@@ -20,7 +20,7 @@ def normal():
     return lambda *shape: generator.standard_normal(shape).astype("float32")
 
 
-def swapped(value):
+def to_channels_first(value):
     """Transposes channels-last images to channels-first."""
     return np.transpose(value, [0, 3, 1, 2])
 
@@ -59,7 +59,7 @@ def test_local_filter(normal, window, heads, maps, data_format):
 
     flat = filters.reshape(2, *size, -1)
     if data_format == "channels_first":
-        actual = np.transpose(layer([swapped(image), swapped(flat)]), [0, 2, 3, 1])
+        actual = np.transpose(layer([to_channels_first(image), to_channels_first(flat)]), [0, 2, 3, 1])
     else:
         actual = layer([image, flat])
     assert layer.count_filter_values() == flat.shape[-1]
@@ -72,11 +72,11 @@ def test_dynamic_conv(normal, window, flat, data_format):
     layer = DynamicConv2D(2, (3, 4), data_format=data_format, **window)
     image, filters = normal(3, 8, 9, 3), normal(3, 3, 4, 3, 2)
     expected = reference.dynamic_conv2d(image, filters, **full_window(window))
-    given = filters.reshape(3, -1) if flat else filters
+    bank = filters.reshape(3, -1) if flat else filters
     first = data_format == "channels_first"
-    actual = layer([swapped(image) if first else image, given])
+    actual = layer([to_channels_first(image) if first else image, bank])
     assert layer.count_filter_values(3) == filters[0].size
-    np.testing.assert_allclose(actual, swapped(expected) if first else expected, **TOLERANCE)
+    np.testing.assert_allclose(actual, to_channels_first(expected) if first else expected, **TOLERANCE)
 
 
 @pytest.mark.parametrize("flat", [False, True], ids=["bank", "flat"])
@@ -86,9 +86,9 @@ def test_dynamic_depthwise_conv(normal, flat, data_format):
     geometry = dict(kernel_size=(3, 5), strides=(2, 2), dilation_rate=(1, 1), padding="same", heads=1)
     expected = reference.filter2d(image, None, filters, "channel", **geometry)
     first = data_format == "channels_first"
-    actual = layer([swapped(image) if first else image, filters.reshape(3, -1) if flat else filters])
+    actual = layer([to_channels_first(image) if first else image, filters.reshape(3, -1) if flat else filters])
     assert layer.count_filter_values(4) == filters[0].size
-    np.testing.assert_allclose(actual, swapped(expected) if first else expected, **TOLERANCE)
+    np.testing.assert_allclose(actual, to_channels_first(expected) if first else expected, **TOLERANCE)
 
 
 def test_tiled_local_filters_and_dynamic_conv_equal_a_convolution_per_sample(normal):
@@ -166,7 +166,7 @@ def test_separable_local_filter_is_two_passes(normal, heads, maps, normalization
     flat = filters.reshape(2, 6, 7, -1)
     assert layer.count_filter_values() == flat.shape[-1]
     if data_format == "channels_first":
-        image, flat, expected = swapped(image), swapped(flat), swapped(expected)
+        image, flat, expected = to_channels_first(image), to_channels_first(flat), to_channels_first(expected)
     np.testing.assert_allclose(layer([image, flat]), expected, **TOLERANCE)
 
 
@@ -219,18 +219,18 @@ def test_local_bias_before_is_padded_with_zeros(normal, separable, data_format):
     options = dict(data_format=data_format, normalization="softmax", separable=separable)
     layer = DynamicLocalFilter2D(3, dynamic_bias="before", **options)
     image, filters, bias = normal(2, 5, 6, 2), normal(2, 5, 6, 6 if separable else 9), normal(2, 5, 6, 1)
-    given = [image, np.concatenate([filters, bias], axis=-1)]
+    layer_inputs = [image, np.concatenate([filters, bias], axis=-1)]
     expected = [image + bias, filters]
     if data_format == "channels_first":
-        given, expected = map(swapped, given), map(swapped, expected)
-    output = layer(list(given))
+        layer_inputs, expected = map(to_channels_first, layer_inputs), map(to_channels_first, expected)
+    output = layer(list(layer_inputs))
     np.testing.assert_allclose(output, DynamicLocalFilter2D(3, **options)(list(expected)), **TOLERANCE)
     assert layer.count_filter_values() == filters.shape[-1] + 1
 
-    taps_and_beta = np.concatenate([np.ones((1, 3, 3, 9)), np.full((1, 3, 3, 1), 5.0)], axis=-1)
+    taps_and_bias = np.concatenate([np.ones((1, 3, 3, 9)), np.full((1, 3, 3, 1), 5.0)], axis=-1)
     box = DynamicLocalFilter2D(3, data_format="channels_last", dynamic_bias="before")
-    corner = box([np.zeros((1, 3, 3, 1)), taps_and_beta])[0, 0, 0, 0]
-    assert float(corner) == 4 * 5.0  # the five taps outside the image see 0, not the bias
+    corner = box([np.zeros((1, 3, 3, 1)), taps_and_bias])[0, 0, 0, 0]
+    assert float(corner) == 4 * 5.0  # the five taps outside the image multiply 0, not the bias
 
 
 @pytest.mark.parametrize("strides", [1, 2])
@@ -240,13 +240,13 @@ def test_local_bias_after_is_added_to_the_results_of_all_filters(normal, strides
     image, filters, bias = normal(2, 6, 8, 2), normal(2, *size, 18), normal(2, *size, 1)
     expected = local(image, filters[..., :9], (3, 3), strides=(strides, strides))
     expected = np.concatenate([expected, local(image, filters[..., 9:], (3, 3), strides=(strides, strides))], axis=-1)
-    given = [image, np.concatenate([filters, bias], axis=-1)]
+    layer_inputs = [image, np.concatenate([filters, bias], axis=-1)]
     expected = expected + bias
     if data_format == "channels_first":
-        given, expected = [swapped(each) for each in given], swapped(expected)
+        layer_inputs, expected = [to_channels_first(value) for value in layer_inputs], to_channels_first(expected)
     layer = DynamicLocalFilter2D(3, dynamic_bias="after", **options)
     assert layer.count_filter_values() == 19
-    np.testing.assert_allclose(layer(given), expected, **TOLERANCE)
+    np.testing.assert_allclose(layer(layer_inputs), expected, **TOLERANCE)
 
 
 @pytest.mark.parametrize("cls", [DynamicConv2D, DynamicDepthwiseConv2D])
@@ -256,15 +256,15 @@ def test_bias_per_sample(normal, cls, where, data_format):
     first = data_format == "channels_first"
     options = dict(kernel_size=3, data_format=data_format, **(dict(filters=1) if cls is DynamicConv2D else {}))
     plain = cls(**options)
-    given = swapped(image) if first else image
-    spread = bias[:, :, None, None]
+    image = to_channels_first(image) if first else image
+    bias_map = bias[:, :, None, None]
     if where == "before":
-        expected = plain([given + spread, bank])
+        expected = plain([image + bias_map, bank])
     else:
-        expected = plain([given, bank]) + spread
+        expected = plain([image, bank]) + bias_map
     layer = cls(**options, dynamic_bias=where)
     assert layer.count_filter_values(3) == 28
-    np.testing.assert_allclose(layer([given, np.concatenate([bank, bias], axis=1)]), expected, **TOLERANCE)
+    np.testing.assert_allclose(layer([image, np.concatenate([bank, bias], axis=1)]), expected, **TOLERANCE)
 
 
 @pytest.mark.parametrize("cls", [DynamicLocalFilter2D, DynamicConv2D, DynamicDepthwiseConv2D])
@@ -276,8 +276,8 @@ def test_generator_sees_the_inputs_or_the_guide(normal, cls):
         generator = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(9)])
     options = dict(kernel_size=3, **(dict(filters=1) if cls is DynamicConv2D else {}))
     layer = cls(**options, generator=generator)
-    apply = cls(**options)
-    np.testing.assert_allclose(layer(image), apply([image, generator(image)]), **TOLERANCE)
-    np.testing.assert_allclose(layer([image, guide]), apply([image, generator(guide)]), **TOLERANCE)
+    plain = cls(**options)
+    np.testing.assert_allclose(layer(image), plain([image, generator(image)]), **TOLERANCE)
+    np.testing.assert_allclose(layer([image, guide]), plain([image, generator(guide)]), **TOLERANCE)
     assert np.abs(layer(image) - layer([image, guide])).max() > 1e-3
     assert len(layer.trainable_weights) == 2

@@ -44,10 +44,10 @@ def test_spatial_filters_are_normalised_per_pixel_and_head(kernel_size, heads, d
     layer = FilterNorm("spatial", kernel_size, data_format=data_format, dtype="float64")
     filters = normal(2, 3, 4, heads, layer.taps)
     expected = truth(filters, -1, np.sqrt(2)).reshape(2, 3, 4, -1)
-    given = filters.reshape(2, 3, 4, -1)
+    inputs = filters.reshape(2, 3, 4, -1)
     if data_format == "channels_first":
-        given, expected = np.moveaxis(given, 3, 1), np.moveaxis(expected, 3, 1)
-    np.testing.assert_allclose(layer(given), expected, rtol=1e-12, atol=1e-14)
+        inputs, expected = np.moveaxis(inputs, 3, 1), np.moveaxis(expected, 3, 1)
+    np.testing.assert_allclose(layer(inputs), expected, rtol=1e-12, atol=1e-14)
     assert layer.weights == []
 
 
@@ -69,9 +69,9 @@ def test_scale_and_center(kind, scale, center, data_format):
     layer = FilterNorm(kind, scale=scale, center=center, gain="linear", data_format=data_format, dtype="float64")
     grouped = normal(2, 4, 5, 2, 9)  # two heads, or two channels
     if kind == "spatial":
-        given, axis = grouped.reshape(2, 4, 5, 18), 4
+        inputs, axis = grouped.reshape(2, 4, 5, 18), 4
         first = data_format == "channels_first"
-        output = np.moveaxis(layer(np.moveaxis(given, 3, 1)), 1, 3) if first else layer(given)
+        output = np.moveaxis(layer(np.moveaxis(inputs, 3, 1)), 1, 3) if first else layer(inputs)
         output = np.reshape(output, grouped.shape)
     else:
         grouped = np.moveaxis(grouped[:, 0, 0], -1, 1)  # samples, taps, channels
@@ -137,7 +137,7 @@ def test_nan_stays_within_its_filter(kind, shape):
 
 
 @MODES
-@pytest.mark.parametrize("value", [0.0, 0.1, -1e30])  # the mean of nine times 0.1 is not 0.1 in float32
+@pytest.mark.parametrize("value", [0.0, 0.1, -1e30])  # in float32, the mean of nine values 0.1 is not 0.1
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_constant_filters_give_zero_with_finite_derivatives_of_every_order(value, dtype, mode):
     layer = FilterNorm("spatial", dtype=dtype)
@@ -155,7 +155,7 @@ def test_constant_filters_give_zero_with_finite_derivatives_of_every_order(value
         return outputs, gradient, second.gradient(squares, filters)
 
     filters = tf.constant(np.concatenate([np.full((1, 1, 1, 9), value), other], axis=2), dtype)
-    results = [np.asarray(each) for each in run(derivatives, filters, mode)]
+    results = [np.asarray(result) for result in run(derivatives, filters, mode)]
     for result in results:
         np.testing.assert_array_equal(result[0, 0, 0], np.zeros(9))
         assert np.all(np.isfinite(result)) and np.abs(result[0, 0, 1]).max() > 0.01
@@ -188,15 +188,15 @@ def test_finite_differences(layer, shape):
 
 def test_a_large_mean_loses_no_precision():
     filters = normal(1, 2, 2, 9)
-    far = (filters * 2**-10 + 1).astype("float32")
+    shifted = (filters * 2**-10 + 1).astype("float32")
     layer = FilterNorm("spatial")
-    np.testing.assert_allclose(layer(far), truth(far.astype("float64"), -1, np.sqrt(2)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(layer(shifted), truth(shifted.astype("float64"), -1, np.sqrt(2)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("policy, dtype", [("mixed_float16", "float16"), ("mixed_bfloat16", "bfloat16")])
 def test_mixed_precision_normalises_in_float32(policy, dtype):
     layer = FilterNorm("spatial", dtype=policy)
-    filters = tf.cast(1000 * normal(2, 3, 4, 9), dtype)  # whose squares are beyond float16
+    filters = tf.cast(1000 * normal(2, 3, 4, 9), dtype)  # their squares overflow in float16
     output = layer(filters)
     assert output.dtype == dtype
     expected = truth(tf.cast(filters, tf.float64).numpy(), -1, np.sqrt(2))

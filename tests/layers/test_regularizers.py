@@ -16,7 +16,7 @@ from keras_dynfilter.regularizers import Smoothness
 pytestmark = pytest.mark.legacy
 
 
-def random(*shape):
+def normal(*shape):
     return np.random.default_rng(5).standard_normal(shape).astype("float32")
 
 
@@ -28,7 +28,7 @@ def penalty(filters, norm, height=1):
 
 @pytest.mark.parametrize("norm", ["l2", "l1"])
 def test_value(norm, data_format):
-    filters = random(3, 5, 6, 7)
+    filters = normal(3, 5, 6, 7)
     actual = Smoothness(0.3, norm, data_format)(filters)
     height = 1 if data_format == "channels_last" else 2
     np.testing.assert_allclose(actual, 3 * 0.3 * penalty(filters, norm, height), rtol=1e-5)
@@ -36,12 +36,12 @@ def test_value(norm, data_format):
 
 @pytest.mark.parametrize("norm", ["l2", "l1"])
 def test_constant_filters_cost_nothing(norm):
-    assert float(Smoothness(1.0, norm)(np.broadcast_to(random(2, 1, 1, 9), (2, 5, 6, 9)))) == 0
+    assert float(Smoothness(1.0, norm)(np.broadcast_to(normal(2, 1, 1, 9), (2, 5, 6, 9)))) == 0
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 4, 3), (2, 4, 1, 3), (2, 1, 1, 3), (0, 4, 4, 3)])
 def test_no_neighbours(shape):
-    filters = tf.constant(random(*shape))
+    filters = tf.constant(normal(*shape))
     with tf.GradientTape() as tape:
         tape.watch(filters)
         value = Smoothness(1.0)(filters)
@@ -52,7 +52,7 @@ def test_no_neighbours(shape):
 
 
 def test_half_precision_is_summed_in_float32():
-    filters = tf.cast(100 * random(2, 8, 8, 9), tf.float16)  # the squares are beyond float16
+    filters = tf.cast(100 * normal(2, 8, 8, 9), tf.float16)  # the squares are beyond float16
     value = Smoothness(1.0)(filters)
     assert value.dtype == tf.float32
     np.testing.assert_allclose(value, 2 * penalty(filters.numpy().astype("float32"), "l2"), rtol=1e-4)
@@ -60,12 +60,12 @@ def test_half_precision_is_summed_in_float32():
 
 def test_unknown_sizes():
     function = tf.function(Smoothness(1.0), input_signature=[tf.TensorSpec([None] * 4)])
-    filters = random(3, 5, 6, 7)
+    filters = normal(3, 5, 6, 7)
     np.testing.assert_allclose(function(filters), 3 * penalty(filters, "l2"), rtol=1e-5)
 
 
 def test_both_ways_to_use_it_cost_the_mean():
-    image = random(4, 6, 7, 1)
+    image = normal(4, 6, 7, 1)
     on_generator = keras.layers.Conv2D(9, 3, padding="same", activity_regularizer=Smoothness(0.2))
     layer = DynamicLocalFilter2D(3, generator=on_generator)
     layer(image)
@@ -84,7 +84,7 @@ def test_training_with_it_smooths_the_filters():
         layer = DynamicLocalFilter2D(3, generator=generator, filters_regularizer=Smoothness(factor))
         model = keras.Model(inputs, layer(inputs))
         model.compile(keras.optimizers.Adam(0.02), "mse")
-        images = random(16, 6, 6, 1)
+        images = normal(16, 6, 6, 1)
         model.fit(images, images, epochs=12, verbose=0)
         return penalty(generator(images).numpy(), "l2")
 
@@ -92,13 +92,13 @@ def test_training_with_it_smooths_the_filters():
 
 
 def test_config_round_trip():
-    given = Smoothness(0.25, norm="l1", data_format="channels_first")
-    assert list(given.get_config()) == ["factor", "norm", "data_format"]
-    serialized = json.loads(json.dumps(keras.saving.serialize_keras_object(given)))
+    regularizer = Smoothness(0.25, norm="l1", data_format="channels_first")
+    assert list(regularizer.get_config()) == ["factor", "norm", "data_format"]
+    serialized = json.loads(json.dumps(keras.saving.serialize_keras_object(regularizer)))
     assert serialized["registered_name"] == "keras_dynfilter>Smoothness"
-    for again in (Smoothness.from_config(given.get_config()), keras.regularizers.get(serialized)):
-        assert isinstance(again, Smoothness)
-        assert again.get_config() == given.get_config()
+    for restored in (Smoothness.from_config(regularizer.get_config()), keras.regularizers.get(serialized)):
+        assert isinstance(restored, Smoothness)
+        assert restored.get_config() == regularizer.get_config()
 
 
 ERRORS = {
@@ -109,10 +109,10 @@ ERRORS = {
     "norm": (lambda: Smoothness(1, norm="l3"), r"Expected `norm` to be one of 'l2', 'l1'.* norm='l3'"),
     "layout": (lambda: Smoothness(1, data_format="NHWC"), r"Expected `data_format` to be one of .*'NHWC'"),
     "no layout": (lambda: Smoothness(1, data_format=""), r"Expected `data_format` to be one of .* data_format=''"),
-    "array": (lambda: Smoothness(1, norm=random(2)), r"Expected `norm` to be one of 'l2', 'l1'.* norm=array"),
-    "rank": (lambda: Smoothness(1)(random(2, 9)), r"Expected the filters to have rank 4.* shape=\(2, 9\)"),
+    "array": (lambda: Smoothness(1, norm=normal(2)), r"Expected `norm` to be one of 'l2', 'l1'.* norm=array"),
+    "rank": (lambda: Smoothness(1)(normal(2, 9)), r"Expected the filters to have rank 4.* shape=\(2, 9\)"),
     "flat filters": (
-        lambda: DynamicConv2D(1, 3, filters_regularizer=Smoothness(1))([random(2, 4, 4, 1), random(2, 9)]),
+        lambda: DynamicConv2D(1, 3, filters_regularizer=Smoothness(1))([normal(2, 4, 4, 1), normal(2, 9)]),
         r"Expected the filters to have rank 4",
     ),
 }

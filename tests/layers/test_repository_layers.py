@@ -13,8 +13,8 @@ from tests.support import reference
 pytestmark = pytest.mark.legacy
 EXACT = dict(rtol=1e-10, atol=1e-10)
 
-# Arguments, and the size of the image, which has 3 channels. With more base filters than the 27 values of a 3x3 window,
-# the shared algorithm replaces the base filters by unit filters.
+# Arguments of the layer, and the size of the image, which has 3 channels. A 3x3 filter has 27 values. With more base
+# filters, the shared algorithm replaces the base filters by unit filters.
 CASES = {
     "default": (dict(kernel_size=3), (5, 6)),
     "valid": (dict(kernel_size=5, padding="valid", base_filters=2), (9, 7)),
@@ -46,7 +46,7 @@ def make(algorithm="auto", filters=4, features=7, channels=3, **arguments):
 
 
 def results(layer, images, features):
-    """Returns the outputs and the gradients by images, features and all weights."""
+    """Returns the outputs, and the gradients with respect to images, features and all weights."""
     images, features = tf.convert_to_tensor(images), tf.convert_to_tensor(features)
     with tf.GradientTape() as tape:
         tape.watch([images, features])
@@ -58,10 +58,10 @@ def results(layer, images, features):
 @every_case
 def test_both_algorithms(arguments, size, data_format):
     images, features = normal(2, *size, 3), normal(2, 7, seed=8)
-    given = np.moveaxis(images, 3, 1) if data_format == "channels_first" else images
+    layer_images = np.moveaxis(images, 3, 1) if data_format == "channels_first" else images
     layers = [make(algorithm, data_format=data_format, **arguments) for algorithm in ("shared", "per_sample")]
     layers[1].set_weights(layers[0].get_weights())
-    assert [layer.chosen_algorithm(given.shape) for layer in layers] == ["shared", "per_sample"]
+    assert [layer.chosen_algorithm(layer_images.shape) for layer in layers] == ["shared", "per_sample"]
 
     coefficients = layers[0].coefficients(features).numpy()
     dense = layers[0].generator
@@ -74,12 +74,12 @@ def test_both_algorithms(arguments, size, data_format):
     bias = features @ normal(7, 4, seed=6)
     expected = reference.dynamic_conv2d(images, filters, **geometry) + bias[:, None, None] + 1
 
-    found = [results(layer, given, features) for layer in layers]
-    for outputs, *_ in found:
+    both = [results(layer, layer_images, features) for layer in layers]
+    for outputs, *_ in both:
         outputs = np.moveaxis(outputs, 1, 3) if data_format == "channels_first" else outputs
         np.testing.assert_allclose(outputs, expected, **EXACT)
-    assert len(found[0]) == 1 + 2 + 6
-    for shared, per_sample in zip(*found):
+    assert len(both[0]) == 1 + 2 + 6
+    for shared, per_sample in zip(*both):
         assert np.abs(per_sample).max() > 1e-3
         np.testing.assert_allclose(shared, per_sample, **EXACT)
 
@@ -150,7 +150,7 @@ def test_base_filters_start_orthonormal(base_filters):
 
 @pytest.mark.parametrize("base_filters", [16, 64])
 def test_scale_of_the_filters_at_the_start(base_filters):
-    """The mean squared norm is 2 for features of mean square 1, and half of it is common to all samples."""
+    """For features of mean square 1, the mean squared norm is 2, and half of it is common to all samples."""
     layer = RepositoryConv2D(64, 3, base_filters)
     layer.build([(None, 8, 8, 3), (None, 256)])
     filters = layer.generated_filters(normal(64, 256).astype("float32")).numpy()
@@ -168,7 +168,7 @@ ALGORITHMS = {
     "strides and dilation": ((32, 32, 64), dict(filters=64, kernel_size=3, strides=4, dilation_rate=2), "per_sample"),
     "strides alone": ((32, 32, 64), dict(filters=64, kernel_size=3, strides=4), "shared"),
     "many base filters": ((64, 64, 64), dict(filters=2, kernel_size=3, base_filters=512), "per_sample"),
-    "the same, small image": ((2, 2, 64), dict(filters=256, kernel_size=3, base_filters=512), "shared"),
+    "many base filters, small image": ((2, 2, 64), dict(filters=256, kernel_size=3, base_filters=512), "shared"),
 }
 
 
@@ -177,8 +177,8 @@ def test_the_cheaper_algorithm(image, arguments, algorithm):
     assert RepositoryConv2D(**arguments).chosen_algorithm((None, *image)) == algorithm
     for forced in ("shared", "per_sample"):
         assert RepositoryConv2D(**arguments, algorithm=forced).chosen_algorithm((None, *image)) == forced
-    first = (None, image[2], *image[:2])
-    assert RepositoryConv2D(**arguments, data_format="channels_first").chosen_algorithm(first) == algorithm
+    transposed = (None, image[2], *image[:2])
+    assert RepositoryConv2D(**arguments, data_format="channels_first").chosen_algorithm(transposed) == algorithm
 
 
 @pytest.mark.parametrize("algorithm", ["shared", "per_sample"])
@@ -192,11 +192,11 @@ def test_unknown_sizes(algorithm, data_format):
     )
     assert tuple(known) == ((None, 4, 4, 3) if data_format == "channels_first" else (None, 4, 3, 4))
     channel = 1 if data_format == "channels_first" else 3
-    assert [index for index, each in enumerate(model.output_shape) if each is not None] == [channel]
-    given = [normal(2, *((3, 7, 6) if channel == 1 else (7, 6, 3))).astype("float32"), normal(2, 7)]
-    outputs = model.predict(given, verbose=0)
+    assert [axis for axis, size in enumerate(model.output_shape) if size is not None] == [channel]
+    values = [normal(2, *((3, 7, 6) if channel == 1 else (7, 6, 3))).astype("float32"), normal(2, 7)]
+    outputs = model.predict(values, verbose=0)
     assert outputs.shape == (2, *known[1:])
-    np.testing.assert_allclose(outputs, layer(given), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(outputs, layer(values), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("algorithm", ["auto", "shared"])
@@ -218,7 +218,7 @@ def test_an_empty_batch_of_unknown_size(algorithm, arguments, jit_compile, reque
         request.getfixturevalue("native_xla")
     layer = make(algorithm, kernel_size=3, **arguments)
     specs = tf.TensorSpec((None, 7, 6, 3), "float64"), tf.TensorSpec((None, 7), "float64")
-    compute = tf.function(lambda *given: results(layer, *given), specs, autograph=False, jit_compile=jit_compile)
+    compute = tf.function(lambda *inputs: results(layer, *inputs), specs, autograph=False, jit_compile=jit_compile)
     outputs, by_images, by_features, *_ = compute(tf.zeros((0, 7, 6, 3), "float64"), tf.zeros((0, 7), "float64"))
     assert outputs.shape[0] == 0 and by_images.shape == (0, 7, 6, 3) and by_features.shape == (0, 7)
 
@@ -226,10 +226,10 @@ def test_an_empty_batch_of_unknown_size(algorithm, arguments, jit_compile, reque
 @pytest.mark.parametrize("geometry", [dict(dilation_rate=2), dict(strides=2)])
 def test_under_xla(geometry):
     layer = make("shared", kernel_size=3, base_filters=30, **geometry)
-    given = normal(2, 7, 6, 3), normal(2, 7)
-    compiled = tf.function(lambda *given: results(layer, *given), jit_compile=True, autograph=False)
-    for found, expected in zip(compiled(*given), results(layer, *given)):
-        np.testing.assert_allclose(found, expected, **EXACT)
+    inputs = normal(2, 7, 6, 3), normal(2, 7)
+    compiled = tf.function(lambda *inputs: results(layer, *inputs), jit_compile=True, autograph=False)
+    for actual, expected in zip(compiled(*inputs), results(layer, *inputs)):
+        np.testing.assert_allclose(actual, expected, **EXACT)
 
 
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
@@ -238,14 +238,14 @@ def test_activation(algorithm, data_format):
     layer = make(algorithm, kernel_size=3, data_format=data_format)
     images = normal(2, 3, 6, 5) if data_format == "channels_first" else normal(2, 6, 5, 3)
     outputs = layer([images, normal(2, 7)])
-    layer.activation = keras.activations.softmax  # of the channels
+    layer.activation = keras.activations.softmax  # over the channels
     axis = 1 if data_format == "channels_first" else -1
     np.testing.assert_allclose(layer([images, normal(2, 7)]), tf.nn.softmax(outputs, axis=axis), **EXACT)
 
 
 def test_regularizer_of_the_bias_and_constraint_of_the_base_filters():
-    given = dict(bias_regularizer=keras.regularizers.L2(0.5), repository_constraint="non_neg")
-    layer = make("shared", kernel_size=3, dtype="float32", **given)  # Keras 2 lists no other losses here
+    options = dict(bias_regularizer=keras.regularizers.L2(0.5), repository_constraint="non_neg")
+    layer = make("shared", kernel_size=3, dtype="float32", **options)  # Keras 2 lists no other losses here
     assert float(layer.losses[0]) == pytest.approx(0.5 * 4)  # four ones
     bank = layer.repository.repository
     assert np.min(bank) < 0 and np.min(bank.constraint(bank)) == 0
@@ -261,22 +261,23 @@ def test_integers(algorithm):
     layer = make(algorithm, kernel_size=3, dtype="float32")
     images, features = np.arange(2 * 5 * 6 * 3).reshape(2, 5, 6, 3) % 256, np.arange(14).reshape(2, 7)
     expected = layer([images.astype("float32"), features.astype("float32")])
-    for kind in ("uint8", "int64"):
-        np.testing.assert_array_equal(layer([images.astype(kind), features.astype(kind)]), expected)
+    for dtype in ("uint8", "int64"):
+        np.testing.assert_array_equal(layer([images.astype(dtype), features.astype(dtype)]), expected)
     features = features.astype("int64")
     np.testing.assert_array_equal(layer.coefficients(features), layer.coefficients(features.astype("float32")))
     ones = FilterRepository(4, 3, 2)(np.eye(4, dtype="int32")[None])
     assert np.count_nonzero(ones) == 3 * 3 * 2 * 4
 
 
-def test_supports_jit_asks_the_library_only_if_compiled_ops_run(monkeypatch):
-    asked = []
-    monkeypatch.setattr(backends, "supports_jit", lambda: asked.append(True) or False)
+def test_supports_jit_loads_the_library_only_if_compiled_ops_run(monkeypatch):
+    calls = []
+    monkeypatch.setattr(backends, "supports_jit", lambda: calls.append(True) or False)
     assert make("shared", kernel_size=3).supports_jit and make("per_sample", kernel_size=3).supports_jit
-    assert make("shared", kernel_size=3, channels=1).supports_jit and not asked
+    assert make("shared", kernel_size=3, channels=1).supports_jit and not calls
     assert not make("per_sample", kernel_size=3, channels=1).supports_jit
-    assert not make("per_sample", kernel_size=3, filters=1).supports_jit and len(asked) == 2
-    assert not RepositoryConv2D(4, 3, algorithm="per_sample").supports_jit  # not built: the inputs may have one channel
+    assert not make("per_sample", kernel_size=3, filters=1).supports_jit and len(calls) == 2
+    # Before the layer is built, the images may still turn out to have one channel.
+    assert not RepositoryConv2D(4, 3, algorithm="per_sample").supports_jit
 
 
 def test_models_are_saved_loaded_and_trained(tmp_path):
@@ -286,17 +287,17 @@ def test_models_are_saved_loaded_and_trained(tmp_path):
     )
     filters = FilterRepository(2, 3, 4, name="filters")(keras.layers.Dense(4)(features))
     model = keras.Model([image, features], [outputs, filters])
-    given = [normal(8, 6, 5, 3).astype("float32"), normal(8, 7).astype("float32")]
+    values = [normal(8, 6, 5, 3).astype("float32"), normal(8, 7).astype("float32")]
     before = [weight.numpy() for weight in model.trainable_weights]
     assert len(before) == 6 + 2 + 1 and len(model.losses) == 1
     model.compile("adam", ["mse", "mse"], run_eagerly=True)
-    model.fit(given, [np.ones((8, 6, 5, 4)), np.ones((8, 3, 3, 4, 2))], verbose=0)
+    model.fit(values, [np.ones((8, 6, 5, 4)), np.ones((8, 3, 3, 4, 2))], verbose=0)
     for weight, old in zip(model.trainable_weights, before):
         assert np.abs(weight.numpy() - old).max() > 1e-4, weight.name
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    for found, expected in zip(loaded(given), model(given)):
-        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    for actual, expected in zip(loaded(values), model(values)):
+        np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_repository_takes_flat_coefficients():

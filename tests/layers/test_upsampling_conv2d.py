@@ -29,16 +29,16 @@ def normal(*shape, seed=0):
 
 @pytest.mark.parametrize("kernel_size", [1, 3, 5, 7])
 def test_outputs_and_gradients(kernel_size):
-    images, by_outputs = normal(2, 6, 5, 4), normal(2, 12, 10, 3, seed=1)
-    found = []
+    images, upstream = normal(2, 6, 5, 4), normal(2, 12, 10, 3, seed=1)
+    results = []
     for model in networks(kernel_size):
         inputs = tf.constant(images)
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             outputs = model(inputs)
-            loss = tf.reduce_sum(outputs * by_outputs)
-        found.append([outputs, *tape.gradient(loss, [inputs, *model.trainable_weights])])
-    for value, expected in zip(*found):
+            loss = tf.reduce_sum(outputs * upstream)
+        results.append([outputs, *tape.gradient(loss, [inputs, *model.trainable_weights])])
+    for value, expected in zip(*results):
         np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)
 
 
