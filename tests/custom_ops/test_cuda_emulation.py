@@ -42,6 +42,8 @@ CASES = (
 )
 CUDA_SOURCES = sorted((harness.SOURCES / "cuda").rglob("*.cu"))
 OPS = [cases.OPS[name] for name in cases.FILTER_OPS]
+# Compiling the emulation for a type takes half a minute, so the fast tests have one type only.
+DTYPES = [pytest.param(name, marks=[] if name == "float32" else pytest.mark.slow) for name in harness.DTYPES]
 
 
 def jobs_of(op, case, dtype):
@@ -67,7 +69,7 @@ def assert_same_bits(result, expected):
     np.testing.assert_array_equal(result.view(np.uint8), expected.view(np.uint8))
 
 
-@pytest.mark.parametrize("dtype", harness.DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.kind)
 def test_derivatives_match_the_reference(op, case, dtype):
@@ -97,6 +99,7 @@ def test_gradient_checks_of_ddf(batch, channels, size, kernel, dilation_rate, st
         assert_close(harness.run(job, FEW_BLOCKS), *truth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.kind)
 def test_sanitizers_find_nothing(op):
     jobs, truths = [], []
@@ -110,7 +113,7 @@ def test_sanitizers_find_nothing(op):
             assert_close(result, *truth)
 
 
-@pytest.mark.parametrize("dtype", harness.DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.kind)
 def test_operands_may_be_unaligned(op, dtype):
     case = Case("", (1, 5, 6, 32), heads=2)
@@ -208,6 +211,7 @@ def test_the_emulation_converts_as_the_device_does(name):
         np.testing.assert_array_equal(narrowed.view(dtype), values.astype(dtype))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", CUDA_SOURCES, ids=lambda path: path.name)
 def test_nvcc_compiles_without_warnings(source, tmp_path):
     nvcc = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
