@@ -162,6 +162,13 @@ def training_figures(trained: training.Trained) -> dict[str, Any]:
     }
 
 
+def save_figures(args: argparse.Namespace, figures: Mapping[str, Any]) -> list[str]:
+    """Saves figures, which are given by the names of their files, in `--out`. Returns the names."""
+    for name, figure in figures.items():
+        figure.savefig(args.out / name, dpi=110)
+    return [*figures]
+
+
 def write_results(experiment: Experiment, content: Mapping[str, Any]):
     """Writes `results.json`: the circumstances of the run, its settings, and `content`. Returns its path."""
     path = experiment.args.out / "results.json"

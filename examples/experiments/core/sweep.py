@@ -141,8 +141,7 @@ def write_report(experiment: run.Experiment, names: Iterable[str], report: Calla
         content, text, figures = report(finished.values())
         text = f"{describe_data(args.source, experiment.settings['data'])}\n\n{text}"
         (args.out / "tables.md").write_text(text)
-        for name, figure in figures.items():
-            figure.savefig(args.out / name, dpi=110)
+        run.save_figures(args, figures)
         exports = finished_runs(args, names, ".exports.json")
         content = {"source": args.source, **content, "missing": missing, "exports": exports}
         run.write_results(experiment, content)
@@ -171,7 +170,7 @@ def describe_data(source: str, described: Mapping[str, str]) -> str:
     sizes = ("{:,} images of {}".format(int(shape[-4]), " x ".join(shape[-3:])) for shape in shapes)
     text = "Data: {}; trained on {}, tested on {}.".format(source, *sizes)
     if source in SYNTHETIC:
-        text += " These data are synthetic; the figures and claims of the paper are about real ones."
+        text += " These data are synthetic; the figures and claims of the paper are about real data."
     return text
 
 
@@ -235,9 +234,8 @@ def announce(args: argparse.Namespace, children: Sequence[subprocess.Popen], ann
     names, working, announced = runs_of(args), True, [*announced]
     while working:
         time.sleep(1)
-        working = any(
-            child.poll() is None for child in children
-        )  # asked before the files, so that the last run is announced, too
+        # The processes come before the files, so that the last run is announced, too.
+        working = any(child.poll() is None for child in children)
         for name in names:
             if name not in announced and run_path(args, name).exists():
                 announced.append(name)

@@ -128,13 +128,16 @@ class Checkpointer(keras.callbacks.Callback):
 
     @property
     def seconds(self):
+        """Wall time of the training so far, over all calls."""
         return self.seconds_before + time.perf_counter() - self.began
 
     @property
     def processor_seconds(self):
+        """Processor time of the training so far, over all calls."""
         return self.processor_before + time.process_time() - self.processor_began
 
     def time_is_over(self):
+        """Returns whether this call has reached the time limit."""
         return self.limit is not None and time.perf_counter() - self.began >= self.limit
 
     def load(self):
@@ -153,9 +156,7 @@ class Checkpointer(keras.callbacks.Callback):
         self.position = self.epoch_start + batch + 1
         if self.limit is None:
             return
-        float(
-            logs["loss"]
-        )  # waits until the device has ended the step: otherwise, the time limit would be checked too early
+        float(logs["loss"])  # waits for the end of the step: otherwise, the clock would be read too early
         if self.time_is_over():
             self.model.stop_training = True
 
@@ -327,8 +328,8 @@ def train_networks(
     """Trains the networks that `--baseline` asks for, one after the other.
 
     Args:
-        experiment: A `run.Experiment` that has the options of `options.add_training_options`, or at least the ones that
-            say how long to train.
+        experiment: A `run.Experiment` that has the options of `options.add_training_options`, or at least the
+            options that say how long to train.
         networks: Functions that return new networks, by name; the name of the baseline is `"baseline"`.
         loss: Keras loss of the models, which are compiled with Adam.
         data: As for `train`.

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ablations of Decoupled Dynamic Filter Networks (tables 3 and 4), at a scale for CPUs, on CIFAR-10.
+"""Repeats the ablations of Decoupled Dynamic Filter Networks (tables 3 and 4) on CIFAR-10, at a scale for CPUs.
 
     python -m examples.experiments.ddf.ablation --processes 2
     python -m examples.experiments.ddf.ablation --only base ddf --seeds 0 1 2 3 4
 
 Trains a small residual network whose 3x3 convolutions are replaced: by DDF, by one of its two kinds of filters, by DDF
 with other normalisations or squeeze ratios, by a depth-wise convolution, or by CondConv. Optimizer, schedule,
-augmentation, order of the data and number of steps are the same for all variants, and each is trained from several
+augmentation, order of the data and number of steps are the same for all variants. Each variant is trained from several
 seeds. Writes tables with mean and deviation, judges the orderings that the paper reports, and draws all runs.
 
 A run is a variant with a seed. Finished runs are kept and interrupted runs continue, so the same command continues the
-sweep at any time. Processes with the same `--out` share the sweep: `--processes` starts several, with a part of the
-cores each, and more can be started by hand.
+sweep at any time. Processes with the same `--out` share the sweep: `--processes` starts several, each with a part of
+the cores, and more can be started by hand.
 
 If CIFAR-10 is not found, it is downloaded, or replaced by generated patterns: docs/guide/data.md.
 
@@ -45,6 +45,7 @@ SMOKE = {
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses `arguments`, or the arguments of the process."""
     parser = options.new_parser(__doc__)
     sweep.add_options(parser, ablation_variants.VARIANTS, "outputs/ddf_ablation")
     add = parser.add_argument
@@ -61,7 +62,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=250,
         help="steps per epoch, which ends with a checkpoint",
     )
-    add("--test-images", type=options.positive_int, help="test only on the first ones")
+    add("--test-images", type=options.positive_int, help="test only on the first N images")
     add("--source", choices=("auto", "cifar10", "generated"), default="auto", help="source of the images")
     add("--data-dir", metavar="DIR", help=f"{options.DATA_DIR} cifar10/")
     return sweep.parse(parser, arguments, SMOKE)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of the ablations of DDF, the orderings that the paper reports, and a figure of all runs."""
+"""Makes the tables of the ablations of DDF, judges the orderings that the paper reports, and draws all runs."""
 
 import itertools
 from collections.abc import Iterable
@@ -17,12 +17,12 @@ TABLES = {
     "3(c)": ("squeeze ratio (0.2 by default)", ("ddf", "squeeze_0.3", "squeeze_0.4")),
     "4": ("other filters", ("base", "depthwise", "condconv", "depthwise_condconv", "spatial", "channel", "ddf")),
 }
-PAPER_EQUAL = 0.25  # percent: results of the paper that differ by less count as equal, as those of the squeeze ratios
-MARGIN = 1.0  # percent, by which ours may differ, to count as equal
+PAPER_EQUAL = 0.25  # percent: results of the paper that differ by less count as equal (the squeeze ratios)
+MARGIN = 1.0  # percent: our results count as equal if they differ by at most so much
 
 
 def summarize(runs: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Returns parameters, FLOPs, and accuracies in percent of ours and of the paper, by variant."""
+    """Returns parameters, FLOPs, our accuracies and the accuracies of the paper in percent, by variant."""
     return {
         variant: {
             **statistics.summarize_variant(VARIANTS[variant].title, runs),
@@ -40,13 +40,13 @@ def check_claims(summary: dict[str, Any]) -> list[statistics.Claim]:
 
     Returns:
         A list of claims of `statistics`: orders, or equalities where the paper's results differ by less than
-        `PAPER_EQUAL`. Each has also the `table`, the `better` and the `worse` variant, and the difference in the
+        `PAPER_EQUAL`. Each claim also has the `table`, the `better` and the `worse` variant, and the difference in the
         `paper`.
     """
     claims, seen = [], set()
     for table, (_, variants) in TABLES.items():
-        known = [variant for variant in variants if variant in summary and VARIANTS[variant].paper is not None]
-        for pair in itertools.combinations(known, 2):
+        reported = [variant for variant in variants if variant in summary and VARIANTS[variant].paper is not None]
+        for pair in itertools.combinations(reported, 2):
             if frozenset(pair) in seen:
                 continue
             seen.add(frozenset(pair))
@@ -82,9 +82,9 @@ def markdown(summary: dict[str, Any], claims: list[statistics.Claim]) -> str:
         images = next(iter(summary.values()))["test_images"]
         parts.append(
             f"The paper's orderings\n\n{md.table(head, rows)}\n"
-            f"{statistics.RULE} Two variants are equal if the confidence\n"
-            f"interval of their difference lies within {MARGIN:g} percent. All runs are tested on the same {images:,}\n"
-            "images; more seeds do not make up for few images.\n"
+            f"{statistics.RULE} Two\n"
+            f"variants are equal if the confidence interval of their difference is within {MARGIN:g} percent. All\n"
+            f"runs are tested on the same {images:,} images; more seeds do not make up for few images.\n"
         )
     return "\n\n".join(parts)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Variants of the ablations of DDF: a small residual network with different layers instead of its 3x3 convolutions.
+"""Builds the variants of the ablations of DDF: a small residual network with other layers for its 3x3 convolutions.
 
 Papers: https://arxiv.org/abs/2104.14107 (Zhou et al., 2021), https://arxiv.org/abs/1904.04971 (CondConv: Yang et al.,
 2019).
@@ -24,7 +24,7 @@ EXPERTS = 8
 
 @keras.saving.register_keras_serializable("keras_dynfilter_examples")
 class CondConv2D(keras.layers.Layer):
-    """Convolves with a kernel that is a weighted sum of expert kernels, with weights that depend on the image.
+    """Convolves with a weighted sum of expert kernels. The weights depend on the image.
 
         weights = sigmoid(Dense(mean over the positions)), filters = sum over the experts of weight * kernel
 
@@ -98,6 +98,7 @@ def condconv_flops(layer, inputs, output):
 
 
 def condconv(inputs, channels, strides, dilation_rate, name, depthwise=False):
+    """Applies a `CondConv2D` with kernels of 3x3."""
     return CondConv2D(None if depthwise else channels, 3, strides, name=name)(inputs)
 
 
@@ -112,11 +113,11 @@ def depthwise(inputs, channels, strides, dilation_rate, name):
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """The layers that replace the 3x3 convolutions.
+    """Describes the layers that replace the 3x3 convolutions.
 
     Attributes:
         title: Title in tables.
-        convolution: As for `models.resnet`.
+        convolution: Function that makes a layer, as for `models.resnet`.
         paper: Top-1 accuracy of the paper with ResNet-50 on ImageNet, in percent; None if the paper has none.
     """
 
@@ -148,7 +149,7 @@ VARIANTS = {
 def build(variant, image_shape=(32, 32, 3), classes=10, width=16, blocks=(2, 2, 2)):
     """Builds a residual network of bottleneck blocks for small images, with logits `[batch, classes]`.
 
-    The image is halved after the stem, a 3x3 convolution; without that, the network would take four times as long.
+    The stem is a 3x3 convolution and a max pooling, without which the network would take four times as long.
     """
     images = keras.Input(image_shape, name="images")
     features = conv2d(images, width, 3, name="stem")

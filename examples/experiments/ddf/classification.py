@@ -12,16 +12,16 @@ depth with 3x3 convolutions.
 Recipes, all with SGD, momentum 0.9 and a cosine:
 
     paper       as the paper describes it: 120 epochs, batches of 256, rate 0.1, random resized crops, mirroring
-    released    as its authors ran it: batches of 1024, rate 0.4, RandAugment, random erasing, label smoothing, float16
+    released    as the authors ran it: batches of 1024, rate 0.4, RandAugment, random erasing, label smoothing, float16
     reduced     for small images and few cores: 20 epochs, batches of 64, 16 channels in the first stage
 
-The paper says that images are "resized and center-cropped to 224", and refers to the protocol of PSConv. The recipe
-does so with test images; training images are random crops, as is usual for ImageNet, without further augmentation. The
-released command also asks for colour jitter, which its library ignores together with RandAugment, and so does the
-recipe. The paper does not say which of the two its accuracies come from. Neither averages weights.
+The paper says that images are "resized and center-cropped to 224", and refers to the protocol of PSConv. Its recipe
+does this with test images; training images are random crops, as is usual for ImageNet, without further augmentation.
+The released command also asks for colour jitter, but its library ignores colour jitter together with RandAugment, and
+the recipe does, too. The paper does not say which of the two setups its accuracies come from. Neither averages weights.
 
-The paper does not describe its DDF-ResNet18 fully. Ours has as many parameters with `--squeeze-ratio 0.5`, so the
-paper's accuracy is only shown for that ratio.
+The paper does not describe its DDF-ResNet18 fully. The DDF-ResNet18 of this project has as many parameters as the
+paper's with `--squeeze-ratio 0.5`, so the paper's accuracy is only shown for this ratio.
 
 Paper: https://arxiv.org/abs/2104.14107 (Zhou et al., CVPR 2021).
 """
@@ -70,7 +70,7 @@ RECIPES = {
 }
 SMOKE = {"iterations": 6, "batch_size": 4, "checkpoint_every": 3, "width": 8, "size": 32, "most_test_images": 16}
 NETWORKS = ("ddf_resnet18", "ddf_resnet50", "ddf_resnet101", "ddf_resnet152")
-# Top-1 and top-5 on ImageNet in percent, by squeeze ratio. Our DDF-ResNet18 has the paper's parameters only with 0.5.
+# Top-1 and top-5 on ImageNet in percent, by squeeze ratio. Our DDF-ResNet18 has the paper's size only with 0.5.
 PAPER = {
     ("ddf_resnet18", 0.5): "70.6",
     ("ddf_resnet50", 0.2): "79.1 / 94.5",
@@ -83,16 +83,23 @@ SMALL = 64  # the stem does not reduce images up to this size
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses `arguments`, or the arguments of the process."""
     parser = options.new_parser(__doc__)
     add = parser.add_argument
     options.add_recipe(add, RECIPES)
     add("--network", choices=NETWORKS, default="ddf_resnet50", help="its baseline is a ResNet of the same depth")
-    add("--baseline", nargs="?", const="too", choices=("too", "only"), help="also train the baseline; `only` it alone")
+    add(
+        "--baseline",
+        nargs="?",
+        const="too",
+        choices=("too", "only"),
+        help="also train the baseline; `only` trains it alone",
+    )
     add("--images", metavar="FOLDER", help="training images: a folder that has a folder of images for every class")
     add("--test-images", metavar="FOLDER", help="test images, in folders of the same names; by default --images")
     add("--source", choices=("auto", "cifar10", "generated"), default="auto", help="source of images without --images")
     add("--data-dir", metavar="DIR", help=f"{options.DATA_DIR} cifar10/")
-    add("--most-test-images", type=options.positive_int, help="test only on the first ones")
+    add("--most-test-images", type=options.positive_int, help="test only on the first N images")
     add("--size", type=options.positive_int, help="rows and columns of the images; by default 224, 32 for CIFAR-10")
     add("--width", type=options.positive_int, help="channels of the first stage")
     add("--squeeze-ratio", type=options.positive_float, default=0.2, help="squeeze ratio of DDF")
@@ -107,8 +114,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--weight-decay", type=options.positive_float, default=1e-4, help="weight decay of kernels, as in PyTorch")
     add("--nesterov", action=argparse.BooleanOptionalAction, default=False, help="use Nesterov's momentum")
     add("--label-smoothing", type=options.fraction, default=0.0, help="fraction of a label that all classes share")
-    add("--rand-augment", type=float, metavar="MAGNITUDE", help="0 to 10; for photographs")
-    add("--color-jitter", type=options.fraction, default=0.0, help="for photographs, without --rand-augment")
+    add("--rand-augment", type=float, metavar="MAGNITUDE", help="of RandAugment, 0 to 10; for photographs")
+    add("--color-jitter", type=options.fraction, default=0.0, help="strength; for photographs, without --rand-augment")
     add("--erasing", type=options.fraction, default=0.0, help="probability of random erasing; for photographs")
     add(
         "--checkpoint-every",
@@ -116,7 +123,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=1000,
         help="steps per epoch, which ends with a checkpoint",
     )
-    add("--time-limit", type=options.positive_float, metavar="MINUTES", help="stop after so long; --resume continues")
+    add(
+        "--time-limit",
+        type=options.positive_float,
+        metavar="MINUTES",
+        help="stop training after this time; --resume continues",
+    )
     add(
         "--strategy",
         choices=training.STRATEGIES,
@@ -138,7 +150,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 class Photographs:
-    """Photographs in folders of classes."""
+    """Reads photographs from folders of classes."""
 
     def __init__(self, args):
         self.args, self.tested = args, args.test_images or args.images
@@ -146,7 +158,7 @@ class Photographs:
         self.test_files, self.test_labels, _ = data.list_images(self.tested, self.classes)
         self.count = len(self.files)
         if not args.test_images:
-            print(f"No --test-images: accuracies are those on the training images, {args.images}.")
+            print(f"No --test-images: accuracies are measured on the training images, {args.images}.")
 
     def fingerprint(self):
         names = np.frombuffer("\n".join(self.files).encode(), np.uint8)
@@ -176,12 +188,12 @@ class Photographs:
 
 
 class SmallImages:
-    """CIFAR-10, or the generated patterns that replace it."""
+    """Holds CIFAR-10, or the generated patterns that replace it."""
 
     def __init__(self, args):
-        *train, found = data.load_cifar10("train", args.data_dir, args.source)
-        self.args, self.tested = args, found
-        self.train, self.test = tuple(train), data.load_cifar10("test", args.data_dir, found)[:2]
+        *train, source = data.load_cifar10("train", args.data_dir, args.source)
+        self.args, self.tested = args, source
+        self.train, self.test = tuple(train), data.load_cifar10("test", args.data_dir, source)[:2]
         self.count, self.classes = len(self.train[0]), range(10)
 
     def fingerprint(self):
@@ -193,6 +205,11 @@ class SmallImages:
     def tests(self):
         images, labels = (array[: self.args.most_test_images] for array in self.test)
         return tf.data.Dataset.from_tensor_slices((data.normalized(images), labels)).batch(self.args.batch_size)
+
+
+def load(args: argparse.Namespace) -> Photographs | SmallImages:
+    """Loads the images that the options ask for."""
+    return Photographs(args) if args.images else SmallImages(args)
 
 
 def builders(args: argparse.Namespace, classes: int):
@@ -255,7 +272,19 @@ def train(experiment: run.Experiment, images, steps_per_epoch: float) -> dict[st
     )
 
 
-def evaluate(network: keras.Model, batches) -> dict[str, Any]:
+def evaluate(trained: dict[str, training.Trained], images) -> dict[str, Any]:
+    """Returns accuracies, parameters and FLOPs of the networks, by name."""
+    return {
+        name: {
+            **accuracies(done.network, images.tests()),
+            "parameters": inspection.count_parameters(done.network),
+            "flops": inspection.count_flops(done.network),
+        }
+        for name, done in trained.items()
+    }
+
+
+def accuracies(network: keras.Model, batches) -> dict[str, Any]:
     """Returns top-1 and top-5 accuracy in percent, and the number of images."""
     predict = tf.function(functools.partial(network, training=False))
     count = 0
@@ -279,6 +308,7 @@ def paper_figures(args: argparse.Namespace) -> dict[str, str]:
 
 
 def print_accuracies(args: argparse.Namespace, figures: dict[str, Any], paper: dict[str, str], tested: str) -> None:
+    """Prints accuracies by network."""
     print(f"\nAccuracy of {args.network} on {tested}:")
     for name, figure in figures.items():
         size = f"{figure['parameters']:,} parameters, {figure['flops'] / 1e6:,.1f}M FLOPs"
@@ -290,21 +320,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Loads, trains and evaluates. Returns the exit status."""
     args = parse(arguments)
     with run.preparing(args):
-        images = (Photographs if args.images else SmallImages)(args)
+        images = load(args)
     steps_per_epoch = images.count / args.batch_size
     args.iterations = args.iterations or max(1, math.ceil(args.epochs * steps_per_epoch))
     experiment = run.begin(args, free=("test_images", "most_test_images"), data=images.fingerprint())
     trained = train(experiment, images, steps_per_epoch)
     if not run.finished(experiment, trained):
         return 0
-    figures = {
-        name: {
-            **evaluate(done.network, images.tests()),
-            "parameters": inspection.count_parameters(done.network),
-            "flops": inspection.count_flops(done.network),
-        }
-        for name, done in trained.items()
-    }
+    figures = evaluate(trained, images)
     paper = paper_figures(args)
     print_accuracies(args, figures, paper, images.tested)
     run.conclude(experiment, trained, {"tested": images.tested, "test": figures, "paper": paper}, [])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Crops of photographs at fixed places, which video and stereo networks are tested on, and their errors."""
+"""Cuts images at fixed places into crops to test video and stereo networks on, and computes errors on the crops."""
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +13,7 @@ BATCH = 32
 
 
 def add_options(parser: argparse.ArgumentParser, synthetic: str) -> None:
-    """Adds the options of the experiments on crops; `synthetic` names the synthetic data in the help."""
+    """Adds the options of the experiments on crops; `synthetic` is the name of the synthetic data in the help."""
     add = parser.add_argument
     add("--size", type=options.positive_int, default=64, help="rows and columns of the crops")
     add("--tied", action="store_true", help="share biases over positions, so that images may have any size")
@@ -21,12 +21,12 @@ def add_options(parser: argparse.ArgumentParser, synthetic: str) -> None:
     add(
         "--flow-truth",
         action=argparse.BooleanOptionalAction,
-        help=f"compare the motion in the filters with that of {synthetic}; by default if they are the training data",
+        help=f"compare the motion in the filters with the motion of {synthetic}; by default after training on them",
     )
 
 
 def evenly_spaced(last: int, count: int) -> np.ndarray:
-    """Returns `count` different integers from 0 to `last`, evenly spaced; fewer if there are not as many."""
+    """Returns `count` different integers from 0 to `last`, evenly spaced; fewer if the range has fewer."""
     return np.unique(np.linspace(0, last, count).round().astype(int)) if count > 1 else np.array([last // 2])
 
 
@@ -56,7 +56,7 @@ def batches(inputs: np.ndarray, targets: np.ndarray) -> Iterator[tuple[np.ndarra
 
 
 def predict(network, inputs) -> np.ndarray:
-    """Returns the predictions for a batch, eagerly: to trace the network would take longer than a few batches."""
+    """Returns the predictions for a batch, eagerly: tracing the network would take longer than a few batches."""
     return network(inputs).numpy()
 
 
@@ -78,7 +78,7 @@ def errors(predictors: Mapping[str, Callable], groups: Mapping[str, tuple[np.nda
 
 
 def _pooled(groups):
-    """Returns the errors of the images of all groups."""
+    """Returns the errors over the images of all groups."""
     weights = [next(iter(group.values()))["images"] for group in groups]
 
     def average(name, key):
@@ -96,7 +96,7 @@ def print_errors(test: Mapping[str, Any], networks: Mapping[str, Any], paper: Ma
     Args:
         test: What `errors` returns.
         networks: The trained networks, by name.
-        paper: The errors of the paper, by name.
+        paper: Errors that the paper reports, by name of the network.
     """
     for group, figures in test.items():
         if group == "all" or len(test) > 2:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares the motion of digits that the filters imply, which is never supervised, with the true one, in pixels."""
+"""Compares the motion of digits that the filters imply, without supervision, with the true motion, in pixels."""
 
 import numpy as np
 
@@ -23,8 +23,8 @@ def moving_pairs(digits, count, frames, size, seed):
         Tuple of four arrays:
 
         * sequences, `[count, frames, size, size, 1]`;
-        * flow to the last frame from the one before it, `[count, size, size, 2]`;
-        * flow to the frame before the last one from the one before that, `[count, size, size, 2]`;
+        * flow to the last frame from the frame before it, `[count, size, size, 2]`;
+        * flow to the second-to-last frame from the frame before it, `[count, size, size, 2]`;
         * mask of the pixels of the last frame where the digits do not overlap, for which the flow is known,
           `[count, size, size]`.
     """
@@ -46,27 +46,27 @@ def moving_pairs(digits, count, frames, size, seed):
 
 
 def _corners(images):
-    """Returns (x, y) of the top left corner of the digit, `[..., 2]`; a digit is never cut off."""
+    """Returns (x, y) of the top left corner of the digit, `[..., 2]`; digits are always inside the frame."""
     ink = images > 0
     return np.stack([ink.any(axis=-2).argmax(axis=-1), ink.any(axis=-1).argmax(axis=-1)], axis=-1)
 
 
-def end_point_errors(network, sequences, kernel_size, given):
+def end_point_errors(network, sequences, kernel_size, input_frames):
     """Computes mean end-point errors in pixels, where digits do not overlap.
 
     Args:
         network: A `models.dfn_moving_mnist`.
-        sequences: What `moving_pairs` returns, of at least `given + 1` frames.
+        sequences: What `moving_pairs` returns, of at least `input_frames + 1` frames.
         kernel_size: Size of the filters.
-        given: Number of frames that the network is given.
+        input_frames: Number of frames that the network is given.
 
     Returns:
-        Errors by name: of the network, of no motion, and of the motion between the last two given frames, which is
+        Errors by name: of the network, of no motion, and of the motion between the last two input frames, which is
         wrong where digits bounce.
     """
     frames, true_flow, flow_before, mask = sequences
     parts = [
-        inspection.generated_filters(network, frames[first : first + BATCH, -given - 1 : -1], steps=1)[:, 0]
+        inspection.generated_filters(network, frames[first : first + BATCH, -input_frames - 1 : -1], steps=1)[:, 0]
         for first in range(0, len(frames), BATCH)
     ]
     flows = {

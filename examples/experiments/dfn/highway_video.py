@@ -6,14 +6,14 @@
 
 The network generates an 11 x 11 filter and a bias for every pixel, and filters the last frame with them. The baseline
 (`--baseline`) generates the pixels directly. The first 80 % of every clip are for training and the last 20 % for tests,
-and no frame is in both. Clips are found in the data folder. Synthetic textured layers that move replace them if there
-are none, or with `--synthetic`. Their true motion is known: the flow that the filters imply is compared with it.
+and no frame is in both parts. Clips are read from the data folder. If there are no clips, or with `--synthetic`, moving
+synthetic textures replace them. Their true motion is known, and the flow that the filters imply is compared with it.
 
-Frames are scaled so that most of the motion from one to the next fits the filters, 5 pixels in each direction: clips of
+Frames are scaled so that most of the motion between two frames fits the filters, 5 pixels in each direction: clips of
 25 and 30 frames per second have 96 rows. Clips of 10 frames per second (KITTI, Karlsruhe) have 64 rows, the fewest that
 crops of 64 x 64 allow. Sources of the data, and how to use other data: docs/guide/data.md.
 
-`--recipe reduced` is for a CPU; `--recipe paper` trains for as long as the paper, which needs a GPU.
+`--recipe reduced` is for a CPU; `--recipe paper` trains for as many iterations as the paper, which needs a GPU.
 `--pyramid` also trains a network with a coarse and a fine filter, for motion beyond the window of one filter, as in
 `--synthetic --max-motion 8`. `--tied` is the fully convolutional variant, which also predicts whole frames.
 
@@ -63,11 +63,12 @@ PAPER = {"dfn": 13.54, "baseline": 15.97}
 ROWS = {"highway_video": 96, "stereo/kitti_seq1/left": 64, "stereo/karlsruhe_drive0023/left": 64}
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 TRAINING = 0.8  # fraction of every clip, from its start
-MOMENTS = 16  # of every clip to test at
+MOMENTS = 16  # start frames of test segments in every clip
 TEST_SEED = 2**31  # above the largest seed of a training
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses `arguments`, or the arguments of the process."""
     parser = options.new_training_parser(__doc__, "outputs/highway_video", RECIPES)
     crops.add_options(parser, "synthetic sequences")
     add = parser.add_argument
@@ -75,8 +76,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--rows", type=options.positive_int, default=96, help="rows of the frames of --video, at least --size")
     add("--frame-limit", type=options.positive_int, help="read only the first frames of every clip")
     add("--data-dir", metavar="DIR", help=f"{options.DATA_DIR} {', '.join(ROWS)}")
-    add("--synthetic-sequences", type=options.positive_int, default=400, help="number of them to train on")
-    add("--test-sequences", type=options.positive_int, default=100, help="number of synthetic ones to test on")
+    add(
+        "--synthetic-sequences",
+        type=options.positive_int,
+        default=400,
+        help="number of synthetic sequences to train on",
+    )
+    add("--test-sequences", type=options.positive_int, default=100, help="number of synthetic sequences to test on")
     add(
         "--max-motion",
         type=options.positive_float,
@@ -91,7 +97,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if args.video and args.synthetic:
         parser.error("argument --synthetic: not allowed with --video")
     if args.input_frames < 2:
-        parser.error("argument --input-frames: expected 2 at least, which the network reads at once")
+        parser.error("argument --input-frames: expected 2 at least, since the network reads 2 frames at once")
     if args.kernel_size % 2 == 0:
         parser.error(f"argument --kernel-size: expected an odd number, received {args.kernel_size}")
     if args.size % 4 or args.size < 16:
@@ -107,13 +113,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 class Loaded(NamedTuple):
-    """What `load` returns.
+    """Holds the clips and the test segments.
 
     Attributes:
         clips: Clips to train on, `[frames, height, width]`, by name.
         tests: Segments to test on, `[segments, frames, size, size, 1]`, by name.
-        whole: A clip to continue as a whole, `[frames, height, width]`.
-        true_flow: For synthetic tests, the flow to every predicted frame, and where it is known; None for real clips.
+        whole: A clip whose whole frames are predicted, `[frames, height, width]`.
+        true_flow: For synthetic tests, the flow to every predicted frame, and the mask of the pixels where it is known;
+            None for real clips.
     """
 
     clips: dict[Any, np.ndarray]
@@ -123,22 +130,22 @@ class Loaded(NamedTuple):
 
 
 def load(args: argparse.Namespace) -> Loaded:
-    """Loads clips, or generates synthetic ones."""
+    """Loads clips, or generates synthetic clips."""
     frames = args.input_frames + args.output_frames
     clips = load_clips(args)
     if clips:
-        learned, tested = split_in_time(clips, frames)
-        tests = {name: segments(clip, frames, args.size, f"{name} (see --size)") for name, clip in tested.items()}
-        return Loaded(learned, tests, next(iter(tested.values())), None)
+        training_parts, test_parts = split_in_time(clips, frames)
+        tests = {name: segments(clip, frames, args.size, f"{name} (see --size)") for name, clip in test_parts.items()}
+        return Loaded(training_parts, tests, next(iter(test_parts.values())), None)
     if not args.synthetic:
         print("No clips found: synthetic textures replace them. See --video and --data-dir.")
-    made = synthetic(args, args.synthetic_sequences, args.seed, args.size * 5 // 4)[0]
+    videos = synthetic(args, args.synthetic_sequences, args.seed, args.size * 5 // 4)[0]
     test, *true_flow = synthetic(args, args.test_sequences, TEST_SEED, args.size)
-    return Loaded(dict(enumerate(made[..., 0])), {"synthetic": test}, test[0, ..., 0], tuple(true_flow))
+    return Loaded(dict(enumerate(videos[..., 0])), {"synthetic": test}, test[0, ..., 0], tuple(true_flow))
 
 
 def load_clips(args: argparse.Namespace) -> dict[str, np.ndarray]:
-    """Returns the clips, `[frames, height, width]`, by name; none if there are no data."""
+    """Returns the clips, `[frames, height, width]`, by name; the dictionary is empty if there are no data."""
     read = functools.partial(data.load_video, limit=args.frame_limit)
     if args.video:
         return {path: read(path, args.rows) for path in args.video}
@@ -184,7 +191,7 @@ def segments(clip: np.ndarray, frames: int, size: int, name: str = "a clip") -> 
 
 
 def synthetic(args: argparse.Namespace, count: int, seed: int, size: int):
-    """Generates sequences; returns them, the flow to every frame to be predicted, and where it is known."""
+    """Generates sequences. Returns them, the flow to every frame to predict, and the mask of the known flow."""
     frames = args.input_frames + args.output_frames
     videos, flow, mask = data.synthetic_video(count, frames, size, args.max_motion, seed)
     return videos, flow[:, args.input_frames - 1 :], mask[:, args.input_frames - 1 :]
@@ -197,7 +204,7 @@ def train(experiment: run.Experiment, loaded: Loaded) -> dict[str, training.Trai
     """Trains the networks; returns them by name."""
     args = experiment.args
     frames, clips = args.input_frames + args.output_frames, loaded.clips.values()
-    films = [*clips, *(clip[..., ::-1] for clip in clips)]  # mirrored ones are as plausible, and cost nothing
+    films = [*clips, *(clip[..., ::-1] for clip in clips)]  # mirrored clips are as plausible, and views need no memory
 
     def batches(first, end):
         clips = data.video_clips(films, args.batch_size, end, first, args.seed, frames, args.size)
@@ -218,10 +225,10 @@ def train(experiment: run.Experiment, loaded: Loaded) -> dict[str, training.Trai
 
 def evaluate(args: argparse.Namespace, networks: dict[str, keras.Model], loaded: Loaded) -> dict[str, Any]:
     """Computes the errors of the networks, for the results."""
-    given = args.input_frames
+    first = args.input_frames
     predictors = {name: functools.partial(crops.predict, network) for name, network in networks.items()}
     predictors["last frame"] = lambda inputs: np.repeat(inputs[:, -1:], args.output_frames, axis=1)
-    groups = {name: (frames[:, :given], frames[:, given:]) for name, frames in loaded.tests.items()}
+    groups = {name: (frames[:, :first], frames[:, first:]) for name, frames in loaded.tests.items()}
     real = loaded.true_flow is None
     content = {
         "unit": "squared error: mean per pixel x 64 x 64",
@@ -235,7 +242,7 @@ def evaluate(args: argparse.Namespace, networks: dict[str, keras.Model], loaded:
 
 
 def predicted_flow(network: keras.Model, inputs: np.ndarray, steps: int) -> np.ndarray:
-    """Returns the flow to every predicted frame from the one before, `[batch, steps, height, width, 2]`."""
+    """Returns the flow to every predicted frame from the frame before it, `[batch, steps, height, width, 2]`."""
     if isinstance(network, models.FramePredictor):
         size = network.output_layer.kernel_size
         return inspection.filters_to_flow(inspection.generated_filters(network, inputs, steps=steps), size)
@@ -251,7 +258,7 @@ def flow_errors(args: argparse.Namespace, networks: dict[str, keras.Model]) -> d
     """Computes end-point errors, in pixels, of the flow that the filters imply, on synthetic sequences."""
     videos, flow, mask = synthetic(args, args.test_sequences, TEST_SEED, args.size)
     inputs = videos[:, : args.input_frames]
-    flow, mask = flow[:, :1], mask[:, :1]  # to the first predicted frame; the later ones follow predictions
+    flow, mask = flow[:, :1], mask[:, :1]  # only to the first predicted frame: later filters depend on predictions
     flows = {
         name: np.concatenate([predicted_flow(network, part, 1) for part, _ in crops.batches(inputs, inputs)])
         for name, network in networks.items()
@@ -262,6 +269,7 @@ def flow_errors(args: argparse.Namespace, networks: dict[str, keras.Model]) -> d
 
 
 def print_errors(args: argparse.Namespace, content: dict[str, Any], networks: dict[str, keras.Model]) -> None:
+    """Prints errors by network."""
     print(f"\nErrors of {args.output_frames} predicted frames, {content['unit']}:")
     crops.print_errors(content["test"], networks, PAPER)
     if "end_point_error" in content:
@@ -275,55 +283,58 @@ def print_errors(args: argparse.Namespace, content: dict[str, Any], networks: di
 
 def draw(args: argparse.Namespace, networks: dict[str, keras.Model], loaded: Loaded) -> list[str]:
     """Draws predictions, flow, filters and a film. Returns the names of the files."""
-    given = args.input_frames
-    chosen = moving_segments(loaded.tests, given)
+    first = args.input_frames
+    chosen = moving_segments(loaded.tests, first)
     frames = np.concatenate([loaded.tests[name][rows] for name, rows in chosen.items()])[:4]
-    inputs, targets = frames[:, :given], frames[:, given:]
-    made = {name: crops.predict(network, inputs) for name, network in networks.items()}
-    scene = dict(inputs=inputs[:3], targets=targets[:3], baseline=made["baseline"][:3] if "baseline" in made else None)
+    inputs, targets = frames[:, :first], frames[:, first:]
+    predictions = {name: crops.predict(network, inputs) for name, network in networks.items()}
+    scene = dict(inputs=inputs[:3], targets=targets[:3])
+    if "baseline" in predictions:
+        scene["baseline"] = predictions["baseline"][:3]
     if loaded.true_flow is not None:
         vectors, mask = (array[np.concatenate(list(chosen.values()))[:3]] for array in loaded.true_flow)
         scene["true_flow"] = np.where(mask[..., None], vectors, np.nan)
     drawn = {}
     for name in with_flow(networks):
         flow = predicted_flow(networks[name], inputs[:3], args.output_frames)
-        drawn[f"{name}.png"] = figures.highway_figure(**scene, predictions=made[name][:3], flow=flow)
+        drawn[f"{name}.png"] = figures.highway_figure(**scene, predictions=predictions[name][:3], flow=flow)
     if "dfn" in networks:
         filters = inspection.generated_filters(networks["dfn"], inputs[:1], steps=1)[0, 0]
         drawn["filters.png"] = figures.filters_figure(inputs[0, -1], filters, args.kernel_size)
     if not drawn:
-        drawn["baseline.png"] = figures.moving_mnist_figure(inputs[:3], targets[:3], made["baseline"][:3])
+        drawn["baseline.png"] = figures.moving_mnist_figure(inputs[:3], targets[:3], predictions["baseline"][:3])
     if args.tied and "dfn" in networks:
         drawn["whole_frames.png"] = draw_whole(args, networks["dfn"], loaded.whole)
-    for name, figure in drawn.items():
-        figure.savefig(args.out / name, dpi=110)
-    films = [np.concatenate([inputs, part], axis=1) for part in (targets, *made.values())]
+    names = run.save_figures(args, drawn)
+    films = [np.concatenate([inputs, part], axis=1) for part in (targets, *predictions.values())]
     film = np.concatenate(list(np.concatenate(films, axis=3)), axis=1)
     figures.save_gif(args.out / "predictions.gif", film, fps=3, scale=max(1, 128 // args.size))
-    return [*drawn, "predictions.gif"]
+    return [*names, "predictions.gif"]
 
 
-def moving_segments(tests, given: int, count: int = 3):
-    """Returns which segments to draw, indices by group: some of those with the most motion."""
+def moving_segments(tests, input_frames: int, count: int = 3):
+    """Chooses segments with much motion to draw. Returns their indices, by group."""
     per_group = -(-count // len(tests))
     chosen = {}
     for name, frames in tests.items():
-        change = np.square(frames[:, given:] - frames[:, given - 1 : given]).mean(axis=(1, 2, 3, 4))
+        change = np.square(frames[:, input_frames:] - frames[:, input_frames - 1 : input_frames]).mean(
+            axis=(1, 2, 3, 4)
+        )
         ranks = (np.linspace(0.6, 0.95, per_group) if per_group > 1 else np.array([0.85])) * (len(frames) - 1)
         chosen[name] = np.argsort(change)[ranks.round().astype(int)]
     return chosen
 
 
 def draw_whole(args: argparse.Namespace, network: keras.Model, clip: np.ndarray):
-    """Draws predictions of whole frames, which a network without untied biases can make."""
+    """Draws predictions of whole frames by a network without untied biases."""
     frames = clip[None, : args.input_frames + args.output_frames, ..., None]
     inputs, targets = frames[:, : args.input_frames], frames[0, args.input_frames :]
-    made = network(inputs, return_filters=True)
-    flow = inspection.filters_to_flow(made["filters"][0], args.kernel_size)
+    outputs = network(inputs, return_filters=True)
+    flow = inspection.filters_to_flow(outputs["filters"][0], args.kernel_size)
     figure = inspection.new_figure(4 * len(targets), 7)
-    strongest = max(float(np.abs(flow).max()), 1e-6)
-    rows = {"truth": targets, "prediction": made["frames"][0].numpy()}
-    rows["flow"] = inspection.flow_to_color(flow, max_magnitude=strongest)
+    max_magnitude = max(float(np.abs(flow).max()), 1e-6)
+    rows = {"truth": targets, "prediction": outputs["frames"][0].numpy()}
+    rows["flow"] = inspection.flow_to_color(flow, max_magnitude=max_magnitude)
     figures.sequence_grid(figure, rows, [f"$t+{after}$" for after in range(1, len(targets) + 1)])
     return figure
 

@@ -3,22 +3,23 @@
 
     python -m examples.experiments.dfn.moving_mnist --baseline
 
-From the frames it has seen, the network generates a filter for every pixel and filters the last frame with them. The
-result is the next frame, and the input for the one after it. The baseline generates the pixels directly and has as many
-parameters. Training sequences are drawn on the fly, from MNIST if it is available.
+From the input frames, the network generates a filter for every pixel, and filters the last frame with the filters. The
+result is the predicted next frame, and an input for the frame after it. The baseline generates the pixels directly and
+has as many parameters. Training sequences are generated on the fly, from MNIST if it is available.
 
 Recipes:
 
-    reduced   for two CPU cores, about an hour of each: a quarter of the width, five frames in and three out, and a
-              curriculum that begins with one frame out
-    paper     the setting of the paper, for a GPU: 20,000 iterations of 16 sequences, ten frames in and ten out
+    reduced   for two CPU cores, about an hour: a quarter of the width, five input frames, three predicted frames, and
+              a curriculum that begins with one predicted frame
+    paper     the setting of the paper, for a GPU: 20,000 iterations of 16 sequences, ten input frames, ten
+              predicted frames
     better    the same network and number of iterations, with a curriculum and a cosine learning rate
     blended   a network of this project, with no more parameters, that also paints pixels; trained as `better`
 
-An interrupted run continues with `--resume` and ends with the same bits.
+An interrupted run continues with `--resume` and ends with the same bits as an uninterrupted run.
 
 Errors are reported as in the paper: binary cross-entropy in nats per frame, which is the mean per pixel times 64 x 64,
-whatever the size. Targets are grey, so a perfect prediction has an error above 0, which is printed, too. With
+for any size. Targets are grey, so even a perfect prediction has an error above 0, which is also printed. With
 `--resume --test-frames 10:20`, a trained network is tested on other numbers of frames than it was trained on.
 
 Sources of the data, and how to use other data: docs/guide/data.md.
@@ -39,6 +40,7 @@ import tensorflow as tf
 from examples.experiments import data, figures
 from examples.experiments.core import evaluation, losses, options, run, training
 from examples.experiments.dfn import digit_flow
+from examples.experiments.dfn import moving_mnist_sequences as sequences
 from keras_dynfilter import inspection, models
 
 BETTER = {
@@ -89,12 +91,6 @@ SMOKE = {
     "stages": [(2, 1)],
     "test_sequences": 20,
 }
-FULL = 64  # rows and columns of the paper's frames, in which digits of 28 pixels move 3.6 pixels per frame
-PUBLISHED = "moving_mnist/mnist_test_seq.npy"
-FILE = "moving_mnist/generated_test_300.npz"
-TEST_SEED = 2**31  # above the largest seed of a training
-TEST_BATCH = 50
-TEST_SEQUENCES = 300
 
 
 def frame_counts(text: str) -> tuple[int, int]:
@@ -109,14 +105,15 @@ def frame_counts(text: str) -> tuple[int, int]:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses `arguments`, or the arguments of the process."""
     parser = options.new_training_parser(__doc__, "outputs/moving_mnist", RECIPES)
     add = parser.add_argument
-    add("--network", choices=NETWORKS, default="paper", help="the paper's, or the one that also paints and blends")
+    add("--network", choices=NETWORKS, default="paper", help="network of the paper, or network that also paints pixels")
     add(
         "--size",
         type=int,
         choices=(16, 32, 64),
-        default=FULL,
+        default=sequences.FULL,
         help="rows and columns of a frame; digits are scaled with them",
     )
     add("--input-frames", type=options.positive_int, default=10, help="frames that the network is given")
@@ -128,22 +125,27 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         type=frame_counts,
         default=[(3, 1), (4, 2), (6, 4), (10, 7)],
         metavar="INPUT:OUTPUT",
-        help="frames given and predicted in the stages of the curriculum, which are equally long; stages that do not "
-        "predict fewer than --output-frames are left out",
+        help="input and predicted frames in the stages of the curriculum, which are equally long; stages that predict "
+        "--output-frames or more are left out",
     )
     add("--digits", choices=("auto", "mnist", "rendered"), default="auto", help="MNIST, or digits drawn with fonts")
-    add("--data-dir", metavar="DIR", help=f"{options.DATA_DIR} mnist/mnist.npz, and {PUBLISHED} or {FILE}")
+    add(
+        "--data-dir",
+        metavar="DIR",
+        help=f"{options.DATA_DIR} mnist/mnist.npz, and {sequences.PUBLISHED} or {sequences.FILE}",
+    )
     add(
         "--test-sequences",
         type=options.positive_int,
         metavar="N",
-        help=f"test on so many generated ones; by default on those of the data folder, or else on {TEST_SEQUENCES}",
+        help="number of generated sequences to test on; by default, the sequences of the data folder are used, or "
+        f"{sequences.COUNT} generated ones if there are none",
     )
     add(
         "--test-frames",
         type=frame_counts,
         metavar="INPUT:OUTPUT",
-        help="frames given and predicted in all tests; by default as in the training",
+        help="input and predicted frames in all tests; by default as in the training",
     )
     add(
         "--baseline-bias",
@@ -164,12 +166,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 class Loaded(NamedTuple):
-    """What `load` returns.
+    """Holds the digits and the test sequences.
 
     Attributes:
         digits: Digits to train on, `[count, 28, 28]`, uint8.
         test_digits: Digits to test on, as large as in the frames, float32.
-        source: What the digits are: `"mnist"` or `"rendered"`.
+        source: Source of the digits, `"mnist"` or `"rendered"`.
         tests: Sequences to test on, by name.
     """
 
@@ -182,99 +184,8 @@ class Loaded(NamedTuple):
 def load(args: argparse.Namespace) -> Loaded:
     """Loads digits to train on, and sequences to test on."""
     images, _, source = data.load_mnist("train", args.data_dir, args.digits)
-    test_digits = shrink(data.load_mnist("test", args.data_dir, source).images[..., 0], args.size)
-    return Loaded(images[..., 0], test_digits, source, test_sets(args, test_digits))
-
-
-def shrink(images: np.ndarray, size: int) -> np.ndarray:
-    """Averages areas of `[..., height, width]`, uint8, so that 64 x 64 become `size` x `size`; float32 in [0, 1]."""
-    factor = FULL // size
-    *axes, height, width = images.shape
-    areas = images.reshape(*axes, height // factor, factor, width // factor, factor)
-    return areas.mean(axis=(-3, -1), dtype=np.float32) / np.float32(255)
-
-
-class GeneratedSequences:
-    """Generated sequences, `count` of them in batches `(inputs, targets)`, the same ones every time."""
-
-    def __init__(self, args, digits, count, digits_per_sequence=2):
-        self.count, self.inputs = count, args.test_frames[0]
-        self.batches = data.moving_digits(
-            digits,
-            TEST_BATCH,
-            -(-count // TEST_BATCH),
-            seed=TEST_SEED,
-            frames=sum(args.test_frames),
-            digits_per_sequence=digits_per_sequence,
-            size=args.size,
-        )
-
-    def __iter__(self):
-        for first, frames in zip(range(0, self.count, TEST_BATCH), self.batches.as_numpy_iterator()):
-            frames = frames[: self.count - first]
-            yield frames[:, : self.inputs], frames[:, self.inputs :]
-
-
-class TooShort(ValueError):
-    """Stored sequences have fewer frames than the options ask for."""
-
-
-class StoredSequences:
-    """Sequences of a file, shrunk to the size of the options, in batches `(inputs, targets)`.
-
-    Args:
-        args: The options.
-        path: A `.npy` of `[frames, sequences, 64, 64]`, as the test set is published, or a `.npz` with `sequences`,
-            `[sequences, frames, 64, 64]`; uint8.
-
-    Raises:
-        TooShort: The sequences have too few frames.
-        ValueError: The file holds no such sequences.
-    """
-
-    def __init__(self, args, path):
-        self.size, self.inputs, self.frames = args.size, args.test_frames[0], sum(args.test_frames)
-        expected = f"Expected {path} to hold sequences of {self.frames} frames of 64 x 64 or more, uint8"
-        try:
-            if path.suffix == ".npy":
-                self.sequences = np.load(path, mmap_mode="r").swapaxes(0, 1)
-            else:
-                with np.load(path) as content:
-                    self.sequences = content["sequences"]
-            shape, dtype = self.sequences.shape, self.sequences.dtype
-        except Exception as error:  # NumPy raises many kinds for damaged files
-            raise ValueError(f"{expected}. Received: {error}") from error
-        if len(shape) != 4 or not shape[0] or shape[2:] != (FULL, FULL) or dtype != np.uint8:
-            raise ValueError(f"{expected}. Received: shape={shape}, dtype={dtype}")
-        if shape[1] < self.frames:
-            raise TooShort(f"{expected}. Received: {shape[1]} frames")
-
-    def __iter__(self):
-        for first in range(0, len(self.sequences), TEST_BATCH):
-            frames = shrink(self.sequences[first : first + TEST_BATCH, : self.frames], self.size)[..., None]
-            yield frames[:, : self.inputs], frames[:, self.inputs :]
-
-
-def test_sets(args: argparse.Namespace, digits: np.ndarray):
-    """Returns sequences to test on, by name; the first ones are drawn in the figures.
-
-    Generated sequences are the first ones if the stored ones must be shrunk, since digits of shrunk frames lie between
-    pixels, and those of the training never do. They replace stored sequences of too few frames.
-    """
-    path = data.find_data(PUBLISHED, args.data_dir) or data.find_data(FILE, args.data_dir)
-    stored = None
-    if path is not None and not args.test_sequences:
-        try:
-            stored = StoredSequences(args, path)
-        except TooShort as error:
-            print(f"{error}. Tests on generated sequences instead.")
-    sets = {}
-    if stored is None or args.size != FULL:
-        sets["generated"] = GeneratedSequences(args, digits, args.test_sequences or TEST_SEQUENCES)
-    if stored is not None:
-        name = "published" if path.suffix == ".npy" else "file"
-        sets[name if args.size == FULL else f"{name}, shrunk"] = stored
-    return sets
+    test_digits = sequences.shrink(data.load_mnist("test", args.data_dir, source).images[..., 0], args.size)
+    return Loaded(images[..., 0], test_digits, source, sequences.test_sets(args, test_digits))
 
 
 # Training
@@ -282,13 +193,13 @@ def test_sets(args: argparse.Namespace, digits: np.ndarray):
 
 def train(experiment: run.Experiment, loaded: Loaded) -> dict[str, training.Trained]:
     """Trains the networks; returns them by name."""
-    args, digits = experiment.args, shrink(loaded.digits, experiment.args.size)
+    args, digits = experiment.args, sequences.shrink(loaded.digits, experiment.args.size)
     stages, inputs = curriculum(args, min(args.checkpoint_every, args.iterations))
 
-    def sequences(first, end, steps):
-        frames = dict(frames=inputs[steps] + steps, size=args.size)
-        batches = data.moving_digits(digits, args.batch_size, end, first, args.seed, **frames)
-        return data.split_frames(batches, inputs[steps])
+    def batches(first, end, steps):
+        sizes = dict(frames=inputs[steps] + steps, size=args.size)
+        videos = data.moving_digits(digits, args.batch_size, end, first, args.seed, **sizes)
+        return data.split_frames(videos, inputs[steps])
 
     sizes = dict(image_shape=(args.size, args.size, 1), kernel_size=kernel_size(args.size), width=args.width)
     sizes.update(input_frames=args.input_frames, output_frames=args.output_frames)
@@ -296,15 +207,15 @@ def train(experiment: run.Experiment, loaded: Loaded) -> dict[str, training.Trai
         "dfn": functools.partial(NETWORKS[args.network], **sizes),
         "baseline": functools.partial(build_baseline, args.baseline_bias, sizes),
     }
-    return training.train_networks(experiment, builders, losses.clipped_bce, sequences, stages=stages)
+    return training.train_networks(experiment, builders, losses.clipped_bce, batches, stages=stages)
 
 
 def curriculum(args: argparse.Namespace, epoch: int):
-    """Returns the stages of the training, and the numbers of given frames by those of predicted ones.
+    """Returns the stages of the training, and the numbers of input frames by number of predicted frames.
 
     Args:
         args: The options.
-        epoch: Number of steps of an epoch, with which every stage starts.
+        epoch: Number of steps of an epoch; every stage starts with an epoch.
     """
     counts = [*(args.stages if args.curriculum else []), (args.input_frames, args.output_frames)]
     last = min(args.curriculum * args.iterations, (args.iterations - 1) // epoch * epoch)
@@ -316,14 +227,14 @@ def curriculum(args: argparse.Namespace, epoch: int):
 
 def kernel_size(size: int) -> int:
     """Returns the smallest odd window that contains every motion of a digit from one frame to the next."""
-    return 2 * math.ceil(3.6 * size / FULL) + 1
+    return 2 * math.ceil(3.6 * size / sequences.FULL) + 1
 
 
 def build_baseline(bias: float, sizes) -> keras.Model:
     """Builds the baseline with an initial bias of its last layer.
 
-    Predictions below zero are clipped and have no gradient. With a learning rate above that of the paper, 1e-4, all
-    pixels of the baseline are soon below zero, unless it starts with a positive bias.
+    Predictions below zero are clipped and have no gradient. With a learning rate above 1e-4, the rate of the paper, all
+    predicted pixels of the baseline are soon below zero, unless it starts with a positive bias.
     """
     network = models.dfn_moving_mnist_baseline(**sizes)
     network.output_layer.bias.assign([bias])
@@ -345,27 +256,27 @@ def evaluate(args: argparse.Namespace, networks: dict[str, keras.Model], loaded:
             str(count): errors(predictors, batches) for count, batches in out_of_domain(args, loaded).items()
         },
     }
-    if "dfn" in networks and args.network == "paper":  # a single filtering, which contains all of the motion
-        size, given = kernel_size(args.size), args.test_frames[0]
-        pairs = digit_flow.moving_pairs(loaded.test_digits, TEST_SEQUENCES, 1 + given, args.size, TEST_SEED)
-        content["end_point_error"] = digit_flow.end_point_errors(networks["dfn"], pairs, size, given)
+    if "dfn" in networks and args.network == "paper":  # filters once, so the filters contain all of the motion
+        size, inputs = kernel_size(args.size), args.test_frames[0]
+        pairs = digit_flow.moving_pairs(loaded.test_digits, sequences.COUNT, 1 + inputs, args.size, sequences.TEST_SEED)
+        content["end_point_error"] = digit_flow.end_point_errors(networks["dfn"], pairs, size, inputs)
     return content
 
 
 def out_of_domain(args: argparse.Namespace, loaded: Loaded):
-    """Returns sequences of other numbers of digits than those of the training, by number of digits."""
-    count = min(args.test_sequences or TEST_SEQUENCES, TEST_SEQUENCES)
-    return {digits: GeneratedSequences(args, loaded.test_digits, count, digits) for digits in (1, 3)}
+    """Returns test sequences of one and of three digits, by number of digits; the training has two digits."""
+    count = min(args.test_sequences or sequences.COUNT, sequences.COUNT)
+    return {digits: sequences.GeneratedSequences(args, loaded.test_digits, count, digits) for digits in (1, 3)}
 
 
 def predictor(network: keras.Model, steps: int):
-    """Returns a function of given frames that returns `steps` predicted ones, as NumPy arrays."""
+    """Returns a function of input frames that returns `steps` predicted frames, as NumPy arrays."""
     predict = tf.function(functools.partial(network, steps=steps))
     return lambda inputs: predict(tf.constant(inputs)).numpy()
 
 
 def errors(predictors, batches):
-    """Computes errors in nats per frame, by name: of functions of given frames, and of predictions without learning."""
+    """Computes errors in nats per frame, by name: of `predictors`, and of predictions without learning."""
     count = image = 0
     for _, targets in batches:
         count, image = count + len(targets), image + targets.mean(axis=1).sum(axis=0)
@@ -378,8 +289,9 @@ def errors(predictors, batches):
 
 
 def print_errors(args: argparse.Namespace, content: dict[str, Any], networks: dict[str, keras.Model]) -> None:
-    given, predicted = args.test_frames
-    print(f"\nBinary cross-entropy of {predicted} predicted frames, {given} given, {content['unit']}:")
+    """Prints errors by network."""
+    inputs, predicted = args.test_frames
+    print(f"\nBinary cross-entropy of {predicted} predicted frames after {inputs} frames, {content['unit']}:")
     groups = {f"test, {name}": errors for name, errors in content["test"].items()}
     groups.update({f"digits: {count}": errors for count, errors in content["out_of_domain"].items()})
     for group, by_name in groups.items():
@@ -389,7 +301,7 @@ def print_errors(args: argparse.Namespace, content: dict[str, Any], networks: di
             print(f"    {name:<12} {error['mean']:8.1f}{note}")
     if "end_point_error" in content:
         print(
-            "Motion from the last given frame to the next one, where digits do not overlap, end-point error in pixels:"
+            "Motion from the last input frame to the next one, where digits do not overlap, end-point error in pixels:"
         )
         for name, error in content["end_point_error"].items():
             print(f"    {name:<18} {error:8.2f}")
@@ -416,23 +328,24 @@ def draw(args: argparse.Namespace, networks: dict[str, keras.Model], loaded: Loa
         next_frame = dict(targets=examples["targets"][:, :1], predictions=examples["predictions"][:, :1])
         drawn["flow.png"] = figures.highway_figure(inputs[:, -2:], **next_frame, flow=flow)
         drawn["filters.png"] = figures.filters_figure(inputs[0, -1], filters[0, 0], size)
-    for name, figure in drawn.items():
-        figure.savefig(args.out / name, dpi=110)
+    names = run.save_figures(args, drawn)
     sides = [examples[name] for name in ("targets", "predictions", "baseline") if name in examples]
     films = [np.concatenate([examples["inputs"], frames], axis=1) for frames in sides]
     film = np.concatenate([np.concatenate(films, axis=3)[i] for i in range(len(sides[0]))], axis=1)
     figures.save_gif(args.out / "predictions.gif", film, scale=max(1, 128 // args.size))
-    return [*drawn, "predictions.gif"]
+    return [*names, "predictions.gif"]
 
 
 def predictions(networks: dict[str, keras.Model], batches, count: int):
     """Returns the first `count` sequences of `batches` and their predictions, as arguments of the figures."""
     inputs, targets = next(iter(batches))
     inputs, targets = inputs[:count], targets[:count]
-    made = {name: network(inputs, steps=targets.shape[1]).numpy().clip(0, 1) for name, network in networks.items()}
-    if len(made) == 1:
-        return dict(inputs=inputs, targets=targets, predictions=next(iter(made.values())))
-    return dict(inputs=inputs, targets=targets, predictions=made["dfn"], baseline=made["baseline"])
+    by_network = {
+        name: network(inputs, steps=targets.shape[1]).numpy().clip(0, 1) for name, network in networks.items()
+    }
+    if len(by_network) == 1:
+        return dict(inputs=inputs, targets=targets, predictions=next(iter(by_network.values())))
+    return dict(inputs=inputs, targets=targets, predictions=by_network["dfn"], baseline=by_network["baseline"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -447,8 +360,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     networks = {name: done.network for name, done in trained.items()}
     content = evaluate(args, networks, loaded)
+    names = draw(args, networks, loaded)
     print_errors(args, content, networks)
-    run.conclude(experiment, trained, content, draw(args, networks, loaded))
+    run.conclude(experiment, trained, content, names)
     return 0
 
 

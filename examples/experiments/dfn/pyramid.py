@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dynamic local filtering from coarse to fine, for motion beyond the window of one filter.
+"""Predicts frames with a coarse and a fine filter, for motion beyond the window of one filter.
 
 The paper suggests several resolutions and stacked layers for larger motion, and gives no details. This network is one
 way to do it. A first layer generates filters from frames of half the size, and applies them to the full frame with a
-dilation of 2: the filters cover twice the distance with as many weights, and the frame is not blurred by scaling it
-down and up. A second layer filters the result with ordinary filters, generated from the result and the frames.
+dilation of 2: the filters cover twice the distance with the same number of taps, and no scaling down and up blurs the
+frame. A second layer filters the result with ordinary filters, generated from the result and the frames.
 
 Paper: https://arxiv.org/abs/1605.09673 (De Brabandere et al., 2016).
 """
@@ -27,8 +27,8 @@ class PyramidPredictor(keras.Model):
     """Predicts the next frames of a video with two filters for every pixel, a coarse and a fine one.
 
     Args:
-        input_frames: Number of frames that the network is given. It reads as many at every step, without a recurrent
-            state.
+        input_frames: Number of frames that the network is given. It reads this number of frames at every step, without
+            a recurrent state.
         output_frames: Number of frames to predict, each from the predictions before it.
         kernel_size: Odd integer; both filters together cover three times the distance of one filter of this size.
         width: Factor of the channel counts of both networks.
@@ -41,8 +41,8 @@ class PyramidPredictor(keras.Model):
 
     Returns:
         The predictions, `[batch, steps, height, width, 1]`. With `return_flow=True`, a tuple of the predictions and the
-        flow (x, y) of every step in pixels, `[batch, steps, height, width, 2]`, which points to where a pixel was in
-        the frame before.
+        flow (x, y) of every step in pixels, `[batch, steps, height, width, 2]`, which points to the position of a pixel
+        in the frame before.
 
     Raises:
         ValueError: An argument is not as described.
@@ -89,7 +89,7 @@ class PyramidPredictor(keras.Model):
         return (predictions, tf.stack(flows, axis=1)) if return_flow else predictions
 
     def _flow(self, coarse, fine):
-        """Adds the expected offset of the fine filter and that of the coarse filters at the place it selects."""
+        """Returns the expected offset of the fine filter plus the offset of the coarse filters where it points to."""
         coarse, fine = (
             normalized_filters(layer, values)[0] for layer, values in ((self.coarse, coarse), (self.fine, fine))
         )

@@ -5,14 +5,14 @@
 
 The network gets an image and an angle, and is trained on the image filtered at that angle; it never sees a filter. It
 generates a 9 x 9 filter from the angle, and a dynamic convolution applies the filter. At the end, the generated filters
-are compared with the formula of the true ones, the derivative of a Gaussian along the angle.
+are compared with the formula of the true filters, the derivative of a Gaussian along the angle.
 
 Expected: a correlation of generated and true filter above 0.999 at each of 360 angles, after about 20 s of training on
 two CPU cores with the compiled ops, or two to three minutes without them. Images are patches of the photographs in
 scikit-image, so nothing is downloaded. `--baseline` also trains a network with fixed filters, which takes several
 minutes more and ends with about ten times the error.
 
-Exit status: 1 if the correlation is below the target, unless fewer steps than by default were asked for; otherwise 0.
+Exit status: 1 if the correlation is below the target, unless the options set fewer steps than the default; otherwise 0.
 
 Paper: https://arxiv.org/abs/1605.09673 (De Brabandere et al., 2016).
 """
@@ -35,22 +35,28 @@ from keras_dynfilter import inspection, models
 
 DEGREES = (0.0, 90.0, 139.2, 180.0, 242.9)
 TARGET = 0.999
-EPOCHS, STEPS = 8, 500  # enough for the target
+EPOCHS, STEPS = 8, 500  # enough to reach the target
 SMOKE = {"epochs": 2, "steps": 20, "batch_size": 8, "patches": 64}
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses `arguments`, or the arguments of the process."""
     parser = options.new_parser(__doc__)
     options.add_run_options(parser, "outputs/steerable")
     add = parser.add_argument
     add("--images", default="photos", metavar="KIND", help="photos (of scikit-image), noise, or a folder of images")
-    add("--data-dir", default=".", metavar="DIR", help="folder that a relative path of images refers to")
+    add("--data-dir", default=".", metavar="DIR", help="folder that contains a relative path of --images")
     add("--raw-angles", action="store_true", help="feed radians, not angle/pi - 1 (learns more slowly)")
     add("--epochs", type=options.positive_int, default=EPOCHS, help="epochs, each of which ends with a checkpoint")
     add("--steps", type=options.positive_int, default=STEPS, help="training steps per epoch")
     add("--batch-size", type=options.positive_int, default=32, help="triples (image, angle, filtered image) per step")
     add("--patches", type=options.positive_int, default=2048, help="number of 64 x 64 patches to draw triples from")
-    add("--learning-rate", type=options.positive_float, default=0.01, help="of Adam; falls to zero along a cosine")
+    add(
+        "--learning-rate",
+        type=options.positive_float,
+        default=0.01,
+        help="learning rate of Adam, which falls to zero along a cosine",
+    )
     add("--baseline", action="store_true", help="also train the baseline, whose filters do not depend on the angle")
     args = options.parse(parser, arguments, SMOKE)
     if args.images not in ("photos", "noise"):
@@ -62,7 +68,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 class Images(NamedTuple):
-    """Standardized images, `[count, height, width, 1]`; those to test on are not of photographs that are trained on.
+    """Holds standardized images, `[count, height, width, 1]`. Training and test patches are of different photographs.
 
     Attributes:
         train: Patches to train on.
@@ -132,7 +138,7 @@ class FilterCorrelation(keras.callbacks.Callback):
 
 
 def squared_error(model: keras.Model, images: np.ndarray, args: argparse.Namespace):
-    """Returns the mean squared error per pixel on triples from `images`, and that of predicting zeros."""
+    """Returns the mean squared errors per pixel of the model and of an image of zeros, on triples from `images`."""
     test = data.steerable_triples(images, batch_size=64, steps=max(1, len(images) // 16), seed=args.seed + 1)
     errors = [
         [np.mean(np.square(results - guess)) for guess in (model.predict_on_batch(inputs), 0)]
@@ -167,7 +173,7 @@ def draw(model: keras.Model, picture: np.ndarray, path: pathlib.Path, degrees=13
 
 
 def train(experiment: run.Experiment, images: Images) -> dict[str, training.Trained]:
-    """Trains the network, and the baseline with `--baseline`. Returns what `training.train` returns, by name."""
+    """Trains the network, and with `--baseline` the baseline; returns them by name."""
     args = experiment.args
 
     def triples(start, end):
@@ -225,7 +231,7 @@ def filter_figures(model: keras.Model):
 
 
 def shortened(args: argparse.Namespace) -> bool:
-    """Returns whether fewer steps were asked for than the target takes."""
+    """Returns whether the options set fewer steps than the target needs."""
     return args.epochs * args.steps < EPOCHS * STEPS
 
 

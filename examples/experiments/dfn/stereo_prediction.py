@@ -6,12 +6,13 @@
 
 The network generates a filter of one row and 13 columns, and a bias, for every pixel, and filters the left view with
 them. The offset that a filter selects is a disparity, which is never supervised. The baseline (`--baseline`) generates
-the pixels directly. Networks are tested on a sequence that they were not trained on: of KITTI and Karlsruhe in the data
-folder, one is for training and the other for tests (`--test-sequence`). Synthetic textured layers replace them if there
-are no pairs, or with `--synthetic`. Their true disparity is known, and that of the filters is compared with it.
+the pixels directly. Networks are tested on a sequence that they were not trained on: `--test-sequence` chooses one of
+the KITTI and the Karlsruhe sequence of the data folder for tests, and the other one is for training. If a sequence is
+missing, or with `--synthetic`, synthetic textures replace them. Their true disparity is known, and the disparity that
+the filters imply is compared with it.
 
 A filter covers 6 pixels on both sides, so the right crop is taken 6 pixels to the left of the left one, and disparities
-from 0 to 12 pixels fit. Images are scaled so that most disparities do: to 64 rows, the fewest that crops of 64 x 64
+from 0 to 12 pixels fit. Images are scaled so that most disparities fit: to 64 rows, the fewest that crops of 64 x 64
 allow. Training images are augmented, since one sequence comes from one camera in one light, and networks overfit to it:
 
 * scaled to 72 rows, too, so that the horizon is not always in the same row of a crop;
@@ -21,11 +22,15 @@ allow. Training images are augmented, since one sequence comes from one camera i
 
 Sources of the data, and how to use other data: docs/guide/data.md.
 
-`--recipe reduced` is for a CPU; `--recipe paper` trains for as long as the paper, which needs a GPU.
+`--recipe reduced` is for a CPU; `--recipe paper` trains for as many iterations as the paper, which needs a GPU.
 
-Errors are squared errors as in the paper: the mean per pixel x 64 x 64. For comparison, four predictions that need no
-network: the left crop itself; the shift of all pixels that is best for the training images, at the size of the test
-images; and the shifts that are best for all test images, and for each of them, which only their right views tell.
+Errors are squared errors as in the paper: the mean per pixel x 64 x 64. They are compared with the errors of four
+predictions without a network:
+
+* the left crop itself;
+* the left crop, shifted by the offset that is best for the training images, at the size of the test images;
+* the left crop, shifted by the offset that is best for all test images, which their right views determine;
+* the left crop, shifted by the offset that is best for each test image, which its right view determines.
 
 Paper: https://arxiv.org/abs/1605.09673 (De Brabandere et al., 2016).
 """
@@ -67,16 +72,17 @@ SMOKE = {
     "synthetic_pairs": 8,
     "test_pairs": 8,
 }
-# The released code of the paper reaches 1.35, not the 0.52 that is printed.
+# The paper reports 0.52 for the DFN; its released code reaches 1.35.
 PAPER = {"dfn": "0.52 (its released code 1.35)", "baseline": "1.68 (1.70)"}
 SEQUENCES = ("kitti_seq1", "karlsruhe_drive0023")
-TEDDY_ROWS = 80  # disparities from 3 to 12 pixels
+TEDDY_ROWS = 80  # at which the disparities are from 3 to 12 pixels
 TEST_SEED = 2**31  # above the largest seed of a training
 
 Pair = tuple[np.ndarray, np.ndarray]
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses `arguments`, or the arguments of the process."""
     parser = options.new_training_parser(__doc__, "outputs/stereo_prediction", RECIPES)
     crops.add_options(parser, "synthetic pairs")
     add = parser.add_argument
@@ -84,8 +90,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--stereo",
         nargs="+",
         metavar="FOLDER",
-        help="sequences with left/ and right/, or named as in KITTI, instead of the data folder; the last one is for "
-        "tests",
+        help="sequences with subfolders left/ and right/, or subfolders named as in KITTI, instead of the data folder; "
+        "the last sequence is for tests",
     )
     add(
         "--test-sequence",
@@ -99,14 +105,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         type=options.positive_int,
         nargs="+",
         default=[64, 72],
-        help="rows of training images, which are used at each size",
+        help="rows of training images; every image is used at each size",
     )
     add(
         "--training-stretch",
         type=options.positive_float,
         nargs="+",
         default=[0.8, 1.0, 1.2],
-        help="factors of the columns of training images, each of which is used; disparities change with them",
+        help="factors of the columns of training images; every factor is used, and changes disparities",
     )
     add(
         "--exposure",
@@ -115,8 +121,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="how much gain and gamma of training crops vary; 0: not at all",
     )
     add("--data-dir", metavar="DIR", help=f"{options.DATA_DIR} stereo/{', stereo/'.join(SEQUENCES)}")
-    add("--synthetic-pairs", type=options.positive_int, default=600, help="number of them to train on")
-    add("--test-pairs", type=options.positive_int, default=200, help="number of synthetic ones to test on")
+    add("--synthetic-pairs", type=options.positive_int, default=600, help="number of synthetic pairs to train on")
+    add("--test-pairs", type=options.positive_int, default=200, help="number of synthetic pairs to test on")
     add(
         "--radius",
         type=options.positive_int,
@@ -140,14 +146,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 class Loaded(NamedTuple):
-    """What `load` returns; a pair is `(left, right)`, `[count, height, width]` each.
+    """Holds the data. A pair is `(left, right)`, `[count, height, width]` each.
 
     Attributes:
         pairs: Pairs to train on, by name.
         same_size: Pairs to train on, at the size of the test images.
         tested: Name of the pair to test on.
         images: Pair to test on.
-        teddy: What `load_teddy` returns.
+        teddy: Result of `load_teddy`.
     """
 
     pairs: dict[str, Pair]
@@ -158,14 +164,14 @@ class Loaded(NamedTuple):
 
 
 def load(args: argparse.Namespace) -> Loaded:
-    """Loads pairs, or generates synthetic ones."""
-    found = load_sequences(args)
+    """Loads pairs, or generates synthetic pairs."""
+    sequences = load_sequences(args)
     if args.flow_truth is None:
-        args.flow_truth = found is None
-    if found is None:
+        args.flow_truth = sequences is None
+    if sequences is None:
         pairs = {"synthetic": synthetic(args, args.synthetic_pairs, args.seed, args.size * 5 // 4)[0]}
-        found = pairs, [*pairs.values()], "synthetic", synthetic_test(args)[0]
-    loaded = Loaded(*found, load_teddy(args))
+        sequences = pairs, [*pairs.values()], "synthetic", synthetic_test(args)[0]
+    loaded = Loaded(*sequences, load_teddy(args))
     for name, (left, _) in loaded.pairs.items():
         name = f"{name} (see --training-rows, --training-stretch, --radius)"
         crops.corners(left.shape[1], left.shape[2] - args.radius, args.size, name)
@@ -178,39 +184,39 @@ def load_sequences(args: argparse.Namespace):
     """Returns the first four attributes of `Loaded`; None if there are no sequences."""
     if args.stereo:
         tested = args.stereo[-1]
-        learned = {folder: folder for folder in args.stereo}
+        folders = {folder: folder for folder in args.stereo}
     else:
         tested = args.test_sequence
-        learned = {name: data.find_data(f"stereo/{name}", args.data_dir) for name in SEQUENCES}
-        missing = [f"stereo/{name}" for name, folder in learned.items() if folder is None]
+        folders = {name: data.find_data(f"stereo/{name}", args.data_dir) for name in SEQUENCES}
+        missing = [f"stereo/{name}" for name, folder in folders.items() if folder is None]
         if missing and not args.synthetic:
             print(f"Not found: {', '.join(missing)}. Synthetic textures replace them; see --stereo and --data-dir.")
         if missing or args.synthetic:
             return None
-    test_folder = learned.pop(tested)
+    test_folder = folders.pop(tested)
     read = functools.cache(data.load_stereo)
     pairs = {}
-    for name, folder in learned.items():
+    for name, folder in folders.items():
         for rows in args.training_rows:
             columns = read(folder, rows)[0].shape[2]
             for stretch in args.training_stretch:
                 width = max(1, round(stretch * columns))
                 pairs[f"{name}, {rows} x {width}"] = read(folder, rows if width == columns else (rows, width))
-    return pairs, [read(folder, args.rows) for folder in learned.values()], tested, read(test_folder, args.rows)
+    return pairs, [read(folder, args.rows) for folder in folders.values()], tested, read(test_folder, args.rows)
 
 
 def synthetic(args: argparse.Namespace, count: int, seed: int, size: int):
     """Generates pairs of `size` rows with disparities that fit the filters.
 
     Returns:
-        The pair `(left, right)`, the disparity of the right views, and where the left views show the same place.
+        The pair `(left, right)`, the disparity of the right views, and the mask of pixels that left views also show.
     """
     left, right, disparity, known = data.synthetic_stereo(count, size, 2 * args.radius, seed)
     return (left[..., 0], right[..., 0]), disparity, known
 
 
 def synthetic_test(args: argparse.Namespace):
-    """Generates pairs of one crop each; returns as `synthetic`, of the crops."""
+    """Generates test pairs of one crop each. Returns what `synthetic` returns, cut to the crops."""
     pair, disparity, known = synthetic(args, args.test_pairs, TEST_SEED, args.size + args.radius)
     disparity, known = (array[:, : args.size, : args.size] for array in (disparity, known))
     column = np.arange(args.size) + disparity - args.radius  # of the left crop
@@ -232,13 +238,13 @@ def load_teddy(args: argparse.Namespace):
     known = (disparity > 0).astype(np.float32)
     scale = TEDDY_ROWS / len(left)
     left, right, disparity, known = (resized(image, TEDDY_ROWS) for image in (left, right, disparity, known))
-    # Stored as four times the disparity, from 0 to 255. The mean of an area is that of its known pixels.
+    # The file stores four times the disparity, from 0 to 255. Division by `known` averages over the known pixels.
     disparity = np.where(known > 0.5, disparity * 255 / 4 * scale / np.maximum(known, 0.5), np.nan)
     return left, right, disparity
 
 
 def cut(left: np.ndarray, right: np.ndarray, size: int, shift: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts crops, `[crops, size, size, 1]` each, at fixed places; the right ones are `shift` pixels to the left."""
+    """Cuts crops, `[crops, size, size, 1]` each, at fixed places; right crops are `shift` pixels to the left."""
     lefts, rights = [], []
     for row, column in crops.corners(left.shape[1], left.shape[2] - shift, size):
         lefts.append(left[:, row : row + size, column + shift : column + shift + size, None])
@@ -252,7 +258,7 @@ def cut(left: np.ndarray, right: np.ndarray, size: int, shift: int) -> tuple[np.
 def train(experiment: run.Experiment, loaded: Loaded) -> dict[str, training.Trained]:
     """Trains the networks; returns them by name."""
     args, pairs = experiment.args, loaded.pairs.values()
-    # In a mirror, the right camera is the left one, and disparities stay the same.
+    # In mirrored images, the cameras change sides, and disparities stay the same.
     sides = [*pairs, *((right[..., ::-1], left[..., ::-1]) for left, right in pairs)]
 
     def batches(first, end):
@@ -273,8 +279,8 @@ def train(experiment: run.Experiment, loaded: Loaded) -> dict[str, training.Trai
 def evaluate(args: argparse.Namespace, networks: dict[str, keras.Model], loaded: Loaded) -> dict[str, Any]:
     """Computes the errors of the networks, and of shifts, for the results."""
     test = cut(*loaded.images, args.size, args.radius)
-    learned = [cut(*pair, args.size, args.radius) for pair in loaded.same_size]
-    offsets, by_training = shift_errors(*(np.concatenate(side) for side in zip(*learned)), args.radius)
+    training_crops = [cut(*pair, args.size, args.radius) for pair in loaded.same_size]
+    offsets, by_training = shift_errors(*(np.concatenate(side) for side in zip(*training_crops)), args.radius)
     _, by_image = shift_errors(*test, args.radius)
     by_test = by_image.mean(axis=1)
     best, best_of_test = offsets[by_training.mean(axis=1).argmin()], offsets[by_test.argmin()]
@@ -297,13 +303,13 @@ def evaluate(args: argparse.Namespace, networks: dict[str, keras.Model], loaded:
 
 
 def shift_errors(left: np.ndarray, right: np.ndarray, radius: int):
-    """Returns the offsets that a filter can have, in quarters of a pixel, and the error of each for every image."""
+    """Returns offsets in the window of a filter, in steps of 0.25 pixels, and the error of each for every image."""
     offsets = np.arange(-4 * radius, 4 * radius + 1) / 4
     return offsets, np.stack([np.square(shifted(left, offset) - right).mean(axis=(1, 2, 3)) for offset in offsets])
 
 
 def shifted(images: np.ndarray, offset: float) -> np.ndarray:
-    """Returns the pixels `offset` to the right in `[..., height, width, 1]`, linearly interpolated."""
+    """Returns the pixels that are `offset` to the right in `[..., height, width, 1]`, linearly interpolated."""
     whole = int(np.floor(offset))
     width = images.shape[-2]
     columns = np.arange(width) + whole
@@ -320,7 +326,8 @@ def filter_offsets(network: keras.Model, left: np.ndarray, radius: int) -> np.nd
 def disparity_map(args: argparse.Namespace, network: keras.Model, left: np.ndarray) -> np.ndarray:
     """Returns the disparity `[height, width - radius]` of the right view that the network infers from the left view.
 
-    Untied biases need crops. These overlap by half, and the weight of a pixel grows with its distance from the border.
+    A network with untied biases needs crops. The crops overlap by half, and a pixel has a larger weight the farther it
+    is from the border of its crop.
     """
     image = left[:, args.radius :, None]
     if args.tied:
@@ -341,7 +348,7 @@ def disparity_map(args: argparse.Namespace, network: keras.Model, left: np.ndarr
 
 
 def disparity_errors(args: argparse.Namespace, network: keras.Model, teddy):
-    """Compares the disparities of the filters with the true ones, of synthetic pairs and of teddy; by data set."""
+    """Computes errors of the disparities that the filters imply, on synthetic pairs and on teddy, by data set."""
     errors = {}
     if args.flow_truth:
         pair, truth, known = synthetic_test(args)
@@ -358,7 +365,7 @@ def disparity_errors(args: argparse.Namespace, network: keras.Model, teddy):
 
 
 def mean_disparity_errors(disparity: np.ndarray, truth: np.ndarray, known: np.ndarray, radius: int):
-    """Computes mean absolute errors in pixels: of the disparity, the middle of the window, and the best constant."""
+    """Computes mean absolute errors in pixels: of the network, the middle of the window, and the best constant."""
     candidates = {"dfn": disparity, "middle of window": np.full_like(truth, radius)}
     candidates["best constant"] = np.full_like(truth, np.median(truth[known]))
     return {
@@ -368,11 +375,12 @@ def mean_disparity_errors(disparity: np.ndarray, truth: np.ndarray, known: np.nd
 
 
 def print_errors(content: dict[str, Any], networks: dict[str, keras.Model]) -> None:
+    """Prints errors by network."""
     print(f"\nErrors of the right view on {content['tested']}, {content['unit']}:")
     crops.print_errors(content["test"], networks, PAPER)
     shift = content["best_shift"]
-    of_test = f"{shift['disparity_of_test']:g} for the test images"
-    print(f"  (one shift, as a disparity in pixels: {shift['disparity']:g} for the training images, {of_test})")
+    disparities = f"{shift['disparity']:g} for the training images, {shift['disparity_of_test']:g} for the test images"
+    print(f"  (one shift, as a disparity in pixels: {disparities})")
     for name, errors in content.get("disparity_error", {}).items():
         print(f"Disparity, {name}, mean error in pixels:")
         for candidate, error in errors.items():
@@ -386,10 +394,10 @@ def draw(args: argparse.Namespace, networks: dict[str, keras.Model], loaded: Loa
     """Draws predictions of crops, and the disparity of whole images. Returns the names of the files."""
     test = cut(*loaded.images, args.size, args.radius)
     left, right = (side[np.linspace(0, len(side) - 1, 4).round().astype(int)] for side in test)
-    made = {name: crops.predict(network, left) for name, network in networks.items()}
+    predictions = {name: crops.predict(network, left) for name, network in networks.items()}
     if "dfn" not in networks:
         blank = np.full(left.shape[:3], np.nan)
-        drawn = {"baseline.png": figures.stereo_figure(left, right, made["baseline"], blank)}
+        drawn = {"baseline.png": figures.stereo_figure(left, right, predictions["baseline"], blank)}
     else:
         network = networks["dfn"]
         disparity = filter_offsets(network, left, args.radius) + args.radius
@@ -397,22 +405,20 @@ def draw(args: argparse.Namespace, networks: dict[str, keras.Model], loaded: Loa
         filters = inspection.generated_filters(network, left[:1])[0]
         drawn = {
             "predictions.png": figures.stereo_figure(
-                left, right, made["dfn"], disparity, made.get("baseline"), limits=limits
+                left, right, predictions["dfn"], disparity, predictions.get("baseline"), limits=limits
             ),
             "filters.png": figures.filters_figure(left[0], filters, (1, 2 * args.radius + 1)),
             "disparity.png": draw_map(args, network, *(side[len(side) // 2] for side in loaded.images)),
         }
         if loaded.teddy is not None:
             drawn["teddy.png"] = draw_map(args, network, *loaded.teddy)
-    for name, figure in drawn.items():
-        figure.savefig(args.out / name, dpi=110)
-    return [*drawn]
+    return run.save_figures(args, drawn)
 
 
 def draw_map(
-    args: argparse.Namespace, network: keras.Model, left: np.ndarray, right: np.ndarray, truth: np.ndarray = None
+    args: argparse.Namespace, network: keras.Model, left: np.ndarray, right: np.ndarray, truth: np.ndarray | None = None
 ):
-    """Draws both views `[height, width]`, and the disparity of the right one, below each other."""
+    """Draws both views `[height, width]` and the disparity of the right view; below each other if they are wide."""
     pictures = {"left view": left[:, args.radius :], "right view": right[:, : -args.radius]}
     maps = {"disparity of the filters": disparity_map(args, network, left)}
     if truth is not None:

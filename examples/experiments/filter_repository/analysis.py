@@ -18,7 +18,7 @@ Paper: https://arxiv.org/abs/1812.01894 (Shen and Liu, 2018), section 4.4.
 import argparse
 import pathlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -40,6 +40,7 @@ PAIRINGS = 3  # number of random pairings of images with the filters of other im
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses `arguments`, or the arguments of the process."""
     parser = options.new_parser(__doc__)
     parser.usage = "%(prog)s [FILE.keras] [options]"
     add = parser.add_argument
@@ -161,14 +162,31 @@ def analyze(args: argparse.Namespace, loaded: Loaded):
     labels = loaded.labels[: args.images]
     separations, embedded = {}, {}
     for layer, kinds in layer_vectors(loaded.network, loaded.images[: args.images], args.seed).items():
-        with threadpoolctl.threadpool_limits(
-            1
-        ):  # if other processes use the cores, several threads wait for each other for minutes
+        # If other processes use the cores, several threads wait for each other for minutes.
+        with threadpoolctl.threadpool_limits(1):
             separations[layer] = {kind: separation(values, labels) for kind, values in kinds.items()}
             embedded[layer] = {kind: embed(values, args.perplexity, args.seed) for kind, values in kinds.items()}
         percents = ", ".join(f"{kind} {percent:.1f} %" for kind, percent in separations[layer].items())
         print(f"{layer}, accuracy of nearest neighbours: {percents}", flush=True)
     return separations, embedded
+
+
+def evaluate(args: argparse.Namespace, loaded: Loaded) -> tuple[float, dict[str, Any]]:
+    """Returns the accuracy in percent on all test images, and its summary with the filters of other images."""
+    network, images, labels = loaded
+    swapped = [runs.swapped_accuracy(network, images, labels, seed) for seed in range(PAIRINGS)]
+    own, swapped = runs.accuracy(network, images, labels), statistics.summarize_seeds(swapped)
+    print(f"{len(images)} test images, {args.source}: {own:.2f} %", flush=True)
+    print(f"with the filters of other images: {md.mean_and_deviation(swapped)} %", flush=True)
+    return own, swapped
+
+
+def save_figure(args: argparse.Namespace, embedded, separations, labels: np.ndarray) -> list[str]:
+    """Saves the figure, and the positions that it shows. Returns the names of the files."""
+    names = run.save_figures(args, {"tsne.png": draw(embedded, separations, labels)})
+    arrays = {f"{layer}_{kind}": places for layer, kinds in embedded.items() for kind, places in kinds.items()}
+    np.savez(args.out / "tsne.npz", labels=labels, **arrays)
+    return [*names, "tsne.npz"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -179,34 +197,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import threadpoolctl  # noqa: F401
 
         loaded = load(args)
-        network, images, labels = loaded
-        check_images(labels[: args.images], args.perplexity)
+        labels = loaded.labels[: args.images]
+        check_images(labels, args.perplexity)
         args.out.mkdir(parents=True, exist_ok=True)
-        swapped = [runs.swapped_accuracy(network, images, labels, seed) for seed in range(PAIRINGS)]
-    own, swapped = runs.accuracy(network, images, labels), statistics.summarize_seeds(swapped)
-    print(f"{len(images)} test images, {args.source}: {own:.2f} %", flush=True)
-    print(f"with the filters of other images: {md.mean_and_deviation(swapped)} %", flush=True)
-
+        accuracy, swapped = evaluate(args, loaded)
     separations, embedded = analyze(args, loaded)
     gains = separation_gain(separations)
     if gains:
         parts = ", ".join(f"{kind} {gain:+.1f}" for kind, gain in gains.items())
         print(f"Difference from the first to the last layer, in points: {parts}", flush=True)
-    shown = labels[: args.images]
-    draw(embedded, separations, shown).savefig(args.out / "tsne.png", dpi=110)
-    arrays = {f"{layer}_{kind}": places for layer, kinds in embedded.items() for kind, places in kinds.items()}
-    np.savez(args.out / "tsne.npz", labels=shown, **arrays)
+    names = save_figure(args, embedded, separations, labels)
     content = {
         "file": args.file and str(args.file),
         "settings": {name: getattr(args, name) for name in ("images", "perplexity", "seed", "source")},
-        "test_images": len(images),
-        "accuracy": own,
+        "test_images": len(loaded.images),
+        "accuracy": accuracy,
         "swapped": swapped,
         "accuracy_of_neighbours": separations,
         "gain_of_last_layer": gains,
     }
     files.write_json(args.out / "results.json", {**environment.describe(), **content})
-    print(f"Files in {args.out}: tsne.png, tsne.npz, results.json")
+    print(f"Files in {args.out}: {', '.join(names)}, results.json")
     return 0
 
 

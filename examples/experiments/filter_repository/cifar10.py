@@ -54,6 +54,7 @@ SMOKE = {
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses `arguments`, or the arguments of the process."""
     parser = options.new_parser(__doc__)
     sweep.add_options(parser, cifar10_figures.VARIANTS, "outputs/repository_cifar10")
     runs.add_options(parser, batch_size=64)

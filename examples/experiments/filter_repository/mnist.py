@@ -46,6 +46,7 @@ SMOKE = {
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses `arguments`, or the arguments of the process."""
     parser = options.new_parser(__doc__)
     sweep.add_options(parser, mnist_tables.VARIANTS, "outputs/repository_mnist")
     runs.add_options(parser, epochs=20, batch_size=32)

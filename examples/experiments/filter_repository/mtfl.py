@@ -58,6 +58,7 @@ SHOWN = 8  # faces in the figure
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses `arguments`, or the arguments of the process."""
     parser = options.new_parser(__doc__)
     sweep.add_options(parser, mtfl_tables.VARIANTS, "outputs/repository_mtfl")
     parser.set_defaults(only=[*reversed(mtfl_tables.VARIANTS)])  # long runs first, for several processes

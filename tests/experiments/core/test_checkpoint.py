@@ -13,7 +13,7 @@ import tensorflow as tf
 from examples.experiments.core import checkpoint
 from tests.support.paths import ROOT
 
-# Writes a state of ones and then a state of twos, and is killed after a number of bytes of the latter; -1: at the end.
+# Writes a state of ones, then a state of twos, and is killed after some bytes of the second state; -1: at the end.
 WRITER = """
 import io, os, signal, sys
 import numpy as np

@@ -7,7 +7,7 @@ from examples.experiments.core import options
 from tests.support.toy_options import parsed
 
 
-def test_given_arguments_come_before_the_recipe_and_smoke_before_both():
+def test_arguments_override_smoke_and_smoke_overrides_the_recipe():
     assert (parsed().iterations, parsed().halve_every, parsed().checkpoint_every) == (100, 4000, 200)
     assert (parsed("--recipe", "b").iterations, parsed("--recipe", "b").halve_every) == (200, 50)
     assert parsed("--recipe", "b", "--iterations", "7").iterations == 7

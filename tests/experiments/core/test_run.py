@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The course of an experiment: settings and data of resumed runs, results and exports, exit status."""
+"""Steps of an experiment: settings and data of resumed runs, results and exports, exit status."""
 
 import json
 
@@ -21,10 +21,10 @@ def test_resume_needs_the_same_settings(tmp_path):
     with pytest.raises(SystemExit, match=r"Expected --batch-size 8, as in .*settings\.json\. Received: 4"):
         begin("--resume", "--batch-size", "4")
     with pytest.raises(SystemExit, match=r"Expected --steps-per-execution 1, as in .* Received: 2"):
-        begin("--resume", "--steps-per-execution", "2")  # the time limit may have stopped it at an odd step
+        begin("--resume", "--steps-per-execution", "2")  # the time limit may have stopped the run at an odd step
 
 
-def test_switches_of_other_settings_are_named_as_they_are_typed(tmp_path):
+def test_errors_name_switches_as_they_are_typed(tmp_path):
     for earlier, later, message in (
         ([], ["--pyramid"], "Expected no --pyramid, as in .* Received: --pyramid"),
         (["--pyramid"], [], "Expected --pyramid, as in .* Received: no --pyramid"),
@@ -49,18 +49,19 @@ def test_resume_needs_the_same_data(tmp_path):
         return run.begin(parsed("--no-deterministic", "--out", str(tmp_path), *arguments), data=data)
 
     clips = {name: np.full([2, 3], value, np.float32) for name, value in {"a": 1, "b": 2}.items()}
-    found = run.fingerprint(clips)
-    assert found["a"].startswith("2 x 3, float32, CRC-32 ") and found["a"] != found["b"]
-    assert found == run.fingerprint({name: clip[::-1, ::-1] for name, clip in clips.items()})  # as it is read
+    original = run.fingerprint(clips)
+    assert original["a"].startswith("2 x 3, float32, CRC-32 ") and original["a"] != original["b"]
+    flipped = {name: clip[::-1, ::-1] for name, clip in clips.items()}
+    assert original == run.fingerprint(flipped)  # values count, not the memory layout
     clips["b"][1, 2] = 3
     changed = run.fingerprint(clips)
-    assert begin(found).settings["data"] == found
-    begin(found, "--resume")
+    assert begin(original).settings["data"] == original
+    begin(original, "--resume")
     for other, expected, received in (
-        (changed, {"b": found["b"]}, {"b": changed["b"]}),
-        ({"a": found["a"]}, {"b": found["b"]}, {}),
-        (None, found, None),
-        ("synthetic", found, "synthetic"),
+        (changed, {"b": original["b"]}, {"b": changed["b"]}),
+        ({"a": original["a"]}, {"b": original["b"]}, {}),
+        (None, original, None),
+        ("synthetic", original, "synthetic"),
     ):
         with pytest.raises(SystemExit) as stop:
             begin(other, "--resume")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Verdicts on claims from several seeds, against SciPy, and their tables."""
+"""Verdicts on claims from several seeds, compared with SciPy, and their tables."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from examples.experiments.core import markdown, statistics
 
 summary = statistics.summarize_seeds
 
-# Three seeds each, with standard errors of 0.058, and of 0.082 for a difference. Its 95 % interval is +- 0.227.
+# Three seeds each. The standard error is 0.058 for a mean and 0.082 for a difference, whose 95 % interval is +- 0.227.
 LOW, HIGH, NEAR = summary([79.9, 80.0, 80.1]), summary([81.9, 82.0, 82.1]), summary([80.1, 80.2, 80.3])
 WILD, SINGLE = summary([60.0, 80.0, 100.0]), summary([90.0])
 
@@ -66,7 +66,7 @@ def test_more_seeds_decide_smaller_differences():
     assert statistics.judge_order("claim", many[:1], many[1:])["verdict"] == "holds"
 
 
-def test_what_a_judged_order_records():
+def test_record_of_a_judged_order():
     claim = statistics.judge_order("claim", [HIGH], [LOW])
     assert claim["difference"] == pytest.approx(2.0) and claim["error"] == pytest.approx((2 * 0.01 / 3) ** 0.5)
     assert statistics.judge_order("claim", [SINGLE], [LOW])["error"] is None

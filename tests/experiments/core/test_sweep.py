@@ -23,7 +23,7 @@ def write_module(folder, monkeypatch, text):
     return "module_of_the_test"
 
 
-# Whichever process is first finishes the runs, and the other one fails.
+# The first process finishes the runs, and the second process fails.
 FINISH = """
 import os, pathlib, sys
 assert sys.argv[1:] == ["--seeds", "0", "--processes", "1"] and os.environ["TF_NUM_INTRAOP_THREADS"]
@@ -48,7 +48,7 @@ def test_processes_share_a_sweep(tmp_path, capfd, monkeypatch):
     assert "b_seed0 is finished: 2 of 2 runs" in capfd.readouterr().out
 
 
-# Ends its work when something is written to the pipe.
+# Ends its work when the test writes to the pipe.
 WORK = """
 import pathlib
 folder = pathlib.Path(__file__).parent
@@ -66,7 +66,7 @@ def test_interrupted_processes_end_their_work(tmp_path, monkeypatch):
     def let_go_and_wait(process, timeout=None):
         if timeout == sweep.PATIENCE:
             (tmp_path / "pipe").write_text("")
-            return wait(process)  # however long it takes on this machine
+            return wait(process)  # without a timeout, since machines differ
         return wait(process, timeout)
 
     def interrupt(*_):

@@ -86,7 +86,7 @@ def test_stopped_in_the_middle_of_an_epoch_and_resumed(tmp_path):
     assert whole.steps == 23 and [entry["step"] for entry in whole.history] == [5, 10, 15, 20, 23]
     first = train_toy(tmp_path / "parts", dropout=0.3, time_limit=1e-6)
     parts = [first]
-    for _ in range(3):  # the same call continues: steps before it do not count
+    for _ in range(3):  # the same call continues: steps of earlier calls do not count for its limit
         parts.append(train_toy(tmp_path / "parts", dropout=0.3, time_limit=1e-6, resume=True))
     assert [part.steps for part in parts] == [1, 2, 3, 4]
     last = train_toy(tmp_path / "parts", dropout=0.3, resume=True)
@@ -189,7 +189,7 @@ def test_mixed_precision_resumes_with_its_loss_scale(tmp_path, precision):
     assert keras.mixed_precision.global_policy().name == "mixed_float16"
 
 
-def test_stages_change_what_the_network_is_called_with(tmp_path):
+def test_stages_change_the_arguments_of_the_network(tmp_path):
     calls = []
 
     @keras.saving.register_keras_serializable("toy")
@@ -227,12 +227,12 @@ def test_stages_change_what_the_network_is_called_with(tmp_path):
         training.train("toy", build, None, batches, 6, 2, tmp_path, stages=[(0, {}), (3, {})])
 
 
-# Moments at which runs that continue one another are killed, and the step of the last complete checkpoint then.
+# Moments at which consecutive runs are killed, and the step of the last complete checkpoint at that moment.
 MOMENTS = {
     "step:1": None,  # before the first checkpoint
-    "write:1": None,  # in the middle of writing the first one
-    "renamed:1": 2,  # right after writing it
-    "rename:1": 2,  # before the second one has its name
+    "write:1": None,  # while the first checkpoint is written
+    "renamed:1": 2,  # right after the first checkpoint is written
+    "rename:1": 2,  # before the second checkpoint has its name
     "step:3": 4,  # in the middle of an epoch
     "write:2": 6,
 }
@@ -267,7 +267,7 @@ def test_strategies_train_the_same(tmp_path):
             environment = {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task}), "TF_GRPC_REUSE_PORT": "1"}
             workers.append(toy_process(tmp_path / "workers", "--strategy", "multi-worker", **environment))
         chief, other = (finish(worker) for worker in workers)
-    assert "loss" in chief and "loss" not in other  # only one writes
+    assert "loss" in chief and "loss" not in other  # only the chief writes
 
     reference, _ = checkpoint.load(tmp_path / "one" / "toy.checkpoint")
     for name in ("mirrored", "workers"):
@@ -280,7 +280,7 @@ def test_strategies_train_the_same(tmp_path):
 
 @contextlib.contextmanager
 def reserved_port():
-    """Reserves a port, and yields its number. Only processes that ask to share the port can listen at it."""
+    """Reserves a port, and yields its number. Only processes that ask to share the port can listen on it."""
     with socket.socket() as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind(("localhost", 0))

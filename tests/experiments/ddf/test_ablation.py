@@ -31,7 +31,7 @@ def trainable(model):
 # Variants
 
 
-def test_variants_differ_in_the_windows_alone():
+def test_variants_differ_in_the_windows_only():
     networks = {name: ablation_variants.build(name, width=8, blocks=(1, 2)) for name in ablation_variants.VARIANTS}
 
     def shared(network):
@@ -118,7 +118,7 @@ def test_optimizer():
     config = optimizer.get_config()
     assert (config["momentum"], config["nesterov"]) == (0.9, True)
     assert config["weight_decay"] == pytest.approx(5e-3)
-    # Without a gradient, a step only decays the kernels, not biases and normalisations.
+    # Without a gradient, a step only decays kernels, not biases or parameters of normalisations.
     optimizer.iterations.assign(10)
     before = {id(v): v.numpy() for v in model.network.trainable_variables}
     variables = model.network.trainable_variables
@@ -152,7 +152,7 @@ def test_evaluation():
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The folder of a sweep of one run, which is finished."""
+    """Returns the folder of a finished sweep of one run."""
     out = tmp_path_factory.mktemp("sweep")
     results = run(out, "--only", "ddf", "--seeds", "3")
     assert results["missing"] == [] and results["variants"]["ddf"]["seeds"] == [3]
@@ -194,7 +194,7 @@ def test_finished_and_locked_runs_are_skipped(finished, tmp_path, capsys):
 
 
 def test_an_interrupted_run_continues(finished, tmp_path, monkeypatch, capsys):
-    """A run that is interrupted after a checkpoint, and resumed, has the weights of one that ran through."""
+    """A run that is interrupted after a checkpoint and resumed has the weights of an uninterrupted run."""
     only = ["--only", "ddf", "--seeds", "3"]
     save = training.Checkpointer.on_epoch_end
 
@@ -257,9 +257,9 @@ def test_claims():
         ("squeeze_0.4", "ddf"): "does not hold",
         ("squeeze_0.4", "squeeze_0.3"): "does not hold",
     }
-    found = claims["ddf", "base"]
-    assert found["difference"] == pytest.approx(6.1) and found["paper"] == 1.9
-    assert found["error"] == pytest.approx(np.sqrt((0.1**2 + 1**2) / 3))
+    claim = claims["ddf", "base"]
+    assert claim["difference"] == pytest.approx(6.1) and claim["paper"] == 1.9
+    assert claim["error"] == pytest.approx(np.sqrt((0.1**2 + 1**2) / 3))
     assert claims["ddf", "squeeze_0.3"]["claim"] == "DDF equals DDF, squeeze ratio 0.3"
     assert claims["channel", "base"]["error"] is None
 

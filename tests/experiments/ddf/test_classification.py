@@ -43,7 +43,7 @@ RESNET18, RESNET50 = {"baseline": "69.6"}, {"baseline": "77.2 / 93.5"}
 @pytest.mark.parametrize(
     "arguments, expected",
     [
-        (["--network", "ddf_resnet18"], RESNET18),  # the paper has other numbers of parameters
+        (["--network", "ddf_resnet18"], RESNET18),  # the network of the paper has another number of parameters
         (["--network", "ddf_resnet18", "--squeeze-ratio", "0.5"], {"ddf": "70.6", **RESNET18}),
         ([], {"ddf": "79.1 / 94.5", **RESNET50}),
         (["--squeeze-ratio", "0.4"], {"ddf": "79.2 / 94.5", **RESNET50}),
@@ -96,7 +96,7 @@ def test_top1_and_top5():
     logits = tf.constant([[9.0, 8, 7, 6, 5, 4, 3]] * 5)
     labels = tf.constant([0, 1, 4, 5, 6])
     batches = [(logits[:3], labels[:3]), (logits[3:], labels[3:])]
-    figures = classification.evaluate(lambda images, training: images, batches)
+    figures = classification.accuracies(lambda images, training: images, batches)
     assert figures == {"top1": pytest.approx(20.0), "top5": pytest.approx(60.0), "images": 5}
 
 
@@ -107,7 +107,7 @@ def shallow(monkeypatch):
 
 
 def test_run_on_photographs(tmp_path, real_data, shallow):
-    """A run on 1,000 real photographs, each in a folder of its own; a resumed run must find the same ones."""
+    """Runs on 1,000 real photographs, each in a folder of its own. A resumed run must find the same photographs."""
     path = real_data("imagenet_one_per_class") / "imagenet_one_per_class.npz"
     with np.load(path) as content:
         jpeg, offsets, names = content["jpeg"], content["offsets"], content["wnid"]
@@ -147,7 +147,7 @@ SHORT = [*TINY, "--source", "generated", "--warmup-epochs", "0", "--most-test-im
 
 
 def run(out, *arguments):
-    """Runs three steps on generated images; returns the results."""
+    """Runs three steps on generated images. Returns the results."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(resnet.DEPTHS, 18, dict(blocks=(1,), block="basic"))
         patch.setattr(data.cifar10, "SPLITS", {"train": 40, "test": 12})
@@ -161,14 +161,14 @@ def trained(out):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The folder of a finished run."""
+    """Returns the folder of a finished run."""
     out = tmp_path_factory.mktemp("run")
     assert run(out)["training"]["ddf"]["iterations"] == 3
     return out
 
 
 def test_an_interrupted_run_continues(finished, tmp_path, monkeypatch, capsys):
-    """A run that is interrupted after a checkpoint, and resumed, has the weights of one that ran through."""
+    """A run that is interrupted after a checkpoint and resumed has the weights of an uninterrupted run."""
     save = training.Checkpointer.on_epoch_end
 
     def interrupt(self, epoch, logs=None):
@@ -191,7 +191,7 @@ def losses(out):
 
 
 def test_mixed_precision(finished, tmp_path):
-    """The losses in bfloat16 are near those in float32, and the trained network is in float32."""
+    """The losses in bfloat16 are close to the losses in float32, and the trained network is in float32."""
     try:
         run(tmp_path, "--mixed-precision", "bfloat16")
         assert keras.mixed_precision.global_policy().name == "mixed_bfloat16"
@@ -217,7 +217,7 @@ module.run(pathlib.Path(out), *arguments)
 
 @pytest.mark.slow
 def test_mirrored_on_two_devices(finished, tmp_path, python):
-    """Each device normalises its half of a batch, so the losses are only near those of one device."""
+    """Each device normalises its half of a batch, so the losses are only close to the losses on one device."""
     done = python("-c", TWO_DEVICES, str(tmp_path), __file__, "--strategy", "mirrored")
     assert done.returncode == 0, done.stderr[-2000:]
     np.testing.assert_allclose(losses(tmp_path), losses(finished), rtol=0.2)

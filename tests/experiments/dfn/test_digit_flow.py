@@ -47,7 +47,7 @@ def test_errors_of_filters_with_the_true_motion(pairs, monkeypatch):
         return np.eye(25, dtype="float32")[nearest[len(done) - len(frames) : len(done)]][:, None]
 
     monkeypatch.setattr(inspection, "generated_filters", generated)
-    errors = digit_flow.end_point_errors(None, pairs, 5, given=3)
+    errors = digit_flow.end_point_errors(None, pairs, 5, input_frames=3)
     assert len(done) == COUNT and errors["dfn"] == pytest.approx(0, abs=1e-6)
     assert errors["no motion"] == pytest.approx(np.linalg.norm(flow[mask], axis=-1).mean())
     assert 0 < errors["motion as before"] < errors["no motion"]

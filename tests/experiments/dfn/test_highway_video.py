@@ -41,7 +41,7 @@ def test_no_frame_is_in_both_parts():
         highway_video.split_in_time(clips, 8)
 
 
-def test_segments_are_cut_from_where_they_say():
+def test_segments_cover_every_frame_and_place():
     clip = np.arange(40 * 20 * 50, dtype=np.float32).reshape(40, 20, 50)
     made = highway_video.segments(clip, 6, 16)
     assert made.shape == (16 * 2 * 4, 6, 16, 16, 1)
@@ -86,8 +86,8 @@ def test_true_flow_leads_to_the_frame_before():
                 np.rint(a).astype(int).clip(0, 31) for a in (y + flow[i, step, ..., 1], x + flow[i, step, ..., 0])
             )
             known = mask[i, step]
-            found = np.abs(last[i][rows, columns] - following[i])[known].mean()
-            assert found < 0.7 * np.abs(last[i] - following[i])[known].mean()
+            difference = np.abs(last[i][rows, columns] - following[i])[known].mean()
+            assert difference < 0.7 * np.abs(last[i] - following[i])[known].mean()
 
 
 def test_flow_of_coarse_and_fine_filters_adds_up():
@@ -136,7 +136,7 @@ def test_images_smaller_than_crops(tmp_path, monkeypatch):
 def test_whole_frames_of_synthetic_video_are_of_the_test(tmp_path, monkeypatch):
     drawn = []
     whole = highway_video.draw_whole
-    monkeypatch.setattr(highway_video, "draw_whole", lambda *given: drawn.append(given[2]) or whole(*given))
+    monkeypatch.setattr(highway_video, "draw_whole", lambda *arguments: drawn.append(arguments[2]) or whole(*arguments))
     run(tmp_path, "--synthetic", "--tied", "--no-flow-truth")
     tested, _, _ = highway_video.synthetic(highway_video.parse(TINY), 1, highway_video.TEST_SEED, 16)
     np.testing.assert_array_equal(drawn[0], tested[0, ..., 0])
@@ -207,7 +207,7 @@ def test_bad_arguments(capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
-def test_video_that_is_not_there(tmp_path):
+def test_missing_video(tmp_path):
     with pytest.raises(SystemExit, match="Expected `path` to be a video file or a folder of frames"):
         highway_video.main([*TINY, "--video", str(tmp_path / "none.mp4"), "--out", str(tmp_path)])
 

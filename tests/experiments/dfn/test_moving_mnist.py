@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Moving MNIST as a user runs it: options, curriculum, test sequences, errors, the whole smoke run."""
+"""Moving MNIST as a user runs it: options, curriculum, errors, the whole smoke run."""
 
 import functools
 import json
@@ -12,6 +12,7 @@ import pytest
 from examples.experiments import data
 from examples.experiments.core import checkpoint
 from examples.experiments.dfn import moving_mnist
+from examples.experiments.dfn import moving_mnist_sequences as sequences
 from keras_dynfilter import models
 
 # Boxes of different sizes and greys.
@@ -22,6 +23,7 @@ for i, (top, left, grey) in enumerate(np.random.default_rng(0).integers((2, 2, 6
 # The smallest sizes: a run takes seconds.
 TINY = ["--size", "16", "--width", "0.05", "--input-frames", "3", "--output-frames", "2", "--batch-size", "2"]
 TINY += ["--checkpoint-every", "2", "--test-sequences", "4", "--no-deterministic"]
+TEN = ["--input-frames", "10", "--output-frames", "10"]
 
 
 @pytest.fixture
@@ -31,16 +33,13 @@ def digits(monkeypatch):
 
 
 def replace_digits(monkeypatch, digits):
-    """Replaces the loader by one that returns `digits`, by split, as rendered ones."""
+    """Replaces the loader by a function that returns `digits`, by split, as rendered digits."""
 
     def load(split, data_dir, source):
         assert split == "train" or source == "rendered"
         return data.LabelledImages(digits[split][..., None], np.zeros(len(digits[split])), "rendered")
 
     monkeypatch.setattr(data, "load_mnist", load)
-
-
-TEN = ["--input-frames", "10", "--output-frames", "10"]
 
 
 def run(out, *arguments):
@@ -56,7 +55,7 @@ def only_train(monkeypatch, out, *arguments, callbacks=()):
 
     train_networks = moving_mnist.training.train_networks
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(moving_mnist, "test_sets", lambda *_: {})
+        patch.setattr(sequences, "test_sets", lambda *_: {})
         patch.setattr(moving_mnist, "evaluate", interrupt)
         patch.setattr(moving_mnist.training, "train_networks", functools.partial(train_networks, callbacks=callbacks))
         run(out, *arguments)
@@ -89,9 +88,9 @@ def test_filters_contain_the_motion_of_digits(size, expected):
 
 def test_curriculum():
     args = moving_mnist.parse([*TEN, "--iterations", "1000", "--curriculum", "0.6", "--stages", "3:1", "4:2", "10:5"])
-    plan, given = moving_mnist.curriculum(args, 50)
+    plan, inputs = moving_mnist.curriculum(args, 50)
     assert plan == [(0, {"steps": 1}), (200, {"steps": 2}), (400, {"steps": 5}), (600, {"steps": 10})]
-    assert given == {1: 3, 2: 4, 5: 10, 10: 10}
+    assert inputs == {1: 3, 2: 4, 5: 10, 10: 10}
     plan, _ = moving_mnist.curriculum(args, 150)
     assert [first % 150 for first, _ in plan] == [0] * 4  # stages start with an epoch
     plan, _ = moving_mnist.curriculum(args, 1000)
@@ -101,97 +100,10 @@ def test_curriculum():
     assert moving_mnist.parse(["--output-frames", "4", "--stages", "3:1", "4:2", "5:4"]).stages == [(3, 1), (4, 2)]
 
 
-def test_shrink_averages_areas():
-    images = DIGITS[:2]
-    np.testing.assert_allclose(moving_mnist.shrink(images, 64), images / np.float32(255))
-    small = moving_mnist.shrink(images, 32)
-    assert small.shape == (2, 14, 14) and small.dtype == np.float32
-    assert small[1, 3, 5] == pytest.approx(images[1, 6:8, 10:12].mean() / 255, rel=1e-6)
-    assert moving_mnist.shrink(images, 16).shape == (2, 7, 7)
-
-
-def test_generated_test_sequences():
-    args = moving_mnist.parse([*TEN, "--size", "32", "--test-sequences", "70"])
-    sequences = moving_mnist.GeneratedSequences(args, moving_mnist.shrink(DIGITS, 32), 70)
-    for _ in range(2):
-        batches = list(sequences)
-        assert [inputs.shape for inputs, _ in batches] == [(50, 10, 32, 32, 1), (20, 10, 32, 32, 1)]
-        assert [targets.shape for _, targets in batches] == [(50, 10, 32, 32, 1), (20, 10, 32, 32, 1)]
-    np.testing.assert_array_equal(batches[1][0], list(sequences)[1][0])
-    assert moving_mnist.TEST_SEED > 2**31 - 2  # above what --seed allows
-
-
-def test_stored_test_sequences(tmp_path):
-    path = tmp_path / "moving_mnist" / "generated_test_300.npz"
-    path.parent.mkdir()
-    stored = np.random.default_rng(0).integers(0, 256, (60, 20, 64, 64), np.uint8)
-    np.savez(path, sequences=stored)
-    arguments = [*TEN, "--data-dir", str(tmp_path)]
-    full = moving_mnist.test_sets(moving_mnist.parse([*arguments, "--size", "64"]), DIGITS)
-    assert list(full) == ["file"]
-    inputs, targets = (np.concatenate(parts) for parts in zip(*full["file"]))
-    np.testing.assert_allclose(np.concatenate([inputs, targets], axis=1)[..., 0], stored / np.float32(255))
-    small = moving_mnist.test_sets(moving_mnist.parse([*arguments, "--size", "32"]), DIGITS)
-    assert list(small) == ["generated", "file, shrunk"]  # the first one is drawn
-    inputs, _ = next(iter(small["file, shrunk"]))
-    assert inputs[3, 4, 5, 6, 0] == pytest.approx(stored[3, 4, 10:12, 12:14].mean() / 255, rel=1e-6)
-    asked = moving_mnist.parse([*arguments, "--size", "64", "--test-sequences", "9"])
-    assert {name: source.count for name, source in moving_mnist.test_sets(asked, DIGITS).items()} == {"generated": 9}
-
-
-@pytest.mark.parametrize("size", ["64", "32"])
-def test_stored_test_sequences_that_are_too_short(tmp_path, capsys, size):
-    (tmp_path / "moving_mnist").mkdir()
-    np.savez(tmp_path / moving_mnist.FILE, sequences=np.zeros((5, 20, 64, 64), np.uint8))
-    args = moving_mnist.parse(["--size", size, "--test-frames", "10:20", "--data-dir", str(tmp_path)])
-    sets = moving_mnist.test_sets(args, DIGITS)
-    assert {name: source.count for name, source in sets.items()} == {"generated": 300}
-    printed = capsys.readouterr().out
-    assert (
-        "to hold sequences of 30 frames" in printed and "Received: 20 frames. Tests on generated sequences" in printed
-    )
-
-
-@pytest.mark.parametrize(
-    "arrays, received",
-    [
-        ({"sequences": np.zeros((6, 12, 64, 64), np.uint8)}, "12 frames"),
-        ({"sequences": np.zeros((6, 20, 64, 32), np.uint8)}, r"shape=\(6, 20, 64, 32\), dtype=uint8"),
-        ({"sequences": np.zeros((0, 20, 64, 64), np.uint8)}, r"shape=\(0, 20, 64, 64\)"),
-        ({"sequences": np.zeros((1, 20, 64, 64), np.float32)}, "dtype=float32"),
-        ({"frames": np.zeros((6, 20, 64, 64), np.uint8)}, "sequences"),
-        (b"PK damaged", ""),
-        (b"", ""),
-    ],
-)
-def test_damaged_and_other_files_are_refused(tmp_path, arrays, received):
-    path = tmp_path / "test.npz"
-    path.write_bytes(arrays) if isinstance(arrays, bytes) else np.savez(path, **arrays)
-    args = moving_mnist.parse([*TEN, "--size", "64"])
-    with pytest.raises(ValueError, match=rf"test\.npz to hold sequences of 20 frames .* Received: .*{received}"):
-        moving_mnist.StoredSequences(args, path)
-    if isinstance(arrays, bytes):
-        path.rename(tmp_path / "test.npy")
-        with pytest.raises(ValueError, match=r"test\.npy to hold sequences of 20 frames"):
-            moving_mnist.StoredSequences(args, tmp_path / "test.npy")
-
-
-def test_published_test_sequences(tmp_path):
-    """They are stored frame by frame, and preferred to others."""
-    (tmp_path / "moving_mnist").mkdir()
-    stored = np.random.default_rng(0).integers(0, 256, (20, 3, 64, 64), np.uint8)
-    np.save(tmp_path / "moving_mnist" / "mnist_test_seq.npy", stored)
-    np.savez(tmp_path / moving_mnist.FILE, sequences=np.zeros((5, 20, 64, 64), np.uint8))
-    args = moving_mnist.parse(["--size", "64", "--test-frames", "4:3", "--data-dir", str(tmp_path)])
-    ((inputs, targets),) = moving_mnist.test_sets(args, DIGITS)["published"]
-    assert inputs.shape == (3, 4, 64, 64, 1) and targets.shape == (3, 3, 64, 64, 1)
-    np.testing.assert_allclose(targets[1, 2, ..., 0], stored[6, 1] / np.float32(255))
-
-
 def test_errors_without_learning():
     """Compares with NumPy in float64."""
     args = moving_mnist.parse(["--size", "16", "--input-frames", "3", "--output-frames", "4"])
-    batches = moving_mnist.GeneratedSequences(args, moving_mnist.shrink(DIGITS, 16), 60)
+    batches = sequences.GeneratedSequences(args, sequences.shrink(DIGITS, 16), 60)
     figures = moving_mnist.errors({}, batches)
     inputs, targets = (np.concatenate(parts).astype(np.float64) for parts in zip(*batches))
     epsilon = np.finfo(np.float32).eps
@@ -210,9 +122,9 @@ def test_errors_without_learning():
 
 
 def test_stored_file_of_the_data_folder(real_data):
-    path = real_data(moving_mnist.FILE)
+    path = real_data(sequences.FILE)
     args = moving_mnist.parse([*TEN, "--size", "64"])
-    figures = moving_mnist.errors({}, moving_mnist.StoredSequences(args, path))
+    figures = moving_mnist.errors({}, sequences.StoredSequences(args, path))
     assert figures["perfect"]["mean"] == pytest.approx(87.2, abs=0.1)
     assert figures["last frame"]["mean"] == pytest.approx(3353, abs=1)
     assert figures["mean image"]["mean"] == pytest.approx(687.3, abs=0.1)
@@ -223,9 +135,9 @@ def test_run_with_curriculum_and_resumption(tmp_path, digits, monkeypatch):
     asked = []
     make = data.moving_digits
 
-    def watch(*given, **named):
-        asked.append((given[2:4], named["frames"]))
-        return make(*given, **named)
+    def watch(*arguments, **named):
+        asked.append((arguments[2:4], named["frames"]))
+        return make(*arguments, **named)
 
     monkeypatch.setattr(data, "moving_digits", watch)
     monkeypatch.setattr(moving_mnist, "draw", lambda *_: [])  # the smoke run covers it
@@ -240,8 +152,8 @@ def test_run_with_curriculum_and_resumption(tmp_path, digits, monkeypatch):
 
     network = keras.models.load_model(tmp_path / "whole" / "dfn.keras")
     assert isinstance(network, models.FramePredictor) and network.output_frames == 2
-    sequences = moving_mnist.GeneratedSequences(moving_mnist.parse(TINY), moving_mnist.shrink(DIGITS[20:], 16), 4)
-    error = moving_mnist.errors({"dfn": network.predict_on_batch}, sequences)["dfn"]["mean"]
+    generated = sequences.GeneratedSequences(moving_mnist.parse(TINY), sequences.shrink(DIGITS[20:], 16), 4)
+    error = moving_mnist.errors({"dfn": network.predict_on_batch}, generated)["dfn"]["mean"]
     assert whole["test"]["generated"]["dfn"]["mean"] == pytest.approx(error, rel=1e-5)
 
     class Stop(keras.callbacks.Callback):
@@ -269,7 +181,7 @@ def test_other_frames_to_test_on(tmp_path, digits, monkeypatch):
 
     network = keras.models.load_model(tmp_path / "dfn.keras")
     args = moving_mnist.parse([*TINY, "--test-frames", "2:4"])
-    inputs, targets = next(iter(moving_mnist.GeneratedSequences(args, moving_mnist.shrink(DIGITS[20:], 16), 4)))
+    inputs, targets = next(iter(sequences.GeneratedSequences(args, sequences.shrink(DIGITS[20:], 16), 4)))
     expected = 4096 * np.mean(moving_mnist.losses.clipped_bce(targets, network(inputs, steps=4)))
     assert figures["mean"] == pytest.approx(expected, rel=1e-5)
 
@@ -283,7 +195,7 @@ def test_resume_needs_the_same_digits(tmp_path, digits, monkeypatch, no_training
         run(tmp_path, "--resume")
 
 
-def test_missing_packages_are_missed_before_the_training(tmp_path, monkeypatch, digits):
+def test_missing_packages_are_reported_before_the_training(tmp_path, monkeypatch, digits):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(SystemExit, match="Export to onnx needs tf2onnx"):
         moving_mnist.main([*TINY, "--export", "onnx", "--out", str(tmp_path / "out")])
@@ -311,7 +223,7 @@ def test_bad_arguments(capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
-def test_data_folder_that_is_not_there(tmp_path):
+def test_missing_data_folder(tmp_path):
     with pytest.raises(SystemExit, match="Expected `data_dir` to be an existing folder"):
         moving_mnist.main(["--smoke", "--data-dir", str(tmp_path / "none"), "--out", str(tmp_path)])
 

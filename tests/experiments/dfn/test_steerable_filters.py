@@ -40,7 +40,7 @@ def test_training_on_results_finds_the_filters():
     assert first < last <= after.min()
 
 
-def test_interrupted_training_goes_on_where_it_was(tmp_path):
+def test_interrupted_training_continues(tmp_path):
     args = steerable_filters.parse(["--epochs", "3", "--steps", "5"])
     patches = data.noise_patches(8, size=16)
 
@@ -91,7 +91,7 @@ def test_resume_needs_the_same_settings_and_images(monkeypatch, tmp_path):
     for arguments in ([], ["--resume"]):
         with pytest.raises(Stop):
             run(*arguments)
-    assert settings[0] == settings[1] == json.loads((tmp_path / "settings.json").read_text())  # kept in the state
+    assert settings[0] == settings[1] == json.loads((tmp_path / "settings.json").read_text())  # recorded in the state
     with pytest.raises(SystemExit, match=r"Expected no --raw-angles, as in .* Received: --raw-angles"):
         run("--resume", "--raw-angles")
     photographs[0] *= 0

@@ -58,19 +58,19 @@ def test_truth_leads_to_the_left_crop():
     assert left.shape == disparity.shape == known.shape == (6, 32, 32)
     offset = disparity - 6
     columns = np.rint(np.arange(32) + offset).astype(int).clip(0, 31)
-    found = np.abs(np.take_along_axis(left, columns, axis=2) - right)[known].mean()
-    assert found < 0.5 * np.abs(left - right)[known].mean()
+    difference = np.abs(np.take_along_axis(left, columns, axis=2) - right)[known].mean()
+    assert difference < 0.5 * np.abs(left - right)[known].mean()
     assert disparity.min() >= 0 and disparity.max() <= 12 and 0.5 < known.mean() < 1
 
 
 @pytest.mark.parametrize("tied", [[], ["--tied"]])
 def test_disparity_of_a_whole_image(monkeypatch, tied):
-    """Overlapping crops are put together at their places; in this test, the offset of a pixel is its value."""
+    """Disparities of overlapping crops are averaged in place. In this test, the offset of a pixel is its value."""
     args = stereo_prediction.parse(["--size", "16", "--radius", "2", *tied])
     monkeypatch.setattr(stereo_prediction, "filter_offsets", lambda network, left, radius: left[..., 0])
     left = np.random.default_rng(0).random((20, 45), np.float32)
-    found = stereo_prediction.disparity_map(args, None, left)
-    np.testing.assert_allclose(found, left[:, 2:] + 2, rtol=1e-6)
+    disparity = stereo_prediction.disparity_map(args, None, left)
+    np.testing.assert_allclose(disparity, left[:, 2:] + 2, rtol=1e-6)
 
 
 def test_errors_without_learning():
@@ -112,15 +112,16 @@ def test_run_on_synthetic_pairs(tmp_path):
 def test_last_sequence_is_not_trained_on(tmp_path, monkeypatch):
     sequences = {"a": pair(1), "b": pair(2), "c": pair(3)}
     monkeypatch.setattr(data, "load_stereo", lambda folder, rows: sequences[folder])
-    given = []
+    trained_on = []
     make = data.stereo_crops
-    monkeypatch.setattr(data, "stereo_crops", lambda pairs, *rest: given.extend(pairs) or make(pairs, *rest))
+    monkeypatch.setattr(data, "stereo_crops", lambda pairs, *rest: trained_on.extend(pairs) or make(pairs, *rest))
     results = run(tmp_path, "--stereo", "a", "b", "c", "--tied", "--no-flow-truth")
     assert results["tested"] == "c" and results["disparity_error"] == {}
-    assert len(given) == 2 * 4  # of two data sets: two sequences, as they are and mirrored
-    assert not any(np.shares_memory(side, sequences["c"][0]) for sides in given for side in sides)
-    assert np.shares_memory(given[1][0], sequences["b"][0])
-    np.testing.assert_array_equal(given[2][0], sequences["a"][1][..., ::-1])  # mirrored, sides change
+    assert len(trained_on) == 2 * 4  # two calls, each with two sequences and their mirror images
+    assert not any(np.shares_memory(side, sequences["c"][0]) for sides in trained_on for side in sides)
+    assert np.shares_memory(trained_on[1][0], sequences["b"][0])
+    mirrored = trained_on[2][0]
+    np.testing.assert_array_equal(mirrored, sequences["a"][1][..., ::-1])  # left and right change places
 
 
 def test_training_images_are_stretched(monkeypatch):

@@ -20,17 +20,17 @@ def network():
 def test_vectors_of_the_layers(network, monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (7, 28, 28, 1), np.uint8)
     monkeypatch.setattr(analysis, "BATCH", 4)
-    found = analysis.layer_vectors(network, images)
-    assert {layer: {kind: values.shape for kind, values in kinds.items()} for layer, kinds in found.items()} == {
+    vectors = analysis.layer_vectors(network, images)
+    assert {layer: {kind: values.shape for kind, values in kinds.items()} for layer, kinds in vectors.items()} == {
         "conv_1": {"coefficients": (7, 10), "filters": (7, 125), "maps": (7, 500)},  # projected
         "conv_2": {"coefficients": (7, 10), "filters": (7, 625), "maps": (7, 320)},
     }
     expected = inspection.inspect_repository(network, images.astype("float32") / 255)
     for layer, kind in (("conv_1", "coefficients"), ("conv_2", "filters"), ("conv_2", "maps")):
-        np.testing.assert_allclose(found[layer][kind], expected[layer][kind].reshape(7, -1), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(vectors[layer][kind], expected[layer][kind].reshape(7, -1), rtol=1e-4, atol=1e-5)
     distances = [
         np.linalg.norm(values.reshape(7, 1, -1) - values.reshape(1, 7, -1), axis=-1)[np.triu_indices(7, 1)]
-        for values in (found["conv_1"]["maps"], expected["conv_1"]["maps"])
+        for values in (vectors["conv_1"]["maps"], expected["conv_1"]["maps"])
     ]
     np.testing.assert_allclose(distances[0], distances[1], rtol=0.25)
 
@@ -41,9 +41,9 @@ def test_gain_of_the_last_layer():
     assert analysis.separation_gain({"conv_1": {"maps": 50.0}}) == {}
 
 
-def test_files_of_networks_do_not_mix():
-    found = [analysis.parse(given).out.name for given in (["a/encoder20_seed0.keras"], ["b/x.keras"], ["--smoke"])]
-    assert found == ["encoder20_seed0", "x", "smoke"]
+def test_networks_have_their_own_folders():
+    arguments = ["a/encoder20_seed0.keras"], ["b/x.keras"], ["--smoke"]
+    assert [analysis.parse(strings).out.name for strings in arguments] == ["encoder20_seed0", "x", "smoke"]
 
 
 def test_separation():
@@ -74,7 +74,7 @@ def test_too_few_images(labels, perplexity, message, network, monkeypatch, tmp_p
 
 
 @pytest.mark.filterwarnings("ignore:The least populated class:UserWarning")
-def test_as_few_images_as_are_accepted():
+def test_smallest_accepted_number_of_images():
     for labels in (np.repeat([0, 1], 5), np.array([*[0] * 5, *range(1, 6)])):
         analysis.check_images(labels, 9.0)
         values = np.random.default_rng(0).normal(size=(10, 4))

@@ -74,7 +74,7 @@ def test_vgg11_and_a_point():
     assert claim["verdict"] == "holds"
 
 
-def test_few_images_say_nothing_of_underfitting():
+def test_few_images_leave_underfitting_undecided():
     summary = cifar10_figures.summarize([{**one, "train_images": 5_000} for one in PAIRS])
     claims = cifar10_figures.check_claims(summary)
     assert [claim["verdict"] for claim in claims[:4]] == ["undecided", "undecided", "holds", "holds"]
@@ -123,7 +123,7 @@ def test_augmentation_and_watched_images(monkeypatch):
     assert calls["how"]["pad"] == 0 and calls["how"]["flip"] is False
 
 
-def test_what_is_built(monkeypatch):
+def test_built_networks(monkeypatch):
     monkeypatch.setattr(cifar10.models, "repository_cifar10", lambda base_filters: ("generated", base_filters))
     monkeypatch.setattr(cifar10.models, "repository_cifar10_baseline", lambda: "baseline")
     monkeypatch.setattr(cifar10.models, "vgg11", lambda: "vgg11")
@@ -136,8 +136,8 @@ def test_the_first_images_are_loaded():
     whole = data.load_cifar10("test", source="generated")[:2]
     train, test = cifar10.load(args)
     assert train[0].shape == (5, 32, 32, 3) and train[1].shape == (5,)
-    for found, expected in zip(test, whole):
-        np.testing.assert_array_equal(found, expected[:3])
+    for array, expected in zip(test, whole):
+        np.testing.assert_array_equal(array, expected[:3])
     args.test_images = None
     assert len(cifar10.load(args)[1][0]) == len(whole[0]) > 3
 
@@ -161,14 +161,14 @@ def test_a_small_sweep_is_trained_once(tmp_path, monkeypatch):
     assert list(results["variants"]) == ["baseline", "generated"] and results["missing"] == []
     assert results["variants"]["baseline"]["parameters"] == 964_874
     assert results["variants"]["baseline"]["swapped"] is None
-    found = results["variants"]["generated"]
-    assert len(found["by_epoch"]["train_accuracy"][0]) == 2 and found["minutes"] >= 0
+    figures = results["variants"]["generated"]
+    assert len(figures["by_epoch"]["train_accuracy"][0]) == 2 and figures["minutes"] >= 0
     assert (tmp_path / "accuracy.png").stat().st_size > 5_000
 
-    # The results are those of the saved network, with its own filters and with those of other images.
+    # The saved network has the accuracies in the results, with its own filters and with the filters of other images.
     _, (images, labels) = cifar10.load(cifar10.parse(arguments))
     network = keras.models.load_model(tmp_path / "runs" / "generated_seed0.keras", compile=False)
-    assert found["test_accuracy"]["mean"] == runs.accuracy(network, images, labels)
-    assert found["swapped"]["mean"] == runs.swapped_accuracy(network, images, labels)
+    assert figures["test_accuracy"]["mean"] == runs.accuracy(network, images, labels)
+    assert figures["swapped"]["mean"] == runs.swapped_accuracy(network, images, labels)
     monkeypatch.setattr(runs.training, "train", None)  # nothing is trained twice
     assert cifar10.main(arguments) == 0

@@ -13,7 +13,7 @@ from examples.experiments.filter_repository import mnist, mnist_tables, runs
 
 @pytest.fixture
 def digits(tmp_path):
-    """A folder with 40 and 20 images instead of MNIST, whose brightness is the label."""
+    """Makes a folder with 40 and 20 images instead of MNIST. The brightness of an image encodes its label."""
     arrays = {}
     for split, count in (("train", 40), ("test", 20)):
         labels = (np.arange(count) % 10).astype("uint8")
@@ -102,9 +102,9 @@ def test_encoder_channels_and_base_filters():
     accuracies = {"encoder5": 98.4, "encoder10": 98.5, "encoder20": 99.1, "base2": 98.6, "base10": 98.9}
     finished = [run(name, seed, *[90.0] * 19, last + seed / 50) for name, last in accuracies.items() for seed in (0, 1)]
     claims = mnist_tables.check_claims(mnist_tables.summarize(finished))
-    found = [claim for claim in claims if claim["claim"].startswith("features matter more")]
-    assert [markdown.finding(claim) for claim in found] == ["+0.10 ± 0.01", "+0.40 ± 0.02"]
-    assert {claim["verdict"] for claim in found} == {"holds"}
+    features = [claim for claim in claims if claim["claim"].startswith("features matter more")]
+    assert [markdown.finding(claim) for claim in features] == ["+0.10 ± 0.01", "+0.40 ± 0.02"]
+    assert {claim["verdict"] for claim in features} == {"holds"}
 
 
 @pytest.mark.parametrize("epochs", [2, 21])

@@ -38,8 +38,8 @@ def test_loss_is_the_crossentropy_of_positions():
 
 
 def test_errors_are_in_percent_of_the_interocular_distance():
-    found = TRUE + [[(3, 4)]]
-    values = landmarks.errors(found, TRUE)
+    predicted = TRUE + [[(3, 4)]]
+    values = landmarks.errors(predicted, TRUE)
     np.testing.assert_allclose(values, [[50] * 5, [25] * 5])
     values[1, 2] = 75
     assert landmarks.describe(values) == {
@@ -80,7 +80,7 @@ def test_the_same_faces_in_both_sets(few_faces):
     np.testing.assert_array_equal(again[0][0], images)
 
 
-def test_each_kind_of_run_has_a_folder_of_its_own(tmp_path):
+def test_smoke_and_full_runs_have_their_own_folders(tmp_path):
     out = mtfl.parse([]).out
     assert mtfl.parse(["--full"]).out == out / "full"
     assert mtfl.parse(["--smoke"]).out == out / "smoke"
@@ -101,12 +101,12 @@ def test_faces_that_cannot_be_tested_on(monkeypatch, tmp_path):
     assert [len(part[0][0]) for part in mtfl.load(mtfl.parse(arguments))] == [9, 1]
 
 
-@pytest.mark.parametrize("given, message", [("181", "180 degrees at most"), ("0", "a number above zero")])
-def test_bad_angles(given, message, capsys):
+@pytest.mark.parametrize("angle, message", [("181", "180 degrees at most"), ("0", "a number above zero")])
+def test_bad_angles(angle, message, capsys):
     assert mtfl.parse(["--max-angle", "180"]).max_angle == 180
     with pytest.raises(SystemExit):
-        mtfl.parse(["--max-angle", given])
-    assert f"argument --max-angle: expected {message}, received '{given}'" in capsys.readouterr().err
+        mtfl.parse(["--max-angle", angle])
+    assert f"argument --max-angle: expected {message}, received '{angle}'" in capsys.readouterr().err
 
 
 def run(variant, seed, mean, largest):
@@ -151,7 +151,7 @@ def test_tables_and_claims():
         ("+1.95 ± 1.00", "undecided"),  # generated filters
         ("+0.55 ± 0.11", "undecided"),  # Model64
         ("+1.40 ± 1.01", "undecided"),  # Model32 gains more
-        ("+19.00 ± 10.05", "undecided"),  # the same for the largest error
+        ("+19.00 ± 10.05", "undecided"),  # Model32, largest error
         ("-4.50 ± 10.01", "undecided"),
         ("+30.50 ± 1.12", "holds"),
         ("-35.00 ± 10.07", "undecided"),
@@ -176,9 +176,9 @@ def test_figures():
     images, points = np.zeros((2, 2, 4, 4, 3), np.uint8), np.stack([TRUE, TRUE + 1])
     panels = mtfl_tables.faces_figure(RUNS, images, points).axes
     assert len(panels) == 5 * 3
-    true, found = panels[4].lines  # the second face of the second row, of rotated faces
+    true, located = panels[4].lines  # the second face of the second row, of rotated faces
     np.testing.assert_array_equal(true.get_xydata(), TRUE[1] + 1)
-    np.testing.assert_array_equal(found.get_xydata(), TRUE[0])
+    np.testing.assert_array_equal(located.get_xydata(), TRUE[0])
 
 
 def small_network(filters):
@@ -196,24 +196,24 @@ def test_a_small_sweep_is_trained_once(few_faces, tmp_path, monkeypatch, capsys)
     results = json.loads((tmp_path / "results.json").read_text())
     assert list(results["variants"]) == ["model32_rotated", "model32_rotated_generated"] and results["missing"] == []
     assert results["variants"]["model32_rotated"]["parameters"] == 76_901 and results["test_faces"] == 4
-    found = json.loads((tmp_path / "runs" / "model32_rotated_generated_seed0.json").read_text())
-    assert [epoch["step"] for epoch in found["history"]] == [2, 4]
-    assert found["history"][-1]["test_error"] == pytest.approx(found["errors"]["mean"], rel=1e-3)
-    assert {"heatmaps_loss", "reconstruction_loss"} <= set(found["history"][0])
+    description = json.loads((tmp_path / "runs" / "model32_rotated_generated_seed0.json").read_text())
+    assert [epoch["step"] for epoch in description["history"]] == [2, 4]
+    assert description["history"][-1]["test_error"] == pytest.approx(description["errors"]["mean"], rel=1e-3)
+    assert {"heatmaps_loss", "reconstruction_loss"} <= set(description["history"][0])
     for name in ("errors.png", "faces.png"):
         assert (tmp_path / name).stat().st_size > 5_000
     assert "Model32, D-Rot-FG" in capsys.readouterr().out
 
-    # The landmarks in the description of the run are those that the saved network finds.
+    # The saved network locates the landmarks in the description of the run.
     _, (images, _) = mtfl.load(mtfl.parse(arguments))
     network = keras.models.load_model(tmp_path / "runs" / "model32_rotated_generated_seed0.keras", compile=False)
-    seen = mtfl.locate_landmarks(network, images[1][found["shown"]["faces"]])
-    np.testing.assert_allclose(seen, found["shown"]["landmarks"], atol=0.02)
+    seen = mtfl.locate_landmarks(network, images[1][description["shown"]["faces"]])
+    np.testing.assert_allclose(seen, description["shown"]["landmarks"], atol=0.02)
     monkeypatch.setattr(runs.training, "train", None)  # nothing is trained twice
     assert mtfl.main(arguments) == 0
 
 
-def test_what_is_built(monkeypatch):
+def test_built_networks(monkeypatch):
     monkeypatch.setattr(mtfl.models, "repository_mtfl", lambda filters: ("generated", filters))
     monkeypatch.setattr(mtfl.models, "repository_mtfl_baseline", lambda filters: ("baseline", filters))
     built = {variant: mtfl.build(variant) for variant in mtfl_tables.VARIANTS}
