@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m keras_dynfilter.info` prints versions, the implementation that each op runs on here, and the reason."""
+"""Prints versions, the implementation that each op runs on, and the reason: `python -m keras_dynfilter.info`."""
 
 import argparse
 import importlib.metadata
+import os
 import platform
 import sys
 from collections.abc import Sequence
 
+import keras
 import tensorflow as tf
 
 import keras_dynfilter
@@ -23,20 +25,21 @@ PACKAGES = (
     "ai-edge-litert",
     "tensorflow-addons",
 )
-FILTER_OPS = ("local_filter2d", "dynamic_depthwise_conv2d", "ddf2d")
-# Ops that mix channels have no kernels of their own.
+# Ops that mix channels have no compiled kernels.
 MIXING_OPS = {
-    "dynamic_conv2d": "as dynamic_depthwise_conv2d for one input or output channel, else one matrix product per sample",
-    "local_conv2d": "as local_filter2d for one input and output channel, else one matrix product per position",
+    "dynamic_conv2d": "runs as dynamic_depthwise_conv2d for odd windows and one input or output channel, "
+    "otherwise one matrix product per sample",
+    "local_conv2d": "runs as local_filter2d for one input and one output channel, "
+    "otherwise one matrix product per position",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the report. Returns 1 if an implementation is requested that is unknown or not available, else 0."""
+    """Prints the report. Returns 1 if the requested implementation is unknown or not available, otherwise 0."""
     argparse.ArgumentParser(
         prog="python -m keras_dynfilter.info",
-        description="Prints versions, which implementation each op runs on here, and why. "
-        f"Builds the compiled ops if they are not built yet, unless {scope.VARIABLE}=composite.",
+        description="Print versions, the implementation that each op runs on in this environment, and the reason. "
+        f"Unless {scope.VARIABLE}=composite, the compiled ops are built if necessary.",
     ).parse_args(arguments)
     print("\n".join([*_versions(), ""]))
     try:
@@ -51,7 +54,7 @@ def report() -> list[str]:
     """Returns the lines that the command prints.
 
     Raises:
-        ValueError: The environment variable names no implementation.
+        ValueError: The value of the environment variable is not an implementation.
         RuntimeError: The native implementation is requested and not available.
     """
     return [*_versions(), "", *_implementation()]
@@ -62,6 +65,7 @@ def _versions():
         _row("keras_dynfilter", keras_dynfilter.__version__),
         _row("python", f"{platform.python_version()} on {platform.platform()}"),
         _row("tensorflow", tf.version.VERSION),
+        _row("keras backend", keras.backend.backend()),
     ]
     for package in PACKAGES:
         try:
@@ -69,17 +73,19 @@ def _versions():
         except importlib.metadata.PackageNotFoundError:
             lines.append(_row(package, "not installed"))
     gpus = tf.config.list_physical_devices("GPU")
-    return [*lines, _row("GPUs", ", ".join(gpu.name for gpu in gpus) or "none")]
+    lines.append(_row("GPUs", ", ".join(gpu.name for gpu in gpus) or "none"))
+    settings = sorted((name, value) for name, value in os.environ.items() if name.startswith("KERAS_DYNFILTER_"))
+    return [*lines, *(_row("environment", f"{name}={value}") for name, value in settings)]
 
 
 def _implementation():
     name, source = scope.requested()
-    lines = [_row("implementation", f"{name} (requested by {source})")]
-    for op in (*FILTER_OPS, "project_and_pool"):
+    lines = [_row("implementation", f"{name}, set by {source}")]
+    for op in backends.OPS:
         choice = backends.choose(op)
         lines.append(_row(op, f"{choice.name}, because {choice.reason}"))
     lines += [_row(op, text) for op, text in MIXING_OPS.items()]
-    if name == "composite":  # The library stays unloaded.
+    if name == "composite":  # The library is not loaded.
         return [*lines, _row("jit_compile", "yes")]
     loaded = library.load()
     jit = "yes" if backends.supports_jit() else f"no, layers have supports_jit=False: {loaded.xla_reason}"

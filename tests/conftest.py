@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of all tests. Warnings are errors.
+"""Defines the fixtures of all tests, and turns warnings into errors.
 
 Environment variables:
-    KERAS_DYNFILTER_REQUIRE_NATIVE=1: tests of the compiled ops fail, instead of being skipped, if there is no library.
-    KERAS_DYNFILTER_REQUIRE_ORT=1: tests of the ops for ONNX Runtime fail, instead of being skipped, if there is no
-    library.
+    KERAS_DYNFILTER_REQUIRE_NATIVE=1: If the compiled ops are not available, their tests fail and are not skipped.
+    KERAS_DYNFILTER_REQUIRE_ORT=1: If the ops for ONNX Runtime are not available, their tests fail and are not skipped.
+    KERAS_DYNFILTER_DATA: The folder of the real data sets (default `shared/data` next to the checkout).
 """
 
 import gc
@@ -39,15 +39,15 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "error")
     for warning in THIRD_PARTY_WARNINGS:
         config.addinivalue_line("filterwarnings", warning)
-    if not REQUIRE_NATIVE:  # without the compiled ops, the first test that uses an op gets a warning
+    if not REQUIRE_NATIVE:  # Without the compiled ops, the first call of an op warns.
         config.addinivalue_line("filterwarnings", "ignore:keras_dynfilter runs on composite TensorFlow ops")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def free_memory():
-    """Frees the networks of a test file. Keeps the garbage collector away from the two million objects that stay.
+    """Frees the networks of a test file, and excludes the objects that remain from garbage collection.
 
-    TensorFlow and Keras hold these objects for good. Searching them in every collection took a tenth of a test run.
+    TensorFlow and Keras keep about two million objects. Searching them in every collection took a tenth of a test run.
     """
     yield
     keras.backend.clear_session()
@@ -57,7 +57,7 @@ def free_memory():
 
 @pytest.fixture(autouse=True)
 def seeds():
-    """Every test starts from the same seeds."""
+    """Sets the same seeds before every test."""
     random.seed(0)
     np.random.seed(0)
     tf.random.set_seed(0)
@@ -94,9 +94,9 @@ def implementation(request):
 
 @pytest.fixture(scope="session")
 def native_xla(native_library):
-    """The loaded library of compiled ops, with XLA kernels."""
+    """The loaded library of compiled ops, if the ops compile under XLA."""
     if not native_library.xla:
-        _unavailable("XLA kernels of the native ops", native_library.reason or "not built", REQUIRE_XLA)
+        _unavailable("XLA kernels of the native ops", native_library.xla_reason or "not built", REQUIRE_XLA)
     return native_library
 
 
@@ -131,10 +131,7 @@ def data_format(request):
 
 @pytest.fixture
 def real_data():
-    """Returns a function that finds the path of a real data set, or skips the test if the data set is missing.
-
-    The data sets are in the folder KERAS_DYNFILTER_DATA, by default `shared/data` next to the checkout.
-    """
+    """Returns a function that returns the path of a real data set, or skips the test if the data set is missing."""
     folder = pathlib.Path(os.environ.get("KERAS_DYNFILTER_DATA") or ROOT.parent / "shared" / "data")
 
     def find(name):
@@ -147,8 +144,10 @@ def real_data():
 
 @pytest.fixture
 def no_training(monkeypatch):
-    """Returns a function that runs an example and stops it at the start of training. An example that ends before
-    fails."""
+    """Returns a function that runs an experiment and stops it at the start of training.
+
+    If training never starts, the test fails.
+    """
     from examples.experiments.core import training
 
     def train(*_, **__):
@@ -166,7 +165,7 @@ def no_training(monkeypatch):
 def python():
     """Returns a function that runs Python with arguments in a new process and returns the completed process.
 
-    The function fails if a signal ended the process. The timeout is only for processes that hang.
+    The function fails if a signal ended the process. The timeout ends only processes that hang.
     """
     import subprocess
     import sys

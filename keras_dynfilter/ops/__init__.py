@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dynamic filtering ops: stateless functions, differentiable to any order with respect to every argument.
 
-`local_filter2d`, `dynamic_depthwise_conv2d` and `ddf2d` filter every channel by itself and have compiled kernels.
+`local_filter2d`, `dynamic_depthwise_conv2d` and `ddf2d` filter each channel separately and have compiled kernels.
 `dynamic_conv2d` and `local_conv2d` mix channels.
 """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks the arguments of public functions and layers. Error texts name what was expected and what was received."""
+"""Checks the arguments of public functions and layers. Errors read "Expected `argument` to be ... Received: ..."."""
 
 import math
 import numbers
@@ -8,24 +8,24 @@ from typing import Any, TypeVar
 
 import tensorflow as tf
 
-MAX_SIZE = 2**31 - 1  # The compiled ops compute offsets inside a window in 32 bits.
+MAX_SIZE = 2**31 - 1  # The compiled ops compute offsets inside a window with 32-bit integers.
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 Value = TypeVar("Value")
 
 
 def tensors(**arguments: Any) -> list[tf.Tensor]:
-    """Converts the arguments to tensors with one floating-point dtype, the dtype of the first argument.
+    """Converts the arguments to tensors, and checks that all have the same floating-point dtype.
 
     Args:
-        **arguments: Tensors, variables, arrays, or nested lists of numbers, by name. Lists take the dtype of the first
-            argument.
+        **arguments: Tensors, variables, arrays, or nested lists of numbers, by name. After the first argument, lists
+            are converted to the dtype of the first argument.
 
     Returns:
         The tensors in the order of the arguments.
 
     Raises:
-        TypeError: An argument is no tensor, or the dtypes are not floating-point or differ.
+        TypeError: An argument cannot become a tensor, or the dtypes are not floating-point or differ.
     """
     first, *others = arguments.items()
     converted = [_tensor(*first)]
@@ -53,7 +53,7 @@ def _tensor(name, value, dtype=None):
 def accumulation(dtype: tf.DType) -> tf.DType:
     """Returns the dtype in which values of `dtype` are summed: float32 or wider.
 
-    In float16, sums overflow at 65,504, and counting stops at 2,048.
+    A float16 sum overflows above 65,504, and adding 1 to a float16 sum of 2,048 does not change it.
     """
     return tf.float64 if dtype == tf.float64 else tf.float32
 
@@ -64,7 +64,7 @@ def check_shape(name: str, value: tf.Tensor, **expected: int | None) -> None:
     Args:
         name: Name of the argument, for the error text.
         value: The tensor.
-        **expected: The sizes in order, by the names of the dimensions. None stands for any size.
+        **expected: The expected size of each dimension, in order, by the name of the dimension. None allows any size.
     """
     shape = value.shape
     if shape.rank is None or shape.is_compatible_with(list(expected.values())):
@@ -79,11 +79,12 @@ def check_rank(name: str, value: tf.Tensor, meaning: str, rank: int = 4) -> tf.T
     Args:
         name: Name of the argument, for the error text.
         value: The tensor.
-        meaning: What the dimensions are, for the error text.
+        meaning: Description of the dimensions, for the error text.
         rank: The number of dimensions.
 
     Raises:
-        ValueError: `value` has another rank. A rank that is unknown while a graph is traced is checked when it runs.
+        ValueError: `value` has another rank. If the rank is unknown when a graph is traced, the graph checks it when it
+            runs.
     """
     if value.shape.rank is None:
         return tf.ensure_shape(value, [None] * rank)
@@ -115,11 +116,11 @@ def number(
         at_least: Inclusive lower bound, or None.
         below: Exclusive upper bound, or None.
         at_most: Inclusive upper bound, or None.
-        expected: What the error text says that the argument must be. By default it is derived from the bounds:
+        expected: Description of a valid argument, for the error text. By default it is derived from the bounds:
             "a positive number", "a non-negative number", "a number of at least 1 and below 64", "a finite number".
 
     Raises:
-        ValueError: `value` is not such a number.
+        ValueError: `value` is not a finite real number, or it is outside the bounds.
     """
     valid = (
         isinstance(value, numbers.Real)
@@ -165,7 +166,7 @@ def pair(value: Any, name: str) -> tuple[int, int]:
     """Returns `value`, a positive integer or a pair of positive integers, as a tuple `(vertical, horizontal)`.
 
     Raises:
-        ValueError: `value` is neither, or a number is above 2^31 - 1.
+        ValueError: `value` is not a positive integer or a pair of them, or a number is above 2^31 - 1.
     """
     values = (value, value) if integer(value) else value
     try:
@@ -181,13 +182,14 @@ def pair(value: Any, name: str) -> tuple[int, int]:
 
 
 def choice(value: Value, name: str, allowed: Iterable) -> Value:
-    """Returns `value` if it is one of `allowed`.
+    """Returns `value` if it is one of the values in `allowed`.
 
     Raises:
-        ValueError: It is not.
+        ValueError: `value` is not in `allowed`.
     """
     try:
-        valid = value in set(allowed)  # By hash: an array, which has none, would be compared element by element.
+        # A set refuses arrays, which have no hash. A list would compare them element by element.
+        valid = value in set(allowed)
     except TypeError:
         valid = False
     if not valid:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoupled dynamic filtering: every filter is a spatial factor times, or plus, a channel factor."""
+"""Decoupled dynamic filtering: every filter is the product or the sum of a spatial and a channel factor."""
 
 from collections.abc import Sequence
 
@@ -23,27 +23,27 @@ def ddf2d(
     combine: str = "mul",
     data_format: str = "channels_last",
 ) -> tf.Tensor:
-    """Filters with decoupled dynamic filters: one factor per sample and position, one per sample and channel.
+    """Filters images with decoupled dynamic filters: a factor for each position combined with one for each channel.
 
         w(n,i,j,u,v,c) = spatial_filters[n,i,j,head(c),u,v] * channel_filters[n,u,v,c]        for combine="mul"
         w(n,i,j,u,v,c) = spatial_filters[n,i,j,head(c),u,v] + channel_filters[n,u,v,c]        for combine="add"
         out[n,i,j,c] = sum_{u,v} w(n,i,j,u,v,c) * inputs[n, i*s + u*d - r, j*s + v*d - r, c]
 
     Here `s` are the strides, `d` is the dilation rate, and `r` is the number of zeros that the padding adds before the
-    image: `d*(kernel_size-1)/2` for `padding="same"`, 0 for `"valid"`. Each has its own value per axis. Filters are not
-    mirrored (cross-correlation). Taps outside the image are skipped. The combined filters `w` are never stored.
+    image: `d*(kernel_size-1)/2` for `padding="same"`, 0 for `"valid"`. All three may differ between the axes. Filters
+    are not mirrored (cross-correlation). Taps outside the image are skipped. The combined filters `w` are never stored.
 
     Args:
         inputs: Images, `[batch, height, width, channels]`.
-        channel_filters: `[batch, kernel_h, kernel_w, channels]`, of odd size.
-        spatial_filters: `[batch, out_height, out_width, heads*kernel_h*kernel_w]`: one head after the other, and the
-            taps of each filter row by row.
+        channel_filters: Channel factors, `[batch, kernel_h, kernel_w, channels]`, of odd size.
+        spatial_filters: Spatial factors, `[batch, out_height, out_width, heads*kernel_h*kernel_w]`: one head after the
+            other, and the taps of each filter row by row.
         strides: Positive integer or pair.
         dilation_rate: Positive integer or pair: the distance between neighbouring taps in pixels.
         padding: `"same"`: `dilation_rate * (kernel_size - 1) / 2` zeros on both sides, output size
             `ceil(size / strides)`, windows centred on input `i * strides`. Or `"valid"`: no padding.
-        heads: Number of spatial filters per position. Divides the channels. `head(c) = c // (channels / heads)`.
-        combine: `"mul"` or `"add"`.
+        heads: Number of spatial filters per position; it must divide the channels. `head(c) = c // (channels / heads)`.
+        combine: How the factors are combined: `"mul"` or `"add"`.
         data_format: `"channels_last"`, or `"channels_first"`: `inputs`, `spatial_filters` and the result have their
             channel axis second; `channel_filters` keep their order.
 
@@ -52,7 +52,8 @@ def ddf2d(
 
     Raises:
         ValueError: An argument, a rank or a shape is not as described.
-        TypeError: The dtypes are not floating-point, or they differ.
+        TypeError: An argument cannot become a tensor, or the dtypes are not floating-point or differ.
+        RuntimeError: The native implementation is requested and not available.
 
     Example:
 

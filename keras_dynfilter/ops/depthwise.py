@@ -22,8 +22,8 @@ def dynamic_depthwise_conv2d(
         out[n,i,j,c] = sum_{u,v} filters[n,u,v,c] * inputs[n, i*s + u*d - r, j*s + v*d - r, c]
 
     Here `s` are the strides, `d` is the dilation rate, and `r` is the number of zeros that the padding adds before the
-    image: `d*(kernel_size-1)/2` for `padding="same"`, 0 for `"valid"`. Each has its own value per axis. Filters are not
-    mirrored (cross-correlation). Taps outside the image are skipped.
+    image: `d*(kernel_size-1)/2` for `padding="same"`, 0 for `"valid"`. All three may differ between the axes. Filters
+    are not mirrored (cross-correlation). Taps outside the image are skipped.
 
     Args:
         inputs: Images, `[batch, height, width, channels]`.
@@ -40,7 +40,8 @@ def dynamic_depthwise_conv2d(
 
     Raises:
         ValueError: An argument, a rank or a shape is not as described.
-        TypeError: The dtypes are not floating-point, or they differ.
+        TypeError: An argument cannot become a tensor, or the dtypes are not floating-point or differ.
+        RuntimeError: The native implementation is requested and not available.
 
     Example:
 
@@ -50,7 +51,7 @@ def dynamic_depthwise_conv2d(
     array([2., 2., 2.])
 
     Reference:
-        [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), section 3.1, for
+        [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), section 3.1, but with
         filters that do not mix channels.
     """
     inputs, filters = checks.tensors(inputs=inputs, filters=filters)

@@ -26,17 +26,18 @@ def dynamic_conv2d(
         out[n,i,j,f] = sum_{u,v,c} filters[n,u,v,c,f] * inputs[n, i*s + u*d - r, j*s + v*d - r, c]
 
     Here `s` are the strides, `d` is the dilation rate, and `r` is the number of zeros that the padding adds before the
-    image: `d*(kernel_size-1)/2`, rounded down, for `padding="same"`, 0 for `"valid"`. Each has its own value per axis.
-    Filters are not mirrored (cross-correlation). One matrix product per sample computes the sums over taps and
-    channels. With one input or one output channel, the kernel of `dynamic_depthwise_conv2d` computes them.
+    image: `d*(kernel_size-1)/2`, rounded down, for `padding="same"`, 0 for `"valid"`. All three may differ between the
+    axes. Filters are not mirrored (cross-correlation). One matrix product per sample computes the sums over taps and
+    channels. For odd windows and one input or output channel, `dynamic_depthwise_conv2d` computes them.
 
     Args:
         inputs: Images, `[batch, height, width, channels]`.
         filters: Filter banks, `[batch, kernel_h, kernel_w, channels, output_maps]`, in the order of Keras kernels.
-            Even sizes are allowed. `"same"` then pads one more zero at the end, as Keras does for strides of 1.
+            Even sizes are allowed. If `dilation_rate * (kernel_size - 1)` is odd, `"same"` pads one more zero after the
+            image than before it, as Keras does for strides of 1.
         strides: Positive integer or pair.
         dilation_rate: Positive integer or pair: the distance between neighbouring taps in pixels.
-        padding: `"same"`: zeros on both sides, output size `ceil(size / strides)`, windows centred on input
+        padding: `"same"`: zeros on both sides, output size `ceil(size / strides)`, odd windows centred on input
             `i * strides`. Or `"valid"`: no padding.
         data_format: `"channels_last"`, or `"channels_first"`: `inputs` and the result have their channel axis second;
             `filters` keep their order.
@@ -46,7 +47,9 @@ def dynamic_conv2d(
 
     Raises:
         ValueError: An argument, a rank or a shape is not as described.
-        TypeError: The dtypes are not floating-point, or they differ.
+        TypeError: An argument cannot become a tensor, or the dtypes are not floating-point or differ.
+        RuntimeError: The native implementation is requested and not available, for odd windows and one input or output
+            channel.
 
     Example:
 
@@ -81,13 +84,13 @@ def local_conv2d(
     padding: str = "same",
     data_format: str = "channels_last",
 ) -> tf.Tensor:
-    """Filters every position of every sample with its own filter bank: the most general filters of the paper.
+    """Filters every position of every sample with its own filter bank, the most general filters of the paper.
 
         out[n,i,j,f] = sum_{u,v,c} filters[n,i,j,u,v,c,f] * inputs[n, i*s + u*d - r, j*s + v*d - r, c]
 
     Here `s` are the strides, `d` is the dilation rate, and `r` is the number of zeros that the padding adds before the
-    image: `d*(kernel_size-1)/2` for `padding="same"`, 0 for `"valid"`. Each has its own value per axis. Filters are not
-    mirrored (cross-correlation).
+    image: `d*(kernel_size-1)/2` for `padding="same"`, 0 for `"valid"`. All three may differ between the axes. Filters
+    are not mirrored (cross-correlation).
 
     Args:
         inputs: Images, `[batch, height, width, channels]`.
@@ -104,7 +107,8 @@ def local_conv2d(
 
     Raises:
         ValueError: An argument, a rank or a shape is not as described.
-        TypeError: The dtypes are not floating-point, or they differ.
+        TypeError: An argument cannot become a tensor, or the dtypes are not floating-point or differ.
+        RuntimeError: The native implementation is requested and not available, for one input and one output channel.
 
     Example:
 
@@ -137,7 +141,7 @@ def local_conv2d(
 
 
 def _prepare(inputs, filters, rank, meaning, data_format):
-    """Converts the arguments to tensors of known rank, and the images to channels-last order."""
+    """Converts the arguments to tensors of the expected rank, and the images to channels-last order."""
     choice(data_format, "data_format", DATA_FORMATS)
     inputs, filters = checks.tensors(inputs=inputs, filters=filters)
     inputs = checks.check_rank("inputs", inputs, data_format)
@@ -153,10 +157,10 @@ def _window(filters, axis):
 
 
 def _depthwise(inputs, filters, geometry):
-    """Convolves with one input or one output channel: every pair of them is a channel of a depth-wise convolution."""
+    """Convolves with one input or one output channel, with one depth-wise channel for each pair of these channels."""
     dtype, channels, output_maps = inputs.dtype, filters.shape[3], filters.shape[4]
     if channels * output_maps > 1:
-        # Sums over the channels or the maps, forward or backward, stay in the wide dtype: results are rounded once.
+        # The sums over channels or output maps, forward and backward, stay in the wide dtype: results are rounded once.
         inputs, filters = (tf.cast(value, checks.accumulation(dtype)) for value in (inputs, filters))
     inputs = tf.repeat(inputs, output_maps, axis=-1) if output_maps > 1 else inputs
     filters = tf.reshape(filters, [tf.shape(filters)[0], *geometry.kernel_size, channels * output_maps])
@@ -169,7 +173,7 @@ def _depthwise(inputs, filters, geometry):
 def matmul_per_sample(inputs: tf.Tensor, filters: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     """Computes `dynamic_conv2d` as one matrix product per sample.
 
-    The factors are `[positions, taps * channels]` and `[taps * channels, output_maps]`.
+    The factors have the shapes `[positions, taps * channels]` and `[taps * channels, output_maps]`.
     """
     dtype, wide = inputs.dtype, checks.accumulation(inputs.dtype)
     windows = composite.extract_windows(tf.cast(inputs, wide), geometry)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The common path of `local_filter2d`, `dynamic_depthwise_conv2d` and `ddf2d`: checks, layout, implementation, call."""
+"""Computes `local_filter2d`, `dynamic_depthwise_conv2d` and `ddf2d`: checks, data format, choice of implementation."""
 
 import tensorflow as tf
 
@@ -9,7 +9,7 @@ from keras_dynfilter.ops.checks import choice
 from keras_dynfilter.ops.geometry import Geometry
 from keras_dynfilter.ops.layout import DATA_FORMATS, static_sizes, to_channels_first, to_channels_last
 
-# Kind of filter -> public op, by which the implementation is chosen.
+# Kind of filter -> public op. `backends.choose` expects its name.
 _OP_OF_KIND = {
     "spatial": "local_filter2d",
     "softmax": "local_filter2d",
@@ -28,25 +28,27 @@ def filter2d(
     data_format: str,
     names: tuple[str, str] = ("spatial_filters", "channel_filters"),
 ) -> tf.Tensor:
-    """Applies filters that are a spatial factor, a channel factor, or both combined.
+    """Applies filters that consist of a spatial factor, a channel factor, or both.
 
     Args:
         inputs: Images, `[batch, height, width, channels]`, or `[batch, channels, height, width]` for
             `data_format="channels_first"`.
-        spatial: Spatial filters, `[batch, out_height, out_width, heads*kernel_h*kernel_w]`, in the order of
-            `data_format`. None for `kind="channel"`.
-        channel: Channel filters, `[batch, kernel_h, kernel_w, channels]`. None for `"spatial"` and `"softmax"`.
-        kind: How the filters are made from the factors: `"spatial"`, `"softmax"` (spatial factor: logits),
-            `"channel"`, `"mul"` (product) or `"add"` (sum).
-        geometry: The window.
+        spatial: Spatial filters, `[batch, out_height, out_width, heads*kernel_h*kernel_w]`, with the axes in the order
+            of `data_format`. None for `kind="channel"`.
+        channel: Channel filters, `[batch, kernel_h, kernel_w, channels]`, for both data formats. None for
+            `kind="spatial"` and `kind="softmax"`.
+        kind: How the factors form the filter: `"spatial"`, `"softmax"` (`spatial` holds logits), `"channel"`, `"mul"`
+            (product) or `"add"` (sum).
+        geometry: The window and the number of heads.
         data_format: `"channels_last"` or `"channels_first"`.
-        names: Names of the spatial and the channel filters in error texts.
+        names: Names of the arguments `spatial` and `channel` in error texts.
 
     Returns:
-        `[batch, out_height, out_width, channels]`, in the order of `data_format`, with the dtype of `inputs`.
+        `[batch, out_height, out_width, channels]`, with the axes in the order of `data_format`, and the dtype of
+        `inputs`.
 
     Raises:
-        ValueError: A rank or a shape is wrong.
+        ValueError: `data_format`, a rank or a shape is not as described.
         RuntimeError: The native implementation is requested and not available.
     """
     choice(data_format, "data_format", DATA_FORMATS)
@@ -80,7 +82,11 @@ def filter2d(
 
 
 def window(filters: tf.Tensor, name: str = "filters") -> tuple[int, int]:
-    """Returns the window `(kernel_h, kernel_w)` of channel filters `[batch, kernel_h, kernel_w, channels]`."""
+    """Returns the window `(kernel_h, kernel_w)` of channel filters `[batch, kernel_h, kernel_w, channels]`.
+
+    Raises:
+        ValueError: The filters have another rank, or the size of their window is unknown.
+    """
     shape = filters.shape
     if shape.rank != 4 or None in shape[1:3].as_list():
         expected = f"Expected `{name}` to have shape (batch, kernel_h, kernel_w, channels) with a known window"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The geometry of a sliding window: checked arguments, padding and output size."""
+"""Checks the arguments of a sliding window, and computes its padding and output size."""
 
 import dataclasses
 import numbers
@@ -13,12 +13,12 @@ PADDINGS = ("same", "valid")
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """The size, strides, dilation and padding of a window, and the number of heads that the channels are split into.
+    """Holds the size, strides, dilation and padding of a window, and the number of heads that share the channels.
 
     `padding="same"` pads `dilation_rate * (kernel_size - 1) / 2` zeros on both sides, so that the window of output `i`
     is centred on input `i * strides`. TensorFlow's SAME pads differently for strides above 1.
 
-    Pairs are ordered `(vertical, horizontal)`.
+    Pairs have the order `(vertical, horizontal)`.
     """
 
     kernel_size: tuple[int, int]
@@ -40,12 +40,12 @@ class Geometry:
         """Makes a geometry from the arguments of a public function.
 
         Args:
-            kernel_size: Positive integer or pair. Odd, unless `even` is True.
+            kernel_size: Positive integer or pair; odd, unless `even` is True.
             strides: Positive integer or pair.
             dilation_rate: Positive integer or pair.
             padding: `"same"` or `"valid"`, in upper or lower case.
             heads: Positive integer.
-            even: Whether windows of even size are allowed.
+            even: Whether `kernel_size` may be even.
 
         Raises:
             ValueError: An argument is not as described, or the window is too large for 32-bit offsets.
@@ -83,7 +83,7 @@ class Geometry:
 
     @property
     def pads(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Number of zeros `((top, bottom), (left, right))`. Windows of even size get one more at the end."""
+        """Number of zeros `((top, bottom), (left, right))`. If `extent` is even, one more zero is added at the end."""
         if self.padding == "valid":
             return (0, 0), (0, 0)
         vertical, horizontal = (((extent - 1) // 2, extent // 2) for extent in self.extent)
@@ -94,7 +94,7 @@ class Geometry:
 
         Args:
             size: Input size: an integer, None if it is unknown, or a scalar tensor.
-            axis: The axis.
+            axis: 0 or 1.
 
         Returns:
             An integer, None or a scalar tensor, like `size`.
@@ -107,5 +107,5 @@ class Geometry:
         return last_begin // self.strides[axis] + 1
 
     def output_shape(self, inputs_shape: Sequence) -> tuple:
-        """Returns `(out_height, out_width)` for the channels-last shape of the inputs, with None for unknown sizes."""
+        """Returns `(out_height, out_width)` for inputs of a channels-last shape, with None for unknown sizes."""
         return tuple(self.output_size(inputs_shape[1 + axis], axis) for axis in (0, 1))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data formats: converts tensors and shapes between channels-last and channels-first, and reads their sizes.
+"""Converts tensors and shapes between the data formats channels-last and channels-first, and reads their sizes.
 
-Everything inside the package computes in channels-last order. Public functions and layers convert at their boundary.
+The package computes in channels-last order. Public functions and layers convert their arguments and results.
 """
 
 from collections.abc import Sequence
@@ -33,22 +33,22 @@ def to_channels_first(images: tf.Tensor) -> tf.Tensor:
 
 def shape_to_channels_last(shape: Sequence) -> tuple:
     """Reorders the shape `(batch, channels, ...)` to `(batch, ..., channels)`."""
-    batch, channels, *sizes_of_positions = shape
-    return (batch, *sizes_of_positions, channels)
+    batch, channels, *spatial_sizes = shape
+    return (batch, *spatial_sizes, channels)
 
 
 def shape_to_channels_first(shape: Sequence) -> tuple:
     """Reorders the shape `(batch, ..., channels)` to `(batch, channels, ...)`."""
-    batch, *sizes_of_positions, channels = shape
-    return (batch, channels, *sizes_of_positions)
+    batch, *spatial_sizes, channels = shape
+    return (batch, channels, *spatial_sizes)
 
 
 def static_sizes(value: tf.Tensor, rank: int) -> list[int | None]:
-    """Returns the static shape of `value` as a list of `rank` sizes, with None for unknown sizes."""
+    """Returns the static shape of `value` as a list of `rank` sizes. Unknown sizes are None."""
     return [None] * rank if value.shape.rank is None else value.shape.as_list()
 
 
 def sizes(value: tf.Tensor) -> list[Any]:
-    """Returns the shape of `value` as a list: integers for known sizes, scalar tensors for the others."""
+    """Returns the shape of `value` as a list: integers for known sizes, scalar tensors for unknown sizes."""
     dynamic = tf.shape(value)
     return [dynamic[axis] if size is None else size for axis, size in enumerate(value.shape.as_list())]

@@ -28,9 +28,9 @@ def local_filter2d(
         out[n,i,j,c] = sum_{u,v} filters[n,i,j,head(c),u,v] * inputs[n, i*s + u*d - r, j*s + v*d - r, c]
 
     Here `s` are the strides, `d` is the dilation rate, and `r` is the number of zeros that the padding adds before the
-    image: `d*(kernel_size-1)/2` for `padding="same"`, 0 for `"valid"`. Each has its own value per axis. The channels of
-    one head share a filter: `head(c) = c // (channels / heads)`. Filters are not mirrored (cross-correlation). Taps
-    outside the image are skipped.
+    image: `d*(kernel_size-1)/2` for `padding="same"`, 0 for `"valid"`. All three may differ between the axes. The
+    channels of one head share a filter: `head(c) = c // (channels / heads)`. Filters are not mirrored
+    (cross-correlation). Taps outside the image are skipped.
 
     Args:
         inputs: Images, `[batch, height, width, channels]`.
@@ -41,7 +41,7 @@ def local_filter2d(
         dilation_rate: Positive integer or pair: the distance between neighbouring taps in pixels.
         padding: `"same"`: `dilation_rate * (kernel_size - 1) / 2` zeros on both sides, output size
             `ceil(size / strides)`, windows centred on input `i * strides`. Or `"valid"`: no padding.
-        heads: Number of filters per position. Divides the channels.
+        heads: Number of filters per position; it must divide the channels.
         normalization: None, or `"softmax"`: `filters` are logits, and a softmax over the taps of each filter
             normalises them.
         data_format: `"channels_last"`, or `"channels_first"`: `inputs`, `filters` and the result have their channel
@@ -52,7 +52,8 @@ def local_filter2d(
 
     Raises:
         ValueError: An argument, a rank or a shape is not as described.
-        TypeError: The dtypes are not floating-point, or they differ.
+        TypeError: An argument cannot become a tensor, or the dtypes are not floating-point or differ.
+        RuntimeError: The native implementation is requested and not available.
 
     Example:
 
@@ -60,8 +61,8 @@ def local_filter2d(
     >>> to_the_right = np.tile([0.0, 0.0, 1.0], [1, 1, 5, 1])
     >>> local_filter2d(image, to_the_right, (1, 3)).numpy().ravel()
     array([1., 2., 3., 4., 0.])
-    >>> alike = np.zeros((1, 1, 5, 3))
-    >>> local_filter2d(image, alike, (1, 3), normalization="softmax").shape
+    >>> logits = np.zeros((1, 1, 5, 3))
+    >>> local_filter2d(image, logits, (1, 3), normalization="softmax").shape
     TensorShape([1, 1, 5, 1])
 
     Reference:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Projects every pixel linearly and averages every channel: what filter generators compute from an image.
+"""Projects every pixel linearly and averages every channel, as filter generators do with an image.
 
     projected[n,i,j,k] = bias[k] + sum_c inputs[n,i,j,c] * kernel[c,k]
     means[n,c]         = mean_{i,j} inputs[n,i,j,c]
 
-On CPUs, one compiled op computes both while it reads the image once. With TensorFlow ops, the product of so many pixels
-with so few columns takes longer than filtering the image, and the means read the image a second time.
+On CPUs, one compiled op computes the projection and the means and reads the image once. TensorFlow ops read it twice,
+and their product of many pixels and few columns takes longer than filtering the image.
 """
 
 import tensorflow as tf
@@ -19,12 +19,12 @@ def project_and_pool(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> t
 
     Args:
         inputs: Images, `[batch, height, width, channels]`.
-        kernel: `[channels, outputs]`.
-        bias: `[outputs]`.
+        kernel: Weights, `[channels, outputs]`.
+        bias: Biases, `[outputs]`.
 
     Returns:
-        The projection, `[batch, height, width, outputs]`, and the means, `[batch, channels]`, with the dtype of
-        `inputs`.
+        The projection, `[batch, height, width, outputs]`, and the means, `[batch, channels]`. Their dtype is the dtype
+        of `inputs`.
 
     Raises:
         RuntimeError: The native implementation is requested and not available.
@@ -46,8 +46,8 @@ def project(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
 def pool(inputs: tf.Tensor) -> tf.Tensor:
     """Averages every channel with TensorFlow ops; returns `[batch, channels]`.
 
-    The mean is computed row by row, because TensorFlow takes two to four times as long on CPUs for both axes at once,
-    and in float32 or wider, because TensorFlow sums float16 values in float16 on CPUs.
+    The function averages rows first: on CPUs, TensorFlow takes two to four times as long to average over two axes at
+    once. It computes in float32 or wider, because TensorFlow sums float16 values in float16 on CPUs.
     """
     wide = checks.accumulation(inputs.dtype)
     rows = tf.reduce_mean(tf.cast(inputs, wide), axis=2)

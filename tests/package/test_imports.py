@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The import graph has no cycle and no part imports a higher part, and names resolve as documented."""
+"""Checks that the imports have no cycle, that no part imports a higher part, and which folders are in the package."""
 
 import importlib.util
 import pathlib
@@ -15,7 +15,7 @@ CONTRACTS = (ROOT / "pyproject.toml").read_text().split("[tool.importlinter]")[1
 
 
 def lint(folder):
-    """Checks the contracts of `pyproject.toml` for the packages in `folder`. Returns the exit status and the report."""
+    """Checks the import contracts of `pyproject.toml` in `folder`. Returns the exit status and the report."""
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as main; main()"]
     command += ["pyproject.toml", "--no-cache", "--no-logo", "--verbose"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={"PYTHONPATH": "."})
@@ -36,7 +36,7 @@ def test_imports_keep_the_contracts():
         ("keras_dynfilter/ops/a.py", "def f():\n    import benchmarks.d", "does not import examples or benchmarks"),
     ],
 )
-def test_contracts_find(tmp_path, importer, statement, contract):
+def test_broken_contracts_are_found(tmp_path, importer, statement, contract):
     parts = ["export", "info", "inspection", "models", "layers", "regularizers", "ops", "custom_ops", "version"]
     packages = [f"keras_dynfilter/{part}" for part in parts]
     for package in ["keras_dynfilter", *packages, "benchmarks", "examples"]:
@@ -56,19 +56,19 @@ def test_contracts_find(tmp_path, importer, statement, contract):
 
 
 @pytest.mark.parametrize("name, folder", [("export", "export"), ("custom_ops", "custom_ops")])
-def test_folders_at_the_top_are_parts_of_the_package(name, folder):
+def test_top_level_folders_in_the_package(name, folder):
     spec = importlib.util.find_spec(f"keras_dynfilter.{name}")
     assert pathlib.Path(spec.origin).resolve() == ROOT / folder / "__init__.py"
 
 
 @pytest.mark.parametrize("name", ["tests", "examples", "benchmarks", "setup", "docs"])
-def test_other_folders_are_not_parts_of_the_package(name):
+def test_top_level_folders_outside_the_package(name):
     assert importlib.util.find_spec(f"keras_dynfilter.{name}") is None
 
 
 @pytest.mark.parametrize("module", ["keras_dynfilter.export.formats", "keras_dynfilter.custom_ops.build"])
-def test_editors_go_to_the_definition(module):
-    """Static analysis does not run import hooks, and still finds modules in the folders at the top of the checkout."""
+def test_editors_find_modules(module):
+    """Static analysis, which does not run import hooks, finds the modules in the top-level folders of the checkout."""
     jedi = pytest.importorskip("jedi")
     (name,) = jedi.Script(f"import {module}", project=jedi.Project(ROOT)).goto(1, len(f"import {module}"))
     assert name.full_name == module

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The package as it is installed: a wheel has one top-level name and contains the whole package."""
+"""Builds a wheel and checks that it has one top-level name, contains the whole package and can be imported."""
 
 import importlib.util
 import os
@@ -8,10 +8,16 @@ import sys
 import zipfile
 
 import pytest
-import tensorflow as tf
 
 from tests.support.paths import ROOT
 
+BUILD = """
+import sys, importlib.util
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "tensorflow" else find_spec(name, *rest)
+from setuptools import build_meta
+print(build_meta.build_wheel(sys.argv[1]))
+"""
 USE = """
 import pathlib, keras_dynfilter
 from keras_dynfilter import export
@@ -25,7 +31,7 @@ print(folder, callable(export.export), len(list(build.SOURCES.rglob("*.h"))))
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """Builds a wheel without TensorFlow, as in pip's isolated builds, and without a compiler. Returns its path."""
+    """Builds a wheel without TensorFlow, as pip's isolated builds do, and without a compiler. Returns its path."""
     if importlib.util.find_spec("setuptools") is None:
         pytest.skip("setuptools is not installed")
     folder = tmp_path_factory.mktemp("wheel")
@@ -39,11 +45,8 @@ def wheel(tmp_path_factory):
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
-    program = "import sys, importlib.util as u; f = u.find_spec; "
-    program += "u.find_spec = lambda n, *a: None if n == 'tensorflow' else f(n, *a); "
-    program += "from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
     done = subprocess.run(
-        [sys.executable, "-c", program, str(folder)],
+        [sys.executable, "-c", BUILD, str(folder)],
         cwd=source,
         env={**os.environ, "PATH": "/nowhere", "PYTHONWARNINGS": "ignore"},
         capture_output=True,
@@ -74,12 +77,3 @@ def test_wheel_imports_under_the_same_names(wheel, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.split()[:2] == [str(tmp_path / "keras_dynfilter"), "True"]
-
-
-def test_info_says_what_runs(python):
-    done = python("-m", "keras_dynfilter.info", KERAS_DYNFILTER_IMPLEMENTATION="composite")
-    assert done.returncode == 0, done.stderr
-    assert "'composite' is asked for by the environment variable KERAS_DYNFILTER_IMPLEMENTATION" in done.stdout
-    assert done.stdout.count("composite, because") == 3
-    for name in ("local_filter2d", "ddf2d", "dynamic_depthwise_conv2d", tf.__version__):
-        assert name in done.stdout

@@ -13,13 +13,13 @@ import tensorflow as tf
 from keras_dynfilter.ops.backends import library, scope
 from keras_dynfilter.ops.checks import choice
 
-# Op -> whether its compiled kernels also run on GPUs, provided that the library was built with CUDA.
+# Op -> whether it has a kernel for GPUs, which the library contains if it was built with CUDA.
 OPS = {
     "local_filter2d": True,
     "dynamic_depthwise_conv2d": True,
     "ddf2d": True,
     "project_and_pool": False,
-    "separable_conv2d": False,  # a depth-wise and a 1x1 convolution, which generate the filters of `DDFUp2D`
+    "separable_conv2d": False,  # a depth-wise and a 1x1 convolution, with which `DDFUp2D` generates filters
 }
 
 
@@ -29,8 +29,8 @@ class Choice:
 
     Attributes:
         name: `"native"` (the compiled kernels) or `"composite"` (standard TensorFlow ops).
-        reason: Why, as the rest of a sentence that begins with "because".
-        is_fallback: Whether `"native"` is the default here but cannot be used.
+        reason: Why it was chosen, in words that follow "because".
+        is_fallback: Whether the compiled kernels would have been chosen if they were available.
     """
 
     name: str
@@ -44,17 +44,16 @@ _NATIVE = Choice("native", "its kernels are loaded")
 def choose(op: str) -> Choice:
     """Chooses the implementation of the next call of `op` in this thread.
 
-    Loads the library of compiled ops, and builds it if necessary, unless `"composite"` is requested.
+    Unless `"composite"` is requested, the function loads the library of compiled ops, and builds it if necessary.
 
     Args:
         op: A key of `OPS`.
 
     Raises:
-        ValueError: `op` is unknown, or the environment variable names no implementation.
+        ValueError: `op` is unknown, or the value of the environment variable is not an implementation.
         RuntimeError: `"native"` is requested and the compiled ops are not available.
     """
-    if op not in OPS:
-        choice(op, "op", OPS)
+    choice(op, "op", OPS)
     name, source = scope.requested()
     if name == "composite":
         return Choice("composite", f"{source} asks for it")
@@ -73,7 +72,7 @@ def choose(op: str) -> Choice:
 
 
 def supports_jit() -> bool:
-    """Whether all ops, as they would be chosen now, compile under XLA (`jit_compile=True`)."""
+    """Returns whether all ops, with the implementations that `choose` returns now, support `jit_compile=True`."""
     return all(choose(op).name == "composite" for op in OPS) or library.load().xla
 
 
@@ -81,7 +80,7 @@ def supports_jit() -> bool:
 def warn_of_fallback(reason: str):
     """Warns that an op runs on standard TensorFlow ops, once per process and reason."""
     warnings.warn(
-        f"keras_dynfilter runs on composite TensorFlow ops, which are slower than its own: {reason}",
+        f"keras_dynfilter runs on composite TensorFlow ops, which are slower than the compiled ops: {reason}",
         RuntimeWarning,
-        stacklevel=4,  # the caller of the public op: warn_of_fallback, filter2d, the op, its caller
+        stacklevel=4,  # points to the caller of the public op: warn_of_fallback, filter2d, public op, caller
     )

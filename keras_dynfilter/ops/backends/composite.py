@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The filter ops in standard TensorFlow ops. They run, differentiate and export wherever TensorFlow does.
+"""Computes the filter ops with standard TensorFlow ops, which run and export without the compiled library.
 
-There are three forms: `windows`, `slices` and `canvas`. Each is used where it is the fastest form in onnxruntime and
-LiteRT (`python -m benchmarks.export.portable_forms`). No form uses `tf.image.extract_patches`, which is slower by two
-orders of magnitude and breaks exports with an unknown batch size. No form uses tensors of more than five axes, or
-indexing that adds axes, because LiteRT does not support them.
+There are three forms: `windows`, `slices` and `canvas`. `filter2d` picks the form that is fastest in onnxruntime and
+LiteRT; `python -m benchmarks.export.portable_forms` measures the forms. No form uses `tf.image.extract_patches`, which
+is slower by two orders of magnitude and breaks exports with an unknown batch size. No form uses tensors of more than
+five axes, or indexing that adds axes, because LiteRT does not support them.
 """
 
 import numpy as np
@@ -17,14 +17,14 @@ from keras_dynfilter.ops.layout import sizes
 
 
 def filter2d(inputs, spatial, channel, kind: str, geometry: Geometry) -> tf.Tensor:
-    """Applies factored filters with TensorFlow ops.
+    """Applies filters that consist of a spatial factor, a channel factor, or both, with TensorFlow ops.
 
     Args:
         inputs: Images, `[batch, height, width, channels]`.
         spatial: Spatial filters, `[batch, out_height, out_width, heads * taps]`, or None.
         channel: Channel filters, `[batch, kernel_h, kernel_w, channels]`, or None.
-        kind: `"spatial"`, `"softmax"`, `"channel"`, `"mul"` or `"add"`; see `ops.filter2d`.
-        geometry: The window.
+        kind: `"spatial"`, `"softmax"`, `"channel"`, `"mul"` or `"add"`; see the module `ops.filter2d`.
+        geometry: The window and the number of heads.
 
     Returns:
         `[batch, out_height, out_width, channels]`, with the dtype of `inputs`.
@@ -44,21 +44,21 @@ def filter2d(inputs, spatial, channel, kind: str, geometry: Geometry) -> tf.Tens
 
 
 def windows(inputs, spatial, channel, kind, geometry):
-    """Multiplies the window around each position by its filter and sums. For one channel; `channel` is None."""
+    """Multiplies the window around each position by its filter and sums, for one channel and `channel=None`."""
     spatial = mask_outside(spatial, kind, inputs, geometry)
     return tf.reduce_sum(spatial * extract_windows(inputs, geometry), axis=-1, keepdims=True)
 
 
 def slices(inputs, spatial, channel, kind, geometry):
-    """Multiplies one shifted slice of the images per tap by its factors and sums. For any strides and padding."""
-    mask_products = channel is not None  # Otherwise the spatial filters are masked, all at once.
+    """Multiplies one shifted slice of the images per tap by its factors and sums, for any strides and padding."""
+    mask_products = channel is not None  # Otherwise one mask for all taps is applied to the spatial filters.
     if mask_products:
         rows, columns = inside_masks(inputs, geometry)
         channel = _per_tap(channel, geometry)
         if kind == "mul":
-            # The gradient with respect to one factor multiplies the other factor by a gradient of zero at masked taps,
-            # which gives NaN if the factor is infinite. All taps are masked at once, because LiteRT's converter to
-            # 8 bits would otherwise give all taps the range of one of them.
+            # At masked taps, the gradient with respect to one factor is the other factor times zero, which is NaN if
+            # the other factor is infinite. Therefore the spatial factor is masked, too. One mask covers all taps:
+            # with a mask per tap, LiteRT's converter to 8 bits would give all taps the range of one tap.
             spatial = mask_outside(spatial, "spatial", inputs, geometry)
         elif spatial is not None:
             spatial = _split_heads(spatial, geometry)
@@ -79,18 +79,18 @@ def slices(inputs, spatial, channel, kind, geometry):
         else:
             product = (spatial_tap * channel[tap] if kind == "mul" else spatial_tap + channel[tap]) * image
         if mask is not None:
-            # A tap outside the image is skipped: an infinite filter value there must not become NaN.
+            # Taps outside the image are skipped: an infinite filter value there must not become NaN.
             product = tf.where(mask, product, zero)
         output = product if output is None else output + product
     return _join_heads(output, inputs, geometry)
 
 
 def canvas(inputs, spatial, channel, kind, geometry):
-    """Multiplies every pixel by its factors and adds each product where its result belongs. For stride 1, "same".
+    """Multiplies every pixel by its factors and adds each product to its output position, for stride 1 and "same".
 
-    No tap of a pixel lies outside the image. So this form masks nothing and computes no sizes. It does compute products
-    for positions outside the output and drops them. In its own gradients, the dropped products would come back as zero
-    times infinity. Therefore its gradients are those of `slices`.
+    Only pixels inside the image are multiplied, so this form needs no masks and no sizes. It also computes products for
+    positions outside the output and drops them. In gradients of this form, the dropped products would appear as zero
+    times infinity, which is NaN. Therefore `slices` computes the gradients.
     """
     factors = [factor for factor in (spatial, channel) if factor is not None]
 
@@ -112,7 +112,7 @@ def canvas(inputs, spatial, channel, kind, geometry):
 
 def _canvas(inputs, spatial, channel, kind, geometry):
     images = _split_heads(inputs, geometry)
-    pads = [before for before, _ in geometry.pads]  # Windows are odd: the pads before and after are equal.
+    pads = [before for before, _ in geometry.pads]  # Windows are odd: padding before and after is equal.
     channel = _per_tap(channel, geometry)
     if spatial is not None:
         spatial = pad(_split_heads(spatial, geometry), geometry)
@@ -137,9 +137,9 @@ def _canvas(inputs, spatial, channel, kind, geometry):
 
 
 def extract_windows(inputs, geometry: Geometry) -> tf.Tensor:
-    """Extracts the window around each position: `[batch, out_height, out_width, taps * channels]`, taps first.
+    """Extracts the window around each position: `[batch, out_height, out_width, taps * channels]`, tap by tap.
 
-    Rows of windows are concatenated first, then columns of these rows, whose parts are contiguous.
+    The pixels of a window row are concatenated first, then the rows, which are contiguous by then.
     """
     output = pad(inputs, geometry)
     for axis in (1, 0):
@@ -149,7 +149,7 @@ def extract_windows(inputs, geometry: Geometry) -> tf.Tensor:
 
 
 def pad(images, geometry: Geometry) -> tf.Tensor:
-    """Pads `[batch, height, width, ...]` with the zeros that the windows cover."""
+    """Pads `[batch, height, width, ...]` with the zeros of the geometry."""
     if geometry.padding == "valid":
         return images
     return tf.pad(images, [[0, 0], *geometry.pads, *[[0, 0]] * (images.shape.rank - 3)])
@@ -168,18 +168,19 @@ def _slice_along(padded, axis, tap, geometry):
 
 def _bounds(axis, tap, geometry):
     begin = tap * geometry.dilation_rate[axis]
-    # The end counts from the far side and so needs no size: the slices of an exported graph stay constant.
+    # The end is negative, counted from the last pixel, and needs no size: exported graphs have constant slices.
     return begin, begin - geometry.extent[axis] + 1 or None, geometry.strides[axis]
 
 
 def mask_outside(spatial, kind, inputs, geometry: Geometry) -> tf.Tensor:
-    """Splits spatial filters by head and sets taps outside the image to zero, so that an infinite one gives no NaN.
+    """Splits spatial filters by head and sets taps outside the image to zero, so that infinite values become no NaN.
 
     Softmax filters are normalised instead. They need no mask: they are finite, or NaN in the whole window.
     """
     spatial = _split_heads(spatial, geometry)
     if kind == "softmax":
-        # As a matrix: otherwise tf2onnx keeps the taps apart, in the layout of the convolution before.
+        # The softmax of a matrix: otherwise tf2onnx keeps the channels-first layout of the preceding convolution, in
+        # which the taps of a filter are far apart in memory.
         filters = tf.nn.softmax(tf.reshape(spatial, [-1, geometry.taps]))
         return tf.reshape(filters, sizes(spatial))
     rows, columns = inside_masks(inputs, geometry)
@@ -196,7 +197,7 @@ def mask_outside(spatial, kind, inputs, geometry: Geometry) -> tf.Tensor:
 
 
 def inside_masks(inputs, geometry: Geometry) -> tuple[list, list]:
-    """Computes for every row and column of the window at which output positions it lies inside the image.
+    """Computes, for every row and column of the window, a mask of the output positions where it is inside the image.
 
     Returns:
         A list of masks `[out_height]`, one per row of the window, and a list of masks `[out_width]`, one per column.
@@ -233,7 +234,7 @@ def _output_size(inputs, geometry):
 
 
 def _split_heads(values, geometry):
-    """Reshapes `[..., heads * n]` to `[..., heads, n]`. Leaves a single head as it is, because it broadcasts."""
+    """Reshapes `[..., heads * n]` to `[..., heads, n]`. Does nothing for a single head, which broadcasts."""
     if geometry.heads == 1:
         return values
     *positions, last = sizes(values)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the libraries of compiled ops, or builds them, and loads them once, when an op first needs them."""
+"""Finds or builds the libraries of compiled ops, and loads them once, when an op first needs them."""
 
 import ctypes
 import dataclasses
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class Library:
-    """The result of loading.
+    """Holds the compiled ops of this process, or the reason why they are not available.
 
     Attributes:
         ops: The module of raw ops, or None if they are not available.
@@ -21,8 +21,8 @@ class Library:
         xla: Whether the ops compile under XLA.
         reason: Why `ops` is None.
         xla_reason: Why `xla` is False.
-        paths: The files that were loaded.
-        notes: What the build left out, and why.
+        paths: The library files that were loaded.
+        notes: Notes of the build on missing parts, with the reasons.
     """
 
     ops: Any = None
@@ -39,7 +39,7 @@ _loaded: Library | None = None
 
 
 def load() -> Library:
-    """Returns the `Library` of this process. The first call loads it, and builds it if it is not in the cache yet."""
+    """Returns the `Library` of this process. The first call loads the files, and builds them if they are missing."""
     return _loaded or _load_once()
 
 
@@ -53,7 +53,7 @@ def _load_once():
 
 
 def loaded() -> Library | None:
-    """Returns the `Library` of this process, or None if nothing has needed it yet."""
+    """Returns the `Library` of this process, or None if no op has needed it yet."""
     return _loaded
 
 
@@ -78,8 +78,11 @@ def _load():
 
 
 def _find_or_build():
-    """Returns the libraries that `pip install` built for this TensorFlow, or those of the cache, built if necessary."""
-    # Not at the top: `python -m keras_dynfilter.custom_ops.build` warns if the package has already imported the module.
+    """Returns the libraries that `pip install` built for this TensorFlow, or else libraries in the cache.
+
+    Builds the libraries if the cache does not have them.
+    """
+    # Imported here, because `python -m keras_dynfilter.custom_ops.build` warns if the package has imported it before.
     from keras_dynfilter.custom_ops import build
 
     folder = pathlib.Path(build.__file__).parent / "lib" / tf.version.VERSION

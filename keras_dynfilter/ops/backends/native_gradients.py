@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Registers the gradients of the compiled ops, of every order. TensorFlow takes them before the ops are loaded.
+"""Registers the gradients of the compiled ops, of every order. TensorFlow accepts them before the ops are loaded.
 
-See `raw_ops` for the scalar function T. T is linear in each of its operands, and every raw op is a derivative of T. So
-the gradient of a raw op is again a derivative of T, in which the gradient that arrives at the op takes the place of the
-operand `wrt`. One function serves all ops. The exception is a softmax filter: T is not linear in its logits, and the
-second derivative with respect to them is composed of several ops.
+The module `raw_ops` defines the scalar function T. T is linear in each of its operands (affine in the factors of a
+sum), and every raw op is a derivative of T. Therefore, the gradient of a raw op is also a derivative of T, with `grad`
+in place of the operand `wrt`. Here, `grad` is the gradient that TensorFlow passes to a gradient function, and
+`upstream` is an operand of T. One function computes the gradients of all ops, except for softmax filters: T is not
+linear in their logits, and the second derivative with respect to the logits takes several ops.
 """
 
 import tensorflow as tf
@@ -15,21 +16,21 @@ from keras_dynfilter.ops.layout import sizes
 
 
 def _register(raw_op):
-    def gradient(op, arriving):
+    def gradient(op, grad):
         attributes = {name: op.get_attr(name) for name in raw_op.attributes}
         attributes["padding"] = tf.compat.as_str(attributes["padding"])
         kind = tf.compat.as_str(attributes["combine"]) if "combine" in attributes else raw_op.kinds[0]
         operands = dict(zip(raw_op.inputs, op.inputs))
-        gradients = _softmax_gradients if kind == "softmax" else _multilinear_gradients
-        gradients = gradients(kind, raw_op.wrt, operands, arriving, attributes)
-        return [gradients.get(name) for name in raw_op.inputs]
+        compute = _softmax_gradients if kind == "softmax" else _multilinear_gradients
+        by_operand = compute(kind, raw_op.wrt, operands, grad, attributes)
+        return [by_operand.get(operand) for operand in raw_op.inputs]
 
     tf.RegisterGradient(raw_op.type)(gradient)
 
 
-def _multilinear_gradients(kind, wrt, operands, arriving, attributes):
-    """Gradients of the derivative `wrt` of T with respect to its operands, by name."""
-    replaced = {**operands, wrt or "upstream": arriving}
+def _multilinear_gradients(kind, wrt, operands, grad, attributes):
+    """Computes the gradients of the raw op `(kind, wrt)` with respect to its operands. Returns them by operand."""
+    replaced = {**operands, wrt or "upstream": grad}
     return {
         name: raw_ops.derivative(kind, None if name == "upstream" else name, replaced, attributes)
         for name in operands
@@ -37,30 +38,30 @@ def _multilinear_gradients(kind, wrt, operands, arriving, attributes):
     }
 
 
-def _softmax_gradients(kind, wrt, operands, arriving, attributes):
-    """The same for filters that are the softmax of logits, which are the operand `spatial`."""
+def _softmax_gradients(kind, wrt, operands, grad, attributes):
+    """Computes the gradients of a raw op for filters that are the softmax of logits, the operand `spatial`."""
     if wrt != "spatial":
-        return _multilinear_gradients(kind, wrt, operands, arriving, attributes)
-    # The op is p * (q - sum(p * q)), where p is the softmax of the logits, the sum is over the taps, and q, the
-    # derivative with respect to the filter p, is linear in inputs and upstream.
+        return _multilinear_gradients(kind, wrt, operands, grad, attributes)
+    # The op computes p * (q - sum(p * q)). Here p is the softmax of the logits, and the sum is over the taps. q is the
+    # derivative of T with respect to the filter p, which is linear in inputs and upstream. y is the gradient `grad`.
     logits = operands["spatial"]
     shape = tf.shape(logits)
     per_filter = tf.concat([shape[:3], [attributes["heads"], attributes["kernel_h"] * attributes["kernel_w"]]], axis=0)
     p = tf.nn.softmax(tf.reshape(logits, per_filter))
-    y = tf.reshape(arriving, per_filter)
+    y = tf.reshape(grad, per_filter)
     q = tf.reshape(raw_ops.derivative("spatial", "spatial", operands, attributes), per_filter)
-    p_y, p_q = _over_taps(p * y), _over_taps(p * q)
+    p_y, p_q = _sum_over_taps(p * y), _sum_over_taps(p * q)
     gradient_of_q = tf.reshape(p * (y - p_y), shape)
     gradient_of_p = y * (q - p_q) - q * p_y
     linear = dict(operands, spatial=gradient_of_q)
     return {
         "inputs": raw_ops.derivative("spatial", "inputs", linear, attributes),
         "upstream": raw_ops.derivative("spatial", None, linear, attributes),
-        "spatial": tf.reshape(p * (gradient_of_p - _over_taps(p * gradient_of_p)), shape),
+        "spatial": tf.reshape(p * (gradient_of_p - _sum_over_taps(p * gradient_of_p)), shape),
     }
 
 
-def _over_taps(values):
+def _sum_over_taps(values):
     return tf.reduce_sum(values, axis=-1, keepdims=True)
 
 
@@ -70,15 +71,15 @@ for _raw_op in raw_ops.RAW_OPS:
 
 @tf.RegisterGradient(f"{raw_ops.PREFIX}ProjectAndPool")
 def _project_and_pool_gradients(op, upstream_projected, upstream_means):
-    """Standard TensorFlow ops, which also give the gradients of higher order."""
+    """Computes the gradients with standard TensorFlow ops, which TensorFlow can differentiate again."""
     inputs, kernel, _ = op.inputs
     batch, height, width, channels = sizes(inputs)
     pixels = height * width
     outputs = sizes(kernel)[1]
     rows = tf.reshape(upstream_projected, [batch * pixels, outputs])
     kernel_gradient = tf.matmul(tf.reshape(inputs, [batch * pixels, channels]), rows, transpose_a=True)
-    # One matrix product adds both gradients of the inputs. The gradient of a mean is the same at every position: it is
-    # the product of a column of ones and a row of the second factor.
+    # One matrix product computes and adds the two gradients with respect to the inputs. The gradient of a mean is the
+    # same at every position: a column of ones in the first factor times a row in the second factor.
     wide = checks.accumulation(inputs.dtype)
     mean_gradient = tf.cast(tf.cast(upstream_means, wide) / tf.cast(pixels, wide), upstream_means.dtype)
     ones = tf.ones([batch, pixels, 1], upstream_projected.dtype)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of the compiled filter ops, and the functions that call them.
+"""Holds the table of the compiled filter ops, and calls them.
 
 All filter ops are derivatives of one scalar function of four operands,
 
     T = sum_{n,i,j,c} upstream[n,i,j,c] * outputs[n,i,j,c]
 
-where `outputs` depends on `inputs`, `spatial` and `channel` filters as the *kind* of the filter says. Every raw op
-computes the derivative of T *with respect to* (`wrt`) one operand from the other operands. The forward op is the
-derivative with respect to `upstream`, written `wrt=None`.
+where the *kind* of the filter defines how `outputs` depends on the operands `inputs`, `spatial` and `channel`. Every
+raw op computes the derivative of T *with respect to* (`wrt`) one operand. The forward op is the derivative with respect
+to the fourth operand, `upstream`, and is written `wrt=None`.
 """
 
 import dataclasses
@@ -24,16 +24,16 @@ WINDOW_ATTRIBUTES = ("kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h
 
 @dataclasses.dataclass(frozen=True)
 class RawOp:
-    """A compiled op.
+    """Describes a compiled op.
 
     Attributes:
         name: Name of the op without the prefix `KerasDynfilter>`.
-        function: Its Python function in the loaded library, without the prefix `keras_dynfilter_`.
-        kinds: The kinds of filter that it serves.
-        wrt: The operand it is the derivative with respect to, or None for the forward op.
+        function: Name of its Python function in the loaded library, without the prefix `keras_dynfilter_`.
+        kinds: The kinds of filter for which it is used.
+        wrt: The operand with respect to which it is the derivative, or None for the forward op.
         inputs: Operand -> name of the op's input, in the op's order. The operands are `"inputs"`, `"spatial"`,
             `"channel"` and `"upstream"`. `"input_size"` stands for the height and width of `"inputs"`.
-        attributes: Names of its attributes, without the type.
+        attributes: Names of its attributes, except the dtype `T`.
     """
 
     name: str
@@ -55,8 +55,8 @@ _COMBINE = (*_HEADS, "combine")
 _INPUTS, _SIZE, _UPSTREAM = {"inputs": "inputs"}, {"input_size": "input_size"}, {"upstream": "grad"}
 _SPATIAL, _CHANNEL = {"spatial": "filters"}, {"channel": "filters"}
 _SPATIAL_FACTOR, _CHANNEL_FACTOR = {"spatial": "spatial_filters"}, {"channel": "channel_filters"}
-# The derivative of a sum of factors ("add") with respect to one factor does not depend on the other factor. So it is
-# the derivative of a filter that consists of this factor only.
+# The derivative of a sum of factors ("add") with respect to one factor does not depend on the other factor. Therefore
+# the op for filters that consist of this factor only computes it.
 # fmt: off
 RAW_OPS = (
     RawOp("LocalFilter2D", "local_filter2d", ("spatial",), None,
@@ -104,9 +104,9 @@ def derivative(kind: str, wrt: str | None, operands: dict[str, tf.Tensor], attri
     Args:
         kind: `"spatial"`, `"softmax"`, `"channel"`, `"mul"` or `"add"`.
         wrt: None (the forward op), `"inputs"`, `"spatial"` or `"channel"`.
-        operands: The operands by name. The op reads those that the derivative depends on and ignores the others. For
-            `wrt="inputs"` it reads the size of `"inputs"`, not the values.
-        attributes: The attributes of the window, and `heads` unless `kind` is `"channel"`.
+        operands: The operands by name. Operands on which the derivative does not depend are ignored. For
+            `wrt="inputs"`, the height and width of `"inputs"` are read, but not its values.
+        attributes: The attributes of the window, and, unless `kind` is `"channel"`, `heads`.
     """
     raw_op = TABLE[kind, wrt]
     if wrt == "inputs":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the user requests for the calls of this thread: an implementation of the ops, and graphs without gradients."""
+"""Stores what the user requests in this thread: an implementation of the ops, and graphs without custom gradients."""
 
 import contextlib
 import functools
@@ -22,18 +22,19 @@ def implementation(name: str) -> Iterator[None]:
     """Selects the implementation of the ops that are called or traced inside the `with` block.
 
     The selection applies to the current thread. A `tf.function` keeps the implementation under which it was traced.
-    Outside of any block, the environment variable `KERAS_DYNFILTER_IMPLEMENTATION` selects; its default is `"auto"`.
+    Outside of such blocks, the environment variable `KERAS_DYNFILTER_IMPLEMENTATION` selects the implementation. If it
+    is not set, `"auto"` is selected.
 
     Args:
         name: `"auto"` (the compiled ops if they are available, otherwise TensorFlow ops), `"native"` (the compiled
-            ops, or an error that says why they are not available) or `"composite"` (TensorFlow ops only, for
+            ops; if they are not available, an error with the reason) or `"composite"` (TensorFlow ops only, for
             portable exports).
 
     Returns:
         A context manager.
 
     Raises:
-        ValueError: On entry, if `name` is none of these.
+        ValueError: On entry into the block, if `name` is not one of these.
         RuntimeError: When an op is called under `"native"` and the compiled ops are not available.
 
     Example:
@@ -50,12 +51,13 @@ def implementation(name: str) -> Iterator[None]:
 
 
 def requested() -> tuple[str, str]:
-    """Returns the requested implementation and what requests it.
+    """Returns the name of the requested implementation, and the source of the request, in words.
 
-    In order of precedence: the innermost `with implementation(...)` block, the environment variable, the default.
+    The sources, in order of precedence: the innermost `with implementation(...)` block, the environment variable, the
+    default.
 
     Raises:
-        ValueError: The environment variable names no implementation.
+        ValueError: The value of the environment variable is not an implementation.
     """
     name = getattr(_state, "name", None)
     if name is not None:
@@ -68,7 +70,7 @@ def requested() -> tuple[str, str]:
 
 @contextlib.contextmanager
 def inference_only() -> Iterator[None]:
-    """Disables the custom gradients of functions that this thread traces in the block: exported graphs hold none."""
+    """Disables custom gradients in functions that this thread traces inside the block, for graphs that are exported."""
     previous = getattr(_state, "inference_only", False)
     _state.inference_only = True
     try:
@@ -78,7 +80,7 @@ def inference_only() -> Iterator[None]:
 
 
 def custom_gradient(compute: Callable) -> Callable:
-    """Decorates `compute` like `tf.custom_gradient`, except inside `inference_only()`."""
+    """Decorates `compute` like `tf.custom_gradient`; inside `inference_only()`, the gradient is left out."""
     with_gradient = tf.custom_gradient(compute)
 
     @functools.wraps(compute)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m keras_dynfilter.info`, as a user calls it."""
+"""Tests `python -m keras_dynfilter.info`: printed versions and implementations, exit status, arguments."""
 
 import re
 
@@ -7,25 +7,36 @@ import pytest
 import tensorflow as tf
 
 from keras_dynfilter import info
+from keras_dynfilter.ops import backends
 from keras_dynfilter.ops.backends import library as library_module
 from keras_dynfilter.ops.backends import scope
+from keras_dynfilter.ops.backends.library import Library
 
 
-def test_info_reports_a_wrong_implementation(python):
+def test_report_of_composite(python):
+    done = python("-m", "keras_dynfilter.info", KERAS_DYNFILTER_IMPLEMENTATION="composite")
+    assert done.returncode == 0, done.stderr
+    lines = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line]
+    reason = "the environment variable KERAS_DYNFILTER_IMPLEMENTATION"
+    assert ["tensorflow", tf.version.VERSION] in lines
+    assert ["environment", "KERAS_DYNFILTER_IMPLEMENTATION=composite"] in lines
+    assert ["implementation", f"composite, set by {reason}"] in lines
+    for op in backends.OPS:
+        assert [op, f"composite, because {reason} asks for it"] in lines
+
+
+def test_unknown_implementation(python):
     done = python("-m", "keras_dynfilter.info", KERAS_DYNFILTER_IMPLEMENTATION="nativ")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "tensorflow  " in done.stdout
     assert "none: Expected `KERAS_DYNFILTER_IMPLEMENTATION` to be one of" in done.stdout
 
 
-def test_info_builds_nothing_for_composite(monkeypatch, capsys):
+def test_composite_does_not_load_the_library(monkeypatch, capsys):
     monkeypatch.setenv(scope.VARIABLE, "composite")
-    monkeypatch.setattr(library_module, "load", lambda: pytest.fail("loaded the library"))
+    monkeypatch.setattr(library_module, "load", lambda: pytest.fail("the library was loaded"))
     assert info.main([]) == 0
     assert "ddf2d                     composite, because the environment variable" in capsys.readouterr().out
-
-
-Library = library_module.Library
 
 
 @pytest.mark.parametrize(
@@ -39,28 +50,28 @@ Library = library_module.Library
         (Library(ops=object(), paths=("/a.so",), notes=("no nvcc",)), "auto", 0, "library  +/a.so\nnote  +no nvcc"),
     ],
 )
-def test_info_names_what_is_missing(library, requested, status, text, monkeypatch, capsys):
+def test_report_of_missing_parts(library, requested, status, text, monkeypatch, capsys):
     monkeypatch.setenv(scope.VARIABLE, requested)
     monkeypatch.setattr(library_module, "load", lambda: library)
     assert info.main([]) == status
     assert re.search(text, capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("requested, filters", [("auto", "composite"), ("native", "native")])
-def test_info_prints_the_choice_of_every_op(requested, filters, monkeypatch, capsys):
+@pytest.mark.parametrize("requested, implementation", [("auto", "composite"), ("native", "native")])
+def test_report_with_a_gpu_and_no_cuda_kernels(requested, implementation, monkeypatch, capsys):
     monkeypatch.setenv(scope.VARIABLE, requested)
     monkeypatch.setattr(library_module, "load", lambda: Library(ops=object()))
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [kind])
     assert info.main([]) == 0
     out = capsys.readouterr().out
-    for op in info.FILTER_OPS:
-        assert re.search(rf"^{op} +{filters}, because ", out, re.MULTILINE)
-    assert re.search("^project_and_pool +composite, because its compiled kernel runs on CPUs only", out, re.MULTILINE)
+    for op, has_gpu_kernel in backends.OPS.items():
+        choice = implementation if has_gpu_kernel else "composite, because its compiled kernel runs on CPUs only"
+        assert re.search(rf"^{op} +{choice}", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("arguments, status", [(["--help"], 0), (["--verbose"], 2)])
-def test_info_arguments(arguments, status, monkeypatch, capsys):
-    monkeypatch.setattr(library_module, "load", lambda: pytest.fail("loaded the library"))
+def test_arguments(arguments, status, monkeypatch, capsys):
+    monkeypatch.setattr(library_module, "load", lambda: pytest.fail("the library was loaded"))
     with pytest.raises(SystemExit) as stop:
         info.main(arguments)
     assert stop.value.code == status
