@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Wrong arguments of the public ops: the type of the error, and a text with what was expected and received."""
+"""Calls the public ops with wrong arguments, and checks the type of the error and what it says was expected."""
 
 import doctest
 import re
@@ -31,7 +31,7 @@ VALID = {
 
 PAIR = r"Expected `{0}` to be a positive integer or a pair of them\. Received: {0}="
 TOO_LARGE = r"Expected `{0}` to be at most 2147483647\. Received: {0}="
-EVERYWHERE = [
+ALL_OPS = [  # name, changed arguments, type of the error, pattern of the text
     ("strides_zero", dict(strides=0), ValueError, PAIR.format("strides") + "0"),
     ("strides_negative", dict(strides=(1, -1)), ValueError, PAIR.format("strides") + r"\(1, -1\)"),
     ("strides_three", dict(strides=(1, 1, 1)), ValueError, PAIR.format("strides")),
@@ -75,6 +75,7 @@ WITH_HEADS = [
 
 
 def grow(value, axis):
+    """Makes an array larger by one along an axis."""
     return np.concatenate([value, value.take([0], axis)], axis)
 
 
@@ -131,13 +132,13 @@ SPECIFIC = {
 }
 
 
-def no_tensors(function):
-    """Yields rows for every filter argument with values that cannot become a tensor."""
+def not_tensors(function):
+    """Yields rows with values that cannot become a tensor, for every filter argument."""
     for name in VALID[function]:
         if name.endswith("filters"):
-            for what, value in {"none": None, "text": "filters", "ragged": [[1.0], [1.0, 2.0]]}.items():
+            for label, value in {"none": None, "text": "filters", "ragged": [[1.0], [1.0, 2.0]]}.items():
                 message = rf"Expected `{name}` to be a tensor\. Received: {type(value).__name__}: "
-                yield f"{name}_{what}", {name: value}, TypeError, message
+                yield f"{name}_{label}", {name: value}, TypeError, message
             ragged = tf.RaggedTensor.from_row_splits([1.0, 2.0, 3.0], [0, 1, 3])
             yield (
                 f"{name}_ragged_tensor",
@@ -151,16 +152,16 @@ TABLE = [
     pytest.param(function, *row[1:], id=f"{function}-{row[0]}")
     for function in VALID
     for row in [
-        *EVERYWHERE,
+        *ALL_OPS,
         *(WITH_HEADS if function in ("local_filter2d", "ddf2d") else []),
         *SPECIFIC[function],
-        *no_tensors(function),
+        *not_tensors(function),
     ]
 ]
 
 
 @pytest.mark.parametrize("function", VALID)
-def test_the_valid_call_of_the_table(function):
+def test_valid_arguments(function):
     getattr(ops, function)(**VALID[function])
 
 
@@ -172,7 +173,7 @@ def test_eager(function, changes, error, message):
 
 @pytest.mark.parametrize("function,changes,error,message", TABLE)
 def test_traced(function, changes, error, message):
-    """The same error is raised while a graph is traced, before anything runs."""
+    """Tracing a graph raises the error, before the graph runs."""
 
     @tf.function(autograph=False)
     def traced():
@@ -184,8 +185,8 @@ def test_traced(function, changes, error, message):
 
 @pytest.mark.parametrize("name", cases.OPS)
 @pytest.mark.parametrize("wrong", ["batch", "channels", "result"])
-def test_wrong_sizes_that_only_show_at_run_time(name, wrong, implementation):
-    """A function that is traced with unknown sizes raises an error of TensorFlow when it runs."""
+def test_wrong_sizes_at_run_time(name, wrong, implementation):
+    """A function that was traced with unknown sizes raises an error of TensorFlow when it runs."""
     op, case = cases.OPS[name], cases.Case("case", (2, 5, 6, 4))
     arrays = cases.operands(op, case)
     if wrong == "batch":
@@ -195,7 +196,7 @@ def test_wrong_sizes_that_only_show_at_run_time(name, wrong, implementation):
     elif wrong == "result" and set(op.roles) & {"spatial", "banks"}:
         arrays[0] = arrays[0][:, :4]
     else:
-        pytest.skip("cannot be wrong for this op")
+        pytest.skip("this op has no operand of this size")
     specs = [tf.TensorSpec(cases.unknown_sizes(array.shape, role)) for array, role in zip(arrays, op.roles)]
     with keras_dynfilter.implementation(implementation):
         traced = tf.function(lambda *tensors: cases.apply(op, case, tensors), input_signature=specs)
@@ -204,7 +205,7 @@ def test_wrong_sizes_that_only_show_at_run_time(name, wrong, implementation):
 
 
 @pytest.mark.parametrize("function", VALID)
-def test_numpy_lists_and_variables_are_tensors(function):
+def test_arrays_lists_and_variables_are_converted(function):
     arguments = VALID[function]
     expected = getattr(ops, function)(**arguments)
     arrays = [name for name, value in arguments.items() if isinstance(value, np.ndarray)]
@@ -213,8 +214,8 @@ def test_numpy_lists_and_variables_are_tensors(function):
         np.testing.assert_array_equal(getattr(ops, function)(**changed), expected)
 
 
-def test_a_dynamic_window_is_refused():
-    """Channel filters carry the window in their shape."""
+def test_unknown_window_is_refused():
+    """The shape of channel filters defines the window."""
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 4])])
     def traced(filters):
@@ -248,7 +249,7 @@ def test_numbers_become_floats():
     assert type(checks.number(np.int64(3), "x")) is float
 
 
-def test_shapes_between_data_formats():
+def test_conversion_of_shapes_between_data_formats():
     assert layout.shape_to_channels_last((2, 3, None, 5)) == (2, None, 5, 3)
     assert layout.shape_to_channels_first(tf.TensorShape([2, None, 5, 3])) == (2, 3, None, 5)
     images = tf.zeros((2, 3, 4, 5))

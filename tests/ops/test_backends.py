@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The choice of the implementation, with its reason, and the ways to request one: scopes, the environment, defaults."""
+"""Tests the choice of the implementation, its reason, and the ways to request one: scopes, environment, default."""
 
 import doctest
 import threading
@@ -39,7 +39,7 @@ def nothing_requested(monkeypatch):
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Returns a function that pretends that this machine has a certain library, and a GPU or none."""
+    """Returns a function that simulates a machine with a given library, and with or without a GPU."""
 
     def make(loaded, gpu=False):
         monkeypatch.setattr(library, "load", lambda: loaded)
@@ -50,7 +50,7 @@ def machine(monkeypatch):
 
 @pytest.fixture
 def unavailable(machine):
-    """No library, and no warning yet."""
+    """Simulates a machine without the library, on which no warning was issued yet."""
     machine(MISSING)
     backends.warn_of_fallback.cache_clear()
     yield
@@ -60,32 +60,32 @@ def unavailable(machine):
 NATIVE = Choice("native", "its kernels are loaded")
 NO_LIBRARY = Choice("composite", "the compiled ops are not available: there is no compiler", is_fallback=True)
 NO_CUDA = Choice("composite", "there is a GPU, and the library has no CUDA kernels", is_fallback=True)
-ON_CPUS = Choice("composite", "its compiled kernel runs on CPUs only, and there is a GPU")
+CPU_KERNEL_ONLY = Choice("composite", "its compiled kernel runs on CPUs only, and there is a GPU")
 REQUESTED = Choice("composite", "keras_dynfilter.implementation asks for it")
 
 
 @pytest.mark.parametrize(
-    "loaded, gpu, name, of_filters, of_others",
+    "loaded, gpu, name, filter_choice, cpu_choice",
     [
         (CPU_ONLY, False, "auto", NATIVE, NATIVE),
         (CPU_ONLY, False, "native", NATIVE, NATIVE),
         (CPU_ONLY, False, "composite", REQUESTED, REQUESTED),
-        (CPU_ONLY, True, "auto", NO_CUDA, ON_CPUS),
-        (CPU_ONLY, True, "native", NATIVE, ON_CPUS),  # on the CPU, as requested
+        (CPU_ONLY, True, "auto", NO_CUDA, CPU_KERNEL_ONLY),
+        (CPU_ONLY, True, "native", NATIVE, CPU_KERNEL_ONLY),  # runs on the CPU, as requested
         (CPU_AND_GPU, False, "auto", NATIVE, NATIVE),
-        (CPU_AND_GPU, True, "auto", NATIVE, ON_CPUS),
-        (CPU_AND_GPU, True, "native", NATIVE, ON_CPUS),
+        (CPU_AND_GPU, True, "auto", NATIVE, CPU_KERNEL_ONLY),
+        (CPU_AND_GPU, True, "native", NATIVE, CPU_KERNEL_ONLY),
         (CPU_AND_GPU, True, "composite", REQUESTED, REQUESTED),
         (MISSING, False, "auto", NO_LIBRARY, NO_LIBRARY),
         (MISSING, True, "auto", NO_LIBRARY, NO_LIBRARY),
         (MISSING, False, "composite", REQUESTED, REQUESTED),
     ],
 )
-def test_choice_and_reason(loaded, gpu, name, of_filters, of_others, machine):
+def test_choice_and_reason(loaded, gpu, name, filter_choice, cpu_choice, machine):
     machine(loaded, gpu)
     with keras_dynfilter.implementation(name):
-        assert [backends.choose(op) for op in FILTER_OPS] == [of_filters] * 3
-        assert [backends.choose(op) for op in CPU_OPS] == [of_others] * 2
+        assert [backends.choose(op) for op in FILTER_OPS] == [filter_choice] * 3
+        assert [backends.choose(op) for op in CPU_OPS] == [cpu_choice] * 2
     assert {*FILTER_OPS, *CPU_OPS} == set(backends.OPS)
 
 
@@ -117,7 +117,7 @@ def test_unknown_op():
         (MISSING, False, "auto", True),
     ],
 )
-def test_jit_is_supported_by_tensorflow_ops_and_by_a_library_with_xla(loaded, gpu, name, expected, machine):
+def test_jit_needs_composite_ops_or_a_library_with_xla(loaded, gpu, name, expected, machine):
     machine(loaded, gpu)
     with keras_dynfilter.implementation(name):
         assert backends.supports_jit() is expected
@@ -133,7 +133,7 @@ def test_composite_never_loads_the_library(monkeypatch):
         assert backends.supports_jit()
 
 
-def test_falls_back_with_one_warning_at_the_call(unavailable):
+def test_fallback_warns_once_at_the_call(unavailable):
     with pytest.warns(RuntimeWarning, match="composite TensorFlow ops.*there is no compiler") as caught:
         expected = call()
     assert len(caught) == 1 and caught[0].filename == __file__
@@ -142,7 +142,7 @@ def test_falls_back_with_one_warning_at_the_call(unavailable):
         np.testing.assert_array_equal(call(), expected)
 
 
-def test_no_warning_for_what_was_requested_or_without_a_filter(unavailable):
+def test_no_warning_if_composite_is_requested_or_no_op_is_called(unavailable):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with keras_dynfilter.implementation("composite"):
@@ -152,7 +152,7 @@ def test_no_warning_for_what_was_requested_or_without_a_filter(unavailable):
 
 
 @pytest.mark.parametrize("function", FILTER_OPS)
-def test_the_graph_holds_the_requested_implementation(function, implementation):
+def test_graph_contains_the_requested_implementation(function, implementation):
     """A traced function keeps the implementation under which it was traced."""
     arguments = {
         "local_filter2d": dict(inputs=X, filters=S, kernel_size=3),
@@ -166,14 +166,14 @@ def test_the_graph_holds_the_requested_implementation(function, implementation):
 
 
 @pytest.mark.parametrize("raw_op", raw_ops.RAW_OPS, ids=lambda raw_op: raw_op.name)
-def test_the_table_agrees_with_the_library(raw_op, native_ops):
+def test_table_agrees_with_the_library(raw_op, native_ops):
     definition = op_def_registry.get(raw_op.type)
     assert [argument.name for argument in definition.input_arg] == list(raw_op.inputs.values())
     assert {attribute.name for attribute in definition.attr} == {"T", *raw_op.attributes}
     assert callable(getattr(native_ops, f"keras_dynfilter_{raw_op.function}"))
 
 
-def test_the_table_has_every_derivative():
+def test_table_has_every_derivative():
     factors = {"spatial": 1, "softmax": 1, "channel": 1, "mul": 2, "add": 2}
     for kind, count in factors.items():
         assert sum(key[0] == kind for key in raw_ops.TABLE) == 2 + count  # forward, inputs, each factor
@@ -195,26 +195,26 @@ def test_scopes_nest_and_end():
     assert requested() == "auto"
 
 
-def test_a_scope_ends_with_an_exception():
+def test_exception_ends_a_scope():
     with pytest.raises(KeyError), keras_dynfilter.implementation("composite"):
         raise KeyError
     assert requested() == "auto"
 
 
-def test_a_scope_begins_on_entry():
+def test_scope_begins_on_entry():
     context = keras_dynfilter.implementation("composite")
     assert requested() == "auto"
     with context:
         assert requested() == "composite"
 
 
-def test_a_scope_belongs_to_the_thread():
-    seen = []
+def test_scope_applies_to_its_thread_only():
+    names = []
     with keras_dynfilter.implementation("composite"):
-        thread = threading.Thread(target=lambda: seen.append(requested()))
+        thread = threading.Thread(target=lambda: names.append(requested()))
         thread.start()
         thread.join()
-    assert seen == ["auto"]
+    assert names == ["auto"]
 
 
 @pytest.mark.parametrize("name", ["cuda", "", None, 1])

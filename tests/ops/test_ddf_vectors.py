@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ddf2d` on worked examples, and on the configurations of the gradient checks in the authors' code."""
+"""Tests `ddf2d` with worked examples, and its gradients in the configurations that the authors' code checks."""
 
 import numpy as np
 import pytest
@@ -13,9 +13,11 @@ pytestmark = pytest.mark.legacy
 
 
 def rows(text):
+    """Parses a matrix whose rows are separated by slashes."""
     return np.array([[float(number) for number in row.split()] for row in text.split("/")])
 
 
+# Filters, combine, strides, dilation rate, expected output.
 ONES = "14 24 30 22 / 33 54 63 45 / 57 90 99 69 / 46 72 78 54"
 WORKED = [
     ("ones", "mul", 1, 1, ONES),
@@ -59,9 +61,9 @@ def test_worked_vectors(filters, combine, strides, dilation_rate, expected, mode
     np.testing.assert_array_equal(cases.run(function, operands, mode, implementation)[0, ..., 0], rows(expected))
 
 
-# Batch, channels, size and window of the gradient checks in the authors' code. Under XLA, which takes a second to
-# compile the composite, each is checked with one dilation rate, stride and combination.
-CHECKED = {
+# (batch, channels, size, window) of the gradient checks in the authors' code -> (dilation rate, strides, combine) of
+# the check under XLA. There is only one such check for each key, because XLA compiles the composite for a second.
+GRADIENT_CHECKS = {
     (1, 70, 10, 3): (1, 1, "mul"),
     (35, 1, 10, 3): (2, 2, "add"),
     (1, 1, 50, 3): (2, 1, "mul"),
@@ -77,15 +79,15 @@ WINDOWS = [
 @pytest.mark.parametrize(
     "images, window, mode",
     [
-        *((images, window, "eager") for images in CHECKED for window in WINDOWS),
-        *((images, window, "xla") for images, window in CHECKED.items()),
+        *((images, window, "eager") for images in GRADIENT_CHECKS for window in WINDOWS),
+        *((images, window, "xla") for images, window in GRADIENT_CHECKS.items()),
     ],
     ids=str,
 )
 def test_gradient_checks(images, window, mode, request):
-    """Gradients along random directions equal finite differences, which are exact because `ddf2d` is linear there.
+    """Gradients along random directions equal finite differences, and native gradients equal composite gradients.
 
-    The gradients of the composite and of the compiled ops are equal, too.
+    The finite differences are exact, because `ddf2d` is linear in each operand.
     """
     (batch, channels, size, kernel), (dilation_rate, strides, combine) = images, window
     case = cases.Case("", (batch, size, size, channels), (kernel,) * 2, (strides,) * 2, (dilation_rate,) * 2)

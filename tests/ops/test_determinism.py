@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results are bitwise equal from run to run and for any number of threads."""
+"""Tests that repeated runs and other numbers of threads give bitwise equal results."""
 
 import pytest
 
@@ -25,5 +25,6 @@ def test_threads(native_library, python):
 
 
 def lines(done):
+    """Returns the digests that a process printed, by name."""
     assert done.returncode == 0, done.stderr[-4000:]
     return dict(line.rsplit(" ", 1) for line in done.stdout.splitlines())

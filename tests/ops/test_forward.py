@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results of the public ops against the reference implementation: geometries, dtypes, layouts, and ways to run."""
+"""Compares results of the public ops with the reference implementation, for geometries, dtypes, layouts and modes."""
 
 import pytest
 import tensorflow as tf
@@ -27,7 +27,7 @@ def check(op, case, implementation, dtype="float32", mode="eager", data_format="
 
 @EVERY_CASE
 def test_native(op, case, dtype, native_library):
-    """Which CPU kernel runs depends on the geometry and on the dtype."""
+    """Every geometry is tested with every dtype, because both determine the CPU kernel."""
     check(op, case, "native", dtype)
 
 
@@ -39,7 +39,7 @@ def test_composite(op, case):
 @cases.parametrize(*cases.REPRESENTATIVE)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_composite_dtypes(op, case, dtype):
-    """The composite casts to float32 or float64 first: what it does then does not depend on the dtype."""
+    """A few cases suffice: after the first step, a cast to float32 or float64, the dtype makes no difference."""
     check(op, case, "composite", dtype)
 
 
@@ -50,7 +50,7 @@ def test_channels_first_dtypes(op, case, implementation, dtype):
 
 @cases.parametrize("plain", "everything_valid", "valid_window_beyond_image", "one_pixel")
 def test_channels_first(op, case, implementation):
-    """Transposed before and after, so that the geometry plays no part."""
+    """A few cases suffice: the op transposes operands and results, for any geometry."""
     check(op, case, implementation, data_format="channels_first")
 
 
@@ -88,7 +88,7 @@ UNKNOWN = {
 
 
 def check_traced(op, case, shapes, implementation, data_format="channels_last", mode="function"):
-    """Traces the op for tensors of the given shapes and compares its result for those of the case."""
+    """Traces the op for the given shapes, and compares its result for the operands of the case with the truth."""
     truth = cases.truth(op, case)
 
     @tf.function(input_signature=[tf.TensorSpec(shape) for shape in shapes], jit_compile=mode == "xla")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""First-order gradients of the public ops, against the reference implementation and against finite differences."""
+"""Compares first-order gradients of the public ops with the reference implementation and with finite differences."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def check(op, case, implementation, dtype="float32", mode="eager", data_format="
 
 @EVERY_CASE
 def test_native(op, case, dtype, native_library):
-    """Which CPU kernel runs depends on the geometry and on the dtype."""
+    """Every geometry is tested with every dtype, because both determine the CPU kernel."""
     check(op, case, "native", dtype)
 
 
@@ -47,7 +47,7 @@ def test_composite(op, case):
 @cases.parametrize(*cases.REPRESENTATIVE)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_composite_dtypes(op, case, dtype):
-    """The composite casts to float32 or float64 first: what it does then does not depend on the dtype."""
+    """A few cases suffice: after the first step, a cast to float32 or float64, the dtype makes no difference."""
     check(op, case, "composite", dtype)
 
 
@@ -111,7 +111,7 @@ SMALL = (
 
 @pytest.mark.parametrize(
     "case, implementation",
-    # TensorFlow differentiates the composite, except for one form, which the first geometry uses.
+    # One case for the composite: TensorFlow differentiates all its forms except `canvas`, which this case uses.
     [*((case, "native") for case in SMALL), (SMALL[0], "composite")],
     ids=lambda value: getattr(value, "name", value),
     indirect=["implementation"],
@@ -121,14 +121,14 @@ def test_finite_differences(op, case, implementation):
     function = tf.function(lambda *tensors: cases.apply(op, case, tensors))
     with keras_dynfilter.implementation(implementation):
         analytic, numeric = tf.test.compute_gradient(function, tensors, delta=2.0**-12)
-    # Differences of a multilinear function are exact. Those of the softmax have an error of delta squared.
+    # Finite differences of a multilinear function are exact. For the softmax, their error is of order delta squared.
     tolerance = 1e-6 if op.kind == "softmax" else 1e-10
     for (name, _), actual, expected in zip(op.operands, analytic, numeric):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance, err_msg=f"with respect to {name}")
 
 
-def test_a_single_gradient_equals_the_one_among_all(op, implementation):
-    """The gradient with respect to one operand does not depend on which others are differentiated."""
+def test_gradient_of_one_operand_alone(op, implementation):
+    """The gradient with respect to one operand is right if no other gradient is computed."""
     case = cases.BY_NAME["everything_at_once"]
     truth = cases.truth(op, case)
     for index, (expected, scale) in enumerate(zip(truth.gradients, truth.gradient_scales)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gradients of gradients: finite differences, agreement of the implementations, third derivatives in closed form."""
+"""Tests second and third derivatives of the public ops: finite differences, native against composite, closed forms."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def op(request):
 
 
 def flat_gradients(op, case):
-    """Returns a function of the operands and an upstream gradient that computes all gradients, as one vector."""
+    """Returns a function that computes all gradients as one vector, from the operands and an upstream gradient."""
 
     def function(*tensors):
         results = cases.gradients(op, case, tensors[:-1], tensors[-1])
@@ -77,7 +77,7 @@ def test_native_equals_composite(name, case, native_library):
 
 @pytest.mark.parametrize("dtype, tolerance", [("float16", 0.02), ("bfloat16", 0.15), ("float32", 1e-5)])
 def test_dtypes(op, implementation, dtype, tolerance):
-    """Half precision rounds the first-order gradients, so the tolerance is that of the whole computation."""
+    """Half precision also rounds the first-order gradients, so the tolerances cover the whole computation."""
     case = cases.BY_NAME["everything_at_once"]
     with keras_dynfilter.implementation("composite"):
         expected = second_order(op, case, operands_and_upstream(op, case, "float64"))
@@ -91,7 +91,7 @@ def test_dtypes(op, implementation, dtype, tolerance):
 
 @pytest.mark.parametrize("name", cases.FILTER_OPS)
 def test_channels_first(name, implementation):
-    """The transposition is differentiated, too."""
+    """Gradients of gradients also pass through the transpositions of the data format."""
     op, case = cases.OPS[name], cases.BY_NAME["everything_valid"]
     tensors = operands_and_upstream(op, case, "float64")
 
@@ -147,7 +147,7 @@ def test_third_derivative(case, implementation):
 
 
 def test_softmax_third_derivative(implementation):
-    """The third derivative along a line equals a central difference of the second."""
+    """The third derivative along a line equals a central difference of the second derivative."""
     op, case = cases.OPS["local_filter2d_softmax"], SMALL
     *start, upstream = operands_and_upstream(op, case, "float64")
     direction = cases.tensors(cases.operands(op, case, key="direction"), "float64")

@@ -1,21 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory: the ops allocate their result only, and `RepositoryConv2D` does not hold the filters of all samples."""
+"""Tests that the compiled ops allocate no memory except their result."""
 
 import json
-import math
 
 import pytest
 import tensorflow as tf
 
-from benchmarks import timing
-
-from benchmarks.layers import repository_conv2d  # isort: skip  (it must enable statistics before TensorFlow allocates)
+from benchmarks import timing  # isort: skip  (must enable the statistics before TensorFlow allocates)
 import keras_dynfilter as kdf
-from keras_dynfilter.layers import RepositoryConv2D
 
 SHAPE = (2, 64, 64, 32)
 SPATIAL, CHANNEL = (2, 64, 64, 9), (2, 3, 3, 32)
-FORWARD = {
+CALLS = {
     "local_filter2d": (lambda x, s: kdf.ops.local_filter2d(x, s, 3), [SHAPE, SPATIAL]),
     "local_filter2d, softmax": (
         lambda x, s: kdf.ops.local_filter2d(x, s, 3, normalization="softmax"),
@@ -30,62 +26,35 @@ FORWARD = {
     "ddf2d, add": (lambda *arguments: kdf.ops.ddf2d(*arguments, combine="add"), [SHAPE, CHANNEL, SPATIAL]),
 }
 
-# Images, filters and features of a convolution whose filters for all samples take more memory than it must hold.
-IMAGES, FILTERS, FEATURES = (32, 8, 8, 64), 64, 16
-MAX_OF_HELD = 2.5
 
+def measure():
+    """Returns three numbers of MB for each call: its result, the peak with the native ops, the peak with composite ops.
 
-def peaks():
-    """Returns the MB of the result, and of what the native op and the composite allocate, by name of the op.
-
-    Returns None if the statistics of the allocator are not available.
+    A peak is None if the statistics of the allocator are not available.
     """
     rows = {}
-    for name, (apply, shapes) in FORWARD.items():
+    for name, (call, shapes) in CALLS.items():
         operands = [tf.random.normal(shape) for shape in shapes]
-        row = [operands[0].shape.num_elements() * 4 / 1e6]
+        rows[name] = [operands[0].shape.num_elements() * 4 / 1e6]
         for implementation in ("native", "composite"):
             with kdf.implementation(implementation):
-                function = tf.function(apply).get_concrete_function(*operands)
-            row.append(timing.peak_mb(lambda function=function, operands=operands: function(*operands)))
-        rows[name] = row
-    return rows if None not in row else None
+                function = tf.function(call).get_concrete_function(*operands)
+            rows[name].append(timing.peak_mb(lambda function=function, operands=operands: function(*operands)))
+    return rows
 
 
-def repository_peaks():
-    """Returns the MB that a training step must hold, that the layer allocates, and that materialised filters do."""
-    layer = RepositoryConv2D(FILTERS, 3)
-    shapes = [IMAGES, (IMAGES[0], FEATURES)]
-    layer.build(shapes)
-    activations = 2 * math.prod(IMAGES)
-    held = 4e-6 * (activations + IMAGES[0] * FILTERS**2 + layer.count_params())
-    candidates = repository_conv2d.candidates(layer, *(tf.random.normal(shape) for shape in shapes))
-    ours, materialised = (candidates[name] for name in ("ours", "materialised"))
-    return [held, *(timing.peak_mb(lambda: function(*operands)) for function, operands in (ours, materialised))]  # noqa: B023
-
-
-@pytest.fixture(scope="module")
-def measured(native_library, python):
-    """Returns what a fresh process measures: the statistics begin with the process."""
+def test_forward_allocates_its_result_only(native_library, python):
+    """The measurement runs in a new process, because the statistics begin with the process."""
     done = python(__file__)
     assert done.returncode == 0, done.stderr[-3000:]
-    measured = json.loads(done.stdout.splitlines()[-1])
-    if measured["ops"] is None:
-        pytest.skip("TensorFlow's statistics of the CPU allocator are not available")
-    return measured
-
-
-def test_forward_allocates_its_result_only(measured):
-    assert set(measured["ops"]) == set(FORWARD)
-    for name, (result, native, composite) in measured["ops"].items():
+    rows = json.loads(done.stdout.splitlines()[-1])
+    assert set(rows) == set(CALLS)
+    for name, (result, native, composite) in rows.items():
+        if native is None:
+            pytest.skip("TensorFlow's statistics of the CPU allocator are not available")
         assert result <= native < 1.25 * result, name  # The allocator may return a slightly larger block.
-        assert composite > 2 * result, name  # The measurement shows more memory where more is allocated.
-
-
-def test_generated_filters_are_not_held(measured):
-    held, ours, materialised = measured["repository"]
-    assert ours <= MAX_OF_HELD * held < materialised  # Materialised filters exceed the limit.
+        assert composite > 2 * result, name  # The composite does allocate more, so the measurement works.
 
 
 if __name__ == "__main__":
-    print(json.dumps({"ops": peaks(), "repository": repository_peaks()}))
+    print(json.dumps(measure()))

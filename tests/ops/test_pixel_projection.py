@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Projection of every pixel and means of the channels, by one op that reads the image once."""
+"""Tests the op that projects every pixel and averages every channel, and its gradients."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ import tensorflow as tf
 import keras_dynfilter
 from keras_dynfilter.ops import pixel_projection
 
-# Shapes of the images, and columns: whole and partial SIMD vectors, one and several blocks of columns, odd sizes.
+# (shape of the images, columns): whole and partial SIMD vectors, one and several blocks of columns, odd sizes.
 SHAPES = [((2, 5, 7, 64), 9), ((1, 3, 5, 3), 9), ((2, 9, 8, 17), 25), ((3, 1, 1, 40), 1), ((2, 16, 21, 33), 36)]
 TOLERANCE = {"float16": 4e-3, "bfloat16": 3e-2, "float32": 1e-5, "float64": 1e-13}
 
@@ -48,7 +48,7 @@ def test_under_xla(shape, columns, dtype, native_xla):
 
 @pytest.mark.legacy
 @pytest.mark.parametrize("shape, columns", SHAPES[1:3])
-def test_gradients_of_both_orders(shape, columns, native_library):
+def test_gradients_of_first_and_second_order(shape, columns, native_library):
     tensors = operands(shape, columns, "float64")
     upstream = [tf.random.normal(value.shape, dtype="float64") for value in expected(*tensors)]
     seconds = [tf.random.normal(value.shape, dtype="float64") for value in tensors]
@@ -67,7 +67,7 @@ def test_gradients_of_both_orders(shape, columns, native_library):
         np.testing.assert_allclose(actual, wanted, rtol=1e-12, atol=1e-12)
 
 
-def test_xla_on_cpus_calls_the_same_kernel(native_xla):
+def test_xla_calls_the_compiled_kernel_on_cpus(native_xla):
     tensors = operands((2, 16, 21, 33), 36, "float32")
     with keras_dynfilter.implementation("native"):
         compiled = tf.function(pixel_projection.project_and_pool, jit_compile=True)
@@ -77,16 +77,17 @@ def test_xla_on_cpus_calls_the_same_kernel(native_xla):
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_sizes_of_which_xla_knows_a_bound_only(axis, native_xla):
+def test_bounded_sizes_under_xla(axis, native_xla):
+    """XLA knows only an upper bound of the number of images or rows that a mask keeps."""
     images, kernel, bias = operands((3, 3, 4, 20), 9, "float32")
-    live = tf.constant([True, False, True])
+    keep = tf.constant([True, False, True])
 
     def function(images):
-        return pixel_projection.project_and_pool(tf.boolean_mask(images, live, axis=axis), kernel, bias)
+        return pixel_projection.project_and_pool(tf.boolean_mask(images, keep, axis=axis), kernel, bias)
 
     with keras_dynfilter.implementation("native"):
         results = tf.function(function, jit_compile=True)(images)
-    compare(results, expected(np.compress(live, images, axis=axis), kernel, bias), "float32")
+    compare(results, expected(np.compress(keep, images, axis=axis), kernel, bias), "float32")
 
 
 @pytest.mark.parametrize("shape, columns", [((0, 4, 4, 8), 9), ((2, 0, 4, 8), 9), ((2, 4, 4, 0), 9), ((2, 4, 4, 8), 0)])
@@ -102,13 +103,13 @@ def test_empty_under_xla(shape, columns, native_xla):
     "image, columns", [((1, 2**20, 2**20, 0), 2**20), ((2**24, 0, 1, 2**40), 0)], ids=["values", "means"]
 )
 def test_results_beyond_memory_are_refused_under_xla(image, columns, native_xla):
-    """The images take no memory, their results would."""
+    """The images are empty, but their results would not fit into memory."""
     tensors = tf.zeros(image), tf.zeros((image[-1], columns)), tf.zeros(columns)
     with keras_dynfilter.implementation("native"), pytest.raises(tf.errors.InvalidArgumentError, match="too large"):
         tf.function(pixel_projection.project_and_pool, jit_compile=True)(*tensors)
 
 
-def test_no_images_of_any_size_under_xla(native_xla):
+def test_batch_of_no_large_images_under_xla(native_xla):
     tensors = tf.zeros((0, 2**22, 2**22, 2**16)), tf.zeros((2**16, 9)), tf.zeros(9)
     with keras_dynfilter.implementation("native"):
         projected, means = tf.function(pixel_projection.project_and_pool, jit_compile=True)(*tensors)
@@ -117,7 +118,7 @@ def test_no_images_of_any_size_under_xla(native_xla):
 
 @pytest.mark.legacy
 def test_the_mean_of_many_pixels(native_library):
-    """Sums of equal pixels round in one direction: a single sum of all pixels would be wrong by more than 1e-3."""
+    """Equal pixels round in one direction: the error of a single sum over all pixels would be more than 1e-3."""
     inputs = tf.fill([1, 700, 701, 3], np.float32(0.1))
     with keras_dynfilter.implementation("native"):
         _, means = pixel_projection.project_and_pool(inputs, tf.zeros([3, 1]), tf.zeros([1]))
@@ -172,7 +173,7 @@ def test_raw_op_refuses(shapes, message, native_ops):
 
 @REFUSED
 def test_raw_op_refuses_under_xla(shapes, message, native_xla, native_ops):
-    """The shapes are unknown when the function is traced."""
+    """The function is traced with unknown shapes, so the check happens when it runs."""
     raw = native_ops.keras_dynfilter_project_and_pool
     compiled = tf.function(lambda *tensors: raw(*tensors), [tf.TensorSpec(None)] * 3, jit_compile=True)
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):

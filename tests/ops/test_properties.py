@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Laws that the ops obey for any geometry, without a reference. Hypothesis draws the same examples in every run."""
+"""Tests laws that the ops obey for any geometry. Hypothesis draws the same examples in every run."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ EVERY_OP = pytest.mark.parametrize("op", cases.OPS.values(), ids=cases.OPS)
 
 @st.composite
 def geometries(draw, strides=True):
-    """Draws a `Case` of any size, window, strides, dilation, padding and heads."""
+    """Draws a `Case` with random sizes, window, strides, dilation, padding and heads."""
 
     def pair(largest):
         return draw(st.tuples(st.integers(1, largest), st.integers(1, largest)))
@@ -75,7 +75,7 @@ def test_linear_in_each_operand(op, implementation, case):
 @bounded
 @given(case=geometries())
 def test_gradients_are_adjoint(op, implementation, case):
-    """`<upstream, J v> = <J^T upstream, v>`, where J is the Jacobian of an operand in which the op is linear."""
+    """`<upstream, J v> = <J^T upstream, v>`, where J is the Jacobian for an operand in which the op is linear."""
     operands, direction = double(cases.operands(op, case, 1)), double(cases.operands(op, case, 2))
     (upstream,) = double([cases.values(case.output_shape(op), "grad")])
     with keras_dynfilter.implementation(implementation):
@@ -110,7 +110,7 @@ def test_layouts_are_equivalent(op, implementation, case):
 
 
 def depthwise(case, inputs, kernel):
-    """Convolves the padded image with TensorFlow at stride 1, then picks the positions that the strides visit."""
+    """Convolves the padded image with TensorFlow at stride 1, then selects every position that the strides reach."""
     if case.padding == "same":
         pads = [(size - 1) // 2 * dilation for size, dilation in zip(case.kernel_size, case.dilation_rate)]
         inputs = tf.pad(inputs, [[0, 0], *([pad, pad] for pad in pads), [0, 0]])
@@ -119,7 +119,7 @@ def depthwise(case, inputs, kernel):
 
 
 def constant_filters(case):
-    """Returns a kernel `[kernel_h, kernel_w, channels]`, and channel filters that are this kernel for every sample."""
+    """Returns a kernel `[kernel_h, kernel_w, channels]`, and channel filters that repeat it for every sample."""
     kernel = cases.values((*case.kernel_size, case.shape[3]), "kernel")
     (kernel,) = double([kernel])
     return kernel, tf.tile(kernel[None], [case.shape[0], 1, 1, 1])
@@ -153,8 +153,8 @@ def test_neutral_channel_filters_leave_a_local_filter(implementation, case):
 
 @bounded
 @given(case=geometries(), data=st.data())
-def test_a_filter_of_one_tap_shifts(implementation, case, data):
-    """A filter that is one at one tap and zero elsewhere picks the pixel under that tap."""
+def test_one_hot_filter_shifts_the_image(implementation, case, data):
+    """The result of a filter that is one at one tap and zero elsewhere is the pixel under that tap."""
     tap = tuple(data.draw(st.integers(0, size - 1)) for size in case.kernel_size)
     inputs = cases.values(case.shape, "inputs")
     spatial = np.zeros((case.shape[0], *case.out_size, case.heads, *case.kernel_size))
@@ -194,14 +194,14 @@ def test_channels_of_a_head_are_interchangeable(op, implementation, case, data):
 @bounded
 @given(case=geometries())
 def test_heads_are_independent(name, implementation, case):
-    """The op applied head by head gives the same result as for all heads at once."""
+    """Applying the op to each head separately gives the result of all heads at once."""
     op = cases.OPS[name]
     operands = double(cases.operands(op, case))
-    one = cases.Case("one", (*case.shape[:3], case.shape[3] // case.heads), **case.geometry)
+    one_head = cases.Case("one head", (*case.shape[:3], case.shape[3] // case.heads), **case.geometry)
     with keras_dynfilter.implementation(implementation):
         together = cases.apply(op, case, operands)
         parts = [tf.split(value, case.heads, axis=-1) for value in operands]
-        apart = [cases.apply(op, one, [part[head] for part in parts]) for head in range(case.heads)]
+        apart = [cases.apply(op, one_head, [part[head] for part in parts]) for head in range(case.heads)]
     close(together, tf.concat(apart, axis=-1))
 
 
@@ -209,7 +209,7 @@ def test_heads_are_independent(name, implementation, case):
 @bounded
 @given(case=geometries(strides=False), rows=st.integers(1, 3), columns=st.integers(1, 3))
 def test_cropping_commutes(op, implementation, case, rows, columns):
-    """With padding "valid", the result for a part of the image equals this part of the result for the whole image."""
+    """With padding "valid", the result for a part of the image equals that part of the result for the whole image."""
     height, width = (
         (size - 1) * dilation + extra for size, dilation, extra in zip(case.kernel_size, case.dilation_rate, (3, 4))
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Empty tensors, infinities and NaN: taps outside the image are skipped, everything else follows IEEE 754."""
+"""Tests empty tensors, infinities and NaN. Taps outside the image are skipped; all other results follow IEEE 754."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ EVERY_OP = pytest.mark.parametrize("op", cases.OPS.values(), ids=cases.OPS)
 
 @pytest.fixture
 def run(implementation, mode, request):
-    """Returns a function that runs another one with the implementation and in the mode of the test."""
+    """Returns a function that runs a given function with the implementation and in the mode of the test."""
     if mode == "xla" and implementation == "native":
         request.getfixturevalue("native_xla")
     return lambda function, tensors: cases.run(function, tensors, mode, implementation)
@@ -28,11 +28,14 @@ def output_and_gradients(op, case):
     return function
 
 
-def parametrize(*some, compiled=(), xla_marks=()):
-    """Runs a test for the cases, eagerly and under XLA. XLA compiles only the `compiled` composites: it takes long."""
-    rows = [(case, "eager", implementation, ()) for case in some for implementation in ("native", "composite")]
-    rows += [(case, "xla", "native", xla_marks) for case in some]
-    rows += [(case, "xla", "composite", xla_marks) for case in some if case.name in compiled]
+def parametrize(*test_cases, compiled=(), xla_marks=()):
+    """Runs a test for the cases, eagerly and under XLA.
+
+    XLA compiles the composite only for the cases named in `compiled`, because this takes long.
+    """
+    rows = [(case, "eager", implementation, ()) for case in test_cases for implementation in ("native", "composite")]
+    rows += [(case, "xla", "native", xla_marks) for case in test_cases]
+    rows += [(case, "xla", "composite", xla_marks) for case in test_cases if case.name in compiled]
     return pytest.mark.parametrize(
         "case, mode, implementation",
         [
@@ -60,7 +63,7 @@ def test_empty(op, case, run):
     assert output.shape == case.output_shape(op)
     for tensor, gradient in zip(tensors, gradients):
         assert gradient.shape == tensor.shape
-        if tf.size(output) == 0:  # Nothing depends on the operands.
+        if tf.size(output) == 0:  # No output depends on the operands.
             np.testing.assert_array_equal(gradient, np.zeros(tensor.shape))
 
 
@@ -74,7 +77,7 @@ BORDERS = (
 
 
 def is_outside(case):
-    """Returns a mask of the shape of the spatial filters that is true where a tap is outside the image."""
+    """Returns a mask in the shape of the spatial filters, which is true for taps outside the image."""
     mask = np.ones((*case.out_size, case.heads, *case.kernel_size), bool)
     for _, i, j, u, v, _, _ in reference.taps_inside((1, *case.shape[1:]), **case.geometry):
         mask[i, j, :, u, v] = False
@@ -84,7 +87,7 @@ def is_outside(case):
 @pytest.mark.parametrize("name", ["local_filter2d", "ddf2d_mul", "ddf2d_add"])
 @parametrize(*BORDERS, compiled=("heads", "window_beyond_image"))
 def test_spatial_taps_outside_are_skipped(name, case, run):
-    """Results and gradients do not depend on the values of taps outside the image: infinities and NaN in turns."""
+    """Results and gradients do not depend on the values of taps outside the image, here infinities and NaN."""
     op = cases.OPS[name]
     truth = cases.truth(op, case)
     arrays = cases.operands(op, case)
@@ -98,7 +101,7 @@ def test_spatial_taps_outside_are_skipped(name, case, run):
         cases.assert_close(actual, expected, scale, truth.terms, "float32")
 
 
-# A softmax turns infinite logits into NaN, which the other tests of logits cover.
+# Logits are left out, because a softmax turns infinity into NaN; `test_masked_logits` tests minus infinity.
 OP_AND_ROLE = [
     pytest.param(op, role, id=f"{op.name}-{role}")
     for op in cases.OPS.values()
@@ -112,7 +115,7 @@ OP_AND_ROLE = [
 @pytest.mark.parametrize("value", [np.inf, np.nan])
 @parametrize(*BORDERS[:4], compiled=("one_head",), xla_marks=pytest.mark.slow)
 def test_special_values_affect_what_depends_on_them(op, role, value, case, run):
-    """With one infinite (or NaN) element, results are finite, infinite and NaN where the reference has these values."""
+    """With two elements infinite or NaN, results are finite, infinite or NaN where the reference results are."""
     arrays = cases.operands(op, case)
     flat = arrays[op.roles.index(role)].reshape(-1)
     flat[0] = flat[flat.size // 2] = value
@@ -135,7 +138,7 @@ def reference_results(op, case, arrays):
 
 
 def test_masked_logits(implementation):
-    """Logits of minus infinity switch taps off."""
+    """Taps whose logit is minus infinity have no effect and a gradient of zero."""
     op, case = cases.OPS["local_filter2d_softmax"], cases.BY_NAME["plain"]
     inputs, logits = cases.operands(op, case)
     logits[..., ::2] = -np.inf
@@ -150,7 +153,7 @@ def test_masked_logits(implementation):
 
 
 def test_large_logits(implementation):
-    """The largest logit is subtracted first, so that no exponential overflows."""
+    """A softmax subtracts the largest logit first, so the exponentials do not overflow."""
     op, case = cases.OPS["local_filter2d_softmax"], cases.BY_NAME["plain"]
     inputs, logits = cases.operands(op, case)
     for shift in (3e4, -3e4):
