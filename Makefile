@@ -25,7 +25,7 @@ LEGACY := .venv-legacy/bin
 PYTEST := -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15 tests
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 test test-slow test-all test-legacy test-legacy-short: export KERAS_DYNFILTER_REQUIRE_NATIVE = 1
-# The legacy lane (TensorFlow 2.15) builds and tests for the CPU only.
+# The legacy suite (TensorFlow 2.15) builds and tests for the CPU only.
 test-legacy test-legacy-short ops-legacy: export KERAS_DYNFILTER_CUDA = 0
 
 .PHONY: demo test test-slow test-all lint format docs bench ops ort deploy ops-legacy test-legacy test-legacy-short clean

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layers of this package in one model with layers, a metric and an optimizer of tensorflow-addons (legacy lane)."""
+"""Layers of this package in one model with layers, a metric and an optimizer of tensorflow-addons (legacy suite)."""
 
 import keras
 import numpy as np
