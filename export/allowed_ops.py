@@ -2,21 +2,22 @@
 """Finds the ops of a SavedModel that the exporter does not allow.
 
 A SavedModel is a program: loading or calling it may run any of its functions, and some ops of TensorFlow read and write
-files, run Python functions or talk to other processes. So a SavedModel is checked before it is loaded. The check allows
+files, run Python functions or communicate with other processes. The exporter therefore checks a SavedModel before it
+loads it. The check allows
 
-* ops that only compute with tensors, among them all that the converters (tf2onnx and LiteRT) convert in Keras models;
-* ops that TensorFlow adds around them: variables, calls of functions, control flow, random numbers, gradients;
+* ops that only compute with tensors, including all ops of Keras models that the converters (tf2onnx, LiteRT) convert;
+* ops that TensorFlow adds to them: variables, calls of functions, control flow, random numbers, gradients;
 * the ops of keras_dynfilter.
 
 It refuses all other ops, known or unknown. A list of forbidden ops could not be complete, because TensorFlow has more
-than a thousand ops and every version adds some. `--unsafe` loads a model with refused ops, for those who trust it.
+than a thousand ops and every version adds some. The option `--unsafe` loads a model in spite of refused ops.
 """
 
 from typing import Any
 
 from keras_dynfilter.ops.backends.raw_ops import PREFIX
 
-# Ops whose only effect is their result, by what they do.
+# Ops whose only effect is their result. One paragraph for each purpose.
 COMPUTE = """
     Abs Acos Acosh Add AddN AddV2 Angle ApproximateEqual Asin Asinh Atan Atan2 Atanh BesselI0e BesselI1e BitwiseAnd
     BitwiseOr BitwiseXor Ceil ClipByValue Complex ComplexAbs Conj Cos Cosh Cross Cumprod Cumsum CumulativeLogsumexp
@@ -64,8 +65,8 @@ COMPUTE = """
     RaggedRange RaggedTensorToSparse RaggedTensorToTensor SparseFillEmptyRows SparseReorder SparseReshape
     SparseTensorDenseMatMul SparseToDense
 """
-# Ops around them: variables, control flow, checks, random numbers.
-SURROUND = """
+# Variables; control flow, calls and checks; lists of tensors; random numbers.
+STATE_AND_CONTROL = """
     AssignAddVariableOp AssignSubVariableOp AssignVariableOp DestroyResourceOp DisableCopyOnRead IsVariableInitialized
     ReadVariableOp ResourceGather ResourceGatherNd VarHandleOp VarIsInitializedOp VariableShape Variable VariableV2
     Assign AssignAdd AssignSub
@@ -85,7 +86,7 @@ SURROUND = """
     StatelessRandomUniformIntV2 StatelessRandomUniformV2 StatelessTruncatedNormal StatelessTruncatedNormalV2
     TruncatedNormal
 """
-# Gradients: a SavedModel of a trainable model holds them.
+# Gradients, which the SavedModel of a trainable model contains.
 GRADIENTS = """
     AvgPool3DGrad AvgPoolGrad BiasAddGrad Conv2DBackpropFilter Conv2DBackpropInput Conv3DBackpropFilterV2
     Conv3DBackpropInputV2 CropAndResizeGradBoxes CropAndResizeGradImage CudnnRNNBackprop CudnnRNNBackpropV2
@@ -96,27 +97,30 @@ GRADIENTS = """
     ResizeNearestNeighborGrad RsqrtGrad SeluGrad SigmoidGrad SoftplusGrad SoftsignGrad SqrtGrad StridedSliceGrad
     TanhGrad
 """
-ALLOWED = frozenset((COMPUTE + SURROUND + GRADIENTS).split())
+ALLOWED = frozenset((COMPUTE + STATE_AND_CONTROL + GRADIENTS).split())
 
 
 def refused_ops(saved_model: Any) -> list[str]:
     """Returns the ops of a `SavedModel` message that are not allowed, sorted.
 
-    The functions that save and restore variables may use files, because the exporter never runs them.
+    Functions that only save and restore variables may hold any op, because the exporter never runs them.
     """
     used = set()
     for meta_graph in saved_model.meta_graphs:
-        # A SavedModel without an object graph is restored by running its graph, so its saver does run.
-        graph, by_objects = meta_graph.graph_def, meta_graph.HasField("object_graph_def")
-        saver = _saver_functions(meta_graph) if by_objects and len(saved_model.meta_graphs) == 1 else set()
-        functions = [function for function in graph.library.function if function.signature.name not in saver]
+        # If a SavedModel has no object graph, TensorFlow runs its saver to restore the variables.
+        graph, has_object_graph = meta_graph.graph_def, meta_graph.HasField("object_graph_def")
+        never_run = _saver_functions(meta_graph) if has_object_graph and len(saved_model.meta_graphs) == 1 else set()
+        functions = [function for function in graph.library.function if function.signature.name not in never_run]
         used |= {node.op for node in graph.node}
         used |= {node.op for function in functions for node in function.node_def}
     return sorted(op for op in used if op not in ALLOWED and not op.startswith(PREFIX))
 
 
 def _saver_functions(meta_graph: Any) -> set[str]:
-    """Names of the functions that save and restore variables. Empty if anything else in the file refers to one."""
+    """Returns the names of the functions that save and restore variables.
+
+    Returns none if anything else in the file refers to one of them or uses its result.
+    """
     graph, saver = meta_graph.graph_def, meta_graph.saver_def
     entries = {saver.save_tensor_name.partition(":")[0], saver.restore_op_name} - {""}
     functions = {function.signature.name: function for function in graph.library.function}
@@ -125,9 +129,9 @@ def _saver_functions(meta_graph: Any) -> set[str]:
     others = [meta_graph.object_graph_def, *graph.library.gradient]
     others += [node for node in graph.node if node.name not in entries]
     others += [function for name, function in functions.items() if name not in saver_functions]
-    # The bytes of a message hold every name in it: as an op, in an attribute, in a list of functions.
-    texts = [message.SerializeToString() for message in others]
-    named_elsewhere = any(name.encode() in text for name in saver_functions for text in texts)
+    # A serialized message contains every name that it uses: as an op, in an attribute, in a list of functions.
+    serialized = [message.SerializeToString() for message in others]
+    named_elsewhere = any(name.encode() in message for name in saver_functions for message in serialized)
     consumed = {_node_name(value) for node in graph.node for value in node.input}
     outputs = (info for signature in meta_graph.signature_def.values() for info in signature.outputs.values())
     consumed |= {_node_name(info.name) for info in outputs}
@@ -135,4 +139,5 @@ def _saver_functions(meta_graph: Any) -> set[str]:
 
 
 def _node_name(tensor: str) -> str:
+    """Returns the name of the node that computes a tensor: `"node"` for `"node:1"` and for `"^node"`."""
     return tensor.lstrip("^").partition(":")[0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exports a model: checks the arguments, traces, writes, validates, and only then puts the file in its place."""
+"""Exports a model: checks the arguments, traces the model, writes the file, validates it and moves it into place."""
 
 import contextlib
 import importlib
@@ -19,6 +19,7 @@ from keras_dynfilter.export.signature import model_signature
 from keras_dynfilter.export.trace import trace
 from keras_dynfilter.export.validation import compare, inputs, settings
 from keras_dynfilter.export.validation.settings import Validation
+from keras_dynfilter.ops import checks
 from keras_dynfilter.version import __version__
 
 
@@ -38,24 +39,25 @@ def export(
 ) -> Report:
     """Exports a Keras model and validates that the file computes what the model computes.
 
-    The model is traced anew, on standard ops or on the compiled ops. The file is then loaded in a fresh process that
-    has only the runtime and NumPy, and runs on inputs of several sizes; every output is compared with the output of the
-    model. A file that fails is removed; an earlier file at `path` then stays as it was.
+    The model is traced again, with standard ops or with the compiled ops. A fresh process, in which this package cannot
+    be imported, then loads the file and runs it on inputs of several sizes. Every output is compared with the output of
+    the model. A file that fails is removed; an earlier file at `path` then stays unchanged.
 
     Args:
         model: A built `keras.Model`: functional, sequential or subclassed.
-        path: File or folder to write. Its parent folders are made if they are missing.
+        path: File or folder to write. Missing parent folders are created.
         format: `"saved_model"`, `"onnx"` or `"litert"`.
         ops: `"portable"` writes standard ops, which every runtime has. `"native"` writes the compiled ops of
-            keras_dynfilter. Every onnxruntime runs an ONNX file with native ops, too, and runs it faster with the
-            library of `ort_library`.
-        validate: True validates with the default settings, a `Validation` sets them, False skips the validation.
-        opset: ONNX opset, 15 to 18; the default is the newest.
+            keras_dynfilter: a SavedModel then needs their library, and LiteRT does not support them. An ONNX file with
+            native ops runs on every onnxruntime, and faster with the library of `ort_library`.
+        validate: True validates with the default settings, a `Validation` with its own settings, and False skips the
+            validation.
+        opset: ONNX opset, 15 to 18; the default is 18.
         precision: Precision of a LiteRT file: `"float32"` (the default), `"float16"`, `"dynamic_int8"` or `"int8"`.
-        representative_data: For `precision="int8"`: inputs that the model will typically meet. The ranges of all values
-            are taken from them. Each is a dict by input name, or in the structure that the model takes.
-        input_size: `(height, width)`, fixes them if the model leaves them open.
-        input_signature: For subclassed models: `tf.TensorSpec`s in the structure that the model takes; a dict by
+        representative_data: Typical inputs of the model, for `precision="int8"` only. They determine the ranges of all
+            values. Each input is a dict by input name, or has the structure that the model takes.
+        input_size: `(height, width)` of the images, to fix sizes that the model leaves open.
+        input_signature: For subclassed models: `tf.TensorSpec`s in the structure that the model takes, or a dict by
             argument name if `call` takes several arguments.
         verbose: Whether to print the report.
 
@@ -66,7 +68,8 @@ def export(
         ValueError: An argument is not as described, or the format does not support it.
         ImportError: A package that the format needs is missing.
         ExportError: The model cannot be exported in this way.
-        ValidationError: The file was written but is wrong; the `report` of the exception says where.
+        ValidationError: The file was written but is wrong. The `report` of the exception describes the differences.
+        OSError: The file cannot be written.
 
     Example:
 
@@ -111,22 +114,22 @@ def export(
 
 
 def checked_path(path: str | os.PathLike, row: formats.Format) -> pathlib.Path:
-    """Returns `path` as a `pathlib.Path` to which a file or folder of the format can be written.
+    """Returns `path` as a `pathlib.Path`, after checks that the format can be written there.
 
     Raises:
-        ValueError: Nothing of that format can be written to `path`; the message says why.
+        ValueError: The format cannot be written to `path`; the message gives the reason.
     """
     path = pathlib.Path(path)
     suffixes = {other.suffix for other in formats.FORMATS.values() if other.suffix}
-    wrong = path.suffix != row.suffix if row.suffix else path.suffix in suffixes
-    if wrong:
+    has_wrong_suffix = path.suffix != row.suffix if row.suffix else path.suffix in suffixes
+    if has_wrong_suffix:
         raise ValueError(f"Expected `path` to be a {row.kind} for {row.name}. Received: path={str(path)!r}")
     if row.suffix and path.is_dir():
         raise ValueError(f"Expected `path` to be a file. Received a folder: path={str(path)!r}")
     if not row.suffix and path.exists() and not (path / "saved_model.pb").is_file():
         raise ValueError(f"Expected `path` to be a new folder or a SavedModel to replace. Received: path={str(path)!r}")
-    existing = next(parent for parent in path.absolute().parents if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+    nearest = next(parent for parent in path.absolute().parents if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise ValueError(f"Expected `path` to be in a folder that can be written. Received: path={str(path)!r}")
     return path
 
@@ -134,27 +137,30 @@ def checked_path(path: str | os.PathLike, row: formats.Format) -> pathlib.Path:
 def _checked_size(input_size: tuple[int, int] | None) -> tuple[int, int] | None:
     if input_size is None:
         return None
-    size = tuple(input_size)
-    if len(size) != 2 or not all(isinstance(value, int) and value > 0 for value in size):
+    size = tuple(input_size) if isinstance(input_size, Iterable) else ()
+    if len(size) != 2 or not all(checks.integer(value) and value > 0 for value in size):
         raise ValueError(f"Expected `input_size` to be (height, width). Received: input_size={input_size!r}")
-    return size
+    height, width = size
+    return int(height), int(width)
 
 
 @contextlib.contextmanager
 def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Stores the duration of the block under the name of the stage."""
     start = time.perf_counter()
     yield
     seconds[stage] = time.perf_counter() - start
 
 
 def _sizes(path: pathlib.Path) -> dict[str, int]:
-    """Returns the size in bytes of the file, or of every file in the folder."""
+    """Returns the sizes in bytes: of the file, or of every file in the folder, by relative path."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     root = path if path.is_dir() else path.parent
     return {str(file.relative_to(root)): file.stat().st_size for file in files if file.is_file()}
 
 
 def _versions(row: formats.Format) -> dict[str, str]:
+    """Returns the versions of the packages that write the format. The validation adds the version of the runtime."""
     packages = ("keras", "tensorflow", "numpy", *(name for name in row.modules if name != row.runtime))
     versions = {name: importlib.import_module(name).__version__ for name in packages}
     return {"keras_dynfilter": __version__, "python": platform.python_version(), **versions}

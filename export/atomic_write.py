@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a file or a folder so that a failure never damages what was there before."""
+"""Writes a file or a folder so that a failure leaves the earlier file or folder unchanged."""
 
 import contextlib
 import pathlib
@@ -10,20 +10,20 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def staged(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a path to write to; what is written there replaces `path` when the block ends without an exception.
+    """Yields a temporary path. If the block ends without an exception, its file or folder replaces `path`.
 
-    The staged path lies in a temporary folder next to `path`, on the same disk, so that the replacement is a rename. A
-    block that raises leaves `path` as it was. The temporary folder is removed in either case.
+    The temporary path is in a new folder next to `path`, on the same disk, so that the replacement is a rename. If the
+    block raises, `path` stays unchanged. The new folder is removed in either case.
 
     Args:
-        path: A file or a folder. Its parent folders are made if they are missing.
+        path: A file or a folder. Missing parent folders are created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         written = folder / path.name
         yield written
-        # A rename can replace a file, but not a folder: the earlier folder is moved away first.
+        # A rename can replace a file but not a folder, so an earlier folder is moved away first.
         earlier = folder / "replaced" if path.is_dir() else None
         if earlier is not None:
             path.rename(earlier)

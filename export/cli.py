@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `keras-dynfilter-export MODEL.keras --format onnx --out model.onnx`."""
+"""Implements the command `keras-dynfilter-export MODEL.keras --format onnx --out model.onnx`."""
 
 import argparse
 import pathlib
@@ -30,7 +30,7 @@ OPTIONS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status: 0 exported, 1 export or validation failed, 2 wrong usage."""
+    """Runs the command line. Returns the exit status: 0 exported, 1 export or validation failed, 2 wrong usage."""
     parser = _parser()
     args, unknown = parser.parse_known_args(arguments)
     if unknown:
@@ -76,23 +76,28 @@ def _parser() -> argparse.ArgumentParser:
         "--model", dest="name", metavar="NAME", help="instead of MODEL: a network of keras_dynfilter.models"
     )
     source.add_argument(
-        "--weights", type=pathlib.Path, metavar="FILE", help="weights of that network, written by save_weights"
+        "--weights", type=pathlib.Path, metavar="FILE", help="weights of the network, written by save_weights"
     )
     source.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an argument that the network was made with, such as width=0.25; can be repeated",
+        help="an argument of the network, as in training, such as width=0.25; can be repeated",
     )
     source.add_argument(
         "--input-size", type=_size, metavar="HxW", help="fix height and width if the model leaves them open"
     )
     source.add_argument(
-        "--unsafe", action="store_true", help="trust MODEL: it may run code (Lambda layers) and use files"
+        "--unsafe", action="store_true", help="trust MODEL: allow it to run code (Lambda layers) and to use files"
     )
     target = parser.add_argument_group("what to write")
-    target.add_argument("--out", type=pathlib.Path, metavar="PATH", help="file or folder (default: next to the model)")
+    target.add_argument(
+        "--out",
+        type=pathlib.Path,
+        metavar="PATH",
+        help="file or folder to write (default: next to the model, under its name)",
+    )
     target.add_argument("--format", default="saved_model", help=f"{', '.join(formats.FORMATS)} (default: %(default)s)")
     target.add_argument("--ops", default="portable", help=f"{' or '.join(formats.OPS)} (default: %(default)s)")
     target.add_argument("--opset", type=int, metavar="N", help="ONNX opset (default: the newest)")
@@ -103,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         "--representative-data",
         type=pathlib.Path,
         metavar="FILE.npz",
-        help="for --precision int8: typical inputs, one array for each input by its name, samples first",
+        help="for --precision int8: typical inputs, one array for each input name, samples first",
     )
     target.add_argument("--report", type=pathlib.Path, metavar="PATH", help="also write the report, as JSON")
     target.add_argument(
@@ -128,13 +133,13 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _read_arrays(path: pathlib.Path | None) -> dict[str, np.ndarray] | None:
-    """Reads the arrays of an .npz file by name and checks that they have equally many samples; None for None."""
+    """Reads the arrays of an .npz file by name and checks that they have equally many samples. None stays None."""
     if path is None:
         return None
     try:
         with np.load(path) as archive:
             arrays = dict(archive)
-    except (AttributeError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:  # an .npy file, or no array
+    except (AttributeError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:  # such as an .npy file
         raise ValueError(f"Expected --representative-data to be an .npz file of arrays. Received: {path}") from error
     lengths = {array.shape[:1] for array in arrays.values()}
     if len(lengths) != 1 or lengths <= {(), (0,)}:  # the length of a scalar is ()
@@ -145,9 +150,9 @@ def _read_arrays(path: pathlib.Path | None) -> dict[str, np.ndarray] | None:
 
 
 def _batches(arrays: dict[str, np.ndarray] | None, model: keras.Model) -> list[dict[str, np.ndarray]] | None:
-    """Splits arrays into batches of the size that the model fixes, or of one sample; None for None.
+    """Splits arrays into batches of the model's fixed batch size, otherwise of one sample. None stays None.
 
-    If the samples do not fill the last batch, it repeats samples of the batch before.
+    If too few samples are left for the last batch, it also takes samples of the batch before.
     """
     if arrays is None:
         return None
@@ -180,7 +185,7 @@ def _export(model: keras.Model, out: pathlib.Path, args: argparse.Namespace, rep
             representative_data=representative_data,
             input_size=args.input_size,
         )
-    except OSError as error:  # such as a full disk; other arguments would not help
+    except OSError as error:  # such as a full disk: not a wrong argument
         raise ExportError(f"{out} cannot be written: {error}") from error
 
 
@@ -191,7 +196,7 @@ def _check_model_arguments(parser: argparse.ArgumentParser, args: argparse.Names
     if args.model is not None and args.name is not None:
         parser.error("expected MODEL or --model NAME, not both")
     if args.name is None and (args.weights or args.set):
-        parser.error("--weights and --set need --model, which names their network")
+        parser.error("--weights and --set need --model, which names the network")
     if args.name is not None and args.weights is None:
         parser.error("expected --weights FILE, written by save_weights, with --model")
     if args.name is not None and args.unsafe:
@@ -199,8 +204,10 @@ def _check_model_arguments(parser: argparse.ArgumentParser, args: argparse.Names
 
 
 def _default_out(args: argparse.Namespace, row: formats.Format) -> pathlib.Path:
-    """The default of --out: next to the model, under its name. A SavedModel does not replace itself."""
+    """Returns the default of --out: next to the model, under its name. A SavedModel does not replace itself."""
     source = args.model or args.weights
+    if source.name in ("", ".."):
+        source = source.resolve()
     out = source.with_name(re.sub(r"(\.weights)?\.h5$|\.keras$", "", source.name) + row.suffix)
     return out if out != source else out.with_name(f"{out.name}_exported")
 
@@ -211,7 +218,7 @@ def _store(report: Report, path: pathlib.Path | None) -> None:
 
 
 def _fail(error: Exception, status: int) -> int:
-    """Prints the error with options in place of arguments of `export`; returns the status."""
+    """Prints the error, with the arguments of `export` replaced by options. Returns the status."""
     text = re.sub(r"`(\w+)`", lambda match: OPTIONS.get(match[1], match[0]), str(error))
     print(f"error: {text}", file=sys.stderr)
     return status

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of export formats. It drives the code, the help text of the command line and the documentation.
+"""Defines the table of export formats, from which code, help text of the command line and documentation follow.
 
 To add a format, add
 
 * a row to `FORMATS`;
 * a module in `writers/` with a function `write(traced, path, opset)`, which also takes `precision` and
   `representative_data` if the format has precisions;
-* the runtime to `validation/runner.py`.
+* the runtime to `validation/runner.py`, and to `validation/sessions.py` if it needs libraries.
 """
 
 import difflib
@@ -18,30 +18,30 @@ from typing import Any
 
 OPS = {
     "portable": "standard ops, which every runtime has",
-    "native": "the compiled ops of keras_dynfilter. A SavedModel needs their library, an ONNX file is faster with it",
+    "native": "the compiled ops of keras_dynfilter. A SavedModel needs their library; an ONNX file runs faster with it",
 }
 PRECISIONS = {
-    "float32": "as the model",
-    "float16": "weights of half the size, computes in float32",
-    "dynamic_int8": "8-bit weights, products with them in 8 bits, everything else in float32",
-    "int8": "8-bit weights and values, with ranges taken from representative data",
+    "float32": "32-bit weights, computes in float32, as the model does",
+    "float16": "16-bit weights, computes in float32",
+    "dynamic_int8": "8-bit weights, computes products with them in 8 bits and everything else in float32",
+    "int8": "8-bit weights and values; representative data determine the ranges of the values",
 }
 
 
 @dataclass(frozen=True)
 class Format:
-    """A row of the table.
+    """One export format: a row of the table.
 
     Attributes:
         name: The value of `format=`.
         suffix: Suffix of the file; empty for a folder.
         ops: Values of `ops=` that the format supports.
         opsets: Supported ONNX opsets, oldest first; the last one is the default. Empty if the format has no opsets.
-        modules: Modules, besides TensorFlow, that writing and validating need.
-        extra: The extra of this package that installs these modules, or None.
-        runtime: The runtime that the validation runs the file on.
-        write: Function that writes a traced model to a path and returns the number of nodes by op.
-        identifiers: Whether input names have to be identifiers; other names are then changed to identifiers.
+        modules: Modules that writing and validating need, in addition to TensorFlow.
+        extra: The extra of this package that installs `modules`, or None.
+        runtime: The runtime on which the validation runs the file.
+        write: Function that writes a traced model to a path and returns the number of nodes of each op.
+        identifiers: Whether input names must be identifiers. Names that are not are then changed.
         precisions: Values of `precision=` that the format supports; the first one is the default. Empty if files keep
             the dtypes of the model.
     """
@@ -59,11 +59,11 @@ class Format:
 
     @property
     def kind(self) -> str:
-        """What the format writes, in words."""
+        """What the format writes: a folder, or a file with its suffix."""
         return f"`*{self.suffix}` file" if self.suffix else "folder"
 
 
-# The writers import optional packages, so each is imported only when its format is written.
+# The writers import optional packages. A writer is therefore imported only when its format is written.
 def _write_saved_model(traced: Any, path: Path, opset: None) -> dict[str, int]:
     from keras_dynfilter.export.writers import saved_model
 
@@ -123,13 +123,13 @@ FORMATS = {
 
 
 def hint(value: object, allowed: Iterable[str]) -> str:
-    """Returns ` Did you mean 'x'?` with the value of `allowed` that is most similar, or an empty text."""
+    """Returns ` Did you mean 'x'?` with the most similar value of `allowed`, or an empty text if none is similar."""
     near = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.5)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def choose(format: str, ops: str, opset: int | None) -> tuple[Format, int | None]:
-    """Returns the `Format` and the opset to write. Called before any work, so that wrong arguments fail at once.
+    """Returns the `Format` and the opset to write. It is called first, so that wrong arguments fail at once.
 
     Raises:
         ValueError: The format, ops or opset is unknown, or the format does not support the combination.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads what the command line exports: a `.keras` file, a SavedModel, or weights of a network of this package.
+"""Loads a model for the command line: a `.keras` file, a SavedModel, or weights of a network of this package.
 
-None of them may run code from the file unless the caller says that the file is trusted.
+A file can neither run code of its own nor use other files, unless the caller states that it is trusted.
 """
 
 import ast
@@ -24,22 +24,22 @@ from keras_dynfilter.ops.backends import library
 from keras_dynfilter.ops.backends.raw_ops import PREFIX
 
 SIGNATURE = "serving_default"
-# Texts in the errors of Keras about a layer that it does not know; Keras 2 raises the last one.
+# Parts of the errors that Keras raises for an unknown layer. The last one is an error of Keras 2.
 UNKNOWN_LAYER = ("Could not locate", "Unknown layer", "parent module", "'str' object is not callable")
 
 
 def load_model(path: pathlib.Path, unsafe: bool = False) -> keras.Model:
     """Loads a `.keras` file or the folder of a SavedModel.
 
-    The layers of a `.keras` file must be layers of Keras or of this package.
+    The layers of a `.keras` file must be layers of Keras or of this package, or registered in this process.
 
     Args:
         path: The file or folder.
-        unsafe: Whether the file may run code of its own.
+        unsafe: Whether the file is trusted: it may run its own code and use files.
 
     Raises:
-        ValueError: There is no such file or folder.
-        ExportError: It cannot be loaded.
+        ValueError: `path` is neither a `.keras` file nor the folder of a SavedModel.
+        ExportError: The model cannot be loaded.
     """
     if (path / "saved_model.pb").is_file():
         return _load_saved_model(path, unsafe)
@@ -53,31 +53,30 @@ def load_model(path: pathlib.Path, unsafe: bool = False) -> keras.Model:
 
 
 def networks() -> dict[str, Callable[..., keras.Model]]:
-    """Returns the functions of `keras_dynfilter.models` that make a complete network, by name.
+    """Returns the functions of `keras_dynfilter.models` that build a complete network, by name.
 
-    These are the functions whose `name` argument has the function's own name as default, and whose first argument has a
-    default, too.
+    The default of their `name` argument is the name of the function, and their first argument has a default.
     """
-    complete = {}
+    functions = {}
     for name in models.__all__:
         parameters = inspect.signature(getattr(models, name)).parameters
         has_own_name = "name" in parameters and parameters["name"].default == name
         if has_own_name and next(iter(parameters.values())).default is not inspect.Parameter.empty:
-            complete[name] = getattr(models, name)
-    return complete
+            functions[name] = getattr(models, name)
+    return functions
 
 
 def load_network(name: str, weights: pathlib.Path, options: Iterable[str] = ()) -> keras.Model:
-    """Makes a network of `keras_dynfilter.models` and loads trained weights into it.
+    """Builds a network of `keras_dynfilter.models` and loads trained weights into it.
 
     Args:
-        name: Name of the function that makes the network.
+        name: Name of the function that builds the network.
         weights: A file that `model.save_weights` wrote.
-        options: Arguments of that function as texts `NAME=VALUE`.
+        options: Arguments of the function, as texts `NAME=VALUE`.
 
     Raises:
         ValueError: There is no such network, option, or file.
-        ExportError: The weights belong to another network.
+        ExportError: The file does not hold weights of this network with these options.
     """
     functions = networks()
     if name not in functions:
@@ -94,7 +93,7 @@ def load_network(name: str, weights: pathlib.Path, options: Iterable[str] = ()) 
         raise ValueError(f"Expected options that fix the inputs of {name}. Received: {arguments}")
     try:
         model.load_weights(weights)
-    except Exception as error:  # h5py and Keras raise whatever they run into
+    except Exception as error:  # h5py and Keras raise exceptions of many classes
         raise ExportError(
             f"{weights} does not hold weights of {name} with these options. If the network was trained with other "
             f"options, repeat them, as in --set width=0.25.\n{first_line(error)}"
@@ -103,14 +102,14 @@ def load_network(name: str, weights: pathlib.Path, options: Iterable[str] = ()) 
 
 
 def _option(network: str, function: Callable[..., keras.Model], text: str) -> tuple[str, Any]:
-    """Parses `NAME=VALUE`, an argument of the function that makes a network."""
+    """Parses `NAME=VALUE`, an argument of the function that builds a network."""
     key, separator, value = text.partition("=")
     parameters = inspect.signature(function).parameters
     names = [name for name, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD]
     if not separator:
         raise ValueError(f"Expected --set NAME=VALUE. Received: {text}")
-    takes_others = len(names) < len(parameters)  # **kwargs, which the function passes on
-    if key not in names and not takes_others:
+    has_kwargs = len(names) < len(parameters)
+    if key not in names and not has_kwargs:
         expected = f"Expected --set with an argument of {network}: {', '.join(names)}"
         raise ValueError(f"{expected}. Received: {key}.{formats.hint(key, names)}")
     try:
@@ -139,7 +138,7 @@ def _load_keras_file(path: pathlib.Path, unsafe: bool) -> keras.Model:
 
 
 def _is_damaged(path: pathlib.Path) -> bool:
-    """Whether the archive cannot be read. Checked first, because the errors of Keras about such files mislead."""
+    """Returns whether the archive cannot be read. Keras would raise misleading errors about such a file."""
     if not zipfile.is_zipfile(path):
         return True
     try:
@@ -194,7 +193,7 @@ def _load_saved_model(path: pathlib.Path, unsafe: bool) -> keras.Model:
 
 
 def _load_compiled_ops(path: pathlib.Path, content: Any) -> None:
-    """Loads the library of compiled ops if the SavedModel uses one of them: TensorFlow has to know them."""
+    """Loads the library of compiled ops if the SavedModel uses one, because TensorFlow loads only registered ops."""
     graphs = [meta_graph.graph_def for meta_graph in content.meta_graphs]
     nodes = [node for graph in graphs for node in graph.node]
     nodes += [node for graph in graphs for function in graph.library.function for node in function.node_def]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The result of an export: what was written, and how far its outputs are from the outputs of the Keras model."""
+"""Describes the result of an export: the written file, and how far its outputs differ from the model's outputs."""
 
 import dataclasses
 import json
@@ -7,7 +7,7 @@ import os
 import pathlib
 from typing import Any
 
-Axes = list[int | str]  # sizes; a name stands for an axis of any size
+Axes = list[int | str]  # the size of each axis, or a name if the axis is open
 
 
 def first_line(error: BaseException) -> str:
@@ -20,10 +20,10 @@ class ExportError(RuntimeError):
 
 
 class ValidationError(ExportError):
-    """The exported file does not compute what the model computes; it was removed.
+    """The exported file does not compute what the model computes. The file was removed.
 
     Attributes:
-        report: The `Report`, with the results of the failed validation.
+        report: The `Report` with the results of the failed validation.
     """
 
     def __init__(self, message: str, report: "Report"):
@@ -39,10 +39,11 @@ class OutputCheck:
         name: Name of the output.
         dtype: Its dtype.
         max_abs: Largest absolute difference.
-        max_rel: Largest relative difference: relative to the largest magnitude that the model's output has in the same
-            case (to 1 if the output is zero everywhere).
-        compared: Number of compared values in all cases together. In floating-point outputs only finite values count.
-        worst: The case with the largest relative difference.
+        max_rel: Largest difference relative to the largest magnitude of the model's output in the same case (relative
+            to 1 if that output is zero everywhere).
+        compared: Number of compared values in all cases. In floating-point outputs only finite values count.
+        worst: The case with the largest relative difference. For outputs that are not floating-point, the last case
+            with a difference.
         problem: Why the output failed; None if it passed.
     """
 
@@ -56,7 +57,7 @@ class OutputCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether the output is within the tolerance in every case."""
+        """Whether the output passed in every case."""
         return self.problem is None
 
 
@@ -68,8 +69,8 @@ class TaskResult:
         metric: Name of the metric.
         samples: Number of samples.
         model: Mean of the metric for the Keras model.
-        file: Mean of the metric for the file, by name of the session (empty if there is one session only). A session
-            that lacks an output, or returns one of another shape, is left out.
+        file: Mean of the metric for the file, by name of the session; the name is empty if there is only one session.
+            A session is left out if it lacks an output or returns one of another shape.
     """
 
     metric: str
@@ -85,14 +86,14 @@ class ValidationResult:
     Attributes:
         runtime: The runtime that ran the file, with its version.
         reference: How the model was run.
-        tolerance: Largest allowed difference relative to the largest magnitude of an output.
-        reason: Where the tolerance comes from.
+        tolerance: Largest allowed difference, relative to the largest magnitude of an output.
+        reason: Why this tolerance applies.
         cases: Names of the compared cases: the shapes of their inputs.
-        skipped: Cases that the model itself refused, with the reason.
+        skipped: Cases that the model itself refused, with the first line of its error.
         outputs: One `OutputCheck` for every output.
         problems: Other failures: a crash, a missing output, an axis that is no longer open.
         notes: What was not validated, and why.
-        seconds_per_run: Time of the fastest run of each case in the runtime.
+        seconds_per_run: Time of the fastest run of each case in the runtime, by name of the case.
         task: The `TaskResult`, if the validation had a task.
     """
 
@@ -124,12 +125,12 @@ class Report:
         ops: `"portable"` or `"native"`.
         opset: The ONNX opset; None for other formats.
         precision: The precision; None for formats that keep the dtypes of the model.
-        inputs: Dtype and axes of every input by name. An axis is its size, or a name if it has any size.
-        outputs: The same for every output.
-        nodes: How many nodes of each op the graph has.
+        inputs: Dtype and axes of every input by name. An axis is given by its size, or by a name if it is open.
+        outputs: Dtype and axes of every output by name.
+        nodes: Number of nodes of each op in the graph.
         bytes: Size of each file.
         versions: Versions of the packages involved.
-        seconds: Duration of each stage.
+        seconds: Duration of the stages `trace`, `write` and `validate`.
         validation: The `ValidationResult`; None if the validation was skipped.
     """
 
@@ -152,7 +153,7 @@ class Report:
         return None if self.validation is None else self.validation.passed
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the report as a dict of what JSON can hold."""
+        """Returns the report as a dict that JSON can represent."""
         content = dataclasses.asdict(self)
         content["passed"] = self.passed
         if self.validation is not None:
@@ -162,7 +163,7 @@ class Report:
         return content
 
     def to_json(self, path: str | os.PathLike | None = None) -> str:
-        """Returns the report as JSON text; writes the text to `path`, too, if there is one."""
+        """Returns the report as JSON text. Also writes the text to the file `path`, if given."""
         text = json.dumps(self.to_dict(), indent=2)
         if path is not None:
             pathlib.Path(path).write_text(text + "\n")

@@ -7,13 +7,13 @@ from keras_dynfilter.custom_ops import build
 
 
 def ort_library() -> str:
-    """Returns the path of the library that runs the native ops of exported ONNX files; builds the library if necessary.
+    """Returns the path of the library that runs the native ops of exported ONNX files. Builds the library if necessary.
 
-    The library needs neither TensorFlow nor this package at run time: copy it to where the files are used. For another
-    processor than the one of this machine, set `KERAS_DYNFILTER_MARCH=portable` before it is built.
+    The library needs neither TensorFlow nor this package at run time, so it can be copied to the machine that runs the
+    files. If that machine has another processor, set `KERAS_DYNFILTER_MARCH=portable` before the library is built.
 
     Raises:
-        RuntimeError: There is no compiler, or the headers of onnxruntime were not found. The message says what to do.
+        RuntimeError: There is no compiler, the headers of onnxruntime were not found, or the system is not Linux.
 
     Example:
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names the inputs and outputs of a Keras model, whatever structure it takes and returns."""
+"""Names the inputs and outputs of a Keras model. They may be tensors, or nested lists, tuples and dicts of tensors."""
 
 import dataclasses
 import inspect
@@ -13,17 +13,17 @@ import tensorflow as tf
 
 from keras_dynfilter.export.report import ExportError
 
-Path = tuple[str | int, ...]  # keys and indices that lead to a leaf of a nested structure
+KeyPath = tuple[str | int, ...]  # keys and indices that lead to a leaf of a nested structure
 
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """How a model is called.
+    """The inputs of a model and their structure.
 
     Attributes:
         specs: `tf.TensorSpec` by input name, in the order of the model.
-        structure: The structure that the model takes, with input names instead of tensors.
-        several_arguments: Whether the items of `structure` are separate arguments of `model.call`.
+        structure: The structure that the model takes, with input names in place of tensors.
+        several_arguments: Whether each item of `structure` is an argument of `model.call`.
     """
 
     specs: dict[str, tf.TensorSpec]
@@ -31,7 +31,7 @@ class Signature:
     several_arguments: bool = False
 
     def call(self, model: keras.Model, tensors: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Calls `model` in inference mode on tensors by input name; returns its outputs by name."""
+        """Calls `model` in inference mode on tensors by input name. Returns its outputs by name."""
         arguments = _map(self.structure, lambda name, _: tensors[name])
         if not self.several_arguments:
             outputs = model(arguments, training=False)
@@ -45,11 +45,11 @@ class Signature:
         """Returns a sample as arrays by input name.
 
         Args:
-            sample: A dict by input name, or the structure that the model takes.
-            argument: The argument that the sample comes from, for error messages.
+            sample: A dict by input name, or a value with the structure that the model takes.
+            argument: Name of the argument with the sample, for error messages.
 
         Raises:
-            ValueError: The sample has another structure, lacks an input, or has the wrong shape.
+            ValueError: The sample has another structure or dtype, lacks an input, or has a wrong shape.
         """
         if isinstance(sample, dict) and set(sample) == set(self.specs):
             return {name: _array(sample[name], spec) for name, spec in self.specs.items()}
@@ -77,14 +77,14 @@ def model_signature(
 
     Args:
         model: A `keras.Model`.
-        input_signature: `tf.TensorSpec`s in the structure that the model takes. Needed for a subclassed model whose
-            `call` takes several arguments, or whose open sizes the model does not record.
-        input_size: `(height, width)` to fix if the model leaves them open, or None.
-        identifiers: Whether to turn input names into identifiers, as TensorFlow does: other characters become `_`, and
-            `arg_` precedes a name that does not begin with a letter.
+        input_signature: `tf.TensorSpec`s in the structure that the model takes. A subclassed model needs them if its
+            `call` takes several arguments, or to leave sizes other than the batch size open.
+        input_size: `(height, width)` of the images, to fix sizes that the model leaves open; or None.
+        identifiers: Whether to change input names to identifiers, as TensorFlow does: other characters become `_`, and
+            a name that does not begin with a letter gets the prefix `arg_`.
 
     Raises:
-        ValueError: The model is not a built `keras.Model`, or its inputs are unknown, or `input_size` fits none.
+        ValueError: The model is not a built `keras.Model`, its inputs are unknown, or no input has `input_size`.
         ExportError: An input is sparse, ragged, a scalar, or of unknown rank.
     """
     if not isinstance(model, keras.Model):
@@ -104,7 +104,7 @@ def model_signature(
     default_name = arguments[0] if arguments and not several_arguments else "inputs"
     layer_names = {id(layer.output): layer.name for layer in model.layers if isinstance(layer, keras.layers.InputLayer)}
 
-    def add(leaf: Any, path: Path) -> str:
+    def add(leaf: Any, path: KeyPath) -> str:
         name: str | None
         if path and isinstance(path[-1], str):
             name = path[-1]
@@ -112,7 +112,7 @@ def model_signature(
             name = layer_names.get(id(leaf)) or getattr(leaf, "name", None)
         if several_arguments and not name:
             name = arguments[int(path[0])]
-        if not name or name.startswith("keras_tensor"):  # a counter of Keras, which differs between processes
+        if not name or name.startswith("keras_tensor"):  # Keras numbers such names, so they differ between processes
             name = default_name if not path else f"{default_name}_{'_'.join(map(str, path))}"
         name = _unique(_identifier(name) if identifiers else name, specs)
         specs[name] = _spec(leaf, name, input_size)
@@ -126,7 +126,7 @@ def model_signature(
 
 
 def axis_names(shape: tf.TensorShape | list[int | None]) -> list[str]:
-    """Returns a name for every axis of an input or output: `batch`, `height`, `width`, ... or `axis_3`."""
+    """Returns a name for every axis of an input or output, such as `batch`, `height`, `width` or `axis_1`."""
     shape = list(shape)
     rank = len(shape)
     names = ["batch", *(f"axis_{axis}" for axis in range(1, rank))]
@@ -147,20 +147,20 @@ def axis_names(shape: tf.TensorShape | list[int | None]) -> list[str]:
 
 
 def _identifier(name: str) -> str:
-    """The name that TensorFlow gives to an argument of a signature."""
+    """Returns the name that TensorFlow gives to an argument of a signature."""
     name = re.sub(r"\W", "_", name)
     return name if name[0].isalpha() else f"arg_{name}"
 
 
 def _symbolic_inputs(model: keras.Model) -> Any:
-    """The symbolic inputs of a functional or sequential model, in the structure that it takes."""
+    """Returns the symbolic inputs of a functional or sequential model, in the structure that the model takes."""
     if isinstance(model, keras.Sequential):
         return model.inputs[0]
     return model.input
 
 
 def _recorded_inputs(model: keras.Model, several_arguments: bool) -> Any:
-    """Specs from the shapes that a subclassed model was built with, with an open batch size."""
+    """Returns specs from the shapes that a subclassed model was built with. The batch size is open."""
     recorded = None if several_arguments else (model.get_build_config() or {}).get("input_shape")
     if recorded is None:
         raise ValueError(
@@ -172,7 +172,7 @@ def _recorded_inputs(model: keras.Model, several_arguments: bool) -> Any:
 
 
 def _required_arguments(model: keras.Model) -> list[str]:
-    """Names of the arguments of `model.call` that have no default."""
+    """Returns the names of the arguments of `model.call` without a default, except `training` and `mask`."""
     parameters = inspect.signature(model.call).parameters.values()
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [
@@ -200,7 +200,7 @@ def _has_size(spec: tf.TensorSpec, input_size: tuple[int, int]) -> bool:
 
 
 def _named_outputs(model: keras.Model, outputs: Any, inputs: Collection[str]) -> dict[str, tf.Tensor]:
-    """Outputs by name. An output with the name of an input, which ONNX forbids, gets another name."""
+    """Returns the outputs by name. ONNX forbids an output with the name of an input, so it gets another name."""
     names = list(getattr(model, "output_names", None) or ())
     leaves = _leaves(outputs)
     if isinstance(model, keras.Sequential):
@@ -224,14 +224,19 @@ def _unique(name: str, taken: Collection[str]) -> str:
 
 
 def _array(value: Any, spec: tf.TensorSpec) -> np.ndarray:
-    value = tf.convert_to_tensor(value, spec.dtype)
+    try:
+        value = tf.convert_to_tensor(value, spec.dtype)
+    except (TypeError, ValueError) as error:
+        expected = f"Expected samples of {spec.name} to be convertible to a tensor of dtype {spec.dtype.name}"
+        raise ValueError(f"{expected}. Received: {type(value).__name__}: {error}") from error
     if not spec.shape.is_compatible_with(value.shape):
         raise ValueError(f"Expected samples of {spec.name} to have shape {spec.shape}. Received: {value.shape}")
-    return value.numpy()
+    # A file of NumPy arrays cannot store bfloat16. The values are cast back when the model is called.
+    return (tf.cast(value, tf.float32) if value.dtype == tf.bfloat16 else value).numpy()
 
 
-def _map(structure: Any, function: Callable[[Any, Path], Any], path: Path = ()) -> Any:
-    """Applies `function(leaf, path)` to the leaves of nested dicts, lists and tuples. Tuples of sizes are leaves."""
+def _map(structure: Any, function: Callable[[Any, KeyPath], Any], path: KeyPath = ()) -> Any:
+    """Applies `function(leaf, path)` to the leaves of nested dicts, lists and tuples. A shape is a leaf."""
     if isinstance(structure, dict):
         return {key: _map(value, function, (*path, key)) for key, value in structure.items()}
     if isinstance(structure, (list, tuple)) and not _is_shape(structure):
@@ -240,8 +245,8 @@ def _map(structure: Any, function: Callable[[Any, Path], Any], path: Path = ()) 
     return function(structure, path)
 
 
-def _leaves(structure: Any) -> list[tuple[Any, Path]]:
-    """Every leaf with its path, in order."""
+def _leaves(structure: Any) -> list[tuple[Any, KeyPath]]:
+    """Returns every leaf with its path, in order."""
     leaves = []
     _map(structure, lambda leaf, path: leaves.append((leaf, path)))
     return leaves

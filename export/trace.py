@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Traces a model to the graph that every format is written from."""
+"""Traces a model to a graph, from which the writers of all formats start."""
 
 import collections
 import dataclasses
@@ -16,11 +16,11 @@ from keras_dynfilter.ops.backends import scope
 
 @dataclasses.dataclass(frozen=True)
 class Traced:
-    """A model, traced on the ops that the file is to hold.
+    """A traced model. Its graph has the ops that the file will contain.
 
     Attributes:
         signature: The `Signature` of the model.
-        function: `tf.function` that takes the inputs in order and returns the outputs by name.
+        function: The `tf.function` that takes the inputs in order and returns the outputs by name.
         concrete: The only concrete function of `function`.
     """
 
@@ -35,19 +35,18 @@ class Traced:
 
     @property
     def inputs(self) -> dict[str, tuple[str, Axes]]:
-        """Dtype and axes of every input by name. An axis is its size, or a name if it has any size."""
+        """Dtype and axes of every input by name. An axis is given by its size, or by a name if it is open."""
         several = len(self.specs) > 1
         return {spec.name: (spec.dtype.name, _axes(spec.shape, spec.name if several else None)) for spec in self.specs}
 
     @property
     def outputs(self) -> dict[str, tuple[str, Axes]]:
-        """Dtype and axes of every output by name. The names of open axes differ from the names of the inputs' axes,
-        because the sizes may differ."""
+        """Dtype and axes of every output by name. Open axes other than the batch are named after the output."""
         tensors = self.concrete.structured_outputs
         return {name: (tensor.dtype.name, _axes(tensor.shape, name)) for name, tensor in tensors.items()}
 
     def graph_nodes(self) -> list[Any]:
-        """Returns every node except calls of functions; nodes inside functions (loops, branches) are included."""
+        """Returns every node except function calls. Nodes inside functions (loops, branches) are included."""
         graph = self.concrete.graph.as_graph_def()
         functions = {function.signature.name for function in graph.library.function}
         nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
@@ -60,7 +59,7 @@ class Traced:
 
 
 def trace(model: keras.Model, signature: Signature, ops: str) -> Traced:
-    """Traces `model` anew, because a function that Keras has traced before keeps the ops of that time.
+    """Traces `model` again, because graphs that Keras has traced earlier may hold other ops.
 
     Args:
         model: The model.
@@ -68,8 +67,8 @@ def trace(model: keras.Model, signature: Signature, ops: str) -> Traced:
         ops: `"portable"` or `"native"`.
 
     Raises:
-        ExportError: The model cannot be traced, returns something else than dense tensors, or holds ops of another
-            library and `ops` is `"portable"`.
+        ExportError: The model cannot be traced, or an output is not a dense tensor of known rank. With
+            `ops="portable"` also if the model uses ops that stock TensorFlow lacks.
     """
 
     def serve(*inputs):
@@ -87,12 +86,12 @@ def trace(model: keras.Model, signature: Signature, ops: str) -> Traced:
             raise ExportError(f"Expected dense outputs. Received: {name}, {type(value).__name__}")
     traced = Traced(signature, function, concrete)
     if ops == "portable":
-        _refuse_ops_of_other_libraries(traced)
+        _refuse_ops_that_tensorflow_lacks(traced)
     return traced
 
 
 def _axes(shape: tf.TensorShape, owner: str | None) -> Axes:
-    """The sizes of `shape`, with a name for each open axis. `owner` precedes the names of axes after the batch."""
+    """Returns the sizes of `shape`, with names for open axes. All names except the batch get the prefix `owner`."""
     if shape.rank is None:
         raise ExportError(f"Expected tensors of known rank. Received: {owner} of unknown rank")
     names = axis_names(shape) if shape.rank else []
@@ -100,11 +99,11 @@ def _axes(shape: tf.TensorShape, owner: str | None) -> Axes:
     return [name if size is None else size for size, name in zip(shape.as_list(), names)]
 
 
-def _refuse_ops_of_other_libraries(traced: Traced) -> None:
-    names = collections.defaultdict(list)
+def _refuse_ops_that_tensorflow_lacks(traced: Traced) -> None:
+    nodes_by_op = collections.defaultdict(list)
     for node in traced.graph_nodes():
         if not hasattr(tf.raw_ops, node.op):
-            names[node.op].append(node.name)
-    if names:
-        listed = "; ".join(f"{op} ({len(nodes)}, first {nodes[0]})" for op, nodes in sorted(names.items()))
+            nodes_by_op[node.op].append(node.name)
+    if nodes_by_op:
+        listed = "; ".join(f"{op} ({len(nodes)}, first {nodes[0]})" for op, nodes in sorted(nodes_by_op.items()))
         raise ExportError(f"The model holds ops that stock TensorFlow lacks, so no portable file can be made: {listed}")

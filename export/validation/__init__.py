@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Validates an exported file: runs it in a fresh process and compares its outputs with the model's."""
+"""Validates an exported file: runs it in a fresh process and compares its outputs with the outputs of the model."""

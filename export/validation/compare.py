@@ -22,11 +22,11 @@ from keras_dynfilter.export.validation.sessions import Session, sessions
 from keras_dynfilter.export.validation.settings import Task, Validation
 from keras_dynfilter.ops.backends import library, scope
 
-# The tolerance, relative to the largest magnitude of an output, is a number of roundings of the coarsest dtype in which
-# the model computes: runtimes add in other orders than TensorFlow.
+# Runtimes add in other orders than TensorFlow, so results may differ. The default tolerance is a number of roundings of
+# the coarsest dtype in which the model computes, relative to the largest magnitude of an output.
 ROUNDING = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 ALLOWED_ROUNDINGS = {"float64": 1e4, "float32": 8e2, "float16": 16, "bfloat16": 4}
-ALLOWED_STEPS = {"dynamic_int8": 16, "int8": 32}  # of the 256 steps that 8 bits have
+ALLOWED_STEPS = {"dynamic_int8": 16, "int8": 32}  # of the 256 steps of 8-bit values
 
 
 def validate(
@@ -47,10 +47,10 @@ def validate(
         runtime: Name of the runtime, as in the `FORMATS` table.
         cases: The inputs to compare.
         settings: The settings of the validation.
-        precision: The precision of the file, if its format has several.
+        precision: The precision of the file; None if the format has no precisions.
 
     Raises:
-        ExportError: The model itself refuses all cases, or the data of the task.
+        ExportError: The model itself refuses all cases, or a case of the task.
     """
     expected, skipped = _reference(model, traced.signature, cases)
     if not expected:
@@ -103,7 +103,10 @@ def _compare_session(
     cases: list[Case],
     expected: dict[str, dict[str, tf.Tensor]],
 ) -> dict[str, dict[str, np.ndarray]] | None:
-    """Runs the cases in one session and adds the comparison to `result`; returns the outputs by case, None if none."""
+    """Runs the cases in one session and adds the comparison to `result`.
+
+    Returns the outputs by case and by name, or None if the runtime failed.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
         for index, case in enumerate(cases):
@@ -112,30 +115,30 @@ def _compare_session(
         (folder / "request.json").write_text(json.dumps(request))
         problem = _run(folder / "request.json")
         if problem is not None:
-            result.problems.append(session.case(problem))
+            result.problems.append(session.label(problem))
             for check in result.outputs:
                 check.problem = "not computed"
             return None
         answer = json.loads((folder / "result.json").read_text())
         result.runtime = answer["runtime"]
         result.seconds_per_run.update(
-            {session.case(case.name): seconds for case, seconds in zip(cases, answer["seconds"])}
+            {session.label(case.name): seconds for case, seconds in zip(cases, answer["seconds"])}
         )
-        result.problems += [session.case(problem) for problem in _signature_problems(traced, answer)]
+        result.problems += [session.label(problem) for problem in _signature_problems(traced, answer)]
         outputs = {}
         for index, case in enumerate(cases):
             with np.load(folder / f"outputs_{index}.npz") as archive:
                 outputs[case.name] = dict(archive)
             for check in result.outputs:
                 received = outputs[case.name].get(check.name)
-                _compare(check, expected[case.name][check.name], received, session.case(case.name), result.tolerance)
+                _compare(check, expected[case.name][check.name], received, session.label(case.name), result.tolerance)
         return outputs
 
 
 def _has_all_outputs(
     cases: list[Case], expected: dict[str, dict[str, tf.Tensor]], outputs: dict[str, dict[str, np.ndarray]]
 ) -> bool:
-    """Whether the file returned every output of the model, in the model's shape, for all data of the task."""
+    """Returns whether the file returned every output of the model, in the right shape, in all cases of the task."""
     for case in cases:
         if case.has_targets:
             for name, value in expected[case.name].items():
@@ -150,9 +153,9 @@ def _score(task: Task, cases: list[Case], names: Iterable[str], outputs: dict[st
 
     Args:
         task: The task.
-        cases: All cases; only cases with targets count.
-        names: Names of the model's outputs. If there is one only, the metric gets it as a tensor, not as a dict.
-        outputs: Outputs by name, by case.
+        cases: All cases. Only cases with targets count.
+        names: Names of the model's outputs. If there is only one, the metric receives a tensor instead of a dict.
+        outputs: Outputs by case and by name.
     """
     total, count = 0.0, 0
     for case in cases:
@@ -168,7 +171,7 @@ def _score(task: Task, cases: list[Case], names: Iterable[str], outputs: dict[st
 def _reference(
     model: keras.Model, signature: Signature, cases: list[Case]
 ) -> tuple[dict[str, dict[str, tf.Tensor]], dict[str, str]]:
-    """Returns the outputs of the model by case, and the reason for every case that the model refuses."""
+    """Returns the outputs of the model by case and by name, and the error of every case that the model refuses."""
     expected, skipped = {}, {}
     with _full_float32():
         for case in cases:
@@ -183,7 +186,7 @@ def _reference(
 
 
 def _ops_of_reference() -> str:
-    """Returns `"native"` or `"no native"`. A model without dynamic filters must not cause the library to be built."""
+    """Returns `"native"` or `"no native"`. Does not load the library: a model without dynamic filters needs none."""
     loaded = library.loaded()
     native = scope.requested()[0] != "composite" and loaded is not None and loaded.ops is not None
     return "native" if native else "no native"
@@ -191,7 +194,7 @@ def _ops_of_reference() -> str:
 
 @contextlib.contextmanager
 def _full_float32() -> Iterator[None]:
-    """Keeps GPUs from rounding the factors of convolutions to 10 bits while the reference is computed."""
+    """Computes products in full float32. GPUs otherwise round the factors to TensorFloat-32, which has 10 bits."""
     enabled = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
@@ -201,7 +204,7 @@ def _full_float32() -> Iterator[None]:
 
 
 def _tolerance(traced: Traced, requested: float | None, precision: str | None) -> tuple[float, str]:
-    """Returns the tolerance and where it comes from."""
+    """Returns the tolerance and the reason for it."""
     if requested is not None:
         return float(requested), "as requested"
     if precision in ALLOWED_STEPS:
@@ -219,21 +222,21 @@ def _tolerance(traced: Traced, requested: float | None, precision: str | None) -
 
 
 def _run(request: pathlib.Path) -> str | None:
-    """Runs the request in a fresh process; returns what went wrong, or None."""
+    """Runs the request in a fresh process. Returns the problem if the runtime failed, otherwise None."""
     script = pathlib.Path(__file__).with_name("runner.py")
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, str(script), str(request)], env=environment, capture_output=True, text=True, check=False
     )
-    if done.returncode < 0:
-        return f"the runtime was killed by signal {-done.returncode}"
-    if done.returncode > 0:
-        return f"the runtime failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
+    if completed.returncode < 0:
+        return f"the runtime was killed by signal {-completed.returncode}"
+    if completed.returncode > 0:
+        return f"the runtime failed: {(completed.stderr.strip().splitlines() or ['no message'])[-1]}"
     return None
 
 
 def _signature_problems(traced: Traced, answer: dict) -> list[str]:
-    """Returns how the inputs and outputs that the file declares differ from the inputs and outputs of the model."""
+    """Returns how the declared inputs and outputs of the file differ from the inputs and outputs of the model."""
     problems = []
     shapes = {
         name: [None if isinstance(axis, str) else axis for axis in axes] for name, (_, axes) in traced.inputs.items()
@@ -251,7 +254,7 @@ def _signature_problems(traced: Traced, answer: dict) -> list[str]:
 
 
 def _compare(check: OutputCheck, expected: tf.Tensor, received: np.ndarray | None, case: str, tolerance: float) -> None:
-    """Adds the output of one case to the check."""
+    """Compares an output in one case and adds the result to `check`."""
     if received is None:
         check.problem = "the file lacks it"
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the inputs that the validation runs the model and the file on."""
+"""Creates the inputs on which the validation runs the model and the file."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -12,6 +12,7 @@ from keras_dynfilter.export.report import ExportError
 from keras_dynfilter.export.signature import Signature, axis_names
 from keras_dynfilter.export.validation.settings import Task, Validation
 
+# Sizes of open axes other than batch, height and width.
 SIZES_OF_OTHER_AXES = {"length": 9, "frames": 4}
 SIZE_OF_UNNAMED_AXES = 4
 
@@ -23,8 +24,8 @@ class Case:
     Attributes:
         name: The shapes of the inputs, as in `"2x33x47x3"`; unique among the cases of a validation.
         inputs: Arrays by input name.
-        has_targets: Whether the case is a pair of the task's data.
-        targets: The targets of that pair.
+        has_targets: Whether the inputs come from the data of the task.
+        targets: The targets of these inputs.
     """
 
     name: str
@@ -36,17 +37,18 @@ class Case:
 def cases(
     signature: Signature, settings: Validation, representative_data: list[dict[str, np.ndarray]] | None = None
 ) -> list[Case]:
-    """Returns the cases of a validation; every batch size and every image size occurs at least once.
+    """Returns the cases of a validation: random inputs, then the sample inputs, then the data of the task.
 
-    The inputs are random. Files in int8 know the ranges of their representative data only, so they run on that data, in
-    its own image sizes. Sample inputs and the data of the task follow.
+    Every batch size and every image size of the settings occurs at least once if the model leaves these sizes open. The
+    ranges of a file in int8 suit its representative data only. So this data replaces the random inputs, in the image
+    sizes of the data.
 
     Raises:
         ValueError: Sample inputs or data of the task do not suit the model.
-        ExportError: Random inputs of the model's dtype cannot be made.
+        ExportError: There are no random inputs for a dtype of the model.
     """
-    batch_is_open = all(spec.shape[0] is None for spec in signature.specs.values())
-    batch_sizes: Sequence[int | None] = settings.batch_sizes if batch_is_open else [None]
+    fixed_batch_sizes = {spec.shape[0] for spec in signature.specs.values()} - {None}
+    batch_sizes: Sequence[int | None] = [None] if fixed_batch_sizes else settings.batch_sizes
     image_sizes: Sequence[tuple[int, int] | None] = [None]
     if _has_open_image_size(signature):
         image_sizes = settings.image_sizes
@@ -56,7 +58,7 @@ def cases(
         batch_size, image_size = batch_sizes[index % len(batch_sizes)], image_sizes[index % len(image_sizes)]
         if representative_data is None:
             inputs = {
-                name: _random(spec, _fixed_shape(spec, batch_size, image_size), rng)
+                name: _random(spec, _fixed_shape(spec, batch_size or max(fixed_batch_sizes), image_size), rng)
                 for name, spec in signature.specs.items()
             }
         else:
@@ -76,13 +78,15 @@ def cases(
 
 
 def representative(signature: Signature, data: Iterable[Any] | None) -> list[dict[str, np.ndarray]] | None:
-    """Returns the representative data as a list of arrays by input name; None stays None.
+    """Returns the representative data as a list of arrays by input name. None stays None.
 
     Raises:
         ValueError: The data is empty, or does not suit the model.
     """
     if data is None:
         return None
+    if not isinstance(data, Iterable):
+        raise ValueError(f"Expected `representative_data` to be inputs. Received: {type(data).__name__}")
     samples = [signature.arrays_by_name(sample, "representative_data") for sample in data]
     if not samples or any(array.size == 0 for sample in samples for array in sample.values()):
         raise ValueError("Expected `representative_data` to be inputs, at least one and none empty")
@@ -90,13 +94,19 @@ def representative(signature: Signature, data: Iterable[Any] | None) -> list[dic
 
 
 def _labelled(signature: Signature, task: Task) -> list[tuple[dict[str, np.ndarray], Any]]:
-    pairs = [(signature.arrays_by_name(inputs, "task.data"), targets) for inputs, targets in task.data]
+    """Returns the data of the task as pairs of arrays by input name, and targets."""
+    pairs = []
+    for pair in task.data:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise ValueError(f"Expected `task.data` to hold pairs (inputs, targets). Received: {type(pair).__name__}")
+        pairs.append((signature.arrays_by_name(pair[0], "task.data"), pair[1]))
     if not pairs:
         raise ValueError("Expected `task.data` to hold at least one pair (inputs, targets). Received: none")
     return pairs
 
 
 def _add(collected: list[Case], inputs: dict[str, np.ndarray], **options: Any) -> None:
+    """Adds a case with a unique name."""
     name = ", ".join("x".join(map(str, array.shape)) for array in inputs.values())
     if name in {case.name for case in collected}:
         name = f"{len(collected)}: {name}"
@@ -109,8 +119,8 @@ def _has_open_image_size(signature: Signature) -> bool:
     return any(size is None and axis in ("height", "width") for size, axis in named_sizes)
 
 
-def _fixed_shape(spec: tf.TensorSpec, batch_size: int | None, image_size: tuple[int, int] | None) -> list[int]:
-    """The shape of `spec` with a size for every open axis."""
+def _fixed_shape(spec: tf.TensorSpec, batch_size: int, image_size: tuple[int, int] | None) -> list[int]:
+    """Returns the shape of `spec` with a size for every open axis."""
     sizes: dict[str, Any] = {"batch": batch_size, **SIZES_OF_OTHER_AXES}
     if image_size is not None:
         sizes["height"], sizes["width"] = image_size
@@ -121,6 +131,7 @@ def _fixed_shape(spec: tf.TensorSpec, batch_size: int | None, image_size: tuple[
 
 
 def _random(spec: tf.TensorSpec, shape: list[int], rng: np.random.Generator) -> np.ndarray:
+    """Returns normal floating-point numbers, integers 0 and 1 (0 to 255 for uint8), or booleans."""
     if spec.dtype.is_floating:
         # NumPy has no bfloat16; the values are cast when the model is called.
         return rng.standard_normal(shape).astype(np.float32 if spec.dtype == tf.bfloat16 else spec.dtype.as_numpy_dtype)
@@ -130,5 +141,5 @@ def _random(spec: tf.TensorSpec, shape: list[int], rng: np.random.Generator) -> 
 
 
 def _repeated(array: np.ndarray, batch_size: int) -> np.ndarray:
-    """`batch_size` samples, taken from the array in turns."""
+    """Returns `batch_size` samples. Repeats the samples of the array if there are too few."""
     return np.take(array, np.arange(batch_size) % len(array), axis=0)

@@ -11,31 +11,32 @@ import time
 
 import numpy as np
 
+# Python puts the folder of a script first, so modules such as `inputs` would hide other modules of the same name.
 sys.path[:] = [path for path in sys.path if path != str(pathlib.Path(__file__).parent)]
-sys.modules["keras_dynfilter"] = None  # type: ignore[assignment]  # an import raises
+sys.modules["keras_dynfilter"] = None  # type: ignore[assignment]  # every import of it raises an ImportError
 
-REPEATS = 3
+REPEATS = 3  # runs of each case; the fastest one counts
 
 
-def onnxruntime(request):
-    """Returns a function that runs the file on arrays by name, and a description of the file."""
-    import onnxruntime as ort
+def load_onnx(request):
+    """Loads an ONNX file. Returns a function from inputs to outputs, arrays by name, and a description of the file."""
+    import onnxruntime
 
-    options = ort.SessionOptions()
+    options = onnxruntime.SessionOptions()
     for library in request["libraries"]:
         options.register_custom_ops_library(library)
-    session = ort.InferenceSession(request["path"], options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(request["path"], options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
 
     def run(inputs):
         return dict(zip(names, session.run(names, inputs)))
 
-    inputs = {value.name: _open_axes(value.shape) for value in session.get_inputs()}
-    return run, {"runtime": f"onnxruntime {ort.__version__} on the CPU", "inputs": inputs, "outputs": names}
+    inputs = {value.name: _sizes(value.shape) for value in session.get_inputs()}
+    return run, {"runtime": f"onnxruntime {onnxruntime.__version__} on the CPU", "inputs": inputs, "outputs": names}
 
 
-def tensorflow(request):
-    """Does the same as `onnxruntime` for a SavedModel."""
+def load_saved_model(request):
+    """Loads a SavedModel. Returns what `load_onnx` returns."""
     import tensorflow as tf
 
     for library in request["libraries"]:
@@ -48,13 +49,13 @@ def tensorflow(request):
         outputs = serve(**{name: tf.cast(value, specs[name].dtype) for name, value in inputs.items()})
         return {name: _array(value) for name, value in outputs.items()}
 
-    inputs = {name: _open_axes(spec.shape.as_list()) for name, spec in specs.items()}
+    inputs = {name: _sizes(spec.shape.as_list()) for name, spec in specs.items()}
     description = {"runtime": f"tensorflow {tf.__version__} on the CPU", "inputs": inputs}
     return run, {**description, "outputs": list(serve.structured_outputs)}
 
 
-def litert(request):
-    """Does the same as `onnxruntime` for a LiteRT file."""
+def load_litert(request):
+    """Loads a LiteRT file. Returns what `load_onnx` returns."""
     import importlib.metadata
 
     from ai_edge_litert.interpreter import Interpreter
@@ -72,28 +73,30 @@ def litert(request):
     return run, {**description, "outputs": list(signature.get_output_details())}
 
 
-RUNTIMES = {"onnxruntime": onnxruntime, "tensorflow": tensorflow, "ai_edge_litert": litert}
+# Name of the runtime in the table of formats -> function that loads a file.
+RUNTIMES = {"onnxruntime": load_onnx, "tensorflow": load_saved_model, "ai_edge_litert": load_litert}
 
 
 def _declared_shape(details):
-    """The declared shape of an input, with -1 for open sizes. A file without open sizes has no shape signature."""
+    """Returns the declared shape of an input, with -1 for open sizes. Without open sizes `shape_signature` is empty."""
     signature = details["shape_signature"]
     return signature if len(signature) else details["shape"]
 
 
 def _array(tensor):
+    """Returns a tensor as an array. NumPy files cannot store bfloat16, so it becomes float32."""
     import tensorflow as tf
 
     return (tf.cast(tensor, tf.float32) if tensor.dtype == tf.bfloat16 else tensor).numpy()
 
 
-def _open_axes(shape):
-    """The shape with None in place of symbolic sizes."""
+def _sizes(shape):
+    """Returns the sizes of a shape, with None in place of the names of open axes."""
     return [size if isinstance(size, int) else None for size in shape]
 
 
 def main(request_path):
-    """Runs all cases of a request and writes their outputs, and a description of the file, next to the request."""
+    """Runs all cases of a request. Writes their outputs and a description of the file to the folder of the request."""
     folder = pathlib.Path(request_path).parent
     request = json.loads(pathlib.Path(request_path).read_text())
     run, result = RUNTIMES[request["runtime"]](request)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the caller chooses about the validation of an exported file."""
+"""Holds the settings that the caller chooses for the validation of an exported file."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
@@ -10,14 +10,14 @@ from keras_dynfilter.ops import checks
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """Labelled data and a metric: the report then has the score of the model and the score of the file.
+    """Labelled data and a metric, by which the validation scores both the model and the file.
 
     Attributes:
         data: Pairs `(inputs, targets)`, such as the batches of a `tf.data.Dataset`. Inputs have the structure that the
-            model takes, or are a dict by input name. The outputs for these inputs are compared, too.
-        metric: Function of targets and outputs, such as `keras.losses.mean_squared_error`. It gets the output tensor
-            if the model has one output (even if the model returns that output in a dict), otherwise a dict of output
-            tensors by name. The report has the mean over all samples.
+            model takes, or are a dict by input name. The validation also compares the outputs for these inputs.
+        metric: Function of targets and outputs, such as `keras.losses.mean_squared_error`. If the model has one output,
+            even in a dict, the function receives its tensor, otherwise a dict of output tensors by name. The report has
+            the mean over all samples.
 
     Raises:
         ValueError: `metric` cannot be called, or `data` cannot be iterated over.
@@ -44,17 +44,17 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
-    """Settings of the validation, which runs the exported file in a fresh process and compares it with the model.
+    """Settings of the validation, which runs the file in a fresh process and compares its outputs with the model.
 
     Attributes:
-        batch_sizes: Batch sizes to run, if the model leaves the batch size open.
-        image_sizes: Pairs `(height, width)` to run, if the model leaves them open. Sizes that the model itself refuses
+        batch_sizes: Batch sizes to run if the model leaves the batch size open.
+        image_sizes: Pairs `(height, width)` to run if the model leaves them open. Sizes that the model itself refuses
             are skipped, and the report lists them.
-        sample_inputs: Inputs to run in addition to the random ones: a dict by input name, or a list of samples, each
-            either a dict by input name or in the structure that the model takes.
-        tolerance: Largest allowed difference relative to the largest magnitude of an output. The default depends on
+        sample_inputs: Inputs to run in addition to the random inputs: a list of samples, or one sample that is neither
+            a list nor a tuple. A sample is a dict by input name, or has the structure that the model takes.
+        tolerance: Largest allowed difference, relative to the largest magnitude of an output. The default depends on
             the dtypes that the model computes in and on the precision of the file.
-        task: A `Task`: labelled data, and a metric to score the model and the file by.
+        task: A `Task`: labelled data and a metric, by which the model and the file are scored.
         seed: Seed of the random inputs.
 
     Raises:
@@ -91,7 +91,11 @@ class Validation:
 
 
 def chosen(validate: bool | Validation) -> Validation | None:
-    """Returns the settings that the `validate` argument of `export` selects; None if there is no validation."""
+    """Returns the settings that the `validate` argument of `export` selects, or None for no validation.
+
+    Raises:
+        ValueError: `validate` is neither a boolean nor a `Validation`.
+    """
     if isinstance(validate, Validation):
         return validate
     if not isinstance(validate, bool):
@@ -102,6 +106,7 @@ def chosen(validate: bool | Validation) -> Validation | None:
 
 
 def _tuple(values: Any) -> tuple[Any, ...]:
+    """Returns the values as a tuple, which is empty if they cannot be iterated over."""
     return tuple(values) if isinstance(values, Iterable) else ()
 
 

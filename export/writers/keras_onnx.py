@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes Keras's own `model.export(path, format="onnx")` work for models that run on the compiled ops."""
+"""Makes Keras's own `model.export(path, format="onnx")` work for models that use the compiled ops."""
 
 import warnings
 from typing import Any
@@ -10,8 +10,8 @@ from keras_dynfilter.export.writers import onnx_native, tf2onnx
 def register_onnx_handlers() -> None:
     """Registers handlers in tf2onnx so that `model.export(path, format="onnx")` of Keras converts the compiled ops.
 
-    Keras converts with tf2onnx, which copies ops that it does not know into the file; onnxruntime then rejects the
-    file. The handlers write the portable form of the compiled ops instead. They stay registered for this process.
+    Keras converts models with tf2onnx, which copies unknown ops into the file unchanged, so onnxruntime rejects the
+    file. The handlers write the portable form of the compiled ops instead. They stay registered in this process.
 
     Raises:
         ImportError: tf2onnx is not installed.
@@ -30,5 +30,5 @@ def register_onnx_handlers() -> None:
 
 
 def _expand(context: Any, node: Any, **kwargs: Any) -> None:
-    """Replaces a node of a compiled op by the nodes of its portable form."""
+    """Replaces a node of a compiled op with the nodes of its portable form."""
     tf2onnx.expand(context, node, *onnx_native.read(context, node).portable())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes LiteRT files with TensorFlow's converter: built-in ops only, in the requested precision."""
+"""Writes LiteRT files with TensorFlow's converter, in the requested precision. The files use built-in ops only."""
 
 import collections
 import pathlib
@@ -24,17 +24,18 @@ def write(
     precision: str,
     representative_data: list[dict[str, np.ndarray]] | None,
 ) -> dict[str, int]:
-    """Writes the traced model to the file `path`; returns the number of operators by name.
+    """Writes the traced model to the file `path`. Returns the number of operators of each name.
 
     Args:
         traced: The traced model.
         path: The file to write.
         opset: None; LiteRT has no opsets.
         precision: `"float32"`, `"float16"`, `"dynamic_int8"` or `"int8"`.
-        representative_data: For `"int8"`: a list of inputs, arrays by name.
+        representative_data: For `"int8"`: a list of inputs, each a dict of arrays by name. Otherwise None.
 
     Raises:
-        ExportError: LiteRT lacks an op of the model, or the model does not compute in float32, or is too large.
+        ExportError: LiteRT lacks an op of the model, or the model computes in another dtype than float32, or is too
+            large.
     """
     other_dtypes = sorted({dtype.name for dtype in traced.dtypes()} - {"float32"})
     if other_dtypes:
@@ -52,7 +53,7 @@ def write(
 
 def _convert(traced: Traced, precision: str, representative_data: list[dict[str, np.ndarray]] | None) -> bytes:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the converter uses an interpreter that TensorFlow has deprecated
+        warnings.simplefilter("ignore")  # the converter uses a deprecated interpreter of TensorFlow
         saved = pathlib.Path(folder) / "model"
         saved_model.write(traced, saved, None)
         converter = tf.lite.TFLiteConverter.from_saved_model(str(saved), signature_keys=["serving_default"])
@@ -66,7 +67,7 @@ def _convert(traced: Traced, precision: str, representative_data: list[dict[str,
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         try:
             content = converter.convert()
-        except Exception as error:  # the converter raises whatever its passes run into
+        except Exception as error:  # the converter raises exceptions of many classes
             raise ExportError(_reason(error)) from error
     if len(content) > LARGEST_FILE:
         raise ExportError(f"One LiteRT file holds 2 GB at most. This one would have {len(content) / 1e9:.1f} GB")
@@ -74,7 +75,7 @@ def _convert(traced: Traced, precision: str, representative_data: list[dict[str,
 
 
 def _reason(error: Exception) -> str:
-    """Explains an error of the converter, which lists unsupported ops deep inside its message."""
+    """Summarizes an error of the converter in one line: the unsupported ops, or the first line with an error."""
     text = str(error)
     unsupported = re.findall(r"^\s*(?:Flex|TF Select|Custom) ops?: (.+)$", text, re.MULTILINE | re.IGNORECASE)
     if unsupported:
@@ -85,7 +86,7 @@ def _reason(error: Exception) -> str:
 
 
 def count_operators(content: bytes) -> collections.Counter[str]:
-    """Counts the operators in the bytes of a file by name, in all subgraphs. Custom ones are named `custom NAME`."""
+    """Counts the operators of each name in all subgraphs of a file. Custom operators are named `custom NAME`."""
     from ai_edge_litert import schema_py_generated as schema
 
     names = {number: name for name, number in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
@@ -93,7 +94,7 @@ def count_operators(content: bytes) -> collections.Counter[str]:
     codes = []
     for index in range(model.OperatorCodesLength()):
         code = model.OperatorCodes(index)
-        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())  # older files use the second, which has 8 bits
+        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())  # older files use the deprecated field of 8 bits
         custom = number == schema.BuiltinOperator.CUSTOM
         codes.append(f"custom {code.CustomCode().decode()}" if custom else names[number])
     graphs = [model.Subgraphs(index) for index in range(model.SubgraphsLength())]
@@ -103,6 +104,7 @@ def count_operators(content: bytes) -> collections.Counter[str]:
 
 
 def _refuse_custom(operators: dict[str, int]) -> None:
-    custom = [f"{name.removeprefix('custom ')} ({count})" for name, count in operators.items() if "custom" in name]
+    prefix = "custom "
+    custom = [f"{name.removeprefix(prefix)} ({n})" for name, n in operators.items() if name.startswith(prefix)]
     if custom:
         raise ExportError(f"The file would hold ops that stock LiteRT lacks: {', '.join(custom)}")

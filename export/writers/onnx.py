@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes ONNX files with tf2onnx, checks them, and names the axes of inputs and outputs.
 
-A file holds standard ops only, or also the compiled ops of keras_dynfilter, each with a body of standard ops.
+A file holds only standard ops, or also compiled ops of keras_dynfilter, each with a body of standard ops.
 """
 
 import collections
@@ -18,10 +18,10 @@ LARGEST_FILE = 2**31 - 1  # limit of a protocol buffer
 
 
 def write(traced: Traced, path: pathlib.Path, opset: int) -> dict[str, int]:
-    """Writes the traced model to the file `path`; returns the number of nodes by op.
+    """Writes the traced model to the file `path`. Returns the number of nodes of each op.
 
     Raises:
-        ExportError: ONNX lacks an op or a dtype of the model, or the model is too large.
+        ExportError: ONNX lacks an op of the model, the model computes in bfloat16, or it is too large.
     """
     if any(dtype.name == "bfloat16" for dtype in traced.dtypes()):
         raise ExportError(
@@ -57,7 +57,7 @@ def _refuse_unsupported(model: Any, opset: int) -> None:
 
 
 def _tidy(graph: Any, traced: Traced) -> None:
-    """Restores the order of inputs and outputs and names their open axes."""
+    """Restores the order of the inputs and outputs, and names their open axes."""
     for values, signature in ((graph.input, traced.inputs), (graph.output, traced.outputs)):
         by_name = {value.name: value for value in values}
         if set(by_name) != set(signature):
@@ -66,7 +66,7 @@ def _tidy(graph: Any, traced: Traced) -> None:
             _name_axes(by_name[name], axes)
         del values[:]
         values.extend(by_name[name] for name in signature)
-    del graph.value_info[:]  # onnx infers it again; it is full of names that tf2onnx invented
+    del graph.value_info[:]  # it has names that tf2onnx made up; `onnx` can infer the values again
 
 
 def _name_axes(value: Any, axes: Axes) -> None:

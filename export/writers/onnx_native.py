@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the compiled ops to ONNX: as nodes of the domain `keras_dynfilter`, each with a body of standard ops.
+"""Writes the compiled ops to ONNX as nodes of the domain `keras_dynfilter`, each with a body of standard ops.
 
 A stock runtime inlines the body, which is the portable form of the op. A session with the library of `ort_library` runs
 the compiled kernel instead.
 
 An ONNX function cannot loop over attributes, so there is one body for each configuration (dtype, window, strides, ...).
-The bodies of one op are in different domains: `keras_dynfilter`, `keras_dynfilter.2`, and so on; the library has its
-kernels in all of them. ONNX has overloads for this purpose, but most versions of onnxruntime confuse them.
+The bodies of one op are in different domains: `keras_dynfilter`, `keras_dynfilter.2`, and so on. The library registers
+its kernels in each domain. ONNX has overloads for this purpose, but most versions of onnxruntime confuse them.
 """
 
 import collections
@@ -27,19 +27,19 @@ DOMAIN, VERSION = "keras_dynfilter", 1
 MAX_DOMAINS = 32  # number of domains that custom_ops/cc/ort/ops.cc registers
 IR_VERSION = 8  # the first version with functions
 FORWARD_OPS = {raw_op.type: raw_op for raw_op in RAW_OPS if raw_op.wrt is None}
-_CONFIGURATION = "configuration"  # attribute that marks the nodes until they get their domains
+_CONFIGURATION = "configuration"  # attribute that holds the configuration of a node until its domain is set
 
 
 @dataclasses.dataclass(frozen=True)
 class Configuration:
-    """What a body depends on.
+    """The properties of a node that determine its body.
 
     Attributes:
         raw_op: The compiled op.
         kind: `"spatial"`, `"softmax"`, `"channel"`, `"mul"` or `"add"`.
         geometry: The window.
         dtype: The dtype of all tensors.
-        channels: Number of channels; None if the body does not depend on it, which is so with one head.
+        channels: Number of channels. None if it is open, or if there is one head: the body then does not depend on it.
     """
 
     raw_op: RawOp
@@ -50,14 +50,14 @@ class Configuration:
 
     @property
     def text(self) -> str:
-        """A readable text that differs between any two configurations of an op."""
+        """A readable text, unique among the configurations of an op."""
         g = self.geometry
         parts = [self.dtype.name, *("x".join(map(str, pair)) for pair in (g.kernel_size, g.strides, g.dilation_rate))]
         parts += [g.padding, str(g.heads), self.kind, *([] if self.channels is None else [str(self.channels)])]
         return "_".join(parts)
 
     def attributes(self) -> dict[str, Any]:
-        """Returns all attributes of the node; the kernels of the library have no defaults."""
+        """Returns all attributes of the node, because the kernels of the library have no default values."""
         g = self.geometry
         values = {"padding": g.padding, "heads": g.heads, "combine": self.kind}
         for name, pair in (("kernel", g.kernel_size), ("stride", g.strides), ("dilation", g.dilation_rate)):
@@ -65,7 +65,10 @@ class Configuration:
         return {name: values[name] for name in self.raw_op.attributes}
 
     def portable(self) -> tuple[Any, list[tf.TensorSpec]]:
-        """Returns the op in standard ops: a `tf.function` and the specs of its inputs, of any batch and image size."""
+        """Returns a `tf.function` of standard ops that computes the op, and the specs of its inputs.
+
+        Batch size and image size are open.
+        """
         operands, g = list(self.raw_op.inputs), self.geometry
         shapes = {
             "inputs": (None, None, None, self.channels),
@@ -88,7 +91,7 @@ def handlers(configurations: dict[tuple[str, str], Configuration]) -> dict[str, 
     """Returns handlers for tf2onnx that turn the compiled ops into nodes of the domain `keras_dynfilter`.
 
     Args:
-        configurations: The handlers add the `Configuration` of every node, by op name and text.
+        configurations: A dict to which the handlers add the `Configuration` of every node, by op name and text.
     """
 
     def convert(context, node, name, args):
@@ -106,7 +109,7 @@ def handlers(configurations: dict[tuple[str, str], Configuration]) -> dict[str, 
 
 
 def _project_and_pool(context: Any, node: Any, *args: Any, **kwargs: Any) -> None:
-    """Replaces a node of ProjectAndPool by a product and a mean, for which runtimes have fast kernels."""
+    """Replaces a node of ProjectAndPool with a product and a mean, for which runtimes have fast kernels."""
     inputs, kernel, bias = node.input
     (projected, means), shapes, dtypes = node.output, node.output_shapes, node.output_dtypes
     context.remove_node(node.name)
@@ -126,7 +129,7 @@ STANDARD_HANDLERS = {f"{PREFIX}ProjectAndPool": _project_and_pool}
 
 
 def read(context: Any, node: Any) -> Configuration:
-    """Returns the configuration of a compiled op's node, within a handler of tf2onnx."""
+    """Returns the configuration of a node of a compiled op. A handler of tf2onnx calls it."""
     import onnx
 
     def text(name):
@@ -153,11 +156,11 @@ def attach(model: Any, nodes: Iterable[Any], configurations: dict[tuple[str, str
     Args:
         model: A `ModelProto`.
         nodes: All nodes of the model.
-        configurations: The configurations that the `handlers` collected.
+        configurations: The configurations that the handlers collected.
         opset: The opset of the model.
 
     Raises:
-        ExportError: An op has more configurations than there are domains.
+        ExportError: An op has more configurations than `MAX_DOMAINS`.
     """
     import onnx
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes SavedModels with one signature, `serving_default`, whose inputs and outputs are named as in the model."""
+"""Writes SavedModels with one signature, `serving_default`, whose inputs and outputs have the names of the model."""
 
 import collections
 import pathlib
@@ -11,7 +11,11 @@ from keras_dynfilter.export.trace import Traced
 
 
 def write(traced: Traced, path: pathlib.Path, opset: None) -> dict[str, int]:
-    """Writes the traced model to the folder `path`; returns the number of nodes by op."""
+    """Writes the traced model to the folder `path`. Returns the number of nodes of each op.
+
+    Raises:
+        ExportError: TensorFlow cannot save the model.
+    """
     module = tf.Module()
     module.weights = list(traced.concrete.variables)
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)

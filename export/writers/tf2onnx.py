@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Converts one function with tf2onnx, either to a model of its own or in place of a node of another model."""
+"""Converts a function with tf2onnx: to a model, or to nodes that replace a node of another model."""
 
 import concurrent.futures
 import contextlib
@@ -18,13 +18,13 @@ def convert(
     opset: int,
     handlers: dict[str, tuple[Callable[..., None], list]] | None = None,
 ) -> Any:
-    """Returns a `tf.function` as an ONNX `ModelProto`.
+    """Converts a `tf.function` to an ONNX `ModelProto`.
 
     Args:
         function: The `tf.function`.
         specs: Specs of its inputs.
         opset: The ONNX opset.
-        handlers: Handlers for tf2onnx by TensorFlow op, besides the handlers that tf2onnx has.
+        handlers: Handlers by TensorFlow op, in addition to the handlers of tf2onnx.
 
     Raises:
         ExportError: tf2onnx cannot convert the function.
@@ -37,7 +37,7 @@ def convert(
             model, _ = tf2onnx.convert.from_function(
                 function, input_signature=specs, opset=opset, custom_op_handlers=handlers
             )
-        except Exception as error:  # tf2onnx raises whatever its handlers run into
+        except Exception as error:  # tf2onnx raises exceptions of many classes
             raise ExportError(f"tf2onnx could not convert the model: {type(error).__name__}: {error}") from error
     return model
 
@@ -45,14 +45,14 @@ def convert(
 def _select(context: Any, node: Any, name: str, args: list) -> None:
     """Converts `tf.where` to Where.
 
-    tf2onnx itself converts it to products with 0 and 1, in which an Inf or NaN that the condition excludes makes the
-    result NaN.
+    tf2onnx itself converts it to products with 0 and 1. An Inf or NaN that the condition excludes then makes the result
+    NaN.
     """
     node.type = "Where"
 
 
 def expand(context: Any, node: Any, function: Any, specs: list[tf.TensorSpec]) -> None:
-    """Replaces a node, within a handler of tf2onnx, by the nodes of a `tf.function` of the node's inputs.
+    """Replaces a node with the nodes of a `tf.function` of the node's inputs. A handler of tf2onnx calls it.
 
     Args:
         context: The graph that tf2onnx converts.
@@ -62,7 +62,7 @@ def expand(context: Any, node: Any, function: Any, specs: list[tf.TensorSpec]) -
     """
     import onnx
 
-    # In another thread, because the graph that tf2onnx converts is the default graph of this thread.
+    # Another thread, because in this thread the default graph is the graph that tf2onnx converts.
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         model = pool.submit(convert, function, specs, context.opset).result()
     model = onnx.shape_inference.infer_shapes(model)
@@ -78,8 +78,8 @@ def expand(context: Any, node: Any, function: Any, specs: list[tf.TensorSpec]) -
         inputs = [names.get(name, "") for name in inner.input]
         for position, name in enumerate(inner.input):
             if name in constants:
-                # Each use gets a constant of its own: tf2onnx changes axes in place, and a shared constant would change
-                # for its other users, too.
+                # One constant for each use: tf2onnx changes axes in place, and a shared constant would also change for
+                # its other uses.
                 constant = context.make_const(f"{prefix}{index}/{position}/{name}", constants[name])
                 inputs[position] = constant.output[0]
         context.make_node(
@@ -99,7 +99,7 @@ def expand(context: Any, node: Any, function: Any, specs: list[tf.TensorSpec]) -
 
 @contextlib.contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Silences a logger: problems are raised, so they need not be logged."""
+    """Silences a logger. Problems raise exceptions, so they need no log."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A SavedModel that is loaded for export reaches no files, processes or networks, whatever its functions are called."""
+"""A SavedModel is loaded only if none of its functions can reach files, processes or networks, whatever their names."""
 
 import re
 
@@ -16,70 +16,70 @@ from tests.support import export_models as models
 pytestmark = pytest.mark.legacy
 
 
-def written(path, target):
-    """A SavedModel whose signature writes the file `target`, and its content."""
+def save_file_writer(path, target):
+    """Saves a model whose signature writes the file `target`. Returns the content of the SavedModel."""
 
     def serve(x):
         tf.io.write_file(str(target), "text")
         return {"y": x + 1.0}
 
     module = tf.Module()
-    module.variable = tf.Variable(1.0)  # without one there is no saver
+    module.variable = tf.Variable(1.0)  # without a variable there is no saver
     serve = tf.function(serve).get_concrete_function(tf.TensorSpec((None, 2), name="x"))
     tf.saved_model.save(module, str(path), signatures={"serving_default": serve})
     return saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
 
 
-def functions_renamed(content):
-    """Every function is called like those of the saver."""
-    text = content.SerializeToString()
-    old, new = b"__inference_", b"traced_save_"  # of one length, so the bytes stay a message
-    return saved_model_pb2.SavedModel.FromString(text.replace(old, new))
+def name_functions_like_the_saver(content):
+    """Renames every function so that it seems to be a function of the saver."""
+    serialized = content.SerializeToString()
+    old, new = b"__inference_", b"traced_save_"  # of equal length, so the bytes stay a valid message
+    return saved_model_pb2.SavedModel.FromString(serialized.replace(old, new))
 
 
-def writer_of(graph):
+def writing_function(graph):
     return next(f for f in graph.graph_def.library.function if any(node.op == "WriteFile" for node in f.node_def))
 
 
-def restoring(graph):
+def restore_node(graph):
     return next(node for node in graph.graph_def.node if node.name == graph.saver_def.restore_op_name)
 
 
-def saver_is_the_signature(content):
-    """The saver calls the function that the signature does."""
+def let_the_saver_be_the_signature(content):
+    """Makes the saver call the function of the signature."""
     (graph,) = content.meta_graphs
-    restoring(graph).attr["f"].func.name = writer_of(graph).signature.name
+    restore_node(graph).attr["f"].func.name = writing_function(graph).signature.name
     return content
 
 
-def saver_reaches_the_signature(content):
-    """The function that restores, which nothing else names, calls the one of the signature."""
+def let_the_saver_call_the_signature(content):
+    """Makes the function that restores variables, which nothing else names, call the function of the signature."""
     (graph,) = content.meta_graphs
     restore = next(f for f in graph.graph_def.library.function if "traced_restore" in f.signature.name)
     call = restore.node_def.add(name="call", op="StatefulPartitionedCall")
-    call.attr["f"].func.name = writer_of(graph).signature.name
+    call.attr["f"].func.name = writing_function(graph).signature.name
     return content
 
 
-def restored_by_the_graph(content):
-    """Without an object graph TensorFlow runs the restoring node when it loads the file."""
+def remove_the_object_graph(content):
+    """Removes the object graph and all functions but one. TensorFlow then runs the restore node to load the file."""
     (graph,) = content.meta_graphs
     graph.ClearField("object_graph_def")
-    restore = restoring(graph)
+    restore = restore_node(graph)
     for function in [f for f in graph.graph_def.library.function if f.signature.name != restore.attr["f"].func.name]:
         graph.graph_def.library.function.remove(function)
     return content
 
 
-def called_outside_of_functions(content):
-    """A node of the graph calls the saver."""
+def call_the_saver_in_the_graph(content):
+    """Adds a node to the graph that calls the saver."""
     (graph,) = content.meta_graphs
-    restore = restoring(graph)
+    restore = restore_node(graph)
     graph.graph_def.node.add(name="other", op=restore.op).attr["f"].func.name = restore.attr["f"].func.name
     return content
 
 
-def two_graphs(content):
+def duplicate_the_graph(content):
     content.meta_graphs.add().CopyFrom(content.meta_graphs[0])
     return content
 
@@ -88,16 +88,16 @@ def two_graphs(content):
     "change, op",
     [
         (lambda content: content, "WriteFile"),
-        (functions_renamed, "WriteFile"),
-        (saver_is_the_signature, "WriteFile"),
-        (saver_reaches_the_signature, "WriteFile"),
-        (restored_by_the_graph, "RestoreV2"),
-        (called_outside_of_functions, "RestoreV2"),
-        (two_graphs, "RestoreV2"),
+        (name_functions_like_the_saver, "WriteFile"),
+        (let_the_saver_be_the_signature, "WriteFile"),
+        (let_the_saver_call_the_signature, "WriteFile"),
+        (remove_the_object_graph, "RestoreV2"),
+        (call_the_saver_in_the_graph, "RestoreV2"),
+        (duplicate_the_graph, "RestoreV2"),
     ],
 )
-def test_no_function_hides_what_it_does(change, op, tmp_path):
-    changed = change(written(tmp_path / "m", tmp_path / "target"))
+def test_no_function_hides_its_ops(change, op, tmp_path):
+    changed = change(save_file_writer(tmp_path / "m", tmp_path / "target"))
     (tmp_path / "m" / "saved_model.pb").write_bytes(changed.SerializeToString())
     with pytest.raises(export.ExportError, match=f"files, processes or networks: .*{op}.*--unsafe"):
         model_loading.load_model(tmp_path / "m")
@@ -115,7 +115,7 @@ def test_debugging_op_that_writes(tmp_path):
 
 
 def refused(*ops):
-    """The refused ops among `ops`, nodes of a function."""
+    """Returns the refused ops of a SavedModel with one function, whose nodes are `ops`."""
     content = saved_model_pb2.SavedModel()
     function = content.meta_graphs.add().graph_def.library.function.add()
     for op in ops:
@@ -138,7 +138,7 @@ def test_refused_ops(ops):
 
 
 def test_function_with_the_name_of_an_op():
-    """TensorFlow runs the op, whatever functions the file has."""
+    """TensorFlow runs the op even if the file has a function of the same name."""
     content = saved_model_pb2.SavedModel()
     library = content.meta_graphs.add().graph_def.library
     library.function.add().signature.name = "WriteFile"
@@ -146,16 +146,16 @@ def test_function_with_the_name_of_an_op():
     assert allowed_ops.refused_ops(content) == ["WriteFile"]
 
 
-def test_allowed_ops_exist_and_open_nothing():
+def test_allowed_ops_exist_and_open_no_files():
     """No allowed op has an argument that names a file, an address or a command."""
-    opens = re.compile(
+    resource = re.compile(
         r"file|path|url|dir(?!ection)|address|memory_region|vocab|descriptor_source|ckpt|protocol|command"
     )
     definitions = {op: op_def_registry.get(op) for op in allowed_ops.ALLOWED}
     known = {op: definition for op, definition in definitions.items() if definition is not None}
     assert len(known) > 0.95 * len(definitions)  # versions of TensorFlow differ
     for op, definition in known.items():
-        assert not [arg.name for arg in (*definition.attr, *definition.input_arg) if opens.search(arg.name)], op
+        assert not [arg.name for arg in (*definition.attr, *definition.input_arg) if resource.search(arg.name)], op
 
 
 def test_ops_of_this_package_are_allowed(native_library, tmp_path):
@@ -167,7 +167,7 @@ def test_ops_of_this_package_are_allowed(native_library, tmp_path):
 
 
 @pytest.mark.parametrize("way", ["export", "save"])
-def test_models_of_keras_load(way, tmp_path):
+def test_keras_models_load(way, tmp_path):
     inputs = keras.Input((4, 3), name="x")
     recurrent = keras.layers.Bidirectional(keras.layers.LSTM(2))(inputs)
     outputs = keras.layers.Dense(2)(keras.layers.Dropout(0.5)(keras.layers.BatchNormalization()(recurrent)))

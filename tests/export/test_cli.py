@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line `keras-dynfilter-export`."""
+"""Tests of the command line `keras-dynfilter-export`: output, exit status and messages."""
 
 import json
 import zipfile
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.legacy
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A model that consists of layers of Keras and of this package, so it loads without any import."""
+    """Saves a model of layers of Keras and of this package, which loads without an import by the user."""
     path = tmp_path_factory.mktemp("cli") / "model.keras"
     image = keras.Input((None, None, 2), name="image")
     generator = keras.layers.Conv2D(9, 3, padding="same")
@@ -33,33 +33,35 @@ def onnx():
 
 
 def command(*arguments):
-    """Runs the command line in this process; returns its exit status."""
+    """Runs the command line in this process. Returns its exit status."""
     try:
         return cli.main([str(argument) for argument in arguments])
-    except SystemExit as stopped:
-        return stopped.code
+    except SystemExit as error:
+        return error.code
 
 
-def test_in_a_process_of_its_own(onnx, python, saved, tmp_path):
+def test_in_a_separate_process(onnx, python, saved, tmp_path):
     out, report = tmp_path / "m.onnx", tmp_path / "report.json"
     module = ("-m", "keras_dynfilter.export", str(saved), "--out", str(out), "--format")
-    done = python(*module, "onnx", "--opset", "17", "--report", str(report))
-    assert done.returncode == 0, done.stderr
-    assert "validated   passed" in done.stdout and out.is_file()
+    completed = python(*module, "onnx", "--opset", "17", "--report", str(report))
+    assert completed.returncode == 0, completed.stderr
+    assert "validated   passed" in completed.stdout and out.is_file()
     assert json.loads(report.read_text())["opset"] == 17
-    done = python(*module, "onnix")
-    assert done.returncode == 2 and "Did you mean 'onnx'?" in done.stderr and "Traceback" not in done.stderr
+    completed = python(*module, "onnix")
+    assert (
+        completed.returncode == 2 and "Did you mean 'onnx'?" in completed.stderr and "Traceback" not in completed.stderr
+    )
 
 
 def test_networks_of_the_package_load_without_an_import(python, tmp_path):
     path = tmp_path / "network.keras"
     dfn_moving_mnist((16, 16, 1), 2, 2, width=0.125).save(path)
-    done = python("-m", "keras_dynfilter.export", str(path), "--no-validate")
-    assert done.returncode == 0, done.stderr
+    completed = python("-m", "keras_dynfilter.export", str(path), "--no-validate")
+    assert completed.returncode == 0, completed.stderr
     assert (tmp_path / "network" / "saved_model.pb").is_file()
 
 
-def test_saved_model_beside_the_model(saved, capsys):
+def test_default_output_is_next_to_the_model(saved, capsys):
     assert command(saved, "--no-validate", "--input-size", "16x24") == 0
     assert (saved.with_suffix("") / "saved_model.pb").is_file()
     out = capsys.readouterr().out
@@ -89,7 +91,7 @@ def test_full_disk(saved, monkeypatch, capsys):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cli, "export", full)
-    assert command(saved) == 1  # not 2, which is wrong usage
+    assert command(saved) == 1  # not 2, the status of wrong usage
     assert "cannot be written: [Errno 28] No space left on device" in capsys.readouterr().err
 
 
@@ -101,6 +103,7 @@ def test_wrong_model_files(saved, tmp_path, capsys):
 
 
 def _flipped(content):
+    """Inverts 64 bytes in the middle."""
     middle = len(content) // 2
     return content[:middle] + bytes(255 - byte for byte in content[middle : middle + 64]) + content[middle + 64 :]
 
@@ -114,7 +117,7 @@ def test_damaged_model_file(damage, saved, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("config", ["[]", "{}", "{"])
-def test_archive_that_holds_no_model(config, tmp_path, capsys):
+def test_archive_without_a_model(config, tmp_path, capsys):
     with zipfile.ZipFile(tmp_path / "other.keras", "w") as archive:
         archive.writestr("config.json", config)
     assert command(tmp_path / "other.keras") == 1
@@ -122,7 +125,7 @@ def test_archive_that_holds_no_model(config, tmp_path, capsys):
     assert "cannot be loaded" in error and "layers of your own" not in error
 
 
-def test_unwritable_place(saved, tmp_path, capsys):
+def test_path_that_cannot_be_written(saved, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert command(saved, "--out", tmp_path / "file" / "model") == 2
     assert "a folder that can be written" in capsys.readouterr().err
@@ -130,12 +133,14 @@ def test_unwritable_place(saved, tmp_path, capsys):
 
 def test_unknown_layer(python, tmp_path):
     models.local_filter().save(tmp_path / "custom.keras")
-    done = python("-m", "keras_dynfilter.export", str(tmp_path / "custom.keras"))
-    assert done.returncode == 1 and "layers of your own are exported from Python" in done.stderr, done.stderr
-    assert "Traceback" not in done.stderr
+    completed = python("-m", "keras_dynfilter.export", str(tmp_path / "custom.keras"))
+    assert completed.returncode == 1 and "layers of your own are exported from Python" in completed.stderr, (
+        completed.stderr
+    )
+    assert "Traceback" not in completed.stderr
 
 
-def test_model_with_code_of_its_own(tmp_path, capsys):
+def test_model_that_contains_code(tmp_path, capsys):
     x = keras.Input((3,))
     path = tmp_path / "lambda.keras"
     keras.Model(x, keras.layers.Lambda(lambda v: v * 2.0, output_shape=(3,))(x)).save(path)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every op in every format: one model with an output for each op, compared with the Keras model."""
+"""Exports a model with an output for each op in every format, and compares the file with the Keras model."""
 
 import keras
 import numpy as np
@@ -10,8 +10,8 @@ from tests.support import export_models as models
 
 pytestmark = pytest.mark.legacy
 
-# (format, ops, precision, dtype policy of the model) -> what the report says about the tolerance. Full int8 gets a
-# tolerance of its own, because the branches of this random network lose more by rounding than trained networks do.
+# (format, ops, precision, dtype policy of the model) -> part of the reason for the tolerance in the report. Full int8
+# has a larger tolerance, because rounding changes this random network more than a trained network.
 FILES = {
     ("saved_model", "portable", None, "float32"): "float32",
     ("saved_model", "portable", None, "mixed_float16"): "float16",
@@ -31,7 +31,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def images():
-    """Images whose mean does not depend on their size."""
+    """Returns images of uniform random numbers, whose mean is about 0.5 at every size."""
     return [np.random.default_rng(seed).random((1, 12, 9, 4)).astype("float32") for seed in range(4)]
 
 
@@ -43,7 +43,7 @@ def policy(request):
 
 
 def _parameters():
-    """The rows of `FILES`. Half precision and the two precisions between float32 and int8 take long: they are slow."""
+    """Yields the rows of `FILES`. Half precision, float16 weights and dynamic int8 are slow, and marked as such."""
     for row in FILES:
         _, _, precision, policy = row
         slow = policy != "float32" or precision in ("float16", "dynamic_int8")
@@ -76,5 +76,5 @@ def test_every_op(format, ops, precision, policy, images, tmp_path, request):
     assert report.inputs["image"] == ("float32", ["batch", "height", "width", 4])
     assert FILES[format, ops, precision, policy] in report.validation.reason
     assert report.precision == precision and len(report.validation.cases) == 3
-    if precision in ("float16", "int8"):  # rounding is visible
+    if precision in ("float16", "int8"):  # rounding must be visible
         assert max(check.max_rel for check in report.validation.outputs) > 1e-5

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exported files compute what their models compute, and the reports describe them."""
+"""Exported files compute the same outputs as their models, and the reports describe the files."""
 
 import json
 import pathlib
@@ -57,7 +57,7 @@ def test_layers_in_onnx(layer, onnxruntime, tmp_path):
     ],
 )
 def test_opsets(make, opset, onnxruntime, tmp_path):
-    """Older opsets; test_every_op.py writes every op in the newest one, which is the default."""
+    """Tests the older opsets. test_every_op.py writes every op in the newest opset, which is the default."""
     import onnx
 
     validation = export.Validation(batch_sizes=(2,), image_sizes=((7, 5),))
@@ -91,7 +91,7 @@ def test_names_and_axes_in_onnx(onnxruntime, tmp_path):
 @pytest.mark.parametrize(
     "format, names", [("saved_model", ["left_image", "arg_2d"]), ("onnx", ["left-image", "2d"]), ("litert", None)]
 )
-def test_names_that_are_no_identifiers(format, names, tmp_path):
+def test_names_that_are_not_identifiers(format, names, tmp_path):
     for module in export.FORMATS[format].modules:
         pytest.importorskip(module)
     inputs = [keras.Input((4, 4, 1), name="left-image"), keras.Input((4, 4, 1), name="2d")]
@@ -120,12 +120,9 @@ def test_sequential_model_and_fixed_size(onnxruntime, tmp_path):
     assert report.validation.cases == ["1x12x17x3", "2x12x17x3", "5x12x17x3"]
 
 
-def test_infinite_filter_beside_the_border(onnxruntime, tmp_path):
-    """A tap outside the image is skipped, even if its filter value is infinite; multiplying by zero would give NaN."""
-    image, filters = keras.Input((None, None, 1), name="image"), keras.Input((None, None, 9), name="filters")
-    model = keras.Model([image, filters], models.Apply("local_filter2d", {"kernel_size": 3})([image, filters]))
-    sample = {"image": np.ones((1, 4, 5, 1), "float32"), "filters": np.ones((1, 4, 5, 9), "float32")}
-    sample["filters"][0, 0, 0, 0] = np.inf
+def test_infinite_filter_value_outside_the_image(onnxruntime, tmp_path):
+    """A tap outside the image is skipped even if its filter value is infinite. A product with zero would be NaN."""
+    model, sample = models.infinite_filter_value()
     report = export.export(
         model, tmp_path / "m.onnx", "onnx", validate=export.Validation(sample_inputs=sample), verbose=False
     )
@@ -135,7 +132,7 @@ def test_infinite_filter_beside_the_border(onnxruntime, tmp_path):
 
 
 def test_excluded_branch_of_where_stays_excluded(onnxruntime, tmp_path):
-    """A guarded division in the user's own layer does not become NaN."""
+    """A division by zero that `tf.where` excludes does not make the result NaN."""
 
     @keras.saving.register_keras_serializable("keras_dynfilter_tests")
     class Guarded(keras.layers.Layer):
@@ -169,6 +166,21 @@ def test_samples_in_the_structure_of_the_model(onnxruntime, tmp_path):
     report = export.export(models.local_filter_channels_first(), tmp_path / "m.onnx", **options)
     assert report.passed and report.validation.cases[-1] == "2x4x6x3, 2x9x6x3"
     assert report.inputs["image"] == ("float32", ["batch", 4, "image_height", "image_width"])
+
+
+def test_inputs_with_and_without_a_fixed_batch_size(tmp_path):
+    inputs = [keras.Input((3,), batch_size=4, name="fixed"), keras.Input((3,), name="open")]
+    report = export.export(keras.Model(inputs, keras.layers.Add()(inputs)), tmp_path / "m", verbose=False)
+    assert report.passed and report.validation.cases == ["4x3, 4x3"]
+
+
+def test_samples_in_bfloat16(tmp_path):
+    values = keras.Input((3,), name="values", dtype="bfloat16")
+    model = keras.Model(values, keras.layers.Dense(2, dtype="bfloat16")(values))
+    samples = [{"values": np.ones((1, 3), "float32")}, {"values": tf.ones((6, 3), tf.bfloat16)}]
+    validation = export.Validation(batch_sizes=[2], sample_inputs=samples)
+    report = export.export(model, tmp_path / "m", validate=validation, verbose=False)
+    assert report.passed and report.validation.cases == ["2x3", "1x3", "6x3"]
 
 
 def test_model_that_refuses_some_sizes(onnxruntime, tmp_path):
@@ -206,8 +218,8 @@ def test_saved_model_runs_without_the_package(python, tmp_path):
         for name in expected:
             np.testing.assert_allclose(outputs[name].numpy(), expected[name], rtol=1e-4, atol=1e-6)
     """
-    done = python("-I", "-c", textwrap.dedent(code))
-    assert done.returncode == 0, done.stderr
+    completed = python("-I", "-c", textwrap.dedent(code))
+    assert completed.returncode == 0, completed.stderr
 
 
 def test_native_saved_model(native_library, tmp_path):
@@ -245,15 +257,15 @@ def test_report(onnxruntime, tmp_path, capsys):
 
 
 def test_import_loads_no_format(python):
-    """Packages of a format are imported only when the format is written."""
+    """The packages of a format are imported only when the format is written."""
     packages = {name for row in export.FORMATS.values() for name in row.modules}
     code = f"import sys; from keras_dynfilter import export; print(sorted({packages} & set(sys.modules)))"
-    done = python("-c", code)
-    assert packages and done.stdout.strip() == "[]", done.stderr
+    completed = python("-c", code)
+    assert packages and completed.stdout.strip() == "[]", completed.stderr
 
 
 def test_plain_model_needs_no_library(onnxruntime, monkeypatch, tmp_path):
-    """The library of ops is not loaded, let alone compiled, for a model without dynamic filters."""
+    """The library of ops is neither compiled nor loaded for a model without dynamic filters."""
     monkeypatch.setattr(library, "_loaded", None)
     monkeypatch.setattr(library, "load", lambda: pytest.fail("loaded the native library"))
     values = keras.Input((3,), name="values")
@@ -275,7 +287,7 @@ def test_documentation_has_the_table():
     assert export.formats.table() in page.read_text()
 
 
-def test_a_saved_model_has_gradients(tmp_path):
+def test_saved_model_has_gradients(tmp_path):
     report = export.export(models.ddf_module(), tmp_path / "model", validate=False, verbose=False)
     loaded = tf.saved_model.load(report.path)
     image = tf.random.normal([1, 5, 6, 4])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models that cannot be exported, and files that are wrong, raise an error that says why and leave nothing behind."""
+"""Models that cannot be exported and wrong files raise an error with the reason, and no file is left."""
 
 import importlib.util
 
@@ -31,6 +31,7 @@ def onnx():
 
 
 def _scaled(onnx, path):
+    """Multiplies the weights of a convolution by 1.01."""
     stored = onnx.load(path)
     weights = next(t for t in stored.graph.initializer if len(t.dims) == 4)
     weights.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weights) * np.float32(1.01), weights.name))
@@ -42,12 +43,14 @@ def _truncated(onnx, path):
 
 
 def _static(onnx, path):
+    """Fixes the batch size."""
     stored = onnx.load(path)
     stored.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     onnx.save(stored, path)
 
 
 def _renamed(onnx, path):
+    """Renames the output."""
     stored = onnx.load(path)
     (output,) = stored.graph.output
     node = next(node for node in stored.graph.node if output.name in node.output)
@@ -85,7 +88,7 @@ def test_wrong_file_is_found_and_removed(damage, batch_sizes, problem, onnx, mod
 
 
 def test_task_of_a_file_without_an_output(onnx, monkeypatch, tmp_path):
-    """The report still has the problem of the file and the score of the model."""
+    """The report has the problem of the file and the score of the model, but no score of the file."""
     write = onnx_writer.write
     monkeypatch.setattr(onnx_writer, "write", lambda *args: (write(*args), _renamed(onnx, args[1]))[0])
     data = [(np.ones((2, 8, 8, 4), "float32"), np.zeros((2, 1), "float32"))]
@@ -97,27 +100,27 @@ def test_task_of_a_file_without_an_output(onnx, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("names", [("y",), ("y", "z")])
 def test_outputs_for_the_metric(names, onnx, tmp_path):
-    """The metric gets a tensor if the model has one output, even in a dict; otherwise it gets a dict."""
-    x, seen = keras.Input((3,), name="x"), []
+    """The metric receives a tensor if the model has one output, even in a dict. Otherwise it receives a dict."""
+    x, received = keras.Input((3,), name="x"), []
 
     def metric(targets, outputs):
-        seen.append(outputs)
+        received.append(outputs)
         return targets
 
     model = keras.Model(x, {name: keras.layers.Dense(1, name=name)(x) for name in names})
     task = export.Task([(np.ones((2, 3), "float32"), 1.0)], metric)
     export.export(model, tmp_path / "m.onnx", "onnx", validate=export.Validation(task=task))
-    assert len(seen) == 2
-    for outputs in seen:
+    assert len(received) == 2  # outputs of the model and of the file
+    for outputs in received:
         assert outputs.shape == (2, 1) if len(names) == 1 else set(outputs) == set(names)
 
 
 @pytest.mark.parametrize(
-    "error, said", [(ValueError(), "ValueError"), (ValueError(" \n"), "ValueError"), (ValueError("\na\nb"), "a")]
+    "error, line", [(ValueError(), "ValueError"), (ValueError(" \n"), "ValueError"), (ValueError("\na\nb"), "a")]
 )
-def test_first_line_of_an_error(error, said):
-    """The class of the exception stands for an empty message."""
-    assert first_line(error) == said
+def test_first_line_of_an_error(error, line):
+    """The name of the class replaces an empty message."""
+    assert first_line(error) == line
 
 
 def test_tolerance_decides(onnx, model, monkeypatch, tmp_path):
@@ -154,19 +157,19 @@ def test_op_that_onnx_lacks(onnx, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_compiled_op_that_stays(native_library, tmp_path):
-    """A layer that always uses the compiled op cannot be exported to a portable file."""
+def test_compiled_op_in_a_portable_file(native_library, tmp_path):
+    """A model with a layer that always uses the compiled op is refused."""
 
     @keras.saving.register_keras_serializable("keras_dynfilter_tests")
-    class Insists(models.Apply):
+    class AlwaysNative(models.Apply):
         def call(self, inputs):
             with keras_dynfilter.implementation("native"):
                 return super().call(inputs)
 
     image, filters = keras.Input((8, 8, 1)), keras.Input((8, 8, 9))
-    insists = Insists("local_filter2d", {"kernel_size": 3})
+    layer = AlwaysNative("local_filter2d", {"kernel_size": 3})
     with pytest.raises(export.ExportError, match="stock TensorFlow lacks"):
-        export.export(keras.Model([image, filters], insists([image, filters])), tmp_path / "m")
+        export.export(keras.Model([image, filters], layer([image, filters])), tmp_path / "m")
     assert not list(tmp_path.iterdir())
 
 
@@ -174,8 +177,9 @@ def test_native_saved_model_without_the_library(native_library, model, python, t
     """TensorFlow refuses to load the file and names the missing op."""
     report = export.export(model, tmp_path / "m", ops="native", validate=False, verbose=False)
     assert any(op.startswith("KerasDynfilter>") for op in report.nodes)
-    done = python("-c", f"import tensorflow as tf; tf.saved_model.load({str(tmp_path / 'm')!r})")
-    assert done.returncode == 1 and "Op type not registered 'KerasDynfilter>" in done.stderr, done.stderr
+    completed = python("-c", f"import tensorflow as tf; tf.saved_model.load({str(tmp_path / 'm')!r})")
+    assert completed.returncode == 1, completed.stderr
+    assert "Op type not registered 'KerasDynfilter>" in completed.stderr, completed.stderr
 
 
 def test_unknown_rank(model, tmp_path):
@@ -220,6 +224,7 @@ def test_float64_convolution_that_onnxruntime_lacks(onnx, tmp_path):
         ({"opset": 18}, "saved_model has no opsets"),
         ({"input_size": (4, 4)}, "Expected `input_size` to suit the model's inputs"),
         ({"input_size": (4,)}, "Expected `input_size` to be"),
+        ({"input_size": 4}, r"Expected `input_size` to be \(height, width\)\. Received: input_size=4"),
         (
             {"validate": None},
             r"Expected `validate` to be True, False or an export\.Validation. Received: validate=None",
@@ -281,6 +286,8 @@ def test_bad_tasks(data, metric, message):
             "Expected samples of `task.data` .* Received: 'x'",
         ),
         ({"task": export.Task([], np.subtract)}, "Expected `task.data` to hold at least one pair"),
+        ({"task": export.Task([1, 2], np.subtract)}, r"`task.data` to hold pairs \(inputs, targets\)\. Received: int"),
+        ({"sample_inputs": [{"image": tf.zeros((1, 8, 8, 4), tf.int32)}]}, "samples of image .* of dtype float32"),
     ],
 )
 def test_inputs_that_do_not_suit_the_model(options, message, model, tmp_path):

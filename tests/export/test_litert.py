@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LiteRT files: names, sizes, precisions and scores of a task, and models that cannot be written."""
+"""Tests of LiteRT files: names, sizes, precisions, scores of a task, and models that are refused."""
 
 import importlib.util
 
@@ -46,17 +46,14 @@ def test_names_and_sizes(tmp_path):
     assert set(runner.get_output_details()) == {"filtered", "mean"} == set(report.outputs)
 
 
-def test_infinite_filter_beside_the_border(tmp_path):
-    image, filters = keras.Input((None, None, 1), name="image"), keras.Input((None, None, 9), name="filters")
-    model = keras.Model([image, filters], models.Apply("local_filter2d", {"kernel_size": 3})([image, filters]))
-    sample = {"image": np.ones((1, 4, 5, 1), "float32"), "filters": np.ones((1, 4, 5, 9), "float32")}
-    sample["filters"][0, 0, 0, 0] = np.inf
+def test_infinite_filter_value_outside_the_image(tmp_path):
+    model, sample = models.infinite_filter_value()
     report = write(model, tmp_path / "m.tflite", validation(sample_inputs=sample))
     runner = interpreter.Interpreter(model_path=report.path).get_signature_runner()
     assert report.passed and all(np.isfinite(value).all() for value in runner(**sample).values())
 
 
-def test_recurrence_of_fixed_steps(tmp_path):
+def test_recurrent_network_with_a_fixed_number_of_steps(tmp_path):
     model = networks.dfn_moving_mnist((8, 8, 1), 3, 2, 3, 0.125)
     report = write(model, tmp_path / "m.tflite")
     assert report.passed and [shape for _, shape in report.inputs.values()] == [["batch", 3, 8, 8, 1]]
@@ -88,8 +85,7 @@ def test_full_int8_and_the_score_of_a_task(tmp_path):
 def test_wrong_file_is_found_and_removed(monkeypatch, tmp_path):
     path = tmp_path / "m.tflite"
     path.write_bytes(b"an earlier, good file")
-    other = small()
-    write(other, tmp_path / "other.tflite", validate=False)
+    write(small(), tmp_path / "other.tflite", validate=False)
     content = (tmp_path / "other.tflite").read_bytes()
     monkeypatch.setattr(litert, "_convert", lambda *_: content)
     with pytest.raises(export.ValidationError, match="relative difference above"):
@@ -117,7 +113,7 @@ def test_ops_that_litert_lacks(tmp_path):
 
 
 def test_custom_ops_in_the_file_are_refused(monkeypatch, tmp_path):
-    """They are refused even if the converter accepts them."""
+    """Custom ops are refused even if the converter accepts them."""
     monkeypatch.setattr(litert, "count_operators", lambda content: {"ADD": 2, "custom FlexErf": 1})
     with pytest.raises(export.ExportError, match=r"stock LiteRT lacks: FlexErf \(1\)"):
         write(small(), tmp_path / "m.tflite")
@@ -154,6 +150,7 @@ IMAGES = np.zeros((1, 8, 8, 2), "float32")
         ({"representative_data": [IMAGES]}, "Expected `representative_data`.*Received: precision='float32' and some"),
         ({"precision": "int8", "representative_data": []}, "Expected `representative_data` to be inputs, at least one"),
         ({"precision": "int8", "representative_data": [IMAGES[:0]]}, "none empty"),
+        ({"precision": "int8", "representative_data": 3}, "Expected `representative_data` to be inputs. Received: int"),
         ({"precision": "int8", "representative_data": [IMAGES[..., :1]]}, "Expected samples of image to have shape"),
         ({"precision": "int4"}, "Expected `precision` to be one of 'float32', .* Received: precision='int4'.*'int8'"),
         ({"ops": "native"}, "litert does not support native ops"),
@@ -174,9 +171,9 @@ def test_precisions_make_files_smaller_and_round(tmp_path):
         for precision in ("float32", "float16", "dynamic_int8")
     }
     (full,) = reports.pop("float32").bytes.values()
-    for (name, report), most in zip(reports.items(), (0.6, 0.4)):
+    for (name, report), largest_ratio in zip(reports.items(), (0.6, 0.4)):
         (size,), (check,) = report.bytes.values(), report.validation.outputs
-        assert size < most * full and check.max_rel > 1e-5, name
+        assert size < largest_ratio * full and check.max_rel > 1e-5, name
 
 
 def test_other_formats_have_no_precision(tmp_path):
@@ -233,7 +230,7 @@ def test_wrong_representative_data(arrays, message, tmp_path, capsys):
 
 
 def test_representative_data_of_a_fixed_batch(tmp_path, capsys):
-    """All samples are used, even if they do not fill the last batch."""
+    """All samples are used, even if the last batch needs samples of the batch before."""
     image = keras.Input((8, 8, 2), 4, name="image")
     model = keras.Model(image, keras.layers.Conv2D(3, 3, name="edges")(image))
     images = np.arange(6 * 128, dtype="float32").reshape(6, 8, 8, 2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line exports SavedModels, and weights of the networks of the package."""
+"""The command line exports SavedModels, and networks of the package with their weights."""
 
 import types
 
@@ -61,7 +61,7 @@ def test_weights_and_the_name_of_their_network(network, weights, tmp_path, capsy
     np.testing.assert_allclose(outputs, network(inputs), rtol=0, atol=1e-5)
 
 
-def test_default_place_beside_the_weights(weights):
+def test_default_output_is_next_to_the_weights(weights):
     assert command("--model", "dfn_steerable", "--weights", weights, *SET, "--no-validate") == 0
     assert (weights.parent / "steerable" / "saved_model.pb").is_file()
 
@@ -87,6 +87,12 @@ def test_saved_model_to_saved_model(saved_model, network):
     np.testing.assert_allclose(outputs, network(inputs), rtol=0, atol=1e-5)
 
 
+def test_saved_model_in_the_current_folder(saved_model, monkeypatch):
+    monkeypatch.chdir(saved_model)
+    assert command(".", "--no-validate", "--ops", saved_model.name) == 0
+    assert (saved_model.with_name(f"{saved_model.name}_exported") / "saved_model.pb").is_file()
+
+
 def test_compiled_ops_of_a_saved_model_stay_compiled(native_library, network, tmp_path, capsys):
     export.export(network, tmp_path / "m", ops="native", validate=False, verbose=False)
     assert command(tmp_path / "m", "--out", tmp_path / "portable") == 1
@@ -100,7 +106,8 @@ def test_compiled_ops_that_are_missing(native_library, network, monkeypatch, tmp
     assert "compiled ops of keras_dynfilter, which are not available: no compiler" in capsys.readouterr().err
 
 
-def _written(path, function, shape=(None, 2), name="serving_default"):
+def _saved(path, function, shape=(None, 2), name="serving_default"):
+    """Saves a function of one tensor as a signature of a SavedModel. Returns its path."""
     serve = tf.function(function).get_concrete_function(tf.TensorSpec(shape, name="x"))
     tf.saved_model.save(tf.Module(), str(path), signatures={name: serve})
     return path
@@ -113,7 +120,7 @@ def test_saved_model_that_writes_a_file(tmp_path, capsys):
         tf.io.write_file(str(target), "text")
         return {"y": x + 1.0}
 
-    path = _written(tmp_path / "m", serve)
+    path = _saved(tmp_path / "m", serve)
     assert command(path, "--no-validate") == 1
     error = capsys.readouterr().err
     assert "files, processes or networks: WriteFile" in error and "--unsafe" in error and not target.exists()
@@ -127,12 +134,12 @@ def test_broken_saved_models(tmp_path, capsys):
     (tmp_path / "empty" / "saved_model.pb").write_bytes(b"not a model")
     assert command(tmp_path / "empty") == 1
     assert "is damaged" in capsys.readouterr().err
-    assert command(_written(tmp_path / "other", lambda x: {"y": x}, name="other")) == 1
+    assert command(_saved(tmp_path / "other", lambda x: {"y": x}, name="other")) == 1
     assert "Expected a signature serving_default. Received a SavedModel with these: other" in capsys.readouterr().err
 
 
 def test_saved_model_of_unknown_rank(tmp_path, capsys):
-    assert command(_written(tmp_path / "m", lambda x: {"y": x}, shape=None)) == 1
+    assert command(_saved(tmp_path / "m", lambda x: {"y": x}, shape=None)) == 1
     assert "known rank. Received: x of shape <unknown>" in capsys.readouterr().err
 
 
@@ -179,7 +186,7 @@ def test_weights_of_another_network(weights, tmp_path, capsys):
     assert "does not hold weights of dfn_steerable" in capsys.readouterr().err
 
 
-def test_networks_are_those_that_can_be_named():
+def test_networks_are_complete_networks():
     networks = model_loading.networks()
     assert {"dfn_moving_mnist", "ddf_resnet50", "repository_mnist", "dfn_stereo_baseline"} <= set(networks)
     assert not {

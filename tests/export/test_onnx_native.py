@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX files with native ops run in stock sessions and in sessions with the library of ops."""
+"""ONNX files with native ops run in sessions with and without the library of ops."""
 
 import dataclasses
 
@@ -85,14 +85,14 @@ def test_one_body_for_each_configuration(ort_library, tmp_path):
     x = image
     for kernel_size, heads in ((3, 1), (5, 1), (3, 1), (3, 2)):
         options = {"kernel_size": kernel_size, "heads": heads}
-        x = models.Apply("local_filter2d", options)([x, models.keras.layers.Conv2D(heads * kernel_size**2, 1)(x)])
+        x = models.Apply("local_filter2d", options)([x, keras.layers.Conv2D(heads * kernel_size**2, 1)(x)])
     report = write(keras.Model(image, x), tmp_path / "model.onnx", validate=True)
     assert report.passed and report.nodes["LocalFilter2D"] == 4
     stored = onnx.load(report.path)
     domains = [function.domain for function in stored.functions]
     assert domains == ["keras_dynfilter", "keras_dynfilter.2", "keras_dynfilter.3"]
     assert {node.domain for node in stored.graph.node} == {"", *domains}
-    del stored.functions[:]  # the library has kernels in all of these domains
+    del stored.functions[:]  # the library has kernels in each of these domains
     inputs = np.random.default_rng(0).standard_normal((2, 9, 8, 4)).astype("float32")
     (outputs,) = session(stored, ort_library).run(None, {"image": inputs})
     (expected,) = models.run(keras.Model(image, x), inputs)
@@ -149,7 +149,7 @@ def test_report_notes_a_missing_library(monkeypatch, tmp_path):
     assert "note        the compiled kernels were not validated" in str(report)
 
 
-def test_a_wrong_body_fails_the_validation(ort_library, monkeypatch, tmp_path):
+def test_wrong_body_fails_the_validation(ort_library, monkeypatch, tmp_path):
     from keras_dynfilter.ops.backends import composite
 
     monkeypatch.setattr(composite, "shifted", lambda padded, tap, geometry: padded[:, 2:, 2:, :])
@@ -169,18 +169,17 @@ def test_half_precision(ort_library, tmp_path):
     assert onnx.load(report.path).functions[0].doc_string.startswith("float16_3x3")
 
 
-def test_layers_and_infinite_filters_beside_the_border(ort_library, tmp_path):
+def test_infinite_filter_value_outside_the_image(ort_library, tmp_path):
+    _, sample = models.infinite_filter_value()
     image, filters = keras.Input((None, None, 1), name="image"), keras.Input((None, None, 9), name="filters")
     model = keras.Model([image, filters], layers.DynamicLocalFilter2D(3, padding="same")([image, filters]))
-    sample = {"image": np.ones((1, 4, 5, 1), "float32"), "filters": np.ones((1, 4, 5, 9), "float32")}
-    sample["filters"][0, 0, 0, 0] = np.inf
     report = write(model, tmp_path / "model.onnx", export.Validation(sample_inputs=sample))
     assert report.passed
     for library in (None, ort_library):
         assert np.isfinite(session(report.path, library).run(None, sample)[0]).all()
 
 
-def test_a_format_without_native_ops(monkeypatch, tmp_path):
+def test_format_without_native_ops(monkeypatch, tmp_path):
     monkeypatch.setitem(formats.FORMATS, "onnx", dataclasses.replace(formats.FORMATS["onnx"], ops=("portable",)))
     with pytest.raises(ValueError, match="onnx does not support native ops"):
         write(models.local_filter(), tmp_path / "model.onnx")
@@ -222,12 +221,9 @@ def test_export_of_keras(make, opset, tmp_path):
         np.testing.assert_allclose(result, values, rtol=0, atol=1e-5 * max(scale, 1), err_msg=name)
 
 
-def test_export_of_keras_skips_infinite_filters_beside_the_border(tmp_path):
-    image, filters = keras.Input((None, None, 1), name="image"), keras.Input((None, None, 9), name="filters")
-    model = keras.Model([image, filters], models.Apply("local_filter2d", {"kernel_size": 3})([image, filters]))
-    sample = {"image": np.ones((1, 4, 5, 1), "float32"), "filters": np.ones((1, 4, 5, 9), "float32")}
-    sample["filters"][0, 0, 0, 0] = np.inf
+def test_export_of_keras_skips_taps_outside_the_image(tmp_path):
+    model, sample = models.infinite_filter_value()
     export.register_onnx_handlers()
-    model(list(sample.values()))  # Keras exports models that were called
+    model(list(sample.values()))  # Keras exports only models that have been called
     model.export(tmp_path / "model.onnx", format="onnx", verbose=False)
     assert np.isfinite(session(str(tmp_path / "model.onnx")).run(None, sample)[0]).all()
