@@ -57,7 +57,9 @@ format: .venv/installed
 	git ls-files '*.h' '*.inc' '*.cc' '*.cu' '*.cuh' | xargs $(BIN)/clang-format -i
 
 docs: .venv/docs-installed
-	PATH="$(BIN):$$PATH" $(BIN)/zensical build --clean --strict
+	@mkdir -p build
+	set -o pipefail; PATH="$(BIN):$$PATH" $(BIN)/zensical build --clean --strict 2>&1 | tee build/docs.log
+	@! grep -iE '^griffe:|warning' build/docs.log > /dev/null || { echo "The log above contains warnings"; exit 1; }
 	@echo "== The site is in build/site: open build/site/index.html"
 
 bench: ops

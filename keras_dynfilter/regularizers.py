@@ -8,6 +8,8 @@ from keras_dynfilter.ops import checks
 from keras_dynfilter.ops.checks import choice
 from keras_dynfilter.ops.layout import standardize_data_format
 
+__all__ = ["Smoothness"]
+
 NORMS = ("l2", "l1")
 
 

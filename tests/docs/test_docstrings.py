@@ -15,8 +15,7 @@ MODULES = ("ops", "layers", "models", "inspection", "regularizers", "export")
 def _public():
     for module in MODULES:
         loaded = importlib.import_module(f"keras_dynfilter.{module}")
-        names = getattr(loaded, "__all__", ["Smoothness"])
-        yield from (pytest.param(getattr(loaded, name), id=f"{module}.{name}") for name in names)
+        yield from (pytest.param(getattr(loaded, name), id=f"{module}.{name}") for name in loaded.__all__)
 
 
 PUBLIC = [entry for entry in _public() if callable(entry.values[0])]

@@ -16,6 +16,7 @@ import pytest
 from tests.support import pages
 from tests.support.paths import ROOT
 
+DEPLOY = ROOT / "examples/deploy"  # contains the C++ program that pages compile and run
 PAGES = [page for page in pages.PAGES if pages.commands(page)]
 
 
@@ -86,8 +87,14 @@ def check(words: list[str]) -> None:
         check_pip(rest)
     elif program == ".ci/run":
         assert (ROOT / program).is_file()
+    elif program == "g++":
+        sources = [word for word in rest if word.endswith(".cc")]
+        assert sources and all((DEPLOY / source).is_file() for source in sources), f"{words}: no such source file"
+    elif program.startswith("./"):
+        assert (DEPLOY / program).with_suffix(".cc").is_file(), f"{program} has no source file"
     else:
-        assert program in ("cd", "export", "g++", "ln"), f"this test does not know the command {words}"
+        is_assignment = re.match("[A-Z]+=", program)
+        assert is_assignment or program in ("cd", "export", "ln"), f"this test does not know the command {words}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=pages.name)
@@ -107,6 +114,20 @@ def test_options_in_the_text_exist(page):
                 assert any(re.search(rf"{option}\b(?!-)", help_of(module)) for module in modules), option
 
 
+def test_the_synopsis_of_the_export_command_lists_the_options_of_its_parser():
+    """The options and the names of their values in the guide are those of `--help`, without their order."""
+    (synopsis,) = [
+        block.text
+        for block in pages.blocks(pages.DOCS / "guide/export.md", "text")
+        if block.text.startswith("keras-dynfilter-export ")
+    ]
+    option = r"(--[a-z][a-z-]*)(?: ([A-Z][\w.=]*))?"
+    documented = set(re.findall(option, synopsis))
+    parsed = set(re.findall(rf"^  (?:-h, )?{option}", help_of("keras_dynfilter.export"), re.MULTILINE))
+    assert documented == parsed - {("--help", "")}
+    assert all(usage in synopsis for usage in ("keras-dynfilter-export MODEL [", "--set NAME=VALUE ...]"))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -118,6 +139,8 @@ def test_options_in_the_text_exist(page):
         "python examples/nothing.py",
         "pip install '.[everything]'",
         "conda install keras_dynfilter",
+        "g++ -O2 nothing.cc -o nothing",
+        "./nothing model.onnx",
     ],
 )
 def test_wrong_commands_are_found(wrong):

@@ -9,7 +9,7 @@ import pytest
 from tests.support import pages
 from tests.support.paths import ROOT
 
-MODULES = ("ops", "layers", "models", "inspection", "export")
+MODULES = ("ops", "layers", "models", "regularizers", "inspection", "export")
 
 
 def test_every_page_is_in_the_navigation():
