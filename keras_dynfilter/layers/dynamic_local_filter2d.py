@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dynamic local filtering as a Keras layer."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -21,9 +23,9 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
     - with a `generator`, `layer(inputs)` filters `inputs` with `generator(inputs)`, and `layer([inputs, guide])` with
       `generator(guide)`.
 
-    All channels of a head share the filter of a position. With `filters` above 1, a position has several filters, and
-    each of them filters all channels. The layer does not sum over channels; the op `keras_dynfilter.ops.local_conv2d`
-    does.
+    All channels of a head share the filter of a position. With `depth_multiplier` above 1, a position has several
+    filters, and each of them filters all channels. The layer does not sum over channels; the op
+    `keras_dynfilter.ops.local_conv2d` does.
 
     Args:
         kernel_size: Positive odd integer or pair `(kernel_h, kernel_w)`.
@@ -34,7 +36,7 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
         dilation_rate: Positive integer or pair, the distance between neighbouring taps in pixels.
         heads: Positive integer that divides the channels: the number of groups of consecutive channels, each with a
             filter of its own.
-        filters: Positive integer, the number of filters per position and head.
+        depth_multiplier: Positive integer, the number of filters per position and head, and of outputs per channel.
         normalization: None, or `"softmax"` over the taps of each filter (of each of its two parts if separable).
         separable: Whether a filter consists of a vertical and a horizontal filter. The vertical filters of all
             positions are applied to the image, then the horizontal filters to the result. Needs `strides=1` and
@@ -57,15 +59,16 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
           `data_format="channels_last"`, `(batch, count_filter_values(), out_height, out_width)` if
           `data_format="channels_first"`.
 
-        The channel axis of the filters has the order `(filters, heads, taps)`. A filter has `kernel_h * kernel_w` taps
-        in row-major order, or, if separable, `kernel_h` vertical and then `kernel_w` horizontal taps. The dynamic bias
-        is one more channel at the end.
+        The channel axis of the filters has the order `(depth_multiplier, heads, taps)`. A filter has
+        `kernel_h * kernel_w` taps in row-major order, or, if separable, `kernel_h` vertical and then `kernel_w`
+        horizontal taps. The dynamic bias is one more channel at the end.
 
     Output shape:
-        - `(batch, out_height, out_width, filters * channels)` if `data_format="channels_last"`.
-        - `(batch, filters * channels, out_height, out_width)` if `data_format="channels_first"`.
+        - `(batch, out_height, out_width, depth_multiplier * channels)` if `data_format="channels_last"`.
+        - `(batch, depth_multiplier * channels, out_height, out_width)` if `data_format="channels_first"`.
 
-        The channel axis has the order `(filters, channels)`.
+        The channel axis has the order `(depth_multiplier, channels)`; in Keras's `DepthwiseConv2D`, it is
+        `(channels, depth_multiplier)`.
 
     Raises:
         ValueError: An argument, or the shape of the inputs or of the filters, is not as described.
@@ -90,13 +93,13 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
         data_format: str | None = None,
         dilation_rate: Size = (1, 1),
         heads: int = 1,
-        filters: int = 1,
+        depth_multiplier: int = 1,
         normalization: str | None = None,
         separable: bool = False,
         dynamic_bias: str | None = None,
         generator: keras.layers.Layer | None = None,
         filters_regularizer: Regularizer = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(
             kernel_size=kernel_size,
@@ -113,7 +116,7 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
             **kwargs,
         )
         self.heads = self.geometry.heads
-        self.filters = positive(filters, "filters")
+        self.depth_multiplier = positive(depth_multiplier, "depth_multiplier")
         for name, needs_every_pixel in (
             ("separable=True", self.separable),
             ('dynamic_bias="before"', dynamic_bias == "before"),
@@ -131,7 +134,7 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
             The number of taps of all filters of a position, plus one for the dynamic bias if there is one.
         """
         window = sum(self.kernel_size) if self.separable else self.geometry.taps
-        return self.filters * self.heads * window + (self.dynamic_bias is not None)
+        return self.depth_multiplier * self.heads * window + (self.dynamic_bias is not None)
 
     def filter_shapes(self, inputs_shape: Shape) -> list[Shape]:
         batch, _, _, channels = inputs_shape
@@ -141,7 +144,7 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
         return [shape_to_channels_first(shape) if self.data_format == "channels_first" else shape]
 
     def output_channels(self, channels):
-        return None if channels is None else self.filters * channels
+        return None if channels is None else self.depth_multiplier * channels
 
     def split_filters(self, filters):
         if self.data_format == "channels_first":
@@ -149,19 +152,19 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
         return (filters, None) if self.dynamic_bias is None else (filters[..., :-1], filters[..., -1:])
 
     def apply_filters(self, inputs, filters):
-        if self.filters > 1:
-            inputs = tf.concat([inputs] * self.filters, axis=-1)
+        if self.depth_multiplier > 1:
+            inputs = tf.concat([inputs] * self.depth_multiplier, axis=-1)
         if not self.separable:
             return self._pass(inputs, filters, self.kernel_size)
         kernel_h, kernel_w = self.kernel_size
-        groups = self.filters * self.heads
+        groups = self.depth_multiplier * self.heads
         positions = layout.sizes(filters)[:3]
         parts = tf.split(tf.reshape(filters, [*positions, groups, kernel_h + kernel_w]), self.kernel_size, axis=-1)
         vertical, horizontal = (tf.reshape(part, [*positions, groups * part.shape[-1]]) for part in parts)
         return self._pass(self._pass(inputs, vertical, (kernel_h, 1)), horizontal, (1, kernel_w))
 
-    def get_config(self):
-        return {**super().get_config(), "heads": self.heads, "filters": self.filters}
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "heads": self.heads, "depth_multiplier": self.depth_multiplier}
 
     def _pass(self, inputs, filters, kernel_size):
         return local_filter2d(
@@ -171,6 +174,6 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
             self.strides,
             self.dilation_rate,
             self.padding,
-            self.filters * self.heads,
+            self.depth_multiplier * self.heads,
             self.normalization,
         )

@@ -117,7 +117,7 @@ CONSTRUCTOR_ERRORS = {
     "boolean window": (lambda: local(kernel_size=True), r"Expected `kernel_size` to be a positive .* kernel_size=True"),
     "boolean heads": (lambda: local(heads=True), r"Expected `heads` to be a positive integer.* heads=True"),
     "boolean filters": (lambda: DynamicConv2D(True, 3), r"Expected `filters` to be .* filters=True"),
-    "huge filters": (lambda: local(filters=2**31), r"Expected `filters` to be at most .* filters=2147483648"),
+    "huge depth": (lambda: local(depth_multiplier=2**31), r"Expected `depth_multiplier` to be at most .*=2147483648"),
     "huge window": (lambda: DynamicConv2D(1, 2**32), r"Expected `kernel_size` to be at most 2147483647\."),
     "no layout": (lambda: local(data_format=""), r"Expected `data_format` to be one of .* data_format=''"),
     "array": (lambda: local(separable=np.ones(2)), r"Expected `separable` to be one of False, True\..*array"),
@@ -129,7 +129,7 @@ CONSTRUCTOR_ERRORS = {
     "layout": (lambda: local(data_format="NHWC"), r"Expected `data_format` to be one of 'channels_last'.*'NHWC'"),
     "dilation": (lambda: local(dilation_rate=(1, 2, 3)), r"Expected `dilation_rate` to be .*\(1, 2, 3\)"),
     "heads": (lambda: local(heads=0), r"Expected `heads` to be a positive integer.* heads=0"),
-    "filters": (lambda: local(filters=1.5), r"Expected `filters` to be a positive integer.*=1\.5"),
+    "depth_multiplier": (lambda: local(depth_multiplier=1.5), r"Expected `depth_multiplier` to be a positive .*=1\.5"),
     "conv filters": (lambda: DynamicConv2D(0, 3), r"Expected `filters` to be a positive integer.*=0"),
     "normalization": (
         lambda: local(normalization="l2"),

@@ -51,7 +51,7 @@ def full_window(window):
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 @pytest.mark.parametrize("heads, maps", [(1, 1), (2, 1), (2, 3)])
 def test_local_filter(normal, window, heads, maps, data_format):
-    layer = DynamicLocalFilter2D((3, 5), data_format=data_format, heads=heads, filters=maps, **window)
+    layer = DynamicLocalFilter2D((3, 5), data_format=data_format, heads=heads, depth_multiplier=maps, **window)
     image = normal(2, 9, 11, 4)
     size = reference.output_shape(image.shape, dict(kernel_size=(3, 5), **full_window(window)))
     filters = normal(2, *size, maps, heads * 15)
@@ -117,7 +117,7 @@ def test_one_hot_filter_is_a_shift(normal):
 @pytest.mark.parametrize(
     "cls, options",
     [
-        (DynamicLocalFilter2D, dict(heads=2, filters=2)),
+        (DynamicLocalFilter2D, dict(heads=2, depth_multiplier=2)),
         (DynamicConv2D, dict(filters=3)),
         (DynamicDepthwiseConv2D, dict()),
     ],
@@ -151,7 +151,7 @@ def test_softmax_of_dynamic_conv_is_over_taps_and_channels_of_an_output_channel(
 @pytest.mark.parametrize("heads, maps", [(1, 1), (2, 2)])
 def test_separable_local_filter_is_two_passes(normal, heads, maps, normalization, data_format):
     layer = DynamicLocalFilter2D(
-        (3, 5), data_format=data_format, heads=heads, filters=maps, normalization=normalization, separable=True
+        (3, 5), data_format=data_format, heads=heads, depth_multiplier=maps, normalization=normalization, separable=True
     )
     image, filters = normal(2, 6, 7, 4), normal(2, 6, 7, maps, heads, 8)
     vertical, horizontal = filters[..., :3], filters[..., 3:]
@@ -235,7 +235,7 @@ def test_local_bias_before_is_padded_with_zeros(normal, separable, data_format):
 
 @pytest.mark.parametrize("strides", [1, 2])
 def test_local_bias_after_is_added_to_the_results_of_all_filters(normal, strides, data_format):
-    options = dict(strides=strides, data_format=data_format, filters=2)
+    options = dict(strides=strides, data_format=data_format, depth_multiplier=2)
     size = (6 // strides, 8 // strides)
     image, filters, bias = normal(2, 6, 8, 2), normal(2, *size, 18), normal(2, *size, 1)
     expected = local(image, filters[..., :9], (3, 3), strides=(strides, strides))

@@ -112,7 +112,7 @@ CASES = {
     "local": _given_filters(DynamicLocalFilter2D, dict(kernel_size=3), (7, 8, 3)),
     "local, options": _given_filters(
         DynamicLocalFilter2D,
-        dict(kernel_size=(3, 5), strides=(2, 1), padding="valid", dilation_rate=(1, 2), heads=2, filters=3),
+        dict(kernel_size=(3, 5), strides=(2, 1), padding="valid", dilation_rate=(1, 2), heads=2, depth_multiplier=3),
         (9, 14, 4),
     ),
     "local, separable": _given_filters(

@@ -40,10 +40,10 @@ class BlendedFrame(keras.layers.Layer):
             kernel_size,
             data_format="channels_last",
             normalization="softmax",
-            filters=filters,
+            depth_multiplier=filters,
             dtype=self.dtype_policy,
         )
-        self.filters = self.filtering.filters
+        self.filters = self.filtering.depth_multiplier
 
     def count_values(self) -> int:
         """Returns the number of values per position."""
