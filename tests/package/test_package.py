@@ -3,6 +3,7 @@
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -29,9 +30,12 @@ print(folder, callable(export.export), len(list(build.SOURCES.rglob("*.h"))))
 """
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """Builds a wheel without TensorFlow, as pip's isolated builds do, and without a compiler. Returns its path."""
+@pytest.fixture(scope="module", params=["links", "no_links"])
+def wheel(tmp_path_factory, request):
+    """Builds a wheel without TensorFlow, as pip's isolated builds do, and without a compiler. Returns its path.
+
+    A checkout has links to the folders `export/` and `custom_ops/` in `keras_dynfilter/`, an archive may have none.
+    """
     if importlib.util.find_spec("setuptools") is None:
         pytest.skip("setuptools is not installed")
     folder = tmp_path_factory.mktemp("wheel")
@@ -42,9 +46,10 @@ def wheel(tmp_path_factory):
     if files.returncode != 0:
         pytest.skip("not a git checkout")
     for name in files.stdout.split():
-        if (ROOT / name).is_file():
+        is_link = (ROOT / name).is_symlink()
+        if request.param == "links" if is_link else (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
+            shutil.copyfile(ROOT / name, source / name, follow_symlinks=False)
     done = subprocess.run(
         [sys.executable, "-c", BUILD, str(folder)],
         cwd=source,
