@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Regularizers of generated filters."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -67,5 +69,5 @@ class Smoothness(keras.regularizers.Regularizer):
         per_sample = tf.cast(tf.reduce_prod(tf.shape(penalty)[1:]), penalty.dtype)
         return tf.math.divide_no_nan(tf.reduce_sum(penalty), per_sample)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"factor": self.factor, "norm": self.norm, "data_format": self.data_format}

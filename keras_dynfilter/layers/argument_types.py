@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Types of shapes and of the constructor arguments that several layers share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -9,6 +9,9 @@ import tensorflow as tf
 
 Size = int | tuple[int, int] | list[int]
 Shape = tuple[int | None, ...]
+Shapes = Shape | list[Shape]  # of one input, or of each input
+ImageShape = tuple[int | None, int | None, int | None, int]  # channels-last, with a known number of channels
+Tensors = tf.Tensor | Sequence[tf.Tensor]  # one input, or several
 Initializer = str | dict[str, Any] | keras.initializers.Initializer | None
 Regularizer = str | dict[str, Any] | keras.regularizers.Regularizer | None
 Constraint = str | dict[str, Any] | keras.constraints.Constraint | None

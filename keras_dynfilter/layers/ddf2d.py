@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decoupled dynamic filtering as a Keras layer, in place of a convolution."""
 
-import keras
+from typing import Any
 
-from keras_dynfilter.layers.argument_types import Activation, Initializer, Regularizer, Size
+import keras
+import tensorflow as tf
+
+from keras_dynfilter.layers.argument_types import Activation, Initializer, Regularizer, Shape, Size
 from keras_dynfilter.layers.decoupled import DecoupledLayer
 from keras_dynfilter.layers.filter_generator import FilterGenerator
 from keras_dynfilter.ops import ddf2d, dynamic_depthwise_conv2d, local_filter2d
@@ -102,7 +105,7 @@ class DDF2D(DecoupledLayer):
         bias_initializer: Initializer = "zeros",
         generator_regularizer: Regularizer = None,
         bias_regularizer: Regularizer = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(
             kernel_size=kernel_size,
@@ -133,18 +136,18 @@ class DDF2D(DecoupledLayer):
             **self.generator_arguments(),
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         shape = self.check_inputs(input_shape)
         self.add_bias(shape[-1])
         self.generator.build(shape)
         self.input_spec = self.spec(shape[-1])
         super().build(input_shape)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         if self.data_format == "channels_first":
             inputs = to_channels_last(inputs)
         (spatial,), (channel,) = self.generator(inputs, training=training)
-        window = dict(strides=self.strides, dilation_rate=self.dilation_rate)
+        window: dict[str, Any] = dict(strides=self.strides, dilation_rate=self.dilation_rate)
         if spatial is None:
             outputs = dynamic_depthwise_conv2d(inputs, channel, **window)
         elif channel is None:
@@ -153,11 +156,11 @@ class DDF2D(DecoupledLayer):
             outputs = ddf2d(inputs, channel, spatial, heads=self.heads, combine=self.combine, **window)
         return self.finish_outputs(outputs)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, *_, channels = shape = self.check_inputs(input_shape)
         return self.output_shape_in_layout((batch, *self.geometry.output_shape(shape), channels))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.update({"strides": self.strides, "dilation_rate": self.dilation_rate, "branches": self.branches})
         return config

@@ -1,10 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Upsampling with decoupled dynamic filters (DDF-Up) as a Keras layer."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
-from keras_dynfilter.layers.argument_types import Activation, Initializer, Regularizer, Size, list_of_shapes
+from keras_dynfilter.layers.argument_types import (
+    Activation,
+    Initializer,
+    Regularizer,
+    Shape,
+    Shapes,
+    Size,
+    Tensors,
+    list_of_shapes,
+)
 from keras_dynfilter.layers.decoupled import DecoupledLayer
 from keras_dynfilter.layers.filter_generator import FilterGenerator
 from keras_dynfilter.ops import ddf2d
@@ -117,7 +128,7 @@ class DDFUp2D(DecoupledLayer):
         bias_initializer: Initializer = "zeros",
         generator_regularizer: Regularizer = None,
         bias_regularizer: Regularizer = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(
             kernel_size=kernel_size,
@@ -149,7 +160,7 @@ class DDFUp2D(DecoupledLayer):
             **self.generator_arguments(),
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shapes) -> None:
         shape, guide = self._check(input_shape)
         channels = shape[-1]
         self.add_bias(channels)
@@ -162,7 +173,7 @@ class DDFUp2D(DecoupledLayer):
             self.input_spec = [self.spec(channels), self.spec(guide[-1])]
         super().build(input_shape)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensors, training: bool | None = None) -> tf.Tensor:
         inputs, guide = inputs if isinstance(inputs, (list, tuple)) else (inputs, None)
         if self.data_format == "channels_first":
             inputs = to_channels_last(inputs)
@@ -175,12 +186,12 @@ class DDFUp2D(DecoupledLayer):
         # The channels of a phase are consecutive, unlike in PyTorch's pixel shuffle.
         return self.finish_outputs(tf.nn.depth_to_space(tf.concat(phases, axis=-1), self.scale_factor))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shapes) -> Shape:
         (batch, height, width, channels), _ = self._check(input_shape)
         size = [None if n is None else n * self.scale_factor for n in (height, width)]
         return self.output_shape_in_layout((batch, *size, channels))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.update({"scale_factor": self.scale_factor, "guide_size": self.guide_size})
         return config

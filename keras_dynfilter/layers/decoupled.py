@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The base class of `DDF2D` and `DDFUp2D`, the layers that filter with decoupled dynamic filters."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
-from keras_dynfilter.layers.argument_types import Activation, Initializer, Regularizer, Shape, Size
+from keras_dynfilter.layers.argument_types import Activation, ImageShape, Initializer, Regularizer, Shape, Size
 from keras_dynfilter.layers.jit_layer import JitLayer
 from keras_dynfilter.layers.norm_template import NormTemplate
 from keras_dynfilter.ops import checks
@@ -46,7 +48,7 @@ class DecoupledLayer(JitLayer):
         bias_regularizer: Regularizer,
         strides: Size = (1, 1),
         dilation_rate: Size = (1, 1),
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.geometry = Geometry.make(kernel_size, strides, dilation_rate, "same", heads)
@@ -66,7 +68,7 @@ class DecoupledLayer(JitLayer):
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.bias = None
 
-    def generator_arguments(self) -> dict:
+    def generator_arguments(self) -> dict[str, Any]:
         """Returns the arguments of `FilterGenerator` that do not depend on the subclass."""
         return dict(
             geometry=self.geometry,
@@ -95,7 +97,7 @@ class DecoupledLayer(JitLayer):
         outputs = self.activation(outputs)
         return to_channels_first(outputs) if self.data_format == "channels_first" else outputs
 
-    def check_inputs(self, shape: Shape, name: str = "inputs") -> Shape:
+    def check_inputs(self, shape: Shape, name: str = "inputs") -> ImageShape:
         """Checks the shape of images and returns it in channels-last order.
 
         Raises:
@@ -104,13 +106,13 @@ class DecoupledLayer(JitLayer):
         received = f"Received: {name}.shape={tuple(shape)}"
         if len(shape) != 4:
             raise ValueError(f"Expected `{name}` to have rank 4 ({self.data_format}). {received}")
-        shape = shape_to_channels_last(shape) if self.data_format == "channels_first" else tuple(shape)
-        channels = shape[-1]
+        ordered = shape_to_channels_last(shape) if self.data_format == "channels_first" else shape
+        batch, height, width, channels = ordered
         if channels is None:
             raise ValueError(f"Expected `{name}` to have a known number of channels. {received}")
         if name == "inputs" and channels % self.heads:
             raise ValueError(f"Expected `heads` to divide the channels. Received: heads={self.heads}, {channels=}")
-        return shape
+        return batch, height, width, channels
 
     def output_shape_in_layout(self, shape: Shape) -> Shape:
         """Returns a channels-last shape in the order of `data_format`."""
@@ -120,7 +122,7 @@ class DecoupledLayer(JitLayer):
         """Returns the `InputSpec` that Keras checks at every call: rank 4 and the number of channels."""
         return keras.layers.InputSpec(ndim=4, axes={1 if self.data_format == "channels_first" else -1: channels})
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.update(
             {
@@ -143,7 +145,7 @@ class DecoupledLayer(JitLayer):
         return config
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "DecoupledLayer":
         norms = {name: config[name] for name in ("spatial_norm", "channel_norm") if isinstance(config.get(name), dict)}
         layers = {name: keras.saving.deserialize_keras_object(norm) for name, norm in norms.items()}
         return cls(**{**config, **layers})

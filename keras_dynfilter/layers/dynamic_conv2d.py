@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dynamic convolution as a Keras layer."""
 
+from typing import Any
+
 import keras
+import tensorflow as tf
 
 from keras_dynfilter.layers.argument_types import Regularizer, Size
 from keras_dynfilter.layers.dynamic_filter import PerSampleFilterLayer
@@ -80,7 +83,7 @@ class DynamicConv2D(PerSampleFilterLayer):
         dynamic_bias: str | None = None,
         generator: keras.layers.Layer | None = None,
         filters_regularizer: Regularizer = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(
             kernel_size=kernel_size,
@@ -98,18 +101,18 @@ class DynamicConv2D(PerSampleFilterLayer):
         )
         self.filters = positive(filters, "filters")
 
-    def bank_depth(self, channels):
+    def bank_depth(self, channels: int) -> tuple[int, ...]:
         return channels, self.filters
 
-    def output_channels(self, channels):
+    def output_channels(self, channels: int | None) -> int | None:
         return self.filters
 
-    def apply_filters(self, inputs, filters):
+    def apply_filters(self, inputs: tf.Tensor, filters: tf.Tensor) -> tf.Tensor:
         bank, *horizontal = self.banks(filters, inputs.shape[-1])
         if horizontal:
             # The product equals two passes over a padded image and needs no map for every pair of channels.
             bank = bank * horizontal[0]
         return dynamic_conv2d(inputs, bank, self.strides, self.dilation_rate, self.padding)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "filters": self.filters}

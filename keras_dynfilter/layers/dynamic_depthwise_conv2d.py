@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dynamic depth-wise convolution as a Keras layer."""
 
+from typing import Any
+
 import keras
+import tensorflow as tf
 
 from keras_dynfilter.layers.argument_types import Regularizer, Size
 from keras_dynfilter.layers.dynamic_filter import PerSampleFilterLayer
@@ -76,7 +79,7 @@ class DynamicDepthwiseConv2D(PerSampleFilterLayer):
         dynamic_bias: str | None = None,
         generator: keras.layers.Layer | None = None,
         filters_regularizer: Regularizer = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(
             kernel_size=kernel_size,
@@ -92,13 +95,13 @@ class DynamicDepthwiseConv2D(PerSampleFilterLayer):
             **kwargs,
         )
 
-    def bank_depth(self, channels):
+    def bank_depth(self, channels: int) -> tuple[int, ...]:
         return (channels,)
 
-    def output_channels(self, channels):
+    def output_channels(self, channels: int | None) -> int | None:
         return channels
 
-    def apply_filters(self, inputs, filters):
+    def apply_filters(self, inputs: tf.Tensor, filters: tf.Tensor) -> tf.Tensor:
         banks = self.banks(filters, inputs.shape[-1])
         strides = [self.strides] if not self.separable else [(self.strides[0], 1), (1, self.strides[1])]
         for bank, bank_strides in zip(banks, strides):

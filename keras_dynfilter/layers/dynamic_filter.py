@@ -2,11 +2,12 @@
 """Base classes of the layers whose filters are an input of the layer or come from a generator that the user passes."""
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_dynfilter.layers.argument_types import Regularizer, Shape, Size, list_of_shapes
+from keras_dynfilter.layers.argument_types import Regularizer, Shape, Shapes, Size, Tensors, list_of_shapes
 from keras_dynfilter.layers.jit_layer import JitLayer
 from keras_dynfilter.ops import checks
 from keras_dynfilter.ops.checks import choice
@@ -49,7 +50,7 @@ class DynamicFilterLayer(JitLayer):
         filters_regularizer: Regularizer,
         heads: int = 1,
         even: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.geometry = Geometry.make(kernel_size, strides, dilation_rate, padding, heads, even)
@@ -67,7 +68,7 @@ class DynamicFilterLayer(JitLayer):
         self.generator = generator
         self.filters_regularizer = keras.regularizers.get(filters_regularizer)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shapes) -> None:
         inputs_shape, other_shape = self._inputs_and_other(list_of_shapes(input_shape))
         if self.generator is not None and not self.generator.built:
             # A symbolic call also builds models that define neither `build` nor `compute_output_shape`.
@@ -76,7 +77,7 @@ class DynamicFilterLayer(JitLayer):
         self.compute_output_shape(input_shape)
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensors) -> tf.Tensor:
         inputs, filters = self._inputs_and_filters(inputs)
         filters, bias = self.split_filters(filters)
         if self.data_format == "channels_first":
@@ -88,16 +89,16 @@ class DynamicFilterLayer(JitLayer):
             outputs = outputs + bias
         return to_channels_first(outputs) if self.data_format == "channels_first" else outputs
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shapes) -> Shape:
         inputs_shape, other_shape = self._inputs_and_other(list_of_shapes(input_shape))
         filters_shape = other_shape
         if self.generator is not None:
-            filters_shape = self._generated_shape(inputs_shape if other_shape is None else other_shape)
+            filters_shape = _generated_shape(self.generator, inputs_shape if other_shape is None else other_shape)
         batch, *_, channels = shape = self._check_shapes(inputs_shape, filters_shape)
         output_shape = batch, *self.geometry.output_shape(shape), self.output_channels(channels)
         return shape_to_channels_first(output_shape) if self.data_format == "channels_first" else output_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.update(
             {
@@ -116,7 +117,7 @@ class DynamicFilterLayer(JitLayer):
         return config
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "DynamicFilterLayer":
         generator = keras.saving.deserialize_keras_object(config.get("generator"))
         return cls(**{**config, "generator": generator})
 
@@ -143,12 +144,6 @@ class DynamicFilterLayer(JitLayer):
             batch = tf.cast(tf.shape(filters)[0], penalty.dtype)  # as Keras does for activity regularizers
             self.add_loss(tf.math.divide_no_nan(penalty, batch))
         return inputs, tf.cast(filters, inputs.dtype)
-
-    def _generated_shape(self, shape):
-        try:
-            return self.generator.compute_output_shape(shape)
-        except NotImplementedError:  # optional for Keras 3 models; `call` checks the generated filters
-            return None
 
     def _check_shapes(self, inputs_shape, filters_shape):
         """Checks the shapes (not a `filters_shape` of None) and returns `inputs_shape` in channels-last order.
@@ -194,7 +189,7 @@ class PerSampleFilterLayer(DynamicFilterLayer):
         flat = (inputs_shape[0], self.count_filter_values(channels))
         return [flat] if self.dynamic_bias else [flat, (inputs_shape[0], *self._bank_shape(channels))]
 
-    def split_filters(self, filters):
+    def split_filters(self, filters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
         if self.dynamic_bias is None:
             return filters, None
         return filters[:, :-1], tf.reshape(filters[:, -1], [-1, 1, 1, 1])
@@ -226,6 +221,13 @@ class PerSampleFilterLayer(DynamicFilterLayer):
         accumulate = checks.accumulation(bank.dtype)
         taps = tf.cast(tf.nn.softmax(tf.cast(logits, accumulate), axis=1), bank.dtype)
         return tf.reshape(taps, [-1, *shape])
+
+
+def _generated_shape(generator, shape):
+    try:
+        return generator.compute_output_shape(shape)
+    except NotImplementedError:  # optional for Keras 3 models; `call` checks the generated filters
+        return None
 
 
 def _compatible(shape, expected):

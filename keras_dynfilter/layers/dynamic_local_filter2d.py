@@ -143,15 +143,15 @@ class DynamicLocalFilter2D(DynamicFilterLayer):
         shape = batch, *self.geometry.output_shape(inputs_shape), self.count_filter_values()
         return [shape_to_channels_first(shape) if self.data_format == "channels_first" else shape]
 
-    def output_channels(self, channels):
+    def output_channels(self, channels: int | None) -> int | None:
         return None if channels is None else self.depth_multiplier * channels
 
-    def split_filters(self, filters):
+    def split_filters(self, filters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
         if self.data_format == "channels_first":
             filters = to_channels_last(filters)
         return (filters, None) if self.dynamic_bias is None else (filters[..., :-1], filters[..., -1:])
 
-    def apply_filters(self, inputs, filters):
+    def apply_filters(self, inputs: tf.Tensor, filters: tf.Tensor) -> tf.Tensor:
         if self.depth_multiplier > 1:
             inputs = tf.concat([inputs] * self.depth_multiplier, axis=-1)
         if not self.separable:

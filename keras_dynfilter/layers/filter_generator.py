@@ -2,16 +2,19 @@
 """The generator of decoupled filters, with one branch for the spatial and one for the channel filters."""
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_dynfilter.layers.argument_types import Initializer, Regularizer, list_of_shapes
+from keras_dynfilter.layers.argument_types import Initializer, Regularizer, Shapes, Tensors, list_of_shapes
 from keras_dynfilter.layers.filter_norm import FilterNorm
 from keras_dynfilter.layers.initializers import fan_out_normal, side_by_side, uniform_by_fan_in
 from keras_dynfilter.layers.norm_template import NormTemplate
 from keras_dynfilter.ops import backends, dynamic_depthwise_conv2d, layout, pixel_projection
 from keras_dynfilter.ops.geometry import Geometry
+
+Filters = list[tf.Tensor | None]  # of each phase; None: not generated
 
 
 class FilterGenerator(keras.layers.Layer):
@@ -58,7 +61,7 @@ class FilterGenerator(keras.layers.Layer):
         bias_initializer: Initializer,
         kernel_regularizer: Regularizer,
         phases: int | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.geometry = geometry
@@ -82,11 +85,10 @@ class FilterGenerator(keras.layers.Layer):
             for phase in range(self.phases)
             if channel_norm is not None
         ]
-        self.depthwise_kernel = self.depthwise_bias = None
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shapes) -> None:
         inputs_shape, *guide_shapes = list_of_shapes(input_shape)
-        channels = inputs_shape[-1]
+        channels: Any = inputs_shape[-1]  # an integer: the layers check it
         source_channels = guide_shapes[0][-1] if guide_shapes else channels
         if self.upsamples and not guide_shapes:
             self.depthwise_kernel, self.depthwise_bias = self._add_convolutions(
@@ -102,7 +104,7 @@ class FilterGenerator(keras.layers.Layer):
             branch.build((None, channels))
         super().build(input_shape)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensors, training: bool | None = None) -> tuple[Filters, Filters]:
         inputs, *guides = inputs if isinstance(inputs, (list, tuple)) else [inputs]
         if self.spatial_norm is None:
             spatial, means = [None], pixel_projection.pool(inputs)
@@ -202,7 +204,7 @@ class ChannelBranch(keras.layers.Layer):
         kernel_initializer: Initializer,
         bias_initializer: Initializer,
         kernel_regularizer: Regularizer,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.kernel_size = kernel_size
@@ -212,7 +214,7 @@ class ChannelBranch(keras.layers.Layer):
         self.bias_initializer = bias_initializer
         self.kernel_regularizer = kernel_regularizer
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, int]) -> None:
         channels = input_shape[-1]
         width = max(int(self.squeeze_ratio * channels), 1)
         self.squeeze = self._dense("squeeze", width, channels, activation="relu")
@@ -221,7 +223,7 @@ class ChannelBranch(keras.layers.Layer):
         self.norm.build((None, *self.kernel_size, channels) if per_filter else (None, self.expand.units))
         super().build(input_shape)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         values = self.expand(self.squeeze(inputs))
         shape = [-1, *self.kernel_size, inputs.shape[-1]]
         if isinstance(self.norm, FilterNorm):

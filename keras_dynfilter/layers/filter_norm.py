@@ -2,12 +2,13 @@
 """Filter normalisation: sets the mean and the standard deviation of every generated filter over its taps."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_dynfilter.layers.argument_types import Initializer, Size
+from keras_dynfilter.layers.argument_types import Initializer, Shape, Size
 from keras_dynfilter.ops import checks, layout
 from keras_dynfilter.ops.checks import choice, pair
 from keras_dynfilter.ops.layout import standardize_data_format
@@ -85,7 +86,7 @@ class FilterNorm(keras.layers.Layer):
         data_format: str | None = None,
         scale_initializer: Initializer = None,
         center_initializer: Initializer = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.kind = choice(kind, "kind", KINDS)
@@ -105,7 +106,7 @@ class FilterNorm(keras.layers.Layer):
         self.center_initializer = keras.initializers.get(center_initializer)
         self.scale_weight = self.center_weight = None
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         filters = self._count_filters(input_shape)
         if self.scale != "constant":
             constant, normal = keras.initializers.Constant, keras.initializers.RandomNormal
@@ -116,7 +117,7 @@ class FilterNorm(keras.layers.Layer):
             self.center_weight = self._add_affine("center", self.center, filters, self.center_initializer or default)
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         self._count_filters(inputs.shape)
         return self.scaled(self.centred(inputs))
 
@@ -153,11 +154,11 @@ class FilterNorm(keras.layers.Layer):
             outputs += self._broadcast(self.center_weight, values)
         return tf.cast(_reshape_like(centred, outputs), self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         self._count_filters(input_shape)
         return tuple(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.update(
             {
@@ -180,8 +181,7 @@ class FilterNorm(keras.layers.Layer):
         spatial = self.kind == "spatial"
         axis = 1 if spatial and self.data_format == "channels_first" else -1
         size = shape[axis] if len(shape) == 4 else None
-        valid = size is not None and (not spatial or size % self.taps == 0)
-        if not valid or not (spatial or shape[1:3] == self.kernel_size):
+        if size is None or (size % self.taps != 0 if spatial else shape[1:3] != self.kernel_size):
             expected = f"(batch, {self.kernel_size[0]}, {self.kernel_size[1]}, channels)"
             if spatial:
                 filters = f"heads * {self.taps}"

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A repository of base filters, from which the filters of each sample are mixed."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from keras_dynfilter.layers import repository_algorithms
-from keras_dynfilter.layers.argument_types import Constraint, Initializer, Regularizer, Size
+from keras_dynfilter.layers.argument_types import Constraint, Initializer, Regularizer, Shape, Size
 from keras_dynfilter.ops.checks import pair, positive
 
 
@@ -60,7 +62,7 @@ class FilterRepository(keras.layers.Layer):
         repository_initializer: Initializer = "orthogonal",
         repository_regularizer: Regularizer = None,
         repository_constraint: Constraint = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.filters = positive(filters, "filters")
@@ -71,7 +73,7 @@ class FilterRepository(keras.layers.Layer):
         self.repository_regularizer = keras.regularizers.get(repository_regularizer)
         self.repository_constraint = keras.constraints.get(repository_constraint)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.compute_output_shape(input_shape)
         self.repository = self.add_weight(
             name="repository",
@@ -82,13 +84,13 @@ class FilterRepository(keras.layers.Layer):
         )
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         self.compute_output_shape(inputs.shape)  # the reshape would accept other shapes of equal size
         inputs = tf.cast(inputs, self.compute_dtype)  # Keras does not cast integers
         coefficients = tf.reshape(inputs, [-1, self.base_filters, self.filters])
         return repository_algorithms.mixed(tf.cast(self.repository, inputs.dtype), coefficients)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         shape = tf.TensorShape(input_shape)
         allowed = (self.base_filters, self.filters), (self.base_filters * self.filters,)
         if not any(shape[1:].is_compatible_with(option) for option in allowed):
@@ -96,7 +98,7 @@ class FilterRepository(keras.layers.Layer):
             raise ValueError(f"Expected `inputs` to have shape {expected}. Received: inputs.shape={tuple(shape)}")
         return shape[0], *self.kernel_size, self.channels, self.filters
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.update(
             {

@@ -2,19 +2,23 @@
 """Initializers of the weights that generate decoupled filters."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from keras_dynfilter.layers.argument_types import Initializer
 
-def fan_out_normal(initializer):
+
+def fan_out_normal(initializer: Initializer) -> Initializer:
     """Returns a new copy of `initializer`; for None, an untruncated normal initializer with variance `2 / fan_out`."""
     if initializer is None:
         return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
     return _copy(initializer)
 
 
-def uniform_by_fan_in(initializer, fan_in):
+def uniform_by_fan_in(initializer: Initializer, fan_in: int) -> Initializer:
     """Returns a new copy of `initializer`; for None, a uniform initializer within `1 / sqrt(fan_in)` of 0."""
     if initializer is None:
         limit = 1 / math.sqrt(fan_in)
@@ -22,7 +26,7 @@ def uniform_by_fan_in(initializer, fan_in):
     return _copy(initializer)
 
 
-def side_by_side(make_initializer, parts):
+def side_by_side(make_initializer: Callable[[], Any], parts: int) -> Any:
     """Returns an initializer that joins the values of `parts` initializers along the last axis.
 
     Args:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The base class of the layers that run on the compiled ops, whose library may have been built without XLA kernels."""
 
+from typing import Any
+
 import keras
 
 from keras_dynfilter.ops import backends
@@ -11,7 +13,7 @@ class JitLayer(keras.layers.Layer):
 
     _supports_jit = False  # Keras 3 reads the property while it constructs the layer, before assigning it
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self._supports_jit = True
 
@@ -21,9 +23,9 @@ class JitLayer(keras.layers.Layer):
         return self._supports_jit and (not self.uses_compiled_ops() or backends.supports_jit())
 
     @supports_jit.setter
-    def supports_jit(self, value):
+    def supports_jit(self, value: bool) -> None:
         self._supports_jit = value
 
-    def uses_compiled_ops(self):
+    def uses_compiled_ops(self) -> bool:
         """Returns whether calls may run on the compiled ops. If not, `supports_jit` does not load the library."""
         return True

@@ -15,7 +15,7 @@ class ManyOutputDense(keras.layers.Dense):
     This layer computes both gradients with faster kernels.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return _product(inputs, tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.bias))
 
 

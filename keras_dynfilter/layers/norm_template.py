@@ -46,7 +46,7 @@ class NormTemplate:
             expected = f"Expected `{name}` to be of kind {self.kind!r} and kernel_size {self.kernel_size}"
             raise ValueError(f"{expected}. Received: FilterNorm({norm.kind!r}, {norm.kernel_size})")
 
-    def make(self, dtype) -> keras.layers.Layer:
+    def make(self, dtype: Any) -> keras.layers.Layer:
         """Returns a new normalisation layer with the dtype policy `dtype`, for filters in the channels-last layout."""
         name = f"{self.kind}_norm"
         if isinstance(self.argument, keras.layers.Layer):
@@ -62,7 +62,7 @@ class NormTemplate:
             return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name, dtype=dtype)
         return keras.layers.Activation(self.argument or "linear", name=name, dtype=dtype)
 
-    def get_config(self):
+    def get_config(self) -> str | dict[str, Any] | None:
         """Returns the argument as Keras saves it."""
         if isinstance(self.argument, keras.layers.Layer):
             return keras.saving.serialize_keras_object(self.argument)

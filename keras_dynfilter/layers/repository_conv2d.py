@@ -2,6 +2,8 @@
 """Convolution with filters that are mixed for each sample from a repository of base filters."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -119,7 +121,7 @@ class RepositoryConv2D(JitLayer):
         coefficients_regularizer: Regularizer = None,
         bias_regularizer: Regularizer = None,
         repository_constraint: Constraint = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.filters = positive(filters, "filters")
@@ -144,7 +146,7 @@ class RepositoryConv2D(JitLayer):
         self.repository_constraint = keras.constraints.get(repository_constraint)
         self._filters_of_one_channel = self.algorithm == "per_sample"  # possible until the layer is built
 
-    def build(self, input_shape):
+    def build(self, input_shape: list[Shape]) -> None:
         images_shape, (_, features) = self._check_shapes(input_shape)
         channels = images_shape[-1]
         self._filters_of_one_channel = self.chosen_algorithm(input_shape[0]) == "per_sample" and 1 in (
@@ -190,7 +192,7 @@ class RepositoryConv2D(JitLayer):
         ]
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         images, features = (tf.cast(value, self.compute_dtype) for value in inputs)  # Keras does not cast integers
         self._check_shapes([images.shape, features.shape])
         algorithm = self.chosen_algorithm(images.shape)
@@ -256,12 +258,12 @@ class RepositoryConv2D(JitLayer):
             positions, self.geometry, channels, self.base_filters, self.filters
         )
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
         images_shape, _ = self._check_shapes(input_shape)
         shape = images_shape[0], *self.geometry.output_shape(images_shape), self.filters
         return shape_to_channels_first(shape) if self.data_format == "channels_first" else shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.update(
             {
@@ -288,7 +290,7 @@ class RepositoryConv2D(JitLayer):
         )
         return config
 
-    def uses_compiled_ops(self):
+    def uses_compiled_ops(self) -> bool:
         # `"per_sample"` calls `dynamic_conv2d`, which uses the compiled ops for a single input or output channel only.
         return self._filters_of_one_channel
 

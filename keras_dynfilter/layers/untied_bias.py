@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A separate bias for every position of an image."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
-from keras_dynfilter.layers.argument_types import Constraint, Initializer, Regularizer
+from keras_dynfilter.layers.argument_types import Constraint, Initializer, Regularizer, Shape
 
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
@@ -45,14 +47,14 @@ class UntiedBias(keras.layers.Layer):
         bias_initializer: Initializer = "zeros",
         bias_regularizer: Regularizer = None,
         bias_constraint: Constraint = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.bias_constraint = keras.constraints.get(bias_constraint)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         shape = tuple(input_shape)[1:]
         if None in shape:
             expected = "Expected `inputs` to have known sizes beside the batch, as each position has a bias of its own"
@@ -66,7 +68,7 @@ class UntiedBias(keras.layers.Layer):
         )
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         if not inputs.shape[1:].is_compatible_with(self.bias.shape):  # a size of 1 would be broadcast
             sizes = ", ".join(map(str, self.bias.shape))
             expected = f"Expected `inputs` to have shape (batch, {sizes}), as each position has a bias of its own"
@@ -75,10 +77,10 @@ class UntiedBias(keras.layers.Layer):
             inputs = tf.ensure_shape(inputs, (None, *self.bias.shape))
         return inputs + self.bias
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.update(
             {

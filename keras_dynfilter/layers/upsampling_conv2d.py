@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Upsampling fused with a convolution."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -44,14 +46,14 @@ class UpsamplingConv2D(keras.layers.Layer):
     TensorShape([2, 12, 14, 3])
     """
 
-    def __init__(self, filters: int, kernel_size: int, **kwargs):
+    def __init__(self, filters: int, kernel_size: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.filters = positive(filters, "filters")
         self.kernel_size = positive(kernel_size, "kernel_size")
         if self.kernel_size % 2 == 0:
             raise ValueError(f"Expected `kernel_size` to be odd. Received: {kernel_size=}")
 
-    def build(self, input_shape: Shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 4 or input_shape[-1] is None:
             expected = (
                 "Expected `inputs` to have shape (batch, height, width, channels), with a known number of channels"
@@ -64,7 +66,7 @@ class UpsamplingConv2D(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         kernel = tf.cast(self.kernel, inputs.dtype)
         sums = tf.constant(_taps_on_pixels(self.kernel_size), inputs.dtype)
         small = tf.einsum("iru,jsv,uvcf->rscijf", sums, sums, kernel)
@@ -76,11 +78,11 @@ class UpsamplingConv2D(keras.layers.Layer):
         outputs = tf.nn.depth_to_space(phases, 2)
         return tf.nn.bias_add(outputs, tf.cast(self.bias, inputs.dtype))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, height, width, _ = input_shape
         return (batch, *(size and 2 * size for size in (height, width)), self.filters)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "filters": self.filters, "kernel_size": self.kernel_size}
 
 
