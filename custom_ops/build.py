@@ -32,9 +32,11 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Sequence
 
 SOURCES = pathlib.Path(__file__).resolve().parent / "cc"
 XLA_FROM = (2, 16)
+Progress = Callable[[str], object]
 # The instruction sets of a portable library. The baseline comes first: the linker keeps the first copy of an inline
 # function, and that copy has to run on every machine.
 ISA_TARGETS = {"baseline": "x86-64", "v3": "x86-64-v3", "v4": "x86-64-v4"}
@@ -51,17 +53,17 @@ class TensorFlow:
     version: str
     include: str
     lib: str
-    flags: tuple
+    flags: tuple[str, ...]
 
     @classmethod
-    def installed(cls):
+    def installed(cls) -> "TensorFlow":
         import tensorflow as tf
 
         flags = [f for f in tf.sysconfig.get_compile_flags() if not f.startswith("-I")]
         return cls(tf.version.VERSION, tf.sysconfig.get_include(), tf.sysconfig.get_lib(), tuple(flags))
 
     @property
-    def has_xla(self):
+    def has_xla(self) -> bool:
         return tuple(int(part) for part in re.findall(r"\d+", self.version)[:2]) >= XLA_FROM
 
 
@@ -71,10 +73,10 @@ class Libraries:
 
     ops: pathlib.Path
     xla: pathlib.Path | None
-    notes: tuple = ()
+    notes: tuple[str, ...] = ()
 
 
-def cache_folder():
+def cache_folder() -> pathlib.Path:
     """Returns the folder of the objects and libraries."""
     chosen = os.environ.get("KERAS_DYNFILTER_CACHE")
     if chosen:
@@ -82,7 +84,11 @@ def cache_folder():
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "keras_dynfilter"
 
 
-def build(tensorflow=None, cache=None, progress=None):
+def build(
+    tensorflow: TensorFlow | None = None,
+    cache: str | os.PathLike | None = None,
+    progress: Progress | None = None,
+) -> Libraries:
     """Builds the libraries that are not in the cache.
 
     Args:
@@ -99,7 +105,11 @@ def build(tensorflow=None, cache=None, progress=None):
     return _locked(_build, tensorflow, cache, progress)
 
 
-def build_ort(tensorflow=None, cache=None, progress=None):
+def build_ort(
+    tensorflow: TensorFlow | None = None,
+    cache: str | os.PathLike | None = None,
+    progress: Progress | None = None,
+) -> pathlib.Path:
     """Builds the library of ONNX Runtime ops if it is not in the cache, and returns its path.
 
     The library contains the compiled kernels of the TensorFlow ops and runs without TensorFlow. It takes the arguments
@@ -172,7 +182,7 @@ def _build_ort(compiler, cache, progress):
     from keras_dynfilter.custom_ops import ort_headers  # setup.py runs this file without the package
 
     try:
-        include = ort_headers.find(cache, progress)
+        include = ort_headers.find_headers(cache, progress)
     except ort_headers.HeadersError as error:
         raise BuildError(str(error)) from error
     log = _Log(cache / "build_ort.log")
@@ -195,7 +205,7 @@ class _Unit:
     """A source file and the command that compiles it, without the output file."""
 
     source: pathlib.Path
-    command: tuple
+    command: tuple[str, ...]
     salt: str
 
     @property
@@ -218,12 +228,13 @@ class _Unit:
 
 def _closure(source):
     """Returns the source and all files in `cc/` that it includes, directly or indirectly."""
-    seen, queue = {}, [source]
+    seen: set[pathlib.Path] = set()
+    queue = [source]
     while queue:
         path = queue.pop()
         if path in seen:
             continue
-        seen[path] = None
+        seen.add(path)
         for name in re.findall(r'^\s*#include "([^"]+)"', path.read_text(), re.MULTILINE):
             if (SOURCES / name).is_file():
                 queue.append(SOURCES / name)
@@ -272,10 +283,10 @@ class _Compiler:
         ]
         return [self.cpu(dispatch, None, "-DKERAS_DYNFILTER_PORTABLE"), *units]
 
-    def cpu(self, source, march=None, *flags):
+    def cpu(self, source, march=None, *definitions):
         """Returns the unit of a source of the CPU kernels."""
-        flags = ["-O3", "-ffp-contract=fast", "-fvisibility=hidden", *([f"-march={march}"] if march else []), *flags]
-        return self._unit(source, [self.cxx, "-std=c++17", "-fPIC", *flags])
+        flags = ["-O3", "-ffp-contract=fast", "-fvisibility=hidden", *([f"-march={march}"] if march else [])]
+        return self._unit(source, [self.cxx, "-std=c++17", "-fPIC", *flags, *definitions])
 
     def framework(self, source, cuda, xla=False):
         """Returns the unit of a source that uses TensorFlow or XLA."""
@@ -315,7 +326,10 @@ class _Compiler:
         if any(unit.source.suffix == ".cu" for unit in units):
             # The CUDA runtime is linked before the libraries of TensorFlow, which contain stubs with the same names.
             plan = _output([self.nvcc, "--dryrun", "-x", "cu", "/dev/null"], merge=True)
-            folder = pathlib.Path(re.search(r"TOP=(.*)", plan)[1].strip()) / "lib64"
+            top = re.search(r"TOP=(.*)", plan)
+            if top is None:
+                raise BuildError(f"{self.nvcc} --dryrun does not print its folder, TOP")
+            folder = pathlib.Path(top[1].strip()) / "lib64"
             command += [f"-L{folder}", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
         command += [f"-L{self.tensorflow.lib}", *libraries]
         key = hashlib.sha256("\n".join([self.salt, *command]).encode()).hexdigest()[:32]
@@ -399,7 +413,7 @@ def _processor():
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """Builds the ops. Files that failed to compile before are compiled again."""
     parser = argparse.ArgumentParser(prog="python -m keras_dynfilter.custom_ops.build", description=main.__doc__)
     parser.add_argument(

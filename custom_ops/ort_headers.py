@@ -17,6 +17,7 @@ import pathlib
 import tarfile
 import tempfile
 import urllib.request
+from collections.abc import Callable
 
 VARIABLE = "KERAS_DYNFILTER_ORT_INCLUDE"
 HEADER = "onnxruntime_cxx_api.h"
@@ -35,7 +36,7 @@ class HeadersError(RuntimeError):
     """The headers were not found. The message says how to provide them."""
 
 
-def find(cache, progress=lambda text: None):
+def find_headers(cache: str | os.PathLike, progress: Callable[[str], object] = lambda text: None) -> pathlib.Path:
     """Returns the folder that contains `onnxruntime_cxx_api.h`.
 
     Args:
@@ -98,8 +99,9 @@ def _unpack(package, target):
         with tarfile.open(fileobj=io.BytesIO(_member(package, "data.tar.xz")), mode="r:xz") as archive:
             for entry in archive:
                 path = pathlib.PurePosixPath(entry.name)
-                if entry.isfile() and path.suffix == ".h" and path.parent.name == "onnxruntime":
-                    (headers / path.name).write_bytes(archive.extractfile(entry).read())
+                file = archive.extractfile(entry) if entry.isfile() else None
+                if file is not None and path.suffix == ".h" and path.parent.name == "onnxruntime":
+                    (headers / path.name).write_bytes(file.read())
         headers.rename(target)
 
 

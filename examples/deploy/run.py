@@ -186,7 +186,7 @@ def compile_runner(out: pathlib.Path, python: pathlib.Path) -> pathlib.Path:
     link = out / "libonnxruntime.so.1"
     link.unlink(missing_ok=True)
     link.symlink_to(library)
-    headers = ort_headers.find(build.cache_folder(), print)
+    headers = ort_headers.find_headers(build.cache_folder(), print)
     program = out / "onnx_runner"
     command = ["g++", "-O2", "-std=c++17", HERE / "onnx_runner.cc", "-I", headers, link, "-Wl,-rpath,$ORIGIN"]
     command += ["-o", program]

@@ -185,16 +185,16 @@ def test_the_library_is_built_once(ort_library):
 
 def test_headers_are_found_by_the_variable(ort_library, monkeypatch, tmp_path):
     monkeypatch.delenv(ort_headers.VARIABLE, raising=False)
-    folder = ort_headers.find(build.cache_folder())
+    folder = ort_headers.find_headers(build.cache_folder())
     assert (folder / ort_headers.HEADER).is_file()
     monkeypatch.setenv(ort_headers.VARIABLE, str(folder.parent))
     if folder.name == "onnxruntime":
-        assert ort_headers.find(tmp_path) == folder
+        assert ort_headers.find_headers(tmp_path) == folder
     monkeypatch.setenv(ort_headers.VARIABLE, str(folder))
-    assert ort_headers.find(tmp_path) == folder
+    assert ort_headers.find_headers(tmp_path) == folder
     monkeypatch.setenv(ort_headers.VARIABLE, str(tmp_path))
     with pytest.raises(ort_headers.HeadersError, match=f"a folder with {ort_headers.HEADER}. Received: .*{tmp_path}"):
-        ort_headers.find(tmp_path)
+        ort_headers.find_headers(tmp_path)
 
 
 def package(folder):
@@ -228,10 +228,10 @@ def test_headers_are_downloaded_once(nothing_installed, monkeypatch, tmp_path):
     monkeypatch.setattr(ort_headers, "SITES", (*ort_headers.SITES, site))  # the first site does not have the package
     monkeypatch.setattr(ort_headers, "SHA256", digest)
     messages = []
-    folder = ort_headers.find(tmp_path / "cache", messages.append)
+    folder = ort_headers.find_headers(tmp_path / "cache", messages.append)
     assert sorted(path.name for path in folder.iterdir()) == ["onnxruntime_c_api.h", ort_headers.HEADER]
     assert (folder / ort_headers.HEADER).read_text() == ort_headers.HEADER
-    assert ort_headers.find(tmp_path / "cache", messages.append) == folder
+    assert ort_headers.find_headers(tmp_path / "cache", messages.append) == folder
     assert len(messages) == 1 and "downloading the headers" in messages[0]
 
 
@@ -239,7 +239,7 @@ def test_a_changed_package_is_refused(nothing_installed, monkeypatch, tmp_path):
     site, digest = package(tmp_path / "site")
     monkeypatch.setattr(ort_headers, "SITES", (site,))
     with pytest.raises(ort_headers.HeadersError, match=f"expected the SHA-256 {ort_headers.SHA256}, received {digest}"):
-        ort_headers.find(tmp_path / "cache")
+        ort_headers.find_headers(tmp_path / "cache")
     assert not list(tmp_path.glob("cache/**/*.h"))
 
 
