@@ -34,6 +34,23 @@ def test_the_papers_have_one_name():
         assert (ROOT / "examples/experiments" / paper).is_dir()
 
 
+def test_verdicts_are_words_of_the_legend():
+    """The README's table and the claims of the paper pages use only the verdicts that docs/papers/index.md defines."""
+    verdicts = set(re.findall(r"\*\*([a-z, ]+)\*\*", (pages.DOCS / "papers/index.md").read_text(), re.IGNORECASE))
+    verdicts = {verdict.lower() for verdict in verdicts}
+    assert {"holds", "does not hold", "undecided", "not run"} <= verdicts
+    table = (ROOT / "README.md").read_text().partition("## Reproductions")[2].partition("\n## ")[0]
+    used = re.findall(r"^\| \[.*\| ([a-z][a-z, ]*) \|$", table, re.MULTILINE)
+    assert len(used) == table.count("| [")
+    for page in (pages.DOCS / "papers").glob("*.md"):
+        text = page.read_text()
+        used += re.findall(r"^#+ .*\n\n\*\*(.+?)\.?\*\*", text, re.MULTILINE)
+        for rows in re.findall(r"\| verdict \|\n.*\n((?:\|.*\n)+)", text):
+            used += [row.split("|")[-2].strip() for row in rows.splitlines()]
+    assert len(used) > 40
+    assert {verdict.lower() for verdict in used} <= verdicts
+
+
 @pytest.mark.parametrize("paper", ["dfn", "ddf", "filter_repository"])
 def test_readme_and_paper_pages_have_the_same_numbers(paper):
     """Every number in the README's table of reproductions is also on the page that its row links to."""
