@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keras layers whose convolution filters are predicted by the network itself: one filter per image, or one per pixel."""
+"""Keras layers whose convolution filters are predicted by the network itself: one per image, or one per pixel."""
 
 from keras_dynfilter import layers, models, ops, regularizers
 from keras_dynfilter.ops import implementation

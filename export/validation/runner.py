@@ -8,6 +8,8 @@ import json
 import pathlib
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +17,12 @@ import numpy as np
 sys.path[:] = [path for path in sys.path if path != str(pathlib.Path(__file__).parent)]
 sys.modules["keras_dynfilter"] = None  # type: ignore[assignment]  # every import of it raises an ImportError
 
+Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # inputs and outputs by name
+
 REPEATS = 3  # runs of each case; the fastest one counts
 
 
-def load_onnx(request):
+def load_onnx(request: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
     """Loads an ONNX file. Returns a function from inputs to outputs, arrays by name, and a description of the file."""
     import onnxruntime
 
@@ -35,7 +39,7 @@ def load_onnx(request):
     return run, {"runtime": f"onnxruntime {onnxruntime.__version__} on the CPU", "inputs": inputs, "outputs": names}
 
 
-def load_saved_model(request):
+def load_saved_model(request: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
     """Loads a SavedModel. Returns what `load_onnx` returns."""
     import tensorflow as tf
 
@@ -54,7 +58,7 @@ def load_saved_model(request):
     return run, {**description, "outputs": list(serve.structured_outputs)}
 
 
-def load_litert(request):
+def load_litert(request: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
     """Loads a LiteRT file. Returns what `load_onnx` returns."""
     import importlib.metadata
 
@@ -95,7 +99,7 @@ def _sizes(shape):
     return [size if isinstance(size, int) else None for size in shape]
 
 
-def main(request_path):
+def main(request_path: str) -> None:
     """Runs all cases of a request. Writes their outputs and a description of the file to the folder of the request."""
     folder = pathlib.Path(request_path).parent
     request = json.loads(pathlib.Path(request_path).read_text())
@@ -104,7 +108,8 @@ def main(request_path):
     for index in range(request["cases"]):
         with np.load(folder / f"inputs_{index}.npz") as archive:
             inputs = dict(archive)
-        outputs, seconds = None, []
+        outputs: dict[str, Any] = {}  # NumPy's hints reject arrays: one could be named `allow_pickle`
+        seconds = []
         for _ in range(REPEATS):
             start = time.perf_counter()
             outputs = run(inputs)

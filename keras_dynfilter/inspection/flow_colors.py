@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Colours optical flow, and draws the colour wheel that explains the colours."""
 
+from typing import Any
+
 import numpy as np
 
 from keras_dynfilter.inspection.optional_packages import import_optional
@@ -41,7 +43,7 @@ def flow_to_color(flow: np.ndarray, style: str = "hsv", max_magnitude: float | N
     return np.where(finite[..., None], colors, 0).astype(np.uint8)
 
 
-def show_color_wheel(axis, style: str = "hsv", max_magnitude: float | None = None) -> None:
+def show_color_wheel(axis: Any, style: str = "hsv", max_magnitude: float | None = None) -> None:
     """Draws the legend of `flow_to_color`: each point of a wheel has the colour of the vector from the centre to it.
 
     Args:

@@ -2,6 +2,7 @@
 """Returns the filters that a DFN network generates, for figures and for optical flow."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,7 +12,7 @@ from keras_dynfilter.models.dfn.frame_predictor import FramePredictor
 from keras_dynfilter.models.dfn.normalized_filters import normalized_filters
 
 
-def generated_filters(model: keras.Model, inputs, **arguments) -> np.ndarray:
+def generated_filters(model: keras.Model, inputs: Any, **arguments: Any) -> np.ndarray:
     """Returns the filters that a DFN network generates from `inputs`.
 
     Args:

@@ -34,7 +34,7 @@ def repository_swap(model: keras.Model, name: str = "repository_swap") -> keras.
     return keras.Model({"images": images, "filters_of": filters_of}, outputs, name=name)
 
 
-def inspect_repository(model: keras.Model, images) -> dict[str, dict[str, np.ndarray]]:
+def inspect_repository(model: keras.Model, images: np.ndarray | tf.Tensor) -> dict[str, dict[str, np.ndarray]]:
     """Returns the coefficients, filters and maps of the generated convolutions for `images`.
 
     Args:

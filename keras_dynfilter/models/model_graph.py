@@ -106,7 +106,7 @@ def _first_calls(model, tensors):
     Keras 3 only in the outputs.
     """
     if keras.__version__.startswith("2."):
-        first = {}
+        first: dict[str, int] = {}
         for tensor in tensors:  # sources and outputs together mention every call
             first[tensor.layer] = min(tensor.call, first.get(tensor.layer, tensor.call))
         return first, first

@@ -4,6 +4,8 @@
 import keras
 import tensorflow as tf
 
+from keras_dynfilter.layers.argument_types import Initializer
+
 
 def symmetric_conv2d(
     inputs: tf.Tensor,
@@ -13,7 +15,7 @@ def symmetric_conv2d(
     padding: int | None = None,
     dilation_rate: int = 1,
     use_bias: bool = True,
-    kernel_initializer="glorot_uniform",
+    kernel_initializer: Initializer = "glorot_uniform",
     name: str | None = None,
 ) -> tf.Tensor:
     """Applies a convolution that pads all four sides alike; TensorFlow's `"same"` may not do so with strides.
@@ -55,7 +57,7 @@ def zero_padding(inputs: tf.Tensor, pixels: int, name: str) -> tf.Tensor:
     return keras.layers.ZeroPadding2D(pixels, data_format="channels_last", name=name)(inputs)
 
 
-def batch_norm(inputs: tf.Tensor, name: str, gamma_initializer="ones") -> tf.Tensor:
+def batch_norm(inputs: tf.Tensor, name: str, gamma_initializer: Initializer = "ones") -> tf.Tensor:
     """Applies batch normalisation over the channels."""
     return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, gamma_initializer=gamma_initializer, name=name)(
         inputs

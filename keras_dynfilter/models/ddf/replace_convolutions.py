@@ -3,6 +3,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -43,7 +44,7 @@ def replace_convolutions(
     squeeze_ratio: float = 0.2,
     heads: int = 1,
     combine: str = "mul",
-    **arguments,
+    **arguments: Any,
 ) -> tuple[keras.Model, Replacements]:
     """Copies a model and replaces its k x k convolutions by `DDF2D`.
 
@@ -145,7 +146,7 @@ def _plan(model, select):
             reasons[name] = "it was not selected"
     structure = graph(model)
     consumers, outputs = structure.consumers(), {tensor.layer for tensor in structure.outputs}
-    sources = {name: set() for name in convolutions}
+    sources: dict[str, set[str]] = {name: set() for name in convolutions}
     for call in structure.calls:
         if call.layer in convolutions:
             sources[call.layer].update(source.layer for source in call.sources)

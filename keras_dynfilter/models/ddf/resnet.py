@@ -103,7 +103,7 @@ def ddf_resnet101(
     classes: int = 1000,
     squeeze_ratio: float = 0.2,
     name: str = "ddf_resnet101",
-    **arguments,
+    **arguments: Any,
 ) -> keras.Model:
     """Builds ResNet-101 with `DDF2D` in place of the 3x3 convolution of every block: 28,146,912 trainable parameters.
 
@@ -117,7 +117,7 @@ def ddf_resnet152(
     classes: int = 1000,
     squeeze_ratio: float = 0.2,
     name: str = "ddf_resnet152",
-    **arguments,
+    **arguments: Any,
 ) -> keras.Model:
     """Builds ResNet-152 with `DDF2D` in place of the 3x3 convolution of every block: 37,462,900 trainable parameters.
 
@@ -131,7 +131,7 @@ def ddf_resnet18(
     classes: int = 1000,
     squeeze_ratio: float = 0.2,
     name: str = "ddf_resnet18",
-    **arguments,
+    **arguments: Any,
 ) -> keras.Model:
     """Builds ResNet-18 with `DDF2D` and a 1x1 convolution in place of every 3x3 convolution of the blocks.
 
@@ -150,7 +150,7 @@ def ddf_resnet18_baseline(
     input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
     classes: int = 1000,
     name: str = "ddf_resnet18_baseline",
-    **arguments,
+    **arguments: Any,
 ) -> keras.Model:
     """Builds ResNet-18, the baseline of `ddf_resnet18`: 11,689,512 trainable parameters.
 
@@ -163,7 +163,7 @@ def ddf_resnet50_baseline(
     input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
     classes: int = 1000,
     name: str = "ddf_resnet50_baseline",
-    **arguments,
+    **arguments: Any,
 ) -> keras.Model:
     """Builds ResNet-50, the baseline of `ddf_resnet50`: 25,557,032 trainable parameters.
 
@@ -176,7 +176,7 @@ def ddf_resnet101_baseline(
     input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
     classes: int = 1000,
     name: str = "ddf_resnet101_baseline",
-    **arguments,
+    **arguments: Any,
 ) -> keras.Model:
     """Builds ResNet-101, the baseline of `ddf_resnet101`: 44,549,160 trainable parameters.
 
@@ -189,7 +189,7 @@ def ddf_resnet152_baseline(
     input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
     classes: int = 1000,
     name: str = "ddf_resnet152_baseline",
-    **arguments,
+    **arguments: Any,
 ) -> keras.Model:
     """Builds ResNet-152, the baseline of `ddf_resnet152`: 60,192,808 trainable parameters.
 
@@ -198,7 +198,7 @@ def ddf_resnet152_baseline(
     return resnet(**DEPTHS[152], input_shape=input_shape, classes=classes, name=name, **arguments)
 
 
-def ddf_convolution(pointwise: bool = False, **arguments) -> Callable[..., tf.Tensor]:
+def ddf_convolution(pointwise: bool = False, **arguments: Any) -> Callable[..., tf.Tensor]:
     """Returns a function for the argument `convolution` of `resnet` that applies `DDF2D` with a 3x3 window.
 
     Args:

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predicts a frame by blending several filtered copies of the previous frame with directly predicted pixels."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from keras_dynfilter.layers import DynamicLocalFilter2D
+from keras_dynfilter.layers.argument_types import Shape, Size
 
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
@@ -34,7 +38,7 @@ class BlendedFrame(keras.layers.Layer):
     This layer is not from the DFN paper.
     """
 
-    def __init__(self, kernel_size: int | tuple[int, int], filters: int = 2, **kwargs):
+    def __init__(self, kernel_size: Size, filters: int = 2, **kwargs: Any):
         super().__init__(**kwargs)
         self.filtering = DynamicLocalFilter2D(
             kernel_size,
@@ -53,21 +57,21 @@ class BlendedFrame(keras.layers.Layer):
         """Splits values, `[..., count_values()]`, into the logits of the filters, the masks and the painted pixels."""
         return tf.split(values, self._sizes(), axis=-1)
 
-    def build(self, input_shape):
+    def build(self, input_shape: list[Shape]) -> None:
         frame, values = (tuple(shape) for shape in input_shape)
         self.filtering.build([frame, (*values[:-1], self.filtering.count_filter_values())])
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         frame, values = inputs
         filters, masks, painted = self.split_values(values)
         candidates = tf.concat([self.filtering([frame, filters]), tf.sigmoid(painted)], axis=-1)
         return tf.reduce_sum(tf.nn.softmax(masks) * candidates, axis=-1, keepdims=True)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
         return tuple(input_shape[0])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "kernel_size": self.filtering.kernel_size, "filters": self.filters}
 
     def _sizes(self):

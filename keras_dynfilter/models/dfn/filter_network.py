@@ -2,11 +2,13 @@
 """Generates the filters of the DFN video and stereo networks."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_dynfilter.layers import UntiedBias
+from keras_dynfilter.layers.argument_types import Shape
 
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
@@ -62,7 +64,7 @@ class FilterNetwork(keras.layers.Layer):
         hidden: int = 128,
         untied_bias: str | None = None,
         recurrent: bool | str = False,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if len(encoder) < 2:
@@ -72,7 +74,7 @@ class FilterNetwork(keras.layers.Layer):
             raise ValueError(f"{expected}. Received: untied_bias={untied_bias!r}")
         if recurrent not in (False, True, "gated"):
             raise ValueError(f"Expected `recurrent` to be False, True or 'gated'. Received: recurrent={recurrent!r}")
-        self.config = dict(
+        self.config: dict[str, Any] = dict(
             outputs=outputs,
             encoder=tuple(encoder),
             state=state,
@@ -105,7 +107,7 @@ class FilterNetwork(keras.layers.Layer):
         self.high_decoder += [*self._convolution(hidden, 1), *self._convolution(outputs, 1)]
         self.high_decoder.pop()  # the values are linear: drop the last leaky ReLU
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         images = tuple(input_shape)
         state = _build_chain(self.encoder, images)
         if self.gated:
@@ -117,7 +119,7 @@ class FilterNetwork(keras.layers.Layer):
         _build_chain(self.high_decoder, (*images[:3], low[-1]))
         super().build(input_shape)
 
-    def call(self, images, state=None):
+    def call(self, images: tf.Tensor, state: tf.Tensor | None = None) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
         features = self.encode(images)
         if not self.recurrent:
             return self.decode(features, images)
@@ -150,7 +152,7 @@ class FilterNetwork(keras.layers.Layer):
             doubled = tf.ensure_shape(doubled, [None, height, width, None])
         return _call_chain(self.high_decoder, doubled)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape | tuple[Shape, Shape]:
         batch, height, width = tuple(input_shape)[:3]
         values = (batch, height, width, self.config["outputs"])
         if not self.recurrent:
@@ -158,7 +160,7 @@ class FilterNetwork(keras.layers.Layer):
         half = (None if size is None else -(-size // 2) for size in (height, width))
         return values, (batch, *half, self.state_channels)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self.config}
 
     def _convolution(self, channels, kernel_size=3, strides=1, padding="same", untied=False):

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predicts the next frames of a video one after the other, and feeds each prediction back as an input."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from keras_dynfilter.layers import DynamicLocalFilter2D
+from keras_dynfilter.layers.argument_types import Shape
 from keras_dynfilter.models.dfn.blended_frame import BlendedFrame
 from keras_dynfilter.models.dfn.filter_network import FilterNetwork
 from keras_dynfilter.models.dfn.normalized_filters import normalized_filters
@@ -50,7 +53,7 @@ class FramePredictor(keras.Model):
     """
 
     def __init__(
-        self, network: FilterNetwork, output: keras.layers.Layer, output_frames: int, buffer: int = 1, **kwargs
+        self, network: FilterNetwork, output: keras.layers.Layer, output_frames: int, buffer: int = 1, **kwargs: Any
     ):
         super().__init__(**kwargs)
         self.network = network
@@ -59,21 +62,27 @@ class FramePredictor(keras.Model):
         self.buffer = positive(buffer, "buffer")
         self.generates_filters = isinstance(output, (DynamicLocalFilter2D, BlendedFrame))
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         shape = tuple(input_shape)
         self._check(shape)
         batch, _, *image = shape
         values = (batch, *image[:2], self.network.config["outputs"])
         shapes = {
-            self.network: (batch, *image[:2], self.buffer * image[2]),
+            self.network: (batch, *image[:2], self.buffer),  # a frame has one channel
             self.output_layer: [(batch, *image), values] if self.generates_filters else values,
         }
-        for layer, shape in shapes.items():
+        for layer, layer_shape in shapes.items():
             if not layer.built:  # when a model is loaded, its layers are built before it
-                layer.build(shape)
+                layer.build(layer_shape)
         keras.layers.Layer.build(self, input_shape)
 
-    def call(self, frames, steps=None, return_filters=False, training=None):
+    def call(
+        self,
+        frames: tf.Tensor,
+        steps: int | None = None,
+        return_filters: bool = False,
+        training: bool | None = None,
+    ) -> tf.Tensor | dict[str, tf.Tensor]:
         self._check(frames.shape)
         steps = self.output_frames if steps is None else positive(steps, "steps")
         if return_filters and not self.generates_filters:
@@ -100,7 +109,7 @@ class FramePredictor(keras.Model):
         predictions = tf.cast(tf.stack(predictions, axis=1), self.variable_dtype)
         return {"frames": predictions, **self._filters(values)} if return_filters else predictions
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **keras.layers.Layer.get_config(self),
             "network": keras.saving.serialize_keras_object(self.network),
@@ -110,7 +119,7 @@ class FramePredictor(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "FramePredictor":
         parts = {
             name: keras.saving.deserialize_keras_object(config[name], custom_objects) for name in ("network", "output")
         }

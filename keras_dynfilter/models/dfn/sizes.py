@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scales the channel counts of the DFN networks, and checks their image shapes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from keras_dynfilter.ops.checks import number
@@ -28,7 +29,7 @@ def scale_channels(channels: Channels, width: float) -> Channels:
     }
 
 
-def check_image_shape(image_shape) -> None:
+def check_image_shape(image_shape: Sequence[int | None]) -> None:
     """Raises a ValueError unless `image_shape` is `(height, width, 1)`."""
     if len(image_shape) != 3 or image_shape[-1] != 1:
         raise ValueError(f"Expected `image_shape` to be (height, width, 1). Received: image_shape={image_shape!r}")

@@ -2,6 +2,8 @@
 """Builds the networks for CIFAR-10 of "Learning to Generate Filters for Convolutional Neural Networks", tables 15 to
 20."""
 
+from typing import Any
+
 import keras
 
 from keras_dynfilter.models.baselines.blocks import batch_norm, relu, symmetric_conv2d
@@ -27,7 +29,7 @@ def repository_cifar10(
     slope: float = 0.01,
     classifier_activation: str | None = "softmax",
     name: str = "repository_cifar10",
-    **arguments,
+    **arguments: Any,
 ) -> keras.Model:
     """Classifies small photographs with four convolutions whose filters are generated from autoencoder features.
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the network that maps an image to feature vectors, from which other layers generate filters."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -20,7 +21,7 @@ def feature_generator(
     windows: Sequence[Windows | None],
     slope: float = 0.01,
     name: str = "generator",
-    **arguments,
+    **arguments: Any,
 ) -> keras.Model:
     """Builds an `autoencoder` and one `dimension_reduction` for each encoder layer that supplies features.
 
@@ -97,7 +98,7 @@ def feature_name(number: int) -> str:
     return f"{FEATURES}{number}"
 
 
-def feature_numbers(names) -> dict[str, int] | None:
+def feature_numbers(names: Iterable[str]) -> dict[str, int] | None:
     """Returns the number of the encoder layer for each name, or None if one of `names` is no name of features."""
     if not all(name.startswith(FEATURES) and name.removeprefix(FEATURES).isdecimal() for name in names):
         return None

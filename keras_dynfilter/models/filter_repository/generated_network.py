@@ -2,6 +2,7 @@
 """Joins a feature generator and a prediction network whose convolutions have generated filters."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -67,7 +68,7 @@ def generated_conv2d(
     base_filters: int | None = None,
     strides: int = 1,
     name: str | None = None,
-    **arguments,
+    **arguments: Any,
 ) -> tf.Tensor:
     """Applies a channels-last `RepositoryConv2D`; `**arguments` are further arguments of the layer.
 

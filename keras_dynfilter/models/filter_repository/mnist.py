@@ -2,6 +2,8 @@
 """Builds the networks for MNIST digits of "Learning to Generate Filters for Convolutional Neural Networks", tables 4 to
 7."""
 
+from typing import Any
+
 import keras
 
 from keras_dynfilter.models.baselines.blocks import symmetric_conv2d
@@ -21,7 +23,7 @@ def repository_mnist(
     slope: float = 0.01,
     classifier_activation: str | None = "softmax",
     name: str = "repository_mnist",
-    **arguments,
+    **arguments: Any,
 ) -> keras.Model:
     """Classifies digits with two convolutions whose filters are generated from the features of an autoencoder.
 

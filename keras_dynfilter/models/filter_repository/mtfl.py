@@ -2,6 +2,8 @@
 """Builds the networks for facial landmarks (MTFL) of "Learning to Generate Filters for Convolutional Neural
 Networks", tables 8 to 14."""
 
+from typing import Any
+
 import keras
 
 from keras_dynfilter.models.baselines.blocks import batch_norm, relu, symmetric_conv2d
@@ -31,7 +33,7 @@ def repository_mtfl(
     features_from: str = "post_norm",
     slope: float = 0.01,
     name: str = "repository_mtfl",
-    **arguments,
+    **arguments: Any,
 ) -> keras.Model:
     """Predicts heat maps of five facial landmarks with convolutions whose filters are generated.
 

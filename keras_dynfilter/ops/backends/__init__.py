@@ -77,7 +77,7 @@ def supports_jit() -> bool:
 
 
 @functools.cache
-def warn_of_fallback(reason: str):
+def warn_of_fallback(reason: str) -> None:
     """Warns that an op runs on standard TensorFlow ops, once per process and reason."""
     warnings.warn(
         f"keras_dynfilter runs on composite TensorFlow ops, which are slower than the compiled ops: {reason}",

@@ -7,6 +7,9 @@ is slower by two orders of magnitude and breaks exports with an unknown batch si
 five axes, or indexing that adds axes, because LiteRT does not support them.
 """
 
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
 import numpy as np
 import tensorflow as tf
 
@@ -15,8 +18,12 @@ from keras_dynfilter.ops.backends import scope
 from keras_dynfilter.ops.geometry import Geometry
 from keras_dynfilter.ops.layout import sizes
 
+Mask: TypeAlias = tf.Tensor | np.ndarray | None  # boolean; None: true everywhere
 
-def filter2d(inputs, spatial, channel, kind: str, geometry: Geometry) -> tf.Tensor:
+
+def filter2d(
+    inputs: tf.Tensor, spatial: tf.Tensor | None, channel: tf.Tensor | None, kind: str, geometry: Geometry
+) -> tf.Tensor:
     """Applies filters that consist of a spatial factor, a channel factor, or both, with TensorFlow ops.
 
     Args:
@@ -43,13 +50,17 @@ def filter2d(inputs, spatial, channel, kind: str, geometry: Geometry) -> tf.Tens
     return tf.cast(output, dtype)
 
 
-def windows(inputs, spatial, channel, kind, geometry):
+def windows(
+    inputs: tf.Tensor, spatial: tf.Tensor | None, channel: tf.Tensor | None, kind: str, geometry: Geometry
+) -> tf.Tensor:
     """Multiplies the window around each position by its filter and sums, for one channel and `channel=None`."""
     spatial = mask_outside(spatial, kind, inputs, geometry)
     return tf.reduce_sum(spatial * extract_windows(inputs, geometry), axis=-1, keepdims=True)
 
 
-def slices(inputs, spatial, channel, kind, geometry):
+def slices(
+    inputs: tf.Tensor, spatial: tf.Tensor | None, channel: tf.Tensor | None, kind: str, geometry: Geometry
+) -> tf.Tensor:
     """Multiplies one shifted slice of the images per tap by its factors and sums, for any strides and padding."""
     mask_products = channel is not None  # Otherwise one mask for all taps is applied to the spatial filters.
     if mask_products:
@@ -85,7 +96,9 @@ def slices(inputs, spatial, channel, kind, geometry):
     return _join_heads(output, inputs, geometry)
 
 
-def canvas(inputs, spatial, channel, kind, geometry):
+def canvas(
+    inputs: tf.Tensor, spatial: tf.Tensor | None, channel: tf.Tensor | None, kind: str, geometry: Geometry
+) -> tf.Tensor:
     """Multiplies every pixel by its factors and adds each product to its output position, for stride 1 and "same".
 
     Only pixels inside the image are multiplied, so this form needs no masks and no sizes. It also computes products for
@@ -94,8 +107,8 @@ def canvas(inputs, spatial, channel, kind, geometry):
     """
     factors = [factor for factor in (spatial, channel) if factor is not None]
 
-    def split(factors):
-        return factors if len(factors) == 2 else (None, *factors)
+    def split(factors: Sequence[tf.Tensor]) -> tuple[tf.Tensor | None, tf.Tensor]:
+        return (None, factors[0]) if spatial is None else (factors[0], factors[1])
 
     @scope.custom_gradient
     def compute(inputs, *factors):
@@ -116,7 +129,7 @@ def _canvas(inputs, spatial, channel, kind, geometry):
     channel = _per_tap(channel, geometry)
     if spatial is not None:
         spatial = pad(_split_heads(spatial, geometry), geometry)
-    output = None
+    output: Any = None
     for tap in range(geometry.taps):
         tap_position = divmod(tap, geometry.kernel_size[1])
         offsets = [tap_position[axis] * geometry.dilation_rate[axis] - pads[axis] for axis in (0, 1)]
@@ -136,7 +149,7 @@ def _canvas(inputs, spatial, channel, kind, geometry):
     return _join_heads(output, inputs, geometry)
 
 
-def extract_windows(inputs, geometry: Geometry) -> tf.Tensor:
+def extract_windows(inputs: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     """Extracts the window around each position: `[batch, out_height, out_width, taps * channels]`, tap by tap.
 
     The pixels of a window row are concatenated first, then the rows, which are contiguous by then.
@@ -148,14 +161,14 @@ def extract_windows(inputs, geometry: Geometry) -> tf.Tensor:
     return output
 
 
-def pad(images, geometry: Geometry) -> tf.Tensor:
+def pad(images: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     """Pads `[batch, height, width, ...]` with the zeros of the geometry."""
     if geometry.padding == "valid":
         return images
     return tf.pad(images, [[0, 0], *geometry.pads, *[[0, 0]] * (images.shape.rank - 3)])
 
 
-def shifted(padded, tap: tuple[int, int], geometry: Geometry) -> tf.Tensor:
+def shifted(padded: tf.Tensor, tap: tuple[int, int], geometry: Geometry) -> tf.Tensor:
     """Slices the padded images so that every output position holds the pixel under `tap`."""
     (top, bottom, row_stride), (left, right, column_stride) = (_bounds(axis, tap[axis], geometry) for axis in (0, 1))
     return padded[:, top:bottom:row_stride, left:right:column_stride]
@@ -172,7 +185,7 @@ def _bounds(axis, tap, geometry):
     return begin, begin - geometry.extent[axis] + 1 or None, geometry.strides[axis]
 
 
-def mask_outside(spatial, kind, inputs, geometry: Geometry) -> tf.Tensor:
+def mask_outside(spatial: tf.Tensor, kind: str, inputs: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     """Splits spatial filters by head and sets taps outside the image to zero, so that infinite values become no NaN.
 
     Softmax filters are normalised instead. They need no mask: they are finite, or NaN in the whole window.
@@ -196,7 +209,7 @@ def mask_outside(spatial, kind, inputs, geometry: Geometry) -> tf.Tensor:
     return tf.where(tf.reshape(inside, [*out_size, *heads, geometry.taps]), spatial, tf.zeros((), spatial.dtype))
 
 
-def inside_masks(inputs, geometry: Geometry) -> tuple[list, list]:
+def inside_masks(inputs: tf.Tensor, geometry: Geometry) -> tuple[list[Mask], list[Mask]]:
     """Computes, for every row and column of the window, a mask of the output positions where it is inside the image.
 
     Returns:
@@ -204,10 +217,10 @@ def inside_masks(inputs, geometry: Geometry) -> tuple[list, list]:
         None stands for a mask that is true everywhere. A mask that is known while the graph is traced is an array,
         which becomes a constant.
     """
-    masks_by_axis = []
+    masks_by_axis: list[list[Mask]] = []
     for axis, (size, out_size) in enumerate(zip(sizes(inputs)[1:3], _output_size(inputs, geometry))):
         before, after = geometry.pads[axis]
-        masks = [None] * geometry.kernel_size[axis]
+        masks: list[Mask] = [None] * geometry.kernel_size[axis]
         for tap in range(len(masks)):
             offset = tap * geometry.dilation_rate[axis] - before
             if (not before and not after) or offset == 0:
@@ -221,7 +234,7 @@ def inside_masks(inputs, geometry: Geometry) -> tuple[list, list]:
     return masks_by_axis[0], masks_by_axis[1]
 
 
-def combine_masks(row, column, image):
+def combine_masks(row: Mask, column: Mask, image: tf.Tensor) -> tf.Tensor | None:
     """Combines the masks of a row and a column of the window. The result broadcasts with `image`, or is None."""
     ones = [1] * (image.shape.rank - 3)
     row = None if row is None else tf.reshape(row, [-1, 1, *ones])

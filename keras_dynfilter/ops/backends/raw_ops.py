@@ -91,7 +91,9 @@ RAW_OPS = (
 TABLE = {(kind, raw_op.wrt): raw_op for raw_op in RAW_OPS for kind in raw_op.kinds}
 
 
-def filter2d(inputs, spatial, channel, kind: str, geometry: Geometry) -> tf.Tensor:
+def filter2d(
+    inputs: tf.Tensor, spatial: tf.Tensor | None, channel: tf.Tensor | None, kind: str, geometry: Geometry
+) -> tf.Tensor:
     """Applies factored filters with the compiled ops; see `composite.filter2d` for the arguments."""
     values = (*geometry.kernel_size, *geometry.strides, *geometry.dilation_rate, geometry.padding)
     attributes = dict(zip(WINDOW_ATTRIBUTES, values), heads=geometry.heads)
@@ -117,7 +119,7 @@ def derivative(kind: str, wrt: str | None, operands: dict[str, tf.Tensor], attri
     return getattr(library.load().ops, f"keras_dynfilter_{raw_op.function}")(**arguments)
 
 
-def project_and_pool(inputs, kernel, bias) -> tuple[tf.Tensor, tf.Tensor]:
+def project_and_pool(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Projects every pixel and averages every channel with the compiled op; see `pixel_projection`."""
     projected, means = library.load().ops.keras_dynfilter_project_and_pool(inputs=inputs, kernel=kernel, bias=bias)
     return projected, means
