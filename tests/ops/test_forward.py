@@ -10,7 +10,7 @@ from tests.support import cases
 pytestmark = pytest.mark.legacy
 
 EVERY_CASE = pytest.mark.parametrize("case", cases.CASES, ids=cases.IDS)
-SOME_CASES = cases.parametrize(*cases.REPRESENTATIVE, "valid_window_beyond_image")
+SOME_CASES = (*cases.REPRESENTATIVE, "valid_window_beyond_image")
 
 
 @pytest.fixture(params=cases.OPS)
@@ -36,10 +36,10 @@ def test_composite(op, case):
     check(op, case, "composite")
 
 
-@cases.parametrize(*cases.REPRESENTATIVE)
+@cases.parametrize_all(*cases.REPRESENTATIVE)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_composite_dtypes(op, case, dtype):
-    """A few cases suffice: after the first step, a cast to float32 or float64, the dtype makes no difference."""
+    """A few fast cases suffice: after the first step, a cast to float32 or float64, the dtype makes no difference."""
     check(op, case, "composite", dtype)
 
 
@@ -48,23 +48,23 @@ def test_channels_first_dtypes(op, case, implementation, dtype):
     check(op, case, implementation, dtype, data_format="channels_first")
 
 
-@cases.parametrize("plain", "everything_valid", "valid_window_beyond_image", "one_pixel")
+@cases.parametrize_all("plain", "everything_valid", "valid_window_beyond_image", "one_pixel")
 def test_channels_first(op, case, implementation):
-    """A few cases suffice: the op transposes operands and results, for any geometry."""
+    """A few fast cases suffice: the op transposes operands and results, for any geometry."""
     check(op, case, implementation, data_format="channels_first")
 
 
-@SOME_CASES
+@cases.parametrize_all(*SOME_CASES)
 def test_graph(op, case, implementation):
     check(op, case, implementation, mode="function")
 
 
-@cases.parametrize(*cases.EXTENDED)
+@cases.parametrize_all(*cases.EXTENDED)
 def test_xla_native(op, case, native_xla):
     check(op, case, "native", mode="xla")
 
 
-@SOME_CASES
+@cases.parametrize_all(*SOME_CASES)
 def test_xla_composite(op, case):
     check(op, case, "composite", mode="xla")
 
@@ -132,7 +132,7 @@ def test_traced_with_unknown_ranks(name, case, implementation, data_format):
     check_traced(cases.OPS[name], case, [None, None], implementation, data_format)
 
 
-@SOME_CASES
+@cases.parametrize(*SOME_CASES)
 def test_static_shape(op, case, implementation):
     specs = [tf.TensorSpec(case.operand_shape(role)) for role in op.roles]
     with keras_dynfilter.implementation(implementation):

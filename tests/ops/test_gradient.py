@@ -44,10 +44,10 @@ def test_composite(op, case):
     check(op, case, "composite")
 
 
-@cases.parametrize(*cases.REPRESENTATIVE)
+@cases.parametrize_all(*cases.REPRESENTATIVE)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_composite_dtypes(op, case, dtype):
-    """A few cases suffice: after the first step, a cast to float32 or float64, the dtype makes no difference."""
+    """A few fast cases suffice: after the first step, a cast to float32 or float64, the dtype makes no difference."""
     check(op, case, "composite", dtype)
 
 
@@ -56,22 +56,22 @@ def test_channels_first(op, case, implementation, dtype):
     check(op, case, implementation, dtype, data_format="channels_first")
 
 
-@cases.parametrize("plain", "everything_valid")
+@cases.parametrize_all("plain", "everything_valid")
 def test_channels_first_geometries(op, case, implementation):
     check(op, case, implementation, "float64", data_format="channels_first")
 
 
-@cases.parametrize(*cases.REPRESENTATIVE)
+@cases.parametrize_all(*cases.REPRESENTATIVE)
 def test_graph(op, case, implementation):
     check(op, case, implementation, mode="function")
 
 
-@cases.parametrize(*cases.EXTENDED)
+@cases.parametrize_all(*cases.EXTENDED)
 def test_xla_native(op, case, native_xla):
     check(op, case, "native", mode="xla")
 
 
-@cases.parametrize("plain", "everything_at_once")
+@cases.parametrize_all("plain", "everything_at_once")
 def test_xla_composite(op, case):
     check(op, case, "composite", mode="xla")
 

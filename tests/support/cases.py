@@ -148,6 +148,12 @@ def parametrize(*names):
     return pytest.mark.parametrize("case", [BY_NAME[name] for name in names], ids=names)
 
 
+def parametrize_all(*fast):
+    """Runs a test for every case. All but the named cases are slow tests."""
+    marks = {case.name: () if case.name in fast else pytest.mark.slow for case in CASES}
+    return pytest.mark.parametrize("case", [pytest.param(case, marks=marks[case.name], id=case.name) for case in CASES])
+
+
 def values(shape, *key):
     """Draws normally distributed numbers, rounded so that every dtype represents them exactly.
 
