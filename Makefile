@@ -22,7 +22,12 @@ BIN := .venv/bin
 LEGACY := .venv-legacy/bin
 # Two workers, because most tests keep one core busy. All tests of a file run on one worker, so that they share what
 # they build.
-PYTEST := -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15 tests
+PYTEST := -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15
+# The tests of the ops get workers of their own: XLA keeps every function that it has compiled, until the process ends.
+define run-tests
+	$(1)/python $(PYTEST) $(2) --ignore=tests/ops tests
+	$(1)/python $(PYTEST) $(2) tests/ops
+endef
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 test test-slow test-all test-legacy test-legacy-short: export KERAS_DYNFILTER_REQUIRE_NATIVE = 1
 # The legacy suite (TensorFlow 2.15) builds and tests for the CPU only.
@@ -36,13 +41,13 @@ demo: ops
 	$(BIN)/python -m examples.experiments.dfn.steerable_filters --out outputs/steerable --export saved_model onnx
 
 test: ops
-	$(BIN)/python $(PYTEST) -m "not slow"
+	$(call run-tests,$(BIN),-m "not slow")
 
 test-slow: ops
-	$(BIN)/python $(PYTEST) -m slow
+	$(call run-tests,$(BIN),-m slow)
 
 test-all: ops
-	$(BIN)/python $(PYTEST)
+	$(call run-tests,$(BIN),)
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .
@@ -77,10 +82,10 @@ deploy: ort
 	$(BIN)/python -m examples.deploy.run
 
 test-legacy: ops-legacy
-	$(LEGACY)/python $(PYTEST) -m legacy
+	$(call run-tests,$(LEGACY),-m legacy)
 
 test-legacy-short: ops-legacy
-	$(LEGACY)/python $(PYTEST) -m "legacy and not slow"
+	$(call run-tests,$(LEGACY),-m "legacy and not slow")
 
 ops-legacy: .venv-legacy/installed
 	@echo "== Compiling the ops for TensorFlow 2.15 (CPU only)"
