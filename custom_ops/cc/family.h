@@ -112,7 +112,7 @@ inline constexpr bool reads_channel(const Problem& p) {
   return uses_channel(p.kind) && p.derivative != Derivative::kChannel;
 }
 
-// Whether the product of the sizes is at most 2^48, with sizes of zero counted as one. Then no partial product overflows.
+// Whether the product of the sizes, with zeros counted as ones, is at most 2^48. Then no partial product overflows.
 template <class Sizes>
 constexpr bool is_bounded(const Sizes& sizes) {
   int64_t elements = 1;
