@@ -5,6 +5,8 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import keras
+
 from keras_dynfilter.ops import checks
 
 
@@ -17,19 +19,21 @@ class Task:
             model takes, or are a dict by input name. The validation also compares the outputs for these inputs.
         metric: Function of targets and outputs, such as `keras.losses.mean_squared_error`. If the model has one output,
             even in a dict, the function receives its tensor, otherwise a dict of output tensors by name. The report has
-            the mean over all samples.
+            the mean over all samples. A `keras.metrics.Metric` accumulates its calls, so it is refused.
 
     Raises:
-        ValueError: `metric` cannot be called, or `data` cannot be iterated over.
+        ValueError: `metric` cannot be called or is a `keras.metrics.Metric`, or `data` cannot be iterated over.
     """
 
     data: Iterable[tuple[Any, Any]]
     metric: Callable[[Any, Any], Any]
 
     def __post_init__(self) -> None:
-        if not callable(self.metric):
+        # A `Metric` would mix the scores of all batches, and of the model and the file.
+        if not callable(self.metric) or isinstance(self.metric, keras.metrics.Metric):
             raise ValueError(
-                f"Expected `metric` to be a function of targets and outputs. Received: metric={self.metric!r}"
+                "Expected `metric` to be a function of targets and outputs, such as keras.losses.mean_squared_error. "
+                f"Received: metric={self.metric!r}"
             )
         if not isinstance(self.data, Iterable):
             raise ValueError(

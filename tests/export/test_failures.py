@@ -262,7 +262,8 @@ def test_bad_settings_of_the_validation(options, message):
 @pytest.mark.parametrize(
     "data, metric, message",
     [
-        ([], "mean", "Expected `metric` to be a function of targets and outputs. Received: metric='mean'"),
+        ([], "mean", "Expected `metric` to be a function of targets and outputs, such as .* Received: metric='mean'"),
+        ([], keras.metrics.MeanSquaredError(), "Expected `metric` to be a function .* keras.losses.mean_squared_error"),
         (3, np.subtract, r"Expected `data` to be pairs \(inputs, targets\). Received: data of type int"),
     ],
 )
