@@ -21,6 +21,7 @@ import argparse
 import functools
 import math
 import pathlib
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -235,6 +236,12 @@ def shortened(args: argparse.Namespace) -> bool:
     return args.epochs * args.steps < EPOCHS * STEPS
 
 
+def interpreter() -> str:
+    """Returns the path of this interpreter, for commands to copy: relative if it is below the working directory."""
+    path, folder = pathlib.Path(sys.executable), pathlib.Path.cwd()
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
 def conclude(args: argparse.Namespace, figures: dict[str, Any], seconds: float) -> None:
     """Prints the figures, the files, and what to do next."""
     dfn = figures["steerable"]
@@ -255,10 +262,11 @@ def conclude(args: argparse.Namespace, figures: dict[str, Any], seconds: float) 
     print(f"Model    {args.out / 'steerable.keras'}")
     run.print_exports(args, "steerable")
     print(f"Total time: {seconds:.0f} s.")
-    script = "python -m examples.experiments.dfn.steerable_filters"
+    python = interpreter()
+    script = f"{python} -m examples.experiments.dfn.steerable_filters"
     if not args.export:
         model = args.out / "steerable"
-        print(f"Next: export it: python -m keras_dynfilter.export {model}.keras --format onnx --out {model}.onnx")
+        print(f"Next: export it: {python} -m keras_dynfilter.export {model}.keras --format onnx --out {model}.onnx")
     elif not args.baseline:
         print(f"Next: compare it with a network of fixed filters: {script} --baseline --out {args.out}_and_baseline")
     else:
