@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Defines the table of export formats, from which code, help text of the command line and documentation follow.
 
-To add a format, add
-
-* a row to `FORMATS`;
-* a module in `writers/` with a function `write(traced, path, opset)`, which also takes `precision` and
-  `representative_data` if the format has precisions;
-* the runtime to `validation/runner.py`, and to `validation/sessions.py` if it needs libraries.
+A format needs a row in `FORMATS`, a module in `writers/` and its runtime in `validation/`. "Add an export format" in
+CONTRIBUTING.md lists all steps.
 """
 
 import difflib
