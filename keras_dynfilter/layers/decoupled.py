@@ -147,5 +147,7 @@ class DecoupledLayer(JitLayer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "DecoupledLayer":
         norms = {name: config[name] for name in ("spatial_norm", "channel_norm") if isinstance(config.get(name), dict)}
-        layers = {name: keras.saving.deserialize_keras_object(norm) for name, norm in norms.items()}
-        return cls(**{**config, **layers})
+        for name, norm in norms.items():
+            unbuilt = {key: value for key, value in norm.items() if key != "build_config"}
+            norms[name] = keras.saving.deserialize_keras_object(unbuilt)
+        return cls(**{**config, **norms})

@@ -16,8 +16,8 @@ class NormTemplate:
     """Holds the argument `spatial_norm` or `channel_norm` of a layer and makes normalisation layers from it.
 
     Attributes:
-        argument: `"filter"`, `"batch"`, `"sigmoid"`, None, or a Keras layer. `make` copies a layer, so that one object
-            can serve several layers of a network.
+        argument: `"filter"`, `"batch"`, `"sigmoid"`, None, or a Keras layer. The template keeps a copy of a layer, and
+            `make` copies the copy. One object can therefore serve several layers of a network and have other uses.
         kind: `"spatial"` or `"channel"`.
         kernel_size: Pair, the window of the filters.
         gain: The gain of the `FilterNorm` that `"filter"` makes.
@@ -45,6 +45,8 @@ class NormTemplate:
         if isinstance(norm, FilterNorm) and (norm.kind, norm.kernel_size) != (self.kind, self.kernel_size):
             expected = f"Expected `{name}` to be of kind {self.kind!r} and kernel_size {self.kernel_size}"
             raise ValueError(f"{expected}. Received: FilterNorm({norm.kind!r}, {norm.kernel_size})")
+        # Without a copy, `get_config` would also save the weights' shapes if the caller builds the layer later.
+        object.__setattr__(self, "argument", type(norm).from_config(norm.get_config()))
 
     def make(self, dtype: Any) -> keras.layers.Layer:
         """Returns a new normalisation layer with the dtype policy `dtype`, for filters in the channels-last layout."""
