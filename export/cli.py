@@ -138,7 +138,10 @@ def _read_arrays(path: pathlib.Path | None) -> dict[str, np.ndarray] | None:
         return None
     try:
         with np.load(path) as archive:
-            arrays = dict(archive)
+            arrays = {name: archive[name] for name in archive.files}
+        other = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+        if other:  # NumPy returns the files of other ZIP archives as bytes
+            raise ValueError(f"{other[0]} is no array")
     except (AttributeError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:  # such as an .npy file
         raise ValueError(f"Expected --representative-data to be an .npz file of arrays. Received: {path}") from error
     lengths = {array.shape[:1] for array in arrays.values()}

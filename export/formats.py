@@ -131,11 +131,11 @@ def choose(format: str, ops: str, opset: int | None) -> tuple[Format, int | None
         ValueError: The format, ops or opset is unknown, or the format does not support the combination.
         ImportError: A module that the format needs is not installed.
     """
-    if format not in FORMATS:
+    if not isinstance(format, str) or format not in FORMATS:
         expected = f"Expected `format` to be one of {_listed(FORMATS)}"
         raise ValueError(f"{expected}. Received: format={format!r}.{hint(format, FORMATS)}")
     row = FORMATS[format]
-    if ops not in OPS:
+    if not isinstance(ops, str) or ops not in OPS:
         raise ValueError(f"Expected `ops` to be one of {_listed(OPS)}. Received: ops={ops!r}.{hint(ops, OPS)}")
     if ops not in row.ops:
         raise ValueError(f"Expected `ops` to be {_listed(row.ops)}: {format} does not support {ops} ops yet.")

@@ -2,6 +2,7 @@
 """Tests of LiteRT files: names, sizes, precisions, scores of a task, and models that are refused."""
 
 import importlib.util
+import zipfile
 
 import keras
 import numpy as np
@@ -227,6 +228,15 @@ def test_wrong_representative_data(arrays, message, tmp_path, capsys):
     command = ["m.keras", "--format", "litert", "--precision", "int8", "--representative-data", str(path)]
     assert cli.main(command) == 2
     assert message in capsys.readouterr().err
+
+
+def test_representative_data_in_another_archive(tmp_path, capsys):
+    path = tmp_path / "other.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", "{}")
+    command = ["m.keras", "--format", "litert", "--precision", "int8", "--representative-data", str(path)]
+    assert cli.main(command) == 2
+    assert f"Expected --representative-data to be an .npz file of arrays. Received: {path}" in capsys.readouterr().err
 
 
 def test_representative_data_of_a_fixed_batch(tmp_path, capsys):
