@@ -3,12 +3,14 @@
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -50,7 +52,8 @@ def validate(
         precision: The precision of the file; None if the format has no precisions.
 
     Raises:
-        ExportError: The model itself refuses all cases, or a case of the task.
+        ExportError: The model itself refuses all cases, or a case of the task; or the metric of the task does not score
+            the outputs of the model.
     """
     expected, skipped = _reference(model, traced.signature, cases)
     if not expected:
@@ -85,7 +88,10 @@ def validate(
         if task is None or result.task is None or outputs is None:
             continue
         if _has_all_outputs(cases, expected, outputs):
-            result.task.file[session.name], _ = _score(task, cases, traced.outputs, outputs)
+            try:
+                result.task.file[session.name], _ = _score(task, cases, traced.outputs, outputs)
+            except ExportError as error:
+                result.problems.append(session.label(first_line(error)))
     if len(all_sessions) > 1 or all_sessions[0].name:
         result.runtime += f", {' and '.join(session.name for session in all_sessions)}"
     for check in result.outputs:
@@ -156,16 +162,48 @@ def _score(task: Task, cases: list[Case], names: Iterable[str], outputs: dict[st
         cases: All cases. Only cases with targets count.
         names: Names of the model's outputs. If there is only one, the metric receives a tensor instead of a dict.
         outputs: Outputs by case and by name.
+
+    Raises:
+        ExportError: The metric fails, or returns anything but numbers.
     """
     total, count = 0.0, 0
     for case in cases:
         if case.has_targets:
             tensors = {name: tf.convert_to_tensor(outputs[case.name][name]) for name in names}
             first = next(iter(tensors.values()))
-            values = task.metric(case.targets, tensors if len(tensors) > 1 else first)
-            total += len(first) * float(np.mean(np.asarray(values)))
+            total += len(first) * _metric(task, case, tensors if len(tensors) > 1 else first)
             count += len(first)
     return total / count, count
+
+
+def _metric(task: Task, case: Case, outputs: Any) -> float:
+    """Returns the mean of the task's metric over the samples of one batch.
+
+    Raises:
+        ExportError: The metric fails, or returns anything but numbers.
+    """
+    where = f"the batch {case.name} of the task"
+    try:
+        values = task.metric(case.targets, outputs)
+    except Exception as error:  # the metric is the caller's function
+        raise ExportError(
+            f"Expected `metric` {task.name} to score {where}. Received: {type(error).__name__}: {first_line(error)}"
+        ) from error
+    try:
+        scores = np.asarray(values, np.float64)
+        score = float(scores.mean()) if scores.size else math.nan
+    except (TypeError, ValueError):
+        score = math.nan
+    if values is None or math.isnan(score):
+        expected = f"Expected `metric` {task.name} to return numbers, none of them NaN, for {where}"
+        raise ExportError(f"{expected}. Received: {_described(values)}")
+    return score
+
+
+def _described(values: Any) -> str:
+    """Returns a short text about what a metric returned."""
+    text = " ".join(repr(values).split())
+    return text if len(text) <= 100 else f"{text[:100]} ..."
 
 
 def _reference(

@@ -115,6 +115,42 @@ def test_outputs_for_the_metric(names, onnx, tmp_path):
         assert outputs.shape == (2, 1) if len(names) == 1 else set(outputs) == set(names)
 
 
+def _raise(*_):
+    raise KeyError("a mistake in the metric")
+
+
+@pytest.mark.parametrize(
+    "metric, received",
+    [
+        (
+            _raise,
+            r"Expected `metric` _raise to score the batch .*2x8x8x4 of the task\. Received: KeyError: .*mistake",
+        ),
+        (lambda targets, outputs: tf.reshape(targets, [2, 5]) - outputs, "to score the batch .* Received: Invalid"),
+        (lambda *_: None, "Expected `metric` <lambda> to return numbers, .* for the batch .*2x8x8x4 .* Received: None"),
+        (lambda *_: "good", "to return numbers, .* Received: 'good'"),
+        (lambda *_: np.array([]), r"to return numbers, .* Received: array\(\[\], dtype=float64\)"),
+        (lambda *_: float("nan"), "to return numbers, none of them NaN, .* Received: nan"),
+        (keras.metrics.MeanSquaredError, r"Expected `metric` MeanSquaredError to (score|return numbers)"),
+    ],
+)
+def test_metrics_that_do_not_score(metric, received, model, tmp_path):
+    task = export.Task([(np.ones((2, 8, 8, 4), "float32"), np.zeros((2, 1), "float32"))], metric)
+    with pytest.raises(export.ExportError, match=received):
+        export.export(model, tmp_path / "m", validate=export.Validation(task=task))
+    assert not list(tmp_path.iterdir())
+
+
+def test_metric_that_does_not_score_the_file(model, tmp_path):
+    """The metric scores the model, but not the file. The report has the problem."""
+    scores = [1.0, float("nan")]
+    data = [(np.ones((2, 8, 8, 4), "float32"), 0.0)]
+    validation = export.Validation(batch_sizes=(1,), task=export.Task(data, lambda *_: scores.pop(0)))
+    with pytest.raises(export.ValidationError, match="to return numbers, none of them NaN") as raised:
+        export.export(model, tmp_path / "m", validate=validation)
+    assert raised.value.report.validation.task.model == 1.0
+
+
 @pytest.mark.parametrize(
     "error, line", [(ValueError(), "ValueError"), (ValueError(" \n"), "ValueError"), (ValueError("\na\nb"), "a")]
 )
@@ -219,6 +255,8 @@ def test_float64_convolution_that_onnxruntime_lacks(onnx, tmp_path):
     [
         ({"format": "onxx"}, "Expected `format`.*'saved_model', 'onnx'.*Did you mean 'onnx'"),
         ({"format": "savedmodel"}, "Did you mean 'saved_model'"),
+        ({"format": ["onnx"]}, r"Expected `format` to be one of .* Received: format=\['onnx'\]"),
+        ({"ops": ["native"]}, r"Expected `ops` to be one of .* Received: ops=\['native'\]"),
         ({"ops": "portabel"}, "Expected `ops`.*Did you mean 'portable'"),
         ({"format": "onnx", "opset": 12}, "Expected `opset` to be one of 15, 16, 17, 18. Received: opset=12"),
         ({"opset": 18}, "saved_model has no opsets"),
