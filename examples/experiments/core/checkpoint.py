@@ -48,7 +48,7 @@ def load(path: str | pathlib.Path) -> tuple[list[np.ndarray], Any]:
         with open(path, "rb") as file, np.load(file) as content:
             notes = json.loads(str(content[NOTES]))
             return [content[str(i)] for i in range(len(content.files) - 1)], notes
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise SetupError(f"Expected {path} to hold the state of a training. Received: {error}") from error
 
 

@@ -66,6 +66,15 @@ def preparing(args: argparse.Namespace) -> Iterator[None]:
         sys.exit(f"{error}")
 
 
+@contextlib.contextmanager
+def writing_to_out(args: argparse.Namespace) -> Iterator[None]:
+    """Ends the script with a one-line message if the block cannot write to the folder `--out`."""
+    try:
+        yield
+    except OSError as error:
+        sys.exit(f"--out: expected a folder that can be written. Received: {args.out} ({error.strerror})")
+
+
 def begin(args: argparse.Namespace, *, free: Sequence[str] = (), data: Any = None) -> Experiment:
     """Configures TensorFlow, makes the folder, and writes the settings that the training depends on.
 
@@ -90,11 +99,9 @@ def begin(args: argparse.Namespace, *, free: Sequence[str] = (), data: Any = Non
     keras.mixed_precision.set_global_policy(options.PRECISIONS[getattr(args, "mixed_precision", "none")])
     keras.utils.set_random_seed(args.seed)
     names = sorted(name for name in vars(args) if name not in (*FREE, *free))
-    try:
+    with writing_to_out(args):
         args.out.mkdir(parents=True, exist_ok=True)
         settings = _check_settings(args, names, training.is_chief(strategy), data)
-    except OSError as error:
-        sys.exit(f"--out: expected a folder that can be written. Received: {args.out} ({error.strerror})")
     return Experiment(args, settings, strategy, began)
 
 
@@ -214,8 +221,13 @@ def print_exports(args: argparse.Namespace, name: str) -> None:
 
 
 def run_script(main: Callable[[], int], again: str = "The same command with --resume") -> None:
-    """Ends the process with the status that `main` returns, and without a traceback if it is interrupted."""
+    """Ends the process with the status that `main` returns.
+
+    A saved state that does not fit, or an interruption, ends it with a message and without a traceback.
+    """
     try:
         sys.exit(main())
+    except checkpoint.SetupError as error:
+        sys.exit(f"{error}")
     except KeyboardInterrupt:
         sys.exit(f"\nInterrupted. {again} continues after the last checkpoint.")

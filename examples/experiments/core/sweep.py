@@ -114,10 +114,13 @@ def main(
         The exit status.
     """
     runs = runs_of(args)
+    with run.writing_to_out(args):
+        args.out.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(args.out / "settings.lock"):  # fails if the folder cannot be written
+            finished_runs(args, runs)  # a damaged description is an error before the training, not after it
     status = start_processes(args, module, arguments) if args.processes > 1 else 0
     with run.preparing(args):
         train_data, test_data = load(args)
-        args.out.mkdir(parents=True, exist_ok=True)
     data = run.fingerprint(dict(zip(ARRAYS, (*train_data, *test_data))))
     with filelock.FileLock(args.out / "settings.lock"):
         experiment = run.begin(args, free=(*FREE, *free), data=data)
@@ -209,7 +212,7 @@ def export_runs(args: argparse.Namespace, names: Iterable[str]) -> None:
     for name in finished_runs(args, names):
         path = run_path(args, name, ".exports.json")
         with locked(args, name) as free:
-            reports = json.loads(path.read_text()) if path.exists() else {}
+            reports = read_description(path) if path.exists() else {}
             if free and not set(args.export) <= set(reports):
                 network = keras.models.load_model(run_path(args, name, ".keras"), compile=False)
                 files.write_json(path, {**reports, **run.write_exports(args, f"runs/{name}", network)})
@@ -218,9 +221,31 @@ def export_runs(args: argparse.Namespace, names: Iterable[str]) -> None:
 
 
 def finished_runs(args: argparse.Namespace, names: Iterable[str], suffix: str = ".json") -> dict[str, Any]:
-    """Returns the content of the files with this suffix by run, for all runs that have such a file."""
+    """Returns the content of the files with this suffix by run, for all runs that have such a file.
+
+    Raises:
+        checkpoint.SetupError: A file is damaged.
+    """
     paths = {name: run_path(args, name, suffix) for name in names}
-    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+    return {name: read_description(path) for name, path in paths.items() if path.exists()}
+
+
+def read_description(path: pathlib.Path) -> dict[str, Any]:
+    """Reads the description of a finished run, or of its exports, from a JSON file.
+
+    Raises:
+        checkpoint.SetupError: The file is damaged.
+    """
+    try:
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            raise ValueError(f"a {type(content).__name__}")
+    except ValueError as error:
+        expected = f"Expected {path} to hold the description of a finished run, as JSON"
+        raise checkpoint.SetupError(
+            f"{expected}. Received: {error}. Delete the file; the same command then writes it again"
+        ) from error
+    return content
 
 
 def announce(args: argparse.Namespace, children: Sequence[subprocess.Popen], announced: Iterable[str]) -> None:

@@ -63,6 +63,21 @@ def test_damaged_state_is_an_error(tmp_path, content):
         checkpoint.load(path)
 
 
+def test_flipped_bits_are_no_error_of_another_kind(tmp_path):
+    """A flipped bit can turn a flag of the archive into one that Python does not support, or move an offset."""
+    path = tmp_path / "state"
+    checkpoint.save(path, [np.array(2)], {})
+    content, errors = path.read_bytes(), 0
+    for place in range(len(content)):
+        for bit in (1, 32):
+            path.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
+            try:
+                checkpoint.load(path)
+            except checkpoint.SetupError:
+                errors += 1
+    assert errors > len(content)
+
+
 def test_state_of_another_model_is_an_error(tmp_path):
     variables = [tf.Variable(tf.zeros([3, 2])), tf.Variable(0.0)]
     for arrays, message in {

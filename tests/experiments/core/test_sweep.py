@@ -9,7 +9,7 @@ import types
 import filelock
 import pytest
 
-from examples.experiments.core import sweep
+from examples.experiments.core import checkpoint, sweep
 
 
 def options_of(out, **values):
@@ -77,6 +77,25 @@ def test_interrupted_processes_end_their_work(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         sweep.start_processes(options_of(tmp_path, processes=1), module, [])
     assert (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize("content", ["", '{"a":', "[]"])
+def test_damaged_description_is_an_error_before_the_training(tmp_path, content):
+    args = options_of(tmp_path)
+    (tmp_path / "runs").mkdir()
+    sweep.run_path(args, "b_seed0").write_text(content)
+    message = r"Expected .*b_seed0\.json to hold the description of a finished run, as JSON\. Received: .*Delete"
+    with pytest.raises(checkpoint.SetupError, match=message):
+        sweep.main(args, [], "module", None, None, None)
+    with pytest.raises(SystemExit, match=message):
+        sweep.run_script(lambda: sweep.main(args, [], "module", None, None, None))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_out_that_cannot_be_written(processes):
+    for out in (pathlib.Path("/proc/x"), pathlib.Path(__file__) / "x"):
+        with pytest.raises(SystemExit, match=rf"--out: expected a folder that can be written\. Received: {out} \(.+\)"):
+            sweep.main(options_of(out, processes=processes), [], "module", None, None, None)
 
 
 def test_runs_are_ordered_by_seed():

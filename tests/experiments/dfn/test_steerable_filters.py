@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from examples.experiments import data
-from examples.experiments.core import training
+from examples.experiments.core import run, training
 from examples.experiments.dfn import steerable_filters
 from keras_dynfilter import models
 
@@ -99,6 +99,13 @@ def test_resume_needs_the_same_settings_and_images(monkeypatch, tmp_path):
         SystemExit, match=r"the same training data: \{'patches': '64 x 64 x 64 x 1, float32, CRC-32 .{8}'\}"
     ):
         run("--resume")
+
+
+def test_damaged_state_ends_the_script_with_one_line(tmp_path):
+    (tmp_path / "steerable.checkpoint").write_bytes(b"damaged")
+    arguments = ["--smoke", "--images", "noise", "--out", str(tmp_path), "--resume"]
+    with pytest.raises(SystemExit, match=r"Expected .*steerable\.checkpoint to hold the state of a training"):
+        run.run_script(lambda: steerable_filters.main(arguments))
 
 
 @pytest.mark.parametrize(
