@@ -12,6 +12,7 @@ import keras
 
 from keras_dynfilter.inspection.flop_rules import RULES
 from keras_dynfilter.models.model_graph import Tensor, graph
+from keras_dynfilter.ops.checks import integer
 
 Shape = tuple[int | None, ...]
 
@@ -70,7 +71,7 @@ def count_flops(
 
     Raises:
         ValueError: `model` is not built, or is neither functional nor sequential; there is no rule for one of its
-            layers; a size is unknown; or the number of shapes differs from the number of inputs.
+            layers; a size is unknown; or `input_shape` does not suit the inputs of the model.
 
     Example:
 
@@ -83,13 +84,7 @@ def count_flops(
         to 6.
     """
     graph(model)  # raises for other models
-    shapes = [tuple(tensor.shape)[1:] for tensor in model.inputs]
-    if input_shape is not None:
-        shapes = [tuple(shape) for shape in (input_shape if isinstance(input_shape, list) else [input_shape])]
-    if any(size is None for shape in shapes for size in shape):
-        raise ValueError(
-            f"Expected `input_shape` to give the sizes that the model leaves open. Received: {input_shape=}"
-        )
+    shapes = _input_shapes(model, input_shape)
     operations, _ = _count(model, [(1, *shape) for shape in shapes], {**RULES, **(rules or {})})
     return operations
 
@@ -100,6 +95,36 @@ def count_parameters(model: keras.Model) -> int:
     Keras's `count_params` includes weights that are not trained, such as the moving averages of batch normalisation.
     """
     return sum(math.prod(weight.shape) for weight in model.trainable_weights)
+
+
+def _input_shapes(model: keras.Model, input_shape: Shape | list[Shape] | None) -> list[Shape]:
+    """Returns the shape of one sample for each input of the model.
+
+    Raises:
+        ValueError: A size is unknown, or the shapes do not suit the model.
+    """
+    of_model = [tuple(tensor.shape)[1:] for tensor in model.inputs]
+    shapes = of_model
+    if input_shape is not None:
+        try:
+            shapes = [tuple(shape) for shape in (input_shape if isinstance(input_shape, list) else [input_shape])]
+        except TypeError as error:
+            expected = "Expected `input_shape` to be (height, width, channels), or a list of such tuples"
+            raise ValueError(f"{expected}. Received: {input_shape=}") from error
+    sizes = [size for shape in shapes for size in shape]
+    if any(size is None for size in sizes):
+        raise ValueError(
+            f"Expected `input_shape` to give the sizes that the model leaves open. Received: {input_shape=}"
+        )
+    if not all(integer(size) and size > 0 for size in sizes):
+        raise ValueError(f"Expected `input_shape` to have positive integers as sizes. Received: {input_shape=}")
+    for shape, taken in zip(shapes, of_model):
+        if len(shape) != len(taken) or any(size not in (None, given) for size, given in zip(taken, shape)):
+            raise ValueError(
+                f"Expected `input_shape` to suit the inputs of the model, {', '.join(map(str, of_model))}. "
+                f"Received: {input_shape=}"
+            )
+    return shapes
 
 
 def _count(model, input_shapes, rules):

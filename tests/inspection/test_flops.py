@@ -245,6 +245,26 @@ def test_sizes_of_the_inputs():
         count_flops(model, [(3, 7, 4), (3, 7, 4)])
 
 
+@pytest.mark.parametrize(
+    "input_shape, message",
+    [
+        ((8, 8, 3), r"to suit the inputs of the model, \(None, None, 4\)\. Received: input_shape=\(8, 8, 3\)"),
+        ((8, 8), "to suit the inputs of the model"),
+        ((1, 8, 8, 4), "to suit the inputs of the model"),
+        ((0, 8, 4), "to have positive integers as sizes"),
+        ((8, -1, 4), "to have positive integers as sizes"),
+        ((8, 2.5, 4), "to have positive integers as sizes"),
+        ("abc", "to have positive integers as sizes. Received: input_shape='abc'"),
+        (8, r"to be \(height, width, channels\), or a list of such tuples\. Received: input_shape=8"),
+        ([8, 8, 4], r"to be \(height, width, channels\), or a list of such tuples"),
+    ],
+)
+def test_shapes_that_do_not_suit_the_model(input_shape, message):
+    model = model_of(keras.layers.Conv2D(5, 1), shape=(None, None, 4))
+    with pytest.raises(ValueError, match=f"Expected `input_shape` {message}"):
+        count_flops(model, input_shape)
+
+
 def test_named_inputs():
     """Keras sorts the inputs by name."""
     model = models.dfn_steerable()
