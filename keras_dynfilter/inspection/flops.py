@@ -109,8 +109,10 @@ def _input_shapes(model: keras.Model, input_shape: Shape | list[Shape] | None) -
         try:
             shapes = [tuple(shape) for shape in (input_shape if isinstance(input_shape, list) else [input_shape])]
         except TypeError as error:
-            expected = "Expected `input_shape` to be (height, width, channels), or a list of such tuples"
-            raise ValueError(f"{expected}. Received: {input_shape=}") from error
+            raise ValueError(
+                "Expected `input_shape` to be (height, width, channels), or a list of such tuples. "
+                f"Received: {input_shape=}"
+            ) from error
     sizes = [size for shape in shapes for size in shape]
     if any(size is None for size in sizes):
         raise ValueError(
@@ -118,8 +120,8 @@ def _input_shapes(model: keras.Model, input_shape: Shape | list[Shape] | None) -
         )
     if not all(integer(size) and size > 0 for size in sizes):
         raise ValueError(f"Expected `input_shape` to have positive integers as sizes. Received: {input_shape=}")
-    for shape, taken in zip(shapes, of_model):
-        if len(shape) != len(taken) or any(size not in (None, given) for size, given in zip(taken, shape)):
+    for shape, expected in zip(shapes, of_model):
+        if len(shape) != len(expected) or any(size not in (None, other) for size, other in zip(expected, shape)):
             raise ValueError(
                 f"Expected `input_shape` to suit the inputs of the model, {', '.join(map(str, of_model))}. "
                 f"Received: {input_shape=}"
