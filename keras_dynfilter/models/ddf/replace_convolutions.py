@@ -18,6 +18,21 @@ CONVOLUTIONS = (
 )
 
 
+# Arguments of `DDF2D` whose values `_ddf_layer` takes from the convolution.
+FROM_CONVOLUTION = (
+    "activation",
+    "bias_regularizer",
+    "data_format",
+    "dilation_rate",
+    "dtype",
+    "generator_regularizer",
+    "kernel_size",
+    "name",
+    "strides",
+    "use_bias",
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Replacements:
     """Lists which convolutions `replace_convolutions` replaced, and why it kept the others. `print` formats it.
@@ -74,7 +89,8 @@ def replace_convolutions(
         The new model, and a printable report.
 
     Raises:
-        ValueError: `model` is not built, or is neither functional nor sequential; or no convolution is replaced.
+        ValueError: `model` is not built, or is neither functional nor sequential; `select` cannot be called; an
+            argument comes from the convolutions; or no convolution is replaced.
 
     Example:
 
@@ -86,6 +102,15 @@ def replace_convolutions(
     Reference:
         [Decoupled Dynamic Filter Networks](https://arxiv.org/abs/2104.14107) (Zhou et al., CVPR 2021), section 4.1.
     """
+    graph(model)  # raises for other models
+    if select is not None and not callable(select):
+        raise ValueError(f"Expected `select` to be callable with a convolution, or None. Received: select={select!r}")
+    refused = sorted(set(arguments).intersection(FROM_CONVOLUTION))
+    if refused:
+        raise ValueError(
+            f"Expected `arguments` without {', '.join(FROM_CONVOLUTION)}: they come from the convolutions. "
+            f"Received: {', '.join(refused)}"
+        )
     arguments = dict(squeeze_ratio=squeeze_ratio, heads=heads, combine=combine, **arguments)
     copy, replaced, kept = _replace(model, select, arguments)
     report = Replacements(tuple(replaced), kept)

@@ -188,6 +188,34 @@ def test_convolutions_that_are_kept():
         replace_convolutions(model, select=lambda layer: False)
 
 
+def test_models_that_have_no_graph():
+    for model in (None, keras.Sequential([layers.Conv2D(4, 3)])):
+        with pytest.raises(ValueError, match=r"Expected `model` to be a functional or sequential keras.Model"):
+            replace_convolutions(model)
+
+
+def test_bad_arguments():
+    model = model_of(layers.Conv2D(4, 3, padding="same"))
+    with pytest.raises(ValueError, match=r"Expected `select` to be callable with .* Received: select=3"):
+        replace_convolutions(model, select=3)
+    values = {
+        "activation": None,
+        "bias_regularizer": None,
+        "data_format": None,
+        "dilation_rate": 1,
+        "dtype": "float32",
+        "generator_regularizer": None,
+        "kernel_size": 3,
+        "name": "ddf",
+        "strides": 1,
+        "use_bias": True,
+    }
+    for name, value in values.items():
+        message = rf"Expected `arguments` without {', '.join(values)}: they come from .* Received: {name}$"
+        with pytest.raises(ValueError, match=message):
+            replace_convolutions(model, **{name: value})
+
+
 def test_shared_layers_and_operations():
     inputs = keras.Input((8, 8, 4))
     shared = layers.Conv2D(4, 3, padding="same", name="shared")
