@@ -178,8 +178,11 @@ class PerSampleFilterLayer(DynamicFilterLayer):
 
         Returns:
             The number of values of a flat filter bank, plus one for the dynamic bias if there is one.
+
+        Raises:
+            ValueError: `channels` is not a positive integer.
         """
-        return math.prod(self._bank_shape(channels)) + (self.dynamic_bias is not None)
+        return math.prod(self._bank_shape(checks.positive(channels, "channels"))) + (self.dynamic_bias is not None)
 
     def filter_shapes(self, inputs_shape: Shape) -> list[Shape]:
         channels = inputs_shape[-1]

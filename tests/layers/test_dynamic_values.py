@@ -66,6 +66,13 @@ def test_local_filter(normal, window, heads, maps, data_format):
     np.testing.assert_allclose(actual, np.concatenate(expected, axis=-1), **TOLERANCE)
 
 
+@pytest.mark.parametrize("channels", [-1, 0, 2.5, True, None, "a"], ids=repr)
+@pytest.mark.parametrize("layer", [DynamicConv2D(2, 3), DynamicDepthwiseConv2D(3)], ids=["conv", "depthwise"])
+def test_count_filter_values_checks_the_channels(layer, channels):
+    with pytest.raises(ValueError, match=r"Expected `channels` to be a positive integer\. Received: channels="):
+        layer.count_filter_values(channels)
+
+
 @pytest.mark.parametrize("flat", [False, True], ids=["bank", "flat"])
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 def test_dynamic_conv(normal, window, flat, data_format):
