@@ -239,15 +239,25 @@ class RepositoryConv2D(JitLayer):
         Raises:
             ValueError: The layer is not built.
         """
-        return self.repository(self.coefficients(features))
+        coefficients = self.coefficients(features)  # raises the error if the layer has no repository yet
+        return self.repository(coefficients)
 
     def chosen_algorithm(self, images_shape: Shape) -> str:
         """Returns the algorithm for images of this shape: `"shared"` or `"per_sample"`.
 
         Args:
             images_shape: Shape of the images in the order of `data_format`, with None for unknown sizes.
+
+        Raises:
+            ValueError: `images_shape` does not have rank 4, or the number of channels is unknown.
         """
+        if not hasattr(images_shape, "__len__") or len(images_shape) != 4:
+            expected = f"Expected `images_shape` to have rank 4 ({self.data_format})"
+            raise ValueError(f"{expected}. Received: {images_shape=}")
         batch, *_, channels = images_shape = self._channels_last(images_shape)
+        if channels is None:
+            expected = "Expected `images_shape` to have a known number of channels"
+            raise ValueError(f"{expected}. Received: {images_shape=}, in channels-last order")
         size = self.geometry.output_shape(images_shape)
         if batch == 0 or 0 in size:
             return "per_sample"  # on CPUs, tf.nn.conv2d fails for empty outputs, and with dilation for empty batches

@@ -36,6 +36,16 @@ ERRORS = {
     ),
     "features": (lambda: convolution().build([IMAGE, (2, 5, 1)]), r"Expected the features to have shape.*\(2, 5, 1\)"),
     "not built": (lambda: convolution(name="conv").coefficients(np.ones(FEATURES)), "called or built.*'conv', which"),
+    "not built, filters": (lambda: convolution().generated_filters(np.ones(FEATURES)), "called or built.*, which"),
+    "algorithm's rank": (
+        lambda: convolution().chosen_algorithm((2, 6, 7)),
+        r"Expected `images_shape` to have rank 4 \(channels_last\)\. Received: images_shape=\(2, 6, 7\)",
+    ),
+    "algorithm's size": (lambda: convolution().chosen_algorithm(7), "Expected `images_shape` to have rank 4.*=7"),
+    "algorithm's channels": (
+        lambda: convolution().chosen_algorithm((2, 6, 7, None)),
+        r"Expected `images_shape` to have a known number of channels.*\(2, 6, 7, None\)",
+    ),
     "batch": (
         lambda: convolution()([np.ones(IMAGE), np.ones((3, 5))]),
         "Expected as many feature vectors as images. Received: 3 feature vectors, 2 images",
