@@ -100,6 +100,7 @@ class FilterGenerator(keras.layers.Layer):
                 "spatial", (source_channels, values), (values,), fan_in=source_channels
             )
             self.spatial_norm.build((None, None, None, values))
+            _check_output_shape(self.spatial_norm, (None, *self.geometry.output_shape(inputs_shape), values), "spatial")
         for branch in self.channel_branches:
             branch.build((None, channels))
         super().build(input_shape)
@@ -111,7 +112,7 @@ class FilterGenerator(keras.layers.Layer):
         else:
             values, means = self._values_and_means(inputs, guides)
             centred = isinstance(self.spatial_norm, FilterNorm)
-            values = self.spatial_norm.scaled(values) if centred else self.spatial_norm(values)
+            values = self.spatial_norm.scaled(values) if centred else _normalized(self.spatial_norm, values, "spatial")
             spatial = [values] if self.phases == 1 else tf.split(values, self.phases, axis=-1)
         return spatial, [branch(means) for branch in self.channel_branches] or [None]
 
@@ -184,6 +185,28 @@ def _project(maps, kernel, bias):
     return tf.concat([pixel_projection.project(*part) for part in parts], axis=-1)
 
 
+def _normalized(norm, values, kind):
+    """Applies a norm that is not a `FilterNorm`, checks the shape of its outputs, and casts them to the input dtype."""
+    outputs = norm(values)
+    _require_equal_shapes(kind, values.shape, outputs.shape)
+    return tf.cast(outputs, values.dtype)
+
+
+def _check_output_shape(norm, shape, kind):
+    """Raises a ValueError if a norm is known to change the shape of the filters, before it is called."""
+    try:
+        output_shape = norm.compute_output_shape(shape)
+    except NotImplementedError:  # optional in Keras 3; `_normalized` checks the outputs
+        return
+    _require_equal_shapes(kind, shape, output_shape)
+
+
+def _require_equal_shapes(kind, shape, output_shape):
+    if not tf.TensorShape(output_shape).is_compatible_with(shape):
+        expected = f"Expected `{kind}_norm` to keep the shape of the filters, {tuple(shape)}"
+        raise ValueError(f"{expected}. Received: outputs of shape {tuple(output_shape)}")
+
+
 class ChannelBranch(keras.layers.Layer):
     """Generates one filter per sample and channel from the channel means.
 
@@ -220,15 +243,18 @@ class ChannelBranch(keras.layers.Layer):
         self.squeeze = self._dense("squeeze", width, channels, activation="relu")
         self.expand = self._dense("expand", math.prod(self.kernel_size) * channels, width)
         per_filter = isinstance(self.norm, FilterNorm)
-        self.norm.build((None, *self.kernel_size, channels) if per_filter else (None, self.expand.units))
+        shape = (None, *self.kernel_size, channels) if per_filter else (None, self.expand.units)
+        self.norm.build(shape)
+        _check_output_shape(self.norm, shape, "channel")
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         values = self.expand(self.squeeze(inputs))
-        shape = [-1, *self.kernel_size, inputs.shape[-1]]
+        # With the batch size instead of -1, a norm that changes the size cannot mix the filters of different samples.
+        shape = [layout.sizes(inputs)[0], *self.kernel_size, inputs.shape[-1]]
         if isinstance(self.norm, FilterNorm):
             return self.norm(tf.reshape(values, shape))
-        return tf.reshape(self.norm(values), shape)
+        return tf.reshape(_normalized(self.norm, values, "channel"), shape)
 
     def _dense(self, name, units, fan_in, activation=None):
         dense = keras.layers.Dense(

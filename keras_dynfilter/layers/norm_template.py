@@ -23,8 +23,8 @@ class NormTemplate:
         gain: The gain of the `FilterNorm` that `"filter"` makes.
 
     Raises:
-        ValueError: `argument` is not one of these, is a layer that already has weights, or is a `FilterNorm` of another
-            kind or window.
+        ValueError: `argument` is not one of these, is a layer that already has weights or cannot be copied, or is a
+            `FilterNorm` of another kind or window.
     """
 
     argument: Any
@@ -46,16 +46,14 @@ class NormTemplate:
             expected = f"Expected `{name}` to be of kind {self.kind!r} and kernel_size {self.kernel_size}"
             raise ValueError(f"{expected}. Received: FilterNorm({norm.kind!r}, {norm.kernel_size})")
         # Without a copy, `get_config` would also save the weights' shapes if the caller builds the layer later.
-        object.__setattr__(self, "argument", type(norm).from_config(norm.get_config()))
+        object.__setattr__(self, "argument", self._copy())
 
     def make(self, dtype: Any) -> keras.layers.Layer:
         """Returns a new normalisation layer with the dtype policy `dtype`, for filters in the channels-last layout."""
         name = f"{self.kind}_norm"
         if isinstance(self.argument, keras.layers.Layer):
-            config = {**self.argument.get_config(), "name": name, "dtype": dtype}
-            if isinstance(self.argument, FilterNorm):
-                config["data_format"] = "channels_last"
-            return type(self.argument).from_config(config)
+            layout = {"data_format": "channels_last"} if isinstance(self.argument, FilterNorm) else {}
+            return self._copy(name=name, dtype=dtype, **layout)
         if self.argument == "filter":
             return FilterNorm(
                 self.kind, self.kernel_size, self.gain, data_format="channels_last", name=name, dtype=dtype
@@ -63,6 +61,19 @@ class NormTemplate:
         if self.argument == "batch":
             return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name, dtype=dtype)
         return keras.layers.Activation(self.argument or "linear", name=name, dtype=dtype)
+
+    def _copy(self, **changes: Any) -> keras.layers.Layer:
+        """Returns a copy of the layer `argument` with changes in its configuration."""
+        norm = self.argument
+        try:
+            return type(norm).from_config({**norm.get_config(), **changes})
+        except Exception as error:  # of any type, as it depends on the layer's own code
+            expected = (
+                f"Expected `{self.kind}_norm` to be a layer that `get_config` and `from_config` can copy with another "
+                "`name` and `dtype`"
+            )
+            received = f"{type(norm).__name__}, which raised {type(error).__name__}: {error}"
+            raise ValueError(f"{expected}. Received: {received}") from error
 
     def get_config(self) -> str | dict[str, Any] | None:
         """Returns the argument as Keras saves it."""
