@@ -43,8 +43,9 @@ class DDF2D(DecoupledLayer):
         spatial_norm: Normalisation of the spatial filters: `"filter"` (`FilterNorm` with the gain `"relu"`), `"batch"`
             (batch normalisation), `"sigmoid"`, None, or a Keras layer such as `FilterNorm("spatial", 3, scale="tap")`.
             A layer that is not a `FilterNorm` is called with values of shape
-            `(batch, out_height, out_width, heads * kernel_h * kernel_w)`. `DDF2D` uses a copy of the layer with its own
-            dtype policy, so that one object can serve many layers.
+            `(batch, out_height, out_width, heads * kernel_h * kernel_w)`. It keeps this shape. `DDF2D` copies the
+            layer by `get_config` and `from_config`, with another name and its own dtype policy, so that one object can
+            serve many layers.
         channel_norm: Normalisation of the channel filters, with the options of `spatial_norm`. A layer that is not a
             `FilterNorm` is called with values of shape `(batch, kernel_h * kernel_w * channels)`.
         activation: Activation of the outputs. None: no activation.
@@ -144,6 +145,7 @@ class DDF2D(DecoupledLayer):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        inputs = tf.cast(inputs, self.compute_dtype)  # Keras does not cast integers
         if self.data_format == "channels_first":
             inputs = to_channels_last(inputs)
         (spatial,), (channel,) = self.generator(inputs, training=training)

@@ -50,8 +50,9 @@ class DDFUp2D(DecoupledLayer):
         spatial_norm: Normalisation of the spatial filters: `"filter"` (`FilterNorm` with the gain `"linear"`),
             `"batch"` (batch normalisation), `"sigmoid"`, None, or a Keras layer such as
             `FilterNorm("spatial", 3, gain="relu")`. A layer that is not a `FilterNorm` is called with the values of all
-            phases, concatenated to `(batch, height, width, phases * heads * kernel_h * kernel_w)`. `DDFUp2D` uses a
-            copy of the layer with its own dtype policy, so that one object can serve many layers.
+            phases, concatenated to `(batch, height, width, phases * heads * kernel_h * kernel_w)`. It keeps
+            this shape. `DDFUp2D` copies the layer by `get_config` and `from_config`, with another name and its own
+            dtype policy, so that one object can serve many layers.
         channel_norm: Normalisation of the channel filters, with the options of `spatial_norm`. Each phase has a copy.
             A layer that is not a `FilterNorm` is called with values of shape `(batch, kernel_h * kernel_w * channels)`.
         guide_size: `"input"`: the guide has the size of the inputs, and all phases use the same pixel of the guide;
@@ -175,6 +176,8 @@ class DDFUp2D(DecoupledLayer):
 
     def call(self, inputs: Tensors, training: bool | None = None) -> tf.Tensor:
         inputs, guide = inputs if isinstance(inputs, (list, tuple)) else (inputs, None)
+        inputs = tf.cast(inputs, self.compute_dtype)  # Keras does not cast integers
+        guide = None if guide is None else tf.cast(guide, self.compute_dtype)
         if self.data_format == "channels_first":
             inputs = to_channels_last(inputs)
             guide = None if guide is None else to_channels_last(guide)

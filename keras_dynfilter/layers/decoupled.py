@@ -101,7 +101,7 @@ class DecoupledLayer(JitLayer):
         """Checks the shape of images and returns it in channels-last order.
 
         Raises:
-            ValueError: The rank is not 4, the number of channels is unknown, or `heads` does not divide it.
+            ValueError: The rank is not 4, the number of channels is unknown or 0, or `heads` does not divide it.
         """
         received = f"Received: {name}.shape={tuple(shape)}"
         if len(shape) != 4:
@@ -110,6 +110,8 @@ class DecoupledLayer(JitLayer):
         batch, height, width, channels = ordered
         if channels is None:
             raise ValueError(f"Expected `{name}` to have a known number of channels. {received}")
+        if channels == 0:
+            raise ValueError(f"Expected `{name}` to have at least one channel. {received}")
         if name == "inputs" and channels % self.heads:
             raise ValueError(f"Expected `heads` to divide the channels. Received: heads={self.heads}, {channels=}")
         return batch, height, width, channels

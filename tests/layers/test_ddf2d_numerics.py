@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import keras_dynfilter
-from keras_dynfilter.layers import DDF2D, FilterNorm
+from keras_dynfilter.layers import DDF2D, DDFUp2D, FilterNorm
 
 pytestmark = pytest.mark.legacy
 
@@ -127,6 +127,10 @@ ERRORS = {
     "bias": (lambda: DDF2D(use_bias="yes"), "Expected `use_bias` to be one of False, True.*'yes'"),
     "rank": (lambda: DDF2D().build((2, 5, 6)), r"Expected `inputs` to have rank 4 \(channels_last\).*\(2, 5, 6\)"),
     "channels": (lambda: DDF2D().build((2, 5, 6, None)), "Expected `inputs` to have a known number of channels"),
+    "no channels": (
+        lambda: DDF2D().build((2, 5, 6, 0)),
+        r"Expected `inputs` to have at least one channel\. Received: inputs.shape=\(2, 5, 6, 0\)",
+    ),
     "channels first": (
         lambda: DDF2D(data_format="channels_first").build((2, None, 5, 6)),
         r"Expected `inputs` to have a known number of channels\. Received: inputs.shape=\(2, None, 5, 6\)",
@@ -142,6 +146,20 @@ ERRORS = {
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("cls", [DDF2D, DDFUp2D])
+def test_integers(cls):
+    layer = cls()
+    images = np.arange(2 * 4 * 4 * 3, dtype="uint8").reshape(2, 4, 4, 3)
+    np.testing.assert_array_equal(layer(images), layer(images.astype("float32")))
+
+
+def test_integer_guides():
+    layer = DDFUp2D(guide_size="input")
+    images = np.arange(2 * 4 * 4 * 3, dtype="uint8").reshape(2, 4, 4, 3)
+    floats = images.astype("float32")
+    np.testing.assert_array_equal(layer([images, images]), layer([floats, floats]))
 
 
 def test_built_layers_check_the_next_channels_too():
