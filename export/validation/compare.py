@@ -194,7 +194,7 @@ def _metric(task: Task, case: Case, outputs: Any) -> float:
         score = float(scores.mean()) if scores.size else math.nan
     except (TypeError, ValueError):
         score = math.nan
-    if values is None or math.isnan(score):
+    if values is None or isinstance(values, str) or math.isnan(score):
         expected = f"Expected `metric` {task.name} to return numbers, none of them NaN, for {where}"
         raise ExportError(f"{expected}. Received: {_described(values)}")
     return score

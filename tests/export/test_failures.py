@@ -129,6 +129,7 @@ def _raise(*_):
         (lambda targets, outputs: tf.reshape(targets, [2, 5]) - outputs, "to score the batch .* Received: Invalid"),
         (lambda *_: None, "Expected `metric` <lambda> to return numbers, .* for the batch .*2x8x8x4 .* Received: None"),
         (lambda *_: "good", "to return numbers, .* Received: 'good'"),
+        (lambda *_: "0.5", r"to return numbers, .* Received: '0\.5'"),
         (lambda *_: np.array([]), r"to return numbers, .* Received: array\(\[\], dtype=float64\)"),
         (lambda *_: float("nan"), "to return numbers, none of them NaN, .* Received: nan"),
         (keras.metrics.MeanSquaredError, r"Expected `metric` MeanSquaredError to (score|return numbers)"),
