@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.ops.test_ddf_vectors import CHECKED, WORKED, rows, worked_operands
+from tests.ops.test_ddf_vectors import GRADIENT_CHECKS, WORKED, rows, worked_operands
 from tests.support import cases
 from tests.support.cases import Case
 from tests.support.cuda_emulation import harness
@@ -83,15 +83,17 @@ def test_derivatives_match_the_reference(op, case, dtype):
 @pytest.mark.parametrize("filters, combine, strides, dilation_rate, expected", WORKED, ids=str)
 def test_worked_vectors_of_ddf(filters, combine, strides, dilation_rate, expected):
     case = Case("", (1, 4, 4, 1), strides=(strides,) * 2, dilation_rate=(dilation_rate,) * 2)
-    operands = dict(zip(("inputs", "channel", "spatial"), worked_operands(filters, strides)))
-    result = harness.run(Job(case, combine, "output", "float64", operands), FEW_BLOCKS)
+    names = ("inputs", "channel", "spatial")
+    operands = {name: value.astype(np.float32) for name, value in zip(names, worked_operands(filters, strides))}
+    result = harness.run(Job(case, combine, "output", "float32", operands), FEW_BLOCKS)
     np.testing.assert_array_equal(result[0, ..., 0], rows(expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ddf2d_mul", "ddf2d_add"])
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("dilation_rate", [1, 2])
-@pytest.mark.parametrize("batch, channels, size, kernel", CHECKED)
+@pytest.mark.parametrize("batch, channels, size, kernel", GRADIENT_CHECKS)
 def test_gradient_checks_of_ddf(batch, channels, size, kernel, dilation_rate, strides, name):
     """The gradient checks of test_ddf_vectors.py, in float64."""
     case = Case("", (batch, size, size, channels), (kernel,) * 2, (strides,) * 2, (dilation_rate,) * 2)
