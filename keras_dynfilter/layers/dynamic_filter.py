@@ -7,7 +7,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_dynfilter.layers.argument_types import Regularizer, Shape, Shapes, Size, Tensors, list_of_shapes
+from keras_dynfilter.layers.argument_types import (
+    Regularizer,
+    Shape,
+    Shapes,
+    Size,
+    Tensors,
+    known_output_shape,
+    list_of_shapes,
+)
 from keras_dynfilter.layers.jit_layer import JitLayer
 from keras_dynfilter.ops import checks
 from keras_dynfilter.ops.checks import choice
@@ -93,7 +101,7 @@ class DynamicFilterLayer(JitLayer):
         inputs_shape, other_shape = self._inputs_and_other(list_of_shapes(input_shape))
         filters_shape = other_shape
         if self.generator is not None:
-            filters_shape = _generated_shape(self.generator, inputs_shape if other_shape is None else other_shape)
+            filters_shape = known_output_shape(self.generator, inputs_shape if other_shape is None else other_shape)
         batch, *_, channels = shape = self._check_shapes(inputs_shape, filters_shape)
         output_shape = batch, *self.geometry.output_shape(shape), self.output_channels(channels)
         return shape_to_channels_first(output_shape) if self.data_format == "channels_first" else output_shape
@@ -224,13 +232,6 @@ class PerSampleFilterLayer(DynamicFilterLayer):
         accumulate = checks.accumulation(bank.dtype)
         taps = tf.cast(tf.nn.softmax(tf.cast(logits, accumulate), axis=1), bank.dtype)
         return tf.reshape(taps, [-1, *shape])
-
-
-def _generated_shape(generator, shape):
-    try:
-        return generator.compute_output_shape(shape)
-    except NotImplementedError:  # optional for Keras 3 models; `call` checks the generated filters
-        return None
 
 
 def _compatible(shape, expected):

@@ -7,7 +7,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_dynfilter.layers.argument_types import Initializer, Regularizer, Shapes, Tensors, list_of_shapes
+from keras_dynfilter.layers.argument_types import (
+    Initializer,
+    Regularizer,
+    Shapes,
+    Tensors,
+    known_output_shape,
+    list_of_shapes,
+)
 from keras_dynfilter.layers.filter_norm import FilterNorm
 from keras_dynfilter.layers.initializers import fan_out_normal, side_by_side, uniform_by_fan_in
 from keras_dynfilter.layers.norm_template import NormTemplate
@@ -194,11 +201,9 @@ def _normalized(norm, values, kind):
 
 def _check_output_shape(norm, shape, kind):
     """Raises a ValueError if a norm is known to change the shape of the filters, before it is called."""
-    try:
-        output_shape = norm.compute_output_shape(shape)
-    except NotImplementedError:  # optional in Keras 3; `_normalized` checks the outputs
-        return
-    _require_equal_shapes(kind, shape, output_shape)
+    output_shape = known_output_shape(norm, shape)
+    if output_shape is not None:
+        _require_equal_shapes(kind, shape, output_shape)
 
 
 def _require_equal_shapes(kind, shape, output_shape):

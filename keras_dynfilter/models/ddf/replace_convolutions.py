@@ -18,19 +18,19 @@ CONVOLUTIONS = (
 )
 
 
-# Arguments of `DDF2D` whose values `_ddf_layer` takes from the convolution.
-FROM_CONVOLUTION = (
-    "activation",
-    "bias_regularizer",
-    "data_format",
-    "dilation_rate",
-    "dtype",
-    "generator_regularizer",
-    "kernel_size",
-    "name",
-    "strides",
-    "use_bias",
-)
+# Argument of `DDF2D` -> its value, read from the convolution that it replaces.
+FROM_CONVOLUTION = {
+    "activation": lambda convolution: convolution.activation,
+    "bias_regularizer": lambda convolution: convolution.bias_regularizer,
+    "data_format": lambda convolution: convolution.data_format,
+    "dilation_rate": lambda convolution: tuple(convolution.dilation_rate),
+    "dtype": lambda convolution: convolution.dtype_policy,
+    "generator_regularizer": lambda convolution: convolution.kernel_regularizer,
+    "kernel_size": lambda convolution: tuple(convolution.kernel_size),
+    "name": lambda convolution: convolution.name,
+    "strides": lambda convolution: tuple(convolution.strides),
+    "use_bias": lambda convolution: convolution.use_bias,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,16 +230,4 @@ def _is_symmetric_padding(padding, convolution):
 
 def _ddf_layer(convolution, arguments):
     """Returns the `DDF2D` that replaces `convolution`."""
-    return DDF2D(
-        tuple(convolution.kernel_size),
-        strides=tuple(convolution.strides),
-        dilation_rate=tuple(convolution.dilation_rate),
-        activation=convolution.activation,
-        use_bias=convolution.use_bias,
-        data_format=convolution.data_format,
-        generator_regularizer=convolution.kernel_regularizer,
-        bias_regularizer=convolution.bias_regularizer,
-        name=convolution.name,
-        dtype=convolution.dtype_policy,
-        **arguments,
-    )
+    return DDF2D(**{name: read(convolution) for name, read in FROM_CONVOLUTION.items()}, **arguments)
