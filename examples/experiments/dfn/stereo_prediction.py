@@ -47,7 +47,7 @@ import numpy as np
 from examples.experiments import data, figures
 from examples.experiments.core import evaluation, losses, options, run, training
 from examples.experiments.data.photographs import read_grey, resized
-from examples.experiments.dfn import crops
+from examples.experiments.dfn import crops, stereo_disparity
 from keras_dynfilter import inspection, models
 
 RECIPES = {
@@ -280,12 +280,14 @@ def evaluate(args: argparse.Namespace, networks: dict[str, keras.Model], loaded:
     """Computes the errors of the networks, and of shifts, for the results."""
     test = cut(*loaded.images, args.size, args.radius)
     training_crops = [cut(*pair, args.size, args.radius) for pair in loaded.same_size]
-    offsets, by_training = shift_errors(*(np.concatenate(side) for side in zip(*training_crops)), args.radius)
-    _, by_image = shift_errors(*test, args.radius)
+    offsets, by_training = stereo_disparity.shift_errors(
+        *(np.concatenate(side) for side in zip(*training_crops)), args.radius
+    )
+    _, by_image = stereo_disparity.shift_errors(*test, args.radius)
     by_test = by_image.mean(axis=1)
     best, best_of_test = offsets[by_training.mean(axis=1).argmin()], offsets[by_test.argmin()]
     predictors = {name: functools.partial(crops.predict, network) for name, network in networks.items()}
-    predictors["one shift"] = functools.partial(shifted, offset=best)
+    predictors["one shift"] = functools.partial(stereo_disparity.shifted, offset=best)
     predictors["left crop"] = lambda left: left
     errors = crops.errors(predictors, {loaded.tested: test})["all"]
     for name, error in {"one shift, test": by_test.min(), "shift per image": by_image.min(axis=0).mean()}.items():
@@ -302,76 +304,21 @@ def evaluate(args: argparse.Namespace, networks: dict[str, keras.Model], loaded:
     return content
 
 
-def shift_errors(left: np.ndarray, right: np.ndarray, radius: int):
-    """Returns offsets in the window of a filter, in steps of 0.25 pixels, and the error of each for every image."""
-    offsets = np.arange(-4 * radius, 4 * radius + 1) / 4
-    return offsets, np.stack([np.square(shifted(left, offset) - right).mean(axis=(1, 2, 3)) for offset in offsets])
-
-
-def shifted(images: np.ndarray, offset: float) -> np.ndarray:
-    """Returns the pixels that are `offset` to the right in `[..., height, width, 1]`, linearly interpolated."""
-    whole = int(np.floor(offset))
-    width = images.shape[-2]
-    columns = np.arange(width) + whole
-    near, far = (images[..., np.clip(columns + i, 0, width - 1), :] for i in (0, 1))
-    return near + np.float32(offset - whole) * (far - near)
-
-
-def filter_offsets(network: keras.Model, left: np.ndarray, radius: int) -> np.ndarray:
-    """Returns the expected offset of each filter, in pixels to the right, `[batch, height, width]`."""
-    parts = (inspection.generated_filters(network, part) for part, _ in crops.batches(left, left))
-    return np.concatenate([inspection.filters_to_flow(part, (1, 2 * radius + 1))[..., 0] for part in parts])
-
-
-def disparity_map(args: argparse.Namespace, network: keras.Model, left: np.ndarray) -> np.ndarray:
-    """Returns the disparity `[height, width - radius]` of the right view that the network infers from the left view.
-
-    A network with untied biases needs crops. The crops overlap by half, and a pixel has a larger weight the farther it
-    is from the border of its crop.
-    """
-    image = left[:, args.radius :, None]
-    if args.tied:
-        return filter_offsets(network, image[None], args.radius)[0] + args.radius
-    size = args.size
-    corners = [
-        (row, column)
-        for row in crops.evenly_spaced(image.shape[0] - size, -(-2 * image.shape[0] // size) - 1)
-        for column in crops.evenly_spaced(image.shape[1] - size, -(-2 * image.shape[1] // size) - 1)
-    ]
-    tiles = np.stack([image[row : row + size, column : column + size] for row, column in corners])
-    ramp = np.minimum(np.arange(size), np.arange(size)[::-1]) + 1.0
-    total, weight = np.zeros(image.shape[:2]), np.zeros(image.shape[:2])
-    for (row, column), tile in zip(corners, filter_offsets(network, tiles, args.radius)):
-        total[row : row + size, column : column + size] += np.outer(ramp, ramp) * tile
-        weight[row : row + size, column : column + size] += np.outer(ramp, ramp)
-    return total / weight + args.radius
-
-
 def disparity_errors(args: argparse.Namespace, network: keras.Model, teddy):
     """Computes errors of the disparities that the filters imply, on synthetic pairs and on teddy, by data set."""
     errors = {}
     if args.flow_truth:
         pair, truth, known = synthetic_test(args)
         left, _ = cut(*pair, args.size, args.radius)
-        disparity = filter_offsets(network, left, args.radius) + args.radius
-        errors["synthetic"] = mean_disparity_errors(disparity, truth, known, args.radius)
+        disparity = stereo_disparity.filter_offsets(network, left, args.radius) + args.radius
+        errors["synthetic"] = stereo_disparity.mean_disparity_errors(disparity, truth, known, args.radius)
     if teddy is not None:
         left, _, truth = teddy
         truth = truth[:, : -args.radius]
         known = truth <= 2 * args.radius  # False for NaN
-        disparity = disparity_map(args, network, left)
-        errors["middlebury teddy"] = mean_disparity_errors(disparity, truth, known, args.radius)
+        disparity = stereo_disparity.disparity_map(network, left, args.size, args.radius, args.tied)
+        errors["middlebury teddy"] = stereo_disparity.mean_disparity_errors(disparity, truth, known, args.radius)
     return errors
-
-
-def mean_disparity_errors(disparity: np.ndarray, truth: np.ndarray, known: np.ndarray, radius: int):
-    """Computes mean absolute errors in pixels: of the network, the middle of the window, and the best constant."""
-    candidates = {"dfn": disparity, "middle of window": np.full_like(truth, radius)}
-    candidates["best constant"] = np.full_like(truth, np.median(truth[known]))
-    return {
-        name: inspection.end_point_error(values[..., None], truth[..., None], known)
-        for name, values in candidates.items()
-    }
 
 
 def print_errors(content: dict[str, Any], networks: dict[str, keras.Model]) -> None:
@@ -400,7 +347,7 @@ def draw(args: argparse.Namespace, networks: dict[str, keras.Model], loaded: Loa
         drawn = {"baseline.png": figures.stereo_figure(left, right, predictions["baseline"], blank)}
     else:
         network = networks["dfn"]
-        disparity = filter_offsets(network, left, args.radius) + args.radius
+        disparity = stereo_disparity.filter_offsets(network, left, args.radius) + args.radius
         limits = (0, 2 * args.radius)
         filters = inspection.generated_filters(network, left[:1])[0]
         drawn = {
@@ -420,7 +367,9 @@ def draw_map(
 ):
     """Draws both views `[height, width]` and the disparity of the right view; below each other if they are wide."""
     pictures = {"left view": left[:, args.radius :], "right view": right[:, : -args.radius]}
-    maps = {"disparity of the filters": disparity_map(args, network, left)}
+    maps = {
+        "disparity of the filters": stereo_disparity.disparity_map(network, left, args.size, args.radius, args.tied)
+    }
     if truth is not None:
         maps["true disparity"] = truth[:, : -args.radius]
     wide = 2.5 * left.shape[0] < left.shape[1]

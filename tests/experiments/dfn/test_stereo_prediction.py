@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from examples.experiments import data
-from examples.experiments.dfn import stereo_prediction
+from examples.experiments.dfn import stereo_disparity, stereo_prediction
 
 # The smallest sizes: a run takes seconds.
 TINY = ["--size", "16", "--width", "0.05", "--radius", "2", "--batch-size", "2", "--iterations", "3", "--rows", "20"]
@@ -37,18 +37,11 @@ def test_crops_and_the_one_shift(disparity):
     """The best offset between crops is the disparity minus the shift of the crops."""
     left, right = stereo_prediction.cut(*pair(disparity), 16, 2)
     assert left.shape == right.shape == (2 * 2 * 3, 16, 16, 1)
-    same = stereo_prediction.shifted(left, disparity - 2)
+    same = stereo_disparity.shifted(left, disparity - 2)
     np.testing.assert_array_equal(same[:, :, 2:-2], right[:, :, 2:-2])
-    offsets, errors = stereo_prediction.shift_errors(left, right, 2)
+    offsets, errors = stereo_disparity.shift_errors(left, right, 2)
     assert offsets[errors.mean(axis=1).argmin()] == disparity - 2
     assert (offsets[errors.argmin(axis=0)] == disparity - 2).all()
-
-
-def test_shift_between_pixels():
-    ramp = np.arange(8.0, dtype=np.float32).reshape(1, 1, 8, 1)
-    np.testing.assert_allclose(stereo_prediction.shifted(ramp, 0.25)[0, 0, :7, 0], np.arange(7) + 0.25)
-    np.testing.assert_allclose(stereo_prediction.shifted(ramp, -1.5)[0, 0, 2:, 0], np.arange(2, 8) - 1.5)
-    np.testing.assert_array_equal(stereo_prediction.shifted(ramp, 2)[0, 0, -3:, 0], [7, 7, 7])  # repeats the edge
 
 
 def test_truth_leads_to_the_left_crop():
@@ -61,22 +54,6 @@ def test_truth_leads_to_the_left_crop():
     difference = np.abs(np.take_along_axis(left, columns, axis=2) - right)[known].mean()
     assert difference < 0.5 * np.abs(left - right)[known].mean()
     assert disparity.min() >= 0 and disparity.max() <= 12 and 0.5 < known.mean() < 1
-
-
-@pytest.mark.parametrize("tied", [[], ["--tied"]])
-def test_disparity_of_a_whole_image(monkeypatch, tied):
-    """Disparities of overlapping crops are averaged in place. In this test, the offset of a pixel is its value."""
-    args = stereo_prediction.parse(["--size", "16", "--radius", "2", *tied])
-    monkeypatch.setattr(stereo_prediction, "filter_offsets", lambda network, left, radius: left[..., 0])
-    left = np.random.default_rng(0).random((20, 45), np.float32)
-    disparity = stereo_prediction.disparity_map(args, None, left)
-    np.testing.assert_allclose(disparity, left[:, 2:] + 2, rtol=1e-6)
-
-
-def test_errors_without_learning():
-    truth = np.array([[1.0, 2.0, 9.0, np.nan]])
-    errors = stereo_prediction.mean_disparity_errors(truth + 0.5, truth, truth <= 9, radius=3)
-    assert errors == pytest.approx({"dfn": 0.5, "middle of window": 3.0, "best constant": 8 / 3})
 
 
 def test_teddy_of_the_data_folder(real_data):
@@ -149,7 +126,7 @@ def test_shifts_are_found_at_the_size_of_the_test(tmp_path, monkeypatch):
     errors = results["test"]["all"]
     left, right = stereo_prediction.cut(*sequences["b", 20], 16, 2)
     assert errors["one shift, test"]["mean"] == pytest.approx(4096 * np.square(left - right).mean(), rel=1e-5)
-    moved = stereo_prediction.shifted(left, -1)
+    moved = stereo_disparity.shifted(left, -1)
     assert errors["one shift"]["mean"] == pytest.approx(4096 * np.square(moved - right).mean(), rel=1e-5)
 
 
