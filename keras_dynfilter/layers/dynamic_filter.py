@@ -144,6 +144,7 @@ class DynamicFilterLayer(JitLayer):
     def _inputs_and_filters(self, inputs):
         """Generates the filters if there is a generator, checks them, and adds their penalty to the losses."""
         inputs, filters = self._inputs_and_other(inputs if isinstance(inputs, (list, tuple)) else [inputs])
+        inputs = tf.cast(inputs, self.compute_dtype)  # Keras does not cast integers
         if self.generator is not None:
             filters = self.generator(inputs if filters is None else filters)
         self._check_shapes(inputs.shape, filters.shape)

@@ -16,6 +16,7 @@ from keras_dynfilter.layers.argument_types import (
     list_of_shapes,
 )
 from keras_dynfilter.layers.filter_norm import FilterNorm
+from keras_dynfilter.layers.generator_dense import GeneratorDense
 from keras_dynfilter.layers.initializers import fan_out_normal, side_by_side, uniform_by_fan_in
 from keras_dynfilter.layers.norm_template import NormTemplate
 from keras_dynfilter.ops import backends, dynamic_depthwise_conv2d, layout, pixel_projection
@@ -262,7 +263,7 @@ class ChannelBranch(keras.layers.Layer):
         return tf.reshape(_normalized(self.norm, values, "channel"), shape)
 
     def _dense(self, name, units, fan_in, activation=None):
-        dense = keras.layers.Dense(
+        dense = GeneratorDense(
             units,
             activation,
             kernel_initializer=fan_out_normal(self.kernel_initializer),

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_dynfilter.layers import repository_algorithms
 from keras_dynfilter.layers.argument_types import Constraint, Initializer, Regularizer, Shape, Size
+from keras_dynfilter.layers.initializers import drawn_in_float32
 from keras_dynfilter.ops.checks import pair, positive
 
 
@@ -78,7 +79,7 @@ class FilterRepository(keras.layers.Layer):
         self.repository = self.add_weight(
             name="repository",
             shape=(*self.kernel_size, self.channels, self.base_filters),
-            initializer=self.repository_initializer,
+            initializer=drawn_in_float32(self.repository_initializer),
             regularizer=self.repository_regularizer,
             constraint=self.repository_constraint,
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Initializers of the weights that generate decoupled filters."""
+"""Initializers of the weights from which filters are generated."""
 
 import math
 from collections.abc import Callable
@@ -39,6 +39,21 @@ def side_by_side(make_initializer: Callable[[], Any], parts: int) -> Any:
     def initialize(shape, dtype=None, **_):
         part = (*shape[:-1], shape[-1] // parts)
         return tf.concat([make_initializer()(part, dtype=dtype) for _ in range(parts)], axis=-1)
+
+    return initialize
+
+
+def drawn_in_float32(initializer: Any) -> Any:
+    """Returns an initializer that computes half-precision weights in float32 and then rounds them.
+
+    TensorFlow has no QR decomposition in half precision, which the orthogonal initializer needs.
+    """
+
+    def initialize(shape, dtype=None, **options):
+        dtype = tf.as_dtype(dtype or keras.backend.floatx())
+        if dtype not in (tf.float16, tf.bfloat16):
+            return initializer(shape, dtype=dtype, **options)
+        return tf.cast(initializer(shape, dtype=tf.float32, **options), dtype)
 
     return initialize
 

@@ -69,6 +69,7 @@ class UntiedBias(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        inputs = tf.cast(inputs, self.compute_dtype)  # Keras does not cast integers
         if not inputs.shape[1:].is_compatible_with(self.bias.shape):  # a size of 1 would be broadcast
             sizes = ", ".join(map(str, self.bias.shape))
             expected = f"Expected `inputs` to have shape (batch, {sizes}), as each position has a bias of its own"

@@ -67,6 +67,7 @@ class UpsamplingConv2D(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        inputs = tf.cast(inputs, self.compute_dtype)  # Keras does not cast integers
         kernel = tf.cast(self.kernel, inputs.dtype)
         sums = tf.constant(_taps_on_pixels(self.kernel_size), inputs.dtype)
         small = tf.einsum("iru,jsv,uvcf->rscijf", sums, sums, kernel)

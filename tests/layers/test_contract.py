@@ -158,6 +158,45 @@ def test_dtype_policies(case, policy):
     np.testing.assert_allclose(tf.cast(outputs, "float32"), expected, atol=tolerance * magnitude)
 
 
+@every_case
+@pytest.mark.parametrize("policy", ["float16", "bfloat16"])
+def test_half_precision_weights(case, policy):
+    """Layers with default initializers can have weights in half precision."""
+    layer = case.make(dtype=policy)
+    outputs = case.call(layer, case.inputs())
+    assert outputs.dtype == policy and np.all(np.isfinite(tf.cast(outputs, "float32")))
+    # Keras 2 keeps the weights of batch normalisation in float32.
+    assert {tf.as_dtype(weight.dtype).name for weight in layer.weights} <= {policy, "float32"}
+
+
+@every_case
+@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+def test_integer_inputs(case, dtype):
+    """Integers are cast to the compute dtype."""
+    layer = case.make()
+    inputs = [np.abs(value * 4).astype(dtype) for value in case.inputs()]
+    expected = case.call(layer, [value.astype("float32") for value in inputs])
+    outputs = case.call(layer, inputs)
+    assert outputs.dtype == "float32"
+    np.testing.assert_array_equal(outputs, expected)
+
+
+@every_case
+@pytest.mark.parametrize("mode", ["int8", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("int4", "float8"))])
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Keras names each layer that it cannot quantize
+def test_quantized_models_can_be_loaded(case, mode, tmp_path):
+    """`Model.quantize` leaves the layers that generate filters as they are, and quantizes the user's own layers."""
+    model, inputs = case.model(), case.inputs()
+    if not hasattr(model, "quantize"):
+        pytest.skip(f"Keras {keras.__version__} cannot quantize")
+    inputs = inputs if len(inputs) > 1 else inputs[0]
+    model.quantize(mode)
+    model.save(tmp_path / "model.keras")
+    expected = model(inputs)
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(inputs), expected)
+
+
 @pytest.mark.parametrize("cls", CLASSES)
 def test_docstring_example(cls):
     module = importlib.import_module(cls.__module__)

@@ -10,6 +10,7 @@ import zipfile
 
 import pytest
 
+from keras_dynfilter import environment
 from tests.support.paths import ROOT
 
 BUILD = """
@@ -82,3 +83,9 @@ def test_wheel_imports_under_the_same_names(wheel, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.split()[:2] == [str(tmp_path / "keras_dynfilter"), "True"]
+
+
+def test_other_backends_of_keras_are_refused(monkeypatch):
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+    with pytest.raises(ImportError, match=r"Expected Keras to use the TensorFlow backend.*Received: .*'jax'"):
+        environment.check_backend()

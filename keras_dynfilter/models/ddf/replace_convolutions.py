@@ -2,7 +2,7 @@
 """Replaces the convolutions of an existing model by `DDF2D` layers."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import keras
@@ -25,7 +25,9 @@ FROM_CONVOLUTION = {
     "data_format": lambda convolution: convolution.data_format,
     "dilation_rate": lambda convolution: tuple(convolution.dilation_rate),
     "dtype": lambda convolution: convolution.dtype_policy,
-    "generator_regularizer": lambda convolution: convolution.kernel_regularizer,
+    "generator_regularizer": lambda convolution: (
+        convolution.depthwise_regularizer if _is_depthwise(convolution) else convolution.kernel_regularizer
+    ),
     "kernel_size": lambda convolution: tuple(convolution.kernel_size),
     "name": lambda convolution: convolution.name,
     "strides": lambda convolution: tuple(convolution.strides),
@@ -55,7 +57,7 @@ class Replacements:
 
 def replace_convolutions(
     model: keras.Model,
-    select: Callable[[keras.layers.Layer], bool] | None = None,
+    select: Callable[[keras.layers.Layer], bool] | Collection[str] | None = None,
     squeeze_ratio: float = 0.2,
     heads: int = 1,
     combine: str = "mul",
@@ -63,23 +65,26 @@ def replace_convolutions(
 ) -> tuple[keras.Model, Replacements]:
     """Copies a model and replaces its k x k convolutions by `DDF2D`.
 
-    The function replaces every `Conv2D` that has an odd window of more than one tap, one group, and equal numbers of
-    input and output channels. The new layer has the name, strides, dilation rate, bias and activation of the
-    convolution.
+    The function replaces every `Conv2D` that has an odd window of more than one tap and equal numbers of input and
+    output channels, with one group or with a group per channel, and every `DepthwiseConv2D` with such a window and the
+    depth multiplier 1. The new layer has the name, strides, dilation rate, bias and activation of the convolution.
 
     The new layers start from random weights, so the model has to be trained. They are trainable even if the convolution
     was frozen. All other weights of the model keep their values, including the biases of the replaced convolutions.
 
     `DDF2D` centres its windows on the pixels `i * strides` and pads both sides alike. A TensorFlow convolution with
     padding `"same"` and strides may centre its windows one pixel further; the shapes agree. A convolution with padding
-    `"valid"` is replaced if a `ZeroPadding2D` of exactly half the window precedes it, as in `keras.applications`, and
-    only replaced convolutions with padding `"valid"` use the padded images. That padding layer then pads nothing.
+    `"valid"` is replaced if a `ZeroPadding2D` precedes it, as in `keras.applications`, and only replaced convolutions
+    with padding `"valid"` use the padded images. The `ZeroPadding2D` pads half the window; before strides, it may pad
+    one pixel less at the top and left if the outputs then have the size of the outputs of `DDF2D`. That padding layer
+    then pads nothing.
 
     Args:
         model: Built functional or sequential model; it is not changed. The convolutions of nested models are replaced
             as well.
-        select: Function of a convolution that returns whether to replace it. It is called for each convolution whose
-            type, window and channels allow a replacement. None: replace all.
+        select: Which convolutions to replace: a collection of names as in the report, or a function of a convolution
+            that returns whether to replace it. The function is called for each convolution whose type, window and
+            channels allow a replacement. None: replace all.
         squeeze_ratio: Argument of `DDF2D`.
         heads: Argument of `DDF2D`.
         combine: Argument of `DDF2D`: `"mul"` or `"add"`.
@@ -89,8 +94,9 @@ def replace_convolutions(
         The new model, and a printable report.
 
     Raises:
-        ValueError: `model` is not built, or is neither functional nor sequential; `select` cannot be called; an
-            argument comes from the convolutions; or no convolution is replaced.
+        ValueError: `model` is not built, or is neither functional nor sequential; `select` is neither a function nor a
+            collection of names of k x k convolutions; an argument comes from the convolutions; or no convolution is
+            replaced.
 
     Example:
 
@@ -103,8 +109,9 @@ def replace_convolutions(
         [Decoupled Dynamic Filter Networks](https://arxiv.org/abs/2104.14107) (Zhou et al., CVPR 2021), section 4.1.
     """
     graph(model)  # raises for other models
-    if select is not None and not callable(select):
-        raise ValueError(f"Expected `select` to be callable with a convolution, or None. Received: select={select!r}")
+    if not (select is None or callable(select) or _is_collection_of_names(select)):
+        expected = "Expected `select` to be callable with a convolution, a collection of names, or None"
+        raise ValueError(f"{expected}. Received: select={select!r}")
     refused = sorted(set(arguments).intersection(FROM_CONVOLUTION))
     if refused:
         raise ValueError(
@@ -112,7 +119,11 @@ def replace_convolutions(
             f"Received: {', '.join(refused)}"
         )
     arguments = dict(squeeze_ratio=squeeze_ratio, heads=heads, combine=combine, **arguments)
-    copy, replaced, kept = _replace(model, select, arguments)
+    copy, replaced, kept = _replace(model, _selector(select), arguments)
+    unknown = [] if select is None or callable(select) else sorted(set(select).difference(replaced, kept))
+    if unknown:
+        names = ", ".join([*replaced, *kept])
+        raise ValueError(f"Expected `select` to name k x k convolutions of {model.name}: {names}. Received: {unknown}")
     report = Replacements(tuple(replaced), kept)
     if not replaced:
         raise ValueError(
@@ -121,9 +132,25 @@ def replace_convolutions(
     return copy, report
 
 
-def _replace(model, select, arguments):
-    """Returns the copy of `model`, the names of the replaced convolutions, and the reasons to keep the others."""
-    reasons, unused_pads = _plan(model, select)
+def _is_collection_of_names(value):
+    return isinstance(value, Collection) and not isinstance(value, str) and all(isinstance(name, str) for name in value)
+
+
+def _selector(select):
+    """Returns `select` as a function of a convolution and its name in the report."""
+    if select is None:
+        return lambda layer, name: True
+    if callable(select):
+        return lambda layer, name: select(layer)
+    return lambda layer, name: name in select
+
+
+def _replace(model, select, arguments, prefix=""):
+    """Returns the copy of `model`, the names of the replaced convolutions, and the reasons to keep the others.
+
+    `prefix` is what precedes the names of the layers of `model` in the report.
+    """
+    reasons, unused_pads = _plan(model, lambda layer: select(layer, prefix + layer.name))
     to_replace = {name for name, reason in reasons.items() if reason is None}
     replaced = [name for name in reasons if name in to_replace]
     kept = {name: reason for name, reason in reasons.items() if reason is not None}
@@ -131,7 +158,7 @@ def _replace(model, select, arguments):
 
     def clone(layer):
         if isinstance(layer, keras.Model):
-            inner, inner_replaced, inner_kept = _replace(layer, select, arguments)
+            inner, inner_replaced, inner_kept = _replace(layer, select, arguments, f"{prefix}{layer.name}/")
             replaced.extend(f"{layer.name}/{name}" for name in inner_replaced)
             kept.update((f"{layer.name}/{name}", reason) for name, reason in inner_kept.items())
             return inner
@@ -167,7 +194,7 @@ def _plan(model, select):
     convolutions = {name: layer for name, layer in layers.items() if _is_spatial(layer)}
     reasons = {name: _reason_to_keep(layer) for name, layer in convolutions.items()}
     for name, layer in convolutions.items():
-        if reasons[name] is None and select is not None and not select(layer):
+        if reasons[name] is None and not select(layer):
             reasons[name] = "it was not selected"
     structure = graph(model)
     consumers, outputs = structure.consumers(), {tensor.layer for tensor in structure.outputs}
@@ -182,7 +209,7 @@ def _plan(model, select):
 
     def padding_reason(name, layer):
         """Returns the reason why the padding before `layer` prevents its replacement; None if there is no reason."""
-        if not all(_is_symmetric_padding(layers.get(source), layer) for source in sources[name]):
+        if not all(_is_padding_of(layer, layers.get(source)) for source in sources[name]):
             return "it has padding 'valid' and no ZeroPadding2D of its size before it"
         for pad in sorted(sources[name]):  # sorted: every process reports the same pad
             if pad in outputs or any(needs_padding(user) for user in consumers[pad]):
@@ -206,26 +233,50 @@ def _is_spatial(layer):
     return isinstance(layer, CONVOLUTIONS) and max(layer.kernel_size) > 1
 
 
+def _is_depthwise(layer):
+    return type(layer) is keras.layers.DepthwiseConv2D
+
+
 def _reason_to_keep(layer):
     """Returns the reason why DDF cannot replace `layer`, whatever layer precedes it; None if there is no reason."""
-    if type(layer) is not keras.layers.Conv2D:
-        return f"it is a {type(layer).__name__}, not a Conv2D"
-    channels = layer.kernel.shape[2] * layer.groups
-    if layer.groups != 1:
-        return f"it has {layer.groups} groups"
-    if channels != layer.filters:
-        return f"it has {channels} channels in and {layer.filters} out"
     if any(size % 2 == 0 for size in layer.kernel_size):
         return f"its window {tuple(layer.kernel_size)} is even"
+    if _is_depthwise(layer):
+        multiplier = layer.depth_multiplier
+        return None if multiplier == 1 else f"its depth multiplier is {multiplier}"
+    if type(layer) is not keras.layers.Conv2D:
+        return f"it is a {type(layer).__name__}, not a Conv2D or DepthwiseConv2D"
+    channels = layer.kernel.shape[2] * layer.groups
+    if layer.groups not in (1, channels):
+        return f"it has {layer.groups} groups of {layer.kernel.shape[2]} channels"
+    if channels != layer.filters:
+        return f"it has {channels} channels in and {layer.filters} out"
     return None
 
 
-def _is_symmetric_padding(padding, convolution):
-    """Returns whether `padding` is a layer that pads each side by exactly half the window of `convolution`."""
+def _is_padding_of(convolution, padding):
+    """Returns whether `padding` is a layer without which `DDF2D` returns outputs of the size of `convolution`."""
     if type(padding) is not keras.layers.ZeroPadding2D or padding.data_format != convolution.data_format:
         return False
-    pixels = [(size // 2) * rate for size, rate in zip(convolution.kernel_size, convolution.dilation_rate)]
-    return tuple(map(tuple, padding.padding)) == tuple((pixel, pixel) for pixel in pixels)
+    sizes = _image_size(padding)
+    for axis in (0, 1):
+        half = convolution.kernel_size[axis] // 2 * convolution.dilation_rate[axis]
+        # A window that is centred one pixel further has as many positions, unless a position falls on the last pixel.
+        size, stride = sizes[axis], convolution.strides[axis]
+        centred_further = size is not None and (size - 1) % stride != 0
+        allowed = [(half, half)] + [(half - 1, half)] * centred_further
+        if tuple(padding.padding[axis]) not in allowed:
+            return False
+    return True
+
+
+def _image_size(layer):
+    """Returns the height and width of the images that `layer` is called on; None where they are not known."""
+    try:
+        shape = layer.input.shape
+    except (AttributeError, ValueError):  # the layer is called several times
+        return None, None
+    return tuple(shape[2:4] if layer.data_format == "channels_first" else shape[1:3])
 
 
 def _ddf_layer(convolution, arguments):

@@ -93,6 +93,21 @@ def test_padding_before_a_valid_convolution(window, strides, dilation, size):
     np.testing.assert_array_equal(copy(images), copy.get_layer("window")(images))
 
 
+@pytest.mark.parametrize("size, window, strides", [(8, 3, 2), (8, 5, 2), (9, 3, 3)])
+def test_one_sided_padding_before_strides(size, window, strides):
+    """Networks for phones pad one pixel less at the top and left, so that sizes agree with padding "same"."""
+    half = window // 2
+    model = model_of(
+        layers.ZeroPadding2D(((half - 1, half), (half - 1, half)), name="pad"),
+        layers.DepthwiseConv2D(window, strides, name="window"),
+        shape=(size, size, 4),
+    )
+    copy, report = replace_convolutions(model)
+    assert report.replaced == ("window",) and report.kept == {}
+    assert tuple(copy.output_shape) == tuple(model.output_shape)
+    assert tuple(copy(normal(2, size, size, 4)).shape[1:]) == tuple(model.output_shape[1:])
+
+
 VALID = "it has padding 'valid' and no ZeroPadding2D of its size before it"
 PADDINGS = {
     "none": ([layers.ReLU()], VALID),
@@ -165,7 +180,8 @@ def test_convolutions_that_are_kept():
     model = model_of(
         layers.Conv2D(4, 2, padding="same", name="even"),
         layers.Conv2D(4, 3, padding="same", groups=2, name="groups"),
-        layers.DepthwiseConv2D(3, padding="same", name="depthwise"),
+        layers.DepthwiseConv2D(2, padding="same", name="even_depthwise"),
+        layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2, name="multiplied"),
         layers.SeparableConv2D(4, 3, padding="same", name="separable"),
         layers.Conv2DTranspose(4, 3, padding="same", name="transposed"),
         Subclass(4, 3, padding="same", name="subclass"),
@@ -175,11 +191,12 @@ def test_convolutions_that_are_kept():
     assert report.replaced == ("plain",)
     assert report.kept == {
         "even": "its window (2, 2) is even",
-        "groups": "it has 2 groups",
-        "depthwise": "it is a DepthwiseConv2D, not a Conv2D",
-        "separable": "it is a SeparableConv2D, not a Conv2D",
-        "transposed": "it is a Conv2DTranspose, not a Conv2D",
-        "subclass": "it is a Subclass, not a Conv2D",
+        "groups": "it has 2 groups of 2 channels",
+        "even_depthwise": "its window (2, 2) is even",
+        "multiplied": "its depth multiplier is 2",
+        "separable": "it is a SeparableConv2D, not a Conv2D or DepthwiseConv2D",
+        "transposed": "it is a Conv2DTranspose, not a Conv2D or DepthwiseConv2D",
+        "subclass": "it is a Subclass, not a Conv2D or DepthwiseConv2D",
     }
     compare_weights(model, copy, report.replaced)
     with pytest.raises(
@@ -196,8 +213,9 @@ def test_models_that_have_no_graph():
 
 def test_bad_arguments():
     model = model_of(layers.Conv2D(4, 3, padding="same"))
-    with pytest.raises(ValueError, match=r"Expected `select` to be callable with .* Received: select=3"):
-        replace_convolutions(model, select=3)
+    for select in (3, "window", [3]):
+        with pytest.raises(ValueError, match=r"Expected `select` to be callable with a convolution, a collection .*"):
+            replace_convolutions(model, select=select)
     values = {
         "activation": None,
         "bias_regularizer": None,
@@ -214,6 +232,34 @@ def test_bad_arguments():
         message = rf"Expected `arguments` without {', '.join(values)}: they come from .* Received: {name}$"
         with pytest.raises(ValueError, match=message):
             replace_convolutions(model, **{name: value})
+
+
+def test_depthwise_convolutions():
+    """Depth-wise convolutions are replaced, also those that are written as a convolution with a group per channel."""
+    model = model_of(
+        layers.DepthwiseConv2D(3, 2, "same", depthwise_regularizer="l2", activation="tanh", name="depthwise"),
+        layers.Conv2D(4, 7, padding="same", groups=4, name="grouped"),
+    )
+    copy, report = replace_convolutions(model)
+    assert report.replaced == ("depthwise", "grouped") and report.kept == {}
+    compare_weights(model, copy, report.replaced)
+    layer = copy.get_layer("depthwise")
+    assert layer.strides == (2, 2) and layer.activation is keras.activations.tanh
+    assert layer.generator_regularizer is not None
+    assert tuple(copy(normal(2, 9, 10, 4)).shape) == (2, 5, 5, 4)
+
+
+def test_selection_by_name():
+    nested = model_of(layers.Conv2D(4, 3, padding="same", name="a"), layers.Conv2D(4, 3, padding="same", name="b"))
+    nested = keras.Model(nested.input, nested.output, name="nested")
+    inputs = keras.Input((9, 10, 4))
+    model = keras.Model(inputs, layers.Conv2D(4, 3, padding="same", name="a")(nested(inputs)))
+    copy, report = replace_convolutions(model, ["nested/a"])
+    assert report.replaced == ("nested/a",)
+    assert report.kept == {"a": "it was not selected", "nested/b": "it was not selected"}
+    assert type(copy.get_layer("nested").get_layer("a")) is DDF2D
+    with pytest.raises(ValueError, match=r"Expected `select` to name k x k convolutions .* Received: \['c'\]"):
+        replace_convolutions(model, {"a", "c"})
 
 
 def test_shared_layers_and_operations():
@@ -315,6 +361,26 @@ def test_resnet50v2_of_keras():
     strides = [copy.get_layer(name).strides for name in report.replaced]
     assert strides.count((2, 2)) == 3
     compare_weights(model, copy, report.replaced)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, replaced", [("MobileNetV2", 17), ("MobileNetV3Small", 11), ("EfficientNetV2B0", 16), ("ConvNeXtTiny", 18)]
+)
+def test_networks_with_depthwise_convolutions(name, replaced):
+    model = getattr(keras.applications, name)(weights=None, input_shape=(64, 64, 3), include_top=False)
+    copy, report = replace_convolutions(model)
+    assert len(report.replaced) == replaced, str(report)
+    assert tuple(copy.output_shape) == tuple(model.output_shape)
+    compare_weights(model, copy, report.replaced)
+    assert np.all(np.isfinite(copy(normal(1, 64, 64, 3))))
+
+
+@pytest.mark.slow
+def test_a_network_whose_convolutions_all_change_the_channels():
+    model = keras.applications.DenseNet121(weights=None, input_shape=(32, 32, 3), include_top=False)
+    with pytest.raises(ValueError, match=r"(?s)convolution that DDF can replace.*it has 128 channels in and 32 out"):
+        replace_convolutions(model)
 
 
 def test_docstring_example():

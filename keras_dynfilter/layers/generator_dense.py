@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A dense layer with fast gradients for many more outputs than inputs, which generators of filters have."""
+"""The dense layers inside generators of filters."""
 
 import keras
 import tensorflow as tf
@@ -7,7 +7,18 @@ import tensorflow as tf
 from keras_dynfilter.ops.backends import scope
 
 
-class ManyOutputDense(keras.layers.Dense):
+class GeneratorDense(keras.layers.Dense):
+    """Computes `keras.layers.Dense`, and keeps its weights when `Model.quantize` quantizes the rest of a model.
+
+    Keras saves a quantized layer inside another layer without the information that it is quantized, so that the file
+    cannot be loaded.
+    """
+
+    def quantize(self, mode: str | None = None, type_check: bool = True, config: object = None) -> None:
+        raise NotImplementedError(f"Dense layer {self.path!r} generates filters and is not quantized")
+
+
+class ManyOutputDense(GeneratorDense):
     """Computes `keras.layers.Dense` on `(batch, features)`, with a bias and without an activation.
 
     On a CPU with 65,536 outputs, TensorFlow's own gradient with respect to the features takes two to three times as
