@@ -6,6 +6,7 @@
 # make format       formats Python and C++, and fixes what ruff can fix
 # make docs         builds the documentation site; warnings are errors
 # make bench        compares the speed of the ops and of alternatives to them
+# make fuzz         calls the package with random inputs; MINUTES=30 says how long
 # make ops          compiles the ops            make ort          compiles the ops for ONNX Runtime
 # make deploy       runs exported files in environments that contain only the runtime
 # make test-legacy  runs the tests on TensorFlow 2.15, Keras 2.15 and tensorflow-addons, in .venv-legacy
@@ -33,7 +34,7 @@ test test-slow test-all test-legacy test-legacy-short: export KERAS_DYNFILTER_RE
 # The legacy suite (TensorFlow 2.15) builds and tests for the CPU only.
 test-legacy test-legacy-short ops-legacy: export KERAS_DYNFILTER_CUDA = 0
 
-.PHONY: demo test test-slow test-all lint format docs bench ops ort deploy ops-legacy test-legacy test-legacy-short clean
+.PHONY: demo test test-slow test-all fuzz lint format docs bench ops ort deploy ops-legacy test-legacy test-legacy-short clean
 .DEFAULT_GOAL := demo
 
 demo: ops
@@ -48,6 +49,11 @@ test-slow: ops
 
 test-all: ops
 	$(call run-tests,$(BIN),)
+
+# Failures are written to outputs/fuzz.
+MINUTES ?= 3
+fuzz: ort
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

@@ -8,7 +8,8 @@ import pytest
 from tests.support import pages
 from tests.support.paths import ROOT
 
-SOURCES = ("benchmarks", "custom_ops", "examples", "export", "keras_dynfilter", "tests/support", "tests/custom_ops")
+TESTED = ("benchmarks", "custom_ops", "examples", "export", "keras_dynfilter")
+SOURCES = (*TESTED, "tests/custom_ops", "tests/fuzz", "tests/support")
 FILES = ("Makefile", "pyproject.toml", "setup.py", "mkdocs.yml", ".ci/run")
 SUFFIXES = {".py", ".h", ".cc", ".cu", ".cuh", ".inc"}
 NAME = re.compile(r"[A-Za-z_][\w.]*(?:\(.*\))?(?:=.*)?")
