@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tests.fuzz import pool
-from tests.fuzz.failures import signature
+from tests.fuzz.failures import FATAL, signature
 from tests.fuzz.shrink import shrink
 from tests.fuzz.targets import MODES, Mode
 
@@ -123,7 +123,7 @@ class Campaign:
             setattr(counted, name, getattr(counted, name) + result[name])
         for failure in result["failures"]:
             counted.failed += 1
-            self._record(mode, {"mode": mode.label, **failure})
+            self._record(mode, {"mode": mode.label, **failure}, is_small="inputs" in request)
         kept = process.resident - process.first_resident
         if process.process is not None and kept > GROWTH + mode.growth * process.calls:
             counted.failed += 1
@@ -132,7 +132,7 @@ class Campaign:
             process.stop()
         return result["next"] - request.get("first", 0)
 
-    def _record(self, mode: Mode, failure: dict) -> None:
+    def _record(self, mode: Mode, failure: dict, is_small: bool = False) -> None:
         """Shrinks an input that failed in a new way, and writes it down."""
         key = signature(failure)
         if key in self.failures:
@@ -140,7 +140,7 @@ class Campaign:
             return
         number = sum(other["mode"] == mode.label for other in self.failures.values())
         self.failures[key] = {**failure, "times": 1}
-        if failure["input"] and number < DISTINCT:
+        if failure["input"] and number < DISTINCT and not is_small:
             self.failures[key]["input"] = self._shrunk(mode, failure, failure["input"])
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{mode.label}-{len(self.failures)}.json"
@@ -151,16 +151,20 @@ class Campaign:
         )
 
     def _shrunk(self, mode: Mode, failure: dict, value: dict) -> dict:
-        key, fatal = signature(failure), failure["kind"] in ("crash", "hang")
-        with pool.Worker(mode.module, self.seconds) as process:
+        key = signature(failure)
 
-            def fails(smaller: dict) -> bool:
-                found = process.run({"inputs": [smaller]})["failures"]
-                return any(signature({"mode": mode.label, **other}) == key for other in found)
+        def fails(process: pool.Worker, smaller: dict) -> bool:
+            found = process.run({"inputs": [smaller]})["failures"]
+            return any(signature({"mode": mode.label, **other}) == key for other in found)
 
-            if not fails(value):  # it needs what ran before it in the same process
-                return value
-            return shrink(value, fails, SLOW_SHRINKS if fatal else SHRINKS)
+        # A part of the time limit shows that a smaller input is slow, too.
+        with pool.Worker(mode.module, self.seconds / 4) as process:
+            limit = SLOW_SHRINKS if failure["kind"] in FATAL else SHRINKS
+            smaller = shrink(value, lambda smaller: fails(process, smaller), limit)
+            process.stop()
+            process.seconds = self.seconds
+            # Otherwise it needs the full time, or what ran before it in the same process.
+            return smaller if smaller is value or fails(process, smaller) else value
 
     def summary(self) -> str:
         """Returns a table of the counts, and the number of failures."""

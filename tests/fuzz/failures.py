@@ -12,6 +12,7 @@ KINDS = {
     "unclear text": "the error does not name the argument, what was expected and what was received",
     "memory growth": "the process keeps memory after its inputs",
 }
+FATAL = ("crash", "hang")  # the failures that end the process
 FORM = re.compile(r"Expected.+Received", re.DOTALL)
 
 
@@ -52,6 +53,7 @@ def check_text(error: BaseException, names: Iterable[str], foreign: Iterable[str
 
 def signature(failure: dict) -> str:
     """Returns a text that is equal for failures that have probably the same cause: numbers and paths are left out."""
-    text = failure["text"].partition("Current thread")[0]
-    text = re.sub(r"'[^']*'|\"[^\"]*\"|\{\{.*?\}\}|/\S+|\[[^\]]*\]|0x[0-9a-f]+|[-+]?\d[\d.e+-]*", "#", text)
-    return " ".join([failure["mode"], failure["kind"], text[:160]])
+    text = re.sub(r"'[^']*'|\"[^\"]*\"|\{\{.*?\}\}|/\S+|\[[^\]]*\]|0x[0-9a-f]+|[-+]?\d[\d.e+-]*", "#", failure["text"])
+    # Python's stack is the same for all ops, so the input says which code a worker died in.
+    place = failure["input"].get("op", "") if failure["kind"] in FATAL else ""
+    return " ".join([failure["mode"], failure["kind"], place, text[:160]])

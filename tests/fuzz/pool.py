@@ -6,6 +6,7 @@ import json
 import mmap
 import os
 import pathlib
+import re
 import select
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from tests.support.paths import ROOT
 
 SECONDS = 10.0  # limit of processor time for one input
 WAIT = 1800  # seconds without any progress after which a worker counts as blocked; only a deadlock waits that long
+LOG = re.compile("[IWE][0-9]{4} |WARNING: All log messages")  # lines that TensorFlow logs
 MEMORY = 3 << 29  # bytes of address space that the inputs may use
 
 
@@ -56,6 +58,7 @@ class Worker:
             self.process.kill()
             self.process.wait()
             os.close(self._replies)
+            self._errors.close()
             self.process = None
 
     def forget_memory(self) -> None:
@@ -123,7 +126,7 @@ class Worker:
             cwd=ROOT,
         )
         os.close(theirs)
-        self._buffer, self.calls, self.first_resident = b"", 0, 0
+        self._buffer, self.calls, self.resident, self.first_resident = b"", 0, 0, 0
         if self._reply() is None:
             raise RuntimeError(f"The worker of {self.module} did not start: {self._death()['text']}")
 
@@ -146,7 +149,8 @@ class Worker:
         """Returns kind and text of the failure that ended the worker."""
         code = self.process.wait()
         self._errors.seek(0)
-        said = self._errors.read().decode(errors="replace").strip()
+        lines = self._errors.read().decode(errors="replace").splitlines()
+        said = "\n".join(line for line in lines if not LOG.match(line))
         self.stop()
         if code == -signal.SIGPROF:
             return {"kind": "hang", "text": f"no result after {self.seconds} s of processor time\n{said[-3000:]}"}

@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 
 from keras_dynfilter import export
-from tests.fuzz import edits, oracle, problems, rules
+from tests.fuzz import edits, fast_reference, problems, rules
 from tests.fuzz.failures import Failure, Skipped, check_text
 
 FORWARD = tuple(name for name, raw_op in rules.OPS.items() if raw_op.wrt is None)
@@ -75,7 +75,7 @@ def _refused(call: problems.Call, error: Exception, changed: bool) -> bool:
     text = str(error)
     if call.is_correct and not changed and not call.geometry.is_large(call.raw_op):
         raise Failure("wrong decision", f"a correct file was refused: {text}") from error
-    by_library = "keras_dynfilter:" in text or re.search(f"while running ({'|'.join(FORWARD)}) node", text)
+    by_library = "keras_dynfilter: " in text or re.search(f"while running ({'|'.join(FORWARD)}) node", text)
     if by_library and not re.search(MEMORY, text):
         # ONNX Runtime itself says which attribute is missing or of another type.
         check_text(error, call.names(), (r"keras_dynfilter: Attribute \w+: ",))
@@ -83,9 +83,9 @@ def _refused(call: problems.Call, error: Exception, changed: bool) -> bool:
 
 
 def _check(call: problems.Call, exact: dict, actual: np.ndarray) -> None:
-    expected, scale, terms = oracle.derivative(call.geometry, None, exact)
+    expected, scale, terms = fast_reference.derivative(call.geometry, None, exact)
     if actual.size or expected.size:
-        oracle.compare(actual, expected, scale, terms, call.dtype)
+        fast_reference.compare(actual, expected, scale, terms, call.dtype)
 
 
 def _numpy(array: np.ndarray) -> Any:

@@ -4,7 +4,6 @@
 import random
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tests.fuzz import problems, tensorflow_calls
@@ -27,11 +26,11 @@ def run(value: dict) -> bool:
     return tensorflow_calls.judge(call, exact, lambda: _compute(call, given, value))
 
 
-def _compute(call: problems.Call, given: dict, value: dict) -> np.ndarray:
+def _compute(call: problems.Call, given: dict, value: dict) -> tf.Tensor:
     function, mode = tensorflow_calls.function_of(call.raw_op), value["mode"]
-    arguments = {name: tf.constant(given[operand]) for operand, name in call.raw_op.inputs.items()}
+    arguments = {name: tensorflow_calls.tensor(given[operand]) for operand, name in call.raw_op.inputs.items()}
     if mode == "eager":
-        return function(**arguments, **call.attributes).numpy()
+        return function(**arguments, **call.attributes)
     constant = (
         {"input_size": arguments.pop("input_size")} if value.get("constant_size") and "input_size" in given else {}
     )
@@ -41,7 +40,7 @@ def _compute(call: problems.Call, given: dict, value: dict) -> np.ndarray:
 
     specs = {name: _spec(tensor, value.get("unknown")) for name, tensor in arguments.items()}
     traced = tf.function(traced, autograph=False, jit_compile=mode == "jit").get_concrete_function(specs)
-    return traced(arguments).numpy()
+    return traced(arguments)
 
 
 def _spec(tensor: tf.Tensor, unknown: str | None) -> tf.TensorSpec:

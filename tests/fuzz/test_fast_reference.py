@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fast oracle of the fuzzer equals the reference implementation, and its comparison finds small errors."""
+"""The fast reference implementation equals `tests.support.reference`, and its comparison finds small errors."""
 
 import random
 
 import numpy as np
 import pytest
 
-from tests.fuzz import oracle, problems, rules
+from tests.fuzz import fast_reference, problems, rules
 from tests.fuzz.failures import Failure
 from tests.support import reference
 
@@ -37,13 +37,13 @@ def reference_result(call, operands):
     return dict(zip(("inputs", "spatial", "channel"), gradients))[wrt]
 
 
-def test_the_oracle_equals_the_reference():
+def test_the_fast_reference_equals_the_reference():
     seen = set()
     for call in correct_calls(150, 0):
         _, operands = problems.operands(call)
         with np.errstate(all="ignore"):
             expected = reference_result(call, operands)
-        result, scale, _ = oracle.derivative(call.geometry, call.raw_op.wrt, operands)
+        result, scale, _ = fast_reference.derivative(call.geometry, call.raw_op.wrt, operands)
         np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)
         finite = np.isfinite(expected)
         assert np.all(scale[finite] * (1 + 1e-12) >= np.abs(expected[finite]))
@@ -58,23 +58,23 @@ def test_the_oracle_equals_the_reference():
 @pytest.mark.parametrize("change", [1 + 2e-2, 0.0, np.nan, np.inf, -1.0])
 def test_a_small_error_is_found(dtype, change):
     exact, scale = np.array([1.0, -3.5, 2.0]), np.array([4.0, 4.0, 4.0])
-    oracle.compare(exact, exact, scale, 9, dtype)
+    fast_reference.compare(exact, exact, scale, 9, dtype)
     with pytest.raises(Failure, match="1 of 3 elements are off"):
-        oracle.compare(exact * [1, change, 1], exact, scale, 9, dtype)
+        fast_reference.compare(exact * [1, change, 1], exact, scale, 9, dtype)
 
 
 def test_nan_and_infinities_have_places():
     exact, scale = np.array([np.nan, np.inf, 1.0]), np.array([np.nan, np.inf, 1.0])
-    oracle.compare(exact, exact, scale, 9, "float32")
+    fast_reference.compare(exact, exact, scale, 9, "float32")
     for actual in ([1.0, np.inf, 1.0], [np.nan, np.nan, 1.0], [np.nan, -np.inf, 1.0], [np.nan, np.inf, np.nan]):
         with pytest.raises(Failure):
-            oracle.compare(np.array(actual), exact, scale, 9, "float32")
+            fast_reference.compare(np.array(actual), exact, scale, 9, "float32")
 
 
 def test_an_overflow_of_the_dtype_is_no_error():
     exact = np.array([70000.0, 10.0])
-    oracle.compare(np.array([np.inf, 10.0]), exact, exact, 9, "float16")
+    fast_reference.compare(np.array([np.inf, 10.0]), exact, exact, 9, "float16")
     with pytest.raises(Failure):
-        oracle.compare(np.array([-np.inf, 10.0]), exact, exact, 9, "float16")
+        fast_reference.compare(np.array([-np.inf, 10.0]), exact, exact, 9, "float16")
     with pytest.raises(Failure):
-        oracle.compare(np.array([np.inf, 10.0]), exact, exact, 9, "float32")
+        fast_reference.compare(np.array([np.inf, 10.0]), exact, exact, 9, "float32")

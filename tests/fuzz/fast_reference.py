@@ -2,7 +2,7 @@
 """Computes the exact result of a raw op in float64 with slices of NumPy, and compares a result with it.
 
 `tests/support/reference.py` is obvious and slow; this file is fast enough to check a thousand calls per second.
-`test_oracle.py` compares the two.
+`test_fast_reference.py` compares the two.
 """
 
 import numpy as np
@@ -103,9 +103,9 @@ def project_and_pool(inputs: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -
     """Returns `(result, scale, terms)` of both results of ProjectAndPool."""
     pixels = inputs.shape[1] * inputs.shape[2]
     with np.errstate(all="ignore"):
-        rows, absolute = inputs.reshape(-1, inputs.shape[3]), np.abs(inputs).reshape(-1, inputs.shape[3])
+        rows = inputs.reshape(inputs.shape[0] * pixels, inputs.shape[3])
         shape = (*inputs.shape[:3], kernel.shape[1])
-        projected = (rows @ kernel + bias).reshape(shape), (absolute @ np.abs(kernel) + np.abs(bias)).reshape(shape)
+        projected = (rows @ kernel + bias).reshape(shape), (np.abs(rows) @ np.abs(kernel) + np.abs(bias)).reshape(shape)
         means = (np.divide(value.sum(axis=(1, 2)), pixels) for value in (inputs, np.abs(inputs)))
     return [(*projected, inputs.shape[3] + 1), (*means, pixels)]
 
