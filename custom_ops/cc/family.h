@@ -67,7 +67,10 @@ inline Axis horizontal_axis(const Problem& p) {
 template <typename T>
 using Accumulator = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
-inline size_t accumulator_bytes(DType dtype) { return dtype == DType::kFloat64 ? sizeof(double) : sizeof(float); }
+inline int64_t accumulator_bytes(DType dtype) { return dtype == DType::kFloat64 ? sizeof(double) : sizeof(float); }
+
+// The number of bytes of an element of a tensor.
+inline int64_t element_bytes(DType dtype) { return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2; }
 
 inline constexpr int64_t taps(const Problem& p) { return p.kernel_h * p.kernel_w; }
 inline constexpr bool uses_spatial(FilterKind kind) { return kind != FilterKind::kChannel; }
@@ -77,7 +80,7 @@ inline constexpr bool uses_channel(FilterKind kind) {
 
 // The number of outputs along an axis. `extent` is the distance between the first and the last tap of the window.
 inline constexpr int64_t out_size(int64_t size, int64_t extent, int64_t pad, int64_t stride) {
-  const int64_t steps = size + 2 * pad - extent - 1;
+  const int64_t steps = size - 1 + (2 * pad - extent);  // 2 * pad <= extent, so this order cannot overflow
   return steps < 0 ? 0 : steps / stride + 1;
 }
 
@@ -98,6 +101,11 @@ inline constexpr int64_t result_size(const Problem& p) {
     case Derivative::kChannel: return channel_size(p);
   }
   return 0;
+}
+
+// Whether the result is a sum over outputs, and there are no outputs. Then the result is zero, whatever its size.
+inline constexpr bool is_empty_sum(const Problem& p) {
+  return (p.derivative == Derivative::kInputs || p.derivative == Derivative::kChannel) && output_size(p) == 0;
 }
 
 // Which operands a derivative reads: all operands of its kind except the one it is taken with respect to. The
@@ -171,7 +179,8 @@ size_t workspace_bytes(const Problem& problem);
 
 // Computes the result, with the same bits for every ParallelFor. It does not compute the derivatives of
 // FilterKind::kAdd with respect to S and C: callers use the derivatives of FilterKind::kSpatial and
-// FilterKind::kChannel, which are equal.
+// FilterKind::kChannel, which are equal. Throws std::bad_alloc, in the calling thread, if memory for a very large
+// filter cannot be allocated.
 void run(const Problem& problem, const Buffers& buffers, const ParallelFor& parallel_for);
 
 }  // namespace cpu

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <exception>
 #include <functional>
+#include <mutex>
 
 #ifdef __CUDACC__
 #define KDF_HOST_DEVICE __host__ __device__
@@ -27,6 +29,24 @@ struct Range {
 using ParallelFor =
     std::function<void(int64_t total, int64_t cost, const std::function<void(int64_t begin, int64_t end)>& body)>;
 
+// Returns a ParallelFor for bodies that can throw. In a thread of a pool, an exception would end the process. Here all
+// ranges run, and then the first exception is thrown again in the calling thread.
+inline ParallelFor rethrowing(const ParallelFor& parallel_for) {
+  return [&parallel_for](int64_t total, int64_t cost, const std::function<void(int64_t, int64_t)>& body) {
+    std::mutex mutex;
+    std::exception_ptr first;
+    parallel_for(total, cost, [&](int64_t begin, int64_t end) {
+      try {
+        body(begin, end);
+      } catch (...) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        if (!first) first = std::current_exception();
+      }
+    });
+    if (first) std::rethrow_exception(first);
+  };
+}
+
 // Range number `index` of `count` ranges of nearly equal length that cover [0, total).
 inline Range nth_range(int64_t total, int64_t index, int64_t count) {
   return {total * index / count, total * (index + 1) / count};
@@ -46,6 +66,24 @@ inline int64_t range_count(int64_t total, int64_t cost, int64_t max_ranges) {
 inline int64_t band_count(int64_t products, int64_t units) {
   constexpr int64_t kProductsPerBand = int64_t{1} << 20, kMaxBands = 64;
   return std::clamp<int64_t>(products / kProductsPerBand, 1, std::clamp<int64_t>(units, 1, kMaxBands));
+}
+
+// The partial sums of a batch. They would need 64 times the memory of the result in the worst case, so large partial
+// sums have fewer bands, and a large batch is computed in groups of samples.
+struct PartialSums {
+  int64_t bands;    // of each sample
+  int64_t samples;  // of a group
+  int64_t bytes;    // of the partial sums of a group
+};
+
+// Splits sums over a batch, where each sample has at most `bands` bands with partial sums of `bytes` bytes each. The
+// memory is at most 128 MiB, or one partial sum per sample if these need more.
+inline PartialSums split_sums(int64_t batch, int64_t bands, int64_t bytes) {
+  constexpr int64_t kMaxBytes = int64_t{128} << 20;
+  if (batch == 0 || bytes == 0) return {1, std::max<int64_t>(batch, 1), 0};
+  const int64_t kept = std::clamp<int64_t>(kMaxBytes / bytes, 1, bands);
+  const int64_t samples = std::clamp<int64_t>(std::max(kMaxBytes, batch * bytes) / (kept * bytes), 1, batch);
+  return {kept, samples, samples * kept * bytes};
 }
 
 }  // namespace keras_dynfilter

@@ -16,6 +16,11 @@ struct Projection {
   int64_t batch, pixels, channels, outputs;
 };
 
+// Whether both results are empty. The images can still have any number of pixels or channels.
+inline bool is_empty(const Projection& p) {
+  return p.batch == 0 || ((p.pixels == 0 || p.outputs == 0) && p.channels == 0);
+}
+
 struct ProjectionBuffers {
   const void* inputs = nullptr;  // [batch, pixels, channels]
   const void* kernel = nullptr;  // [channels, outputs]

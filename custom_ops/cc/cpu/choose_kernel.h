@@ -34,6 +34,9 @@ inline const char* kernel_name(Kernel kernel) {
 // rows.
 inline constexpr int64_t kFlatMaxTaps = 256, kFlatScratch = 4096;
 
+// The number of pixels of a row that kTapLanes computes at a time, in the gradient with respect to the inputs.
+inline constexpr int64_t kTapLanesTile = 256;
+
 // The number of accumulators (columns times channels) that kFlatLanes computes at a time. It is not positive if the
 // window does not fit the arrays.
 inline int64_t flat_tile(const Problem& p, int64_t lanes) {
@@ -48,14 +51,16 @@ inline Choice choose_kernel(const Problem& p, int64_t lanes) {
   const int64_t head_channels = p.channels / p.heads;
   const bool whole_vectors = head_channels % lanes == 0;
   const bool makes_pixels = p.derivative == Derivative::kOutput || p.derivative == Derivative::kInputs;
-  if ((p.kind == FilterKind::kSpatial || p.kind == FilterKind::kSoftmax) && head_channels < lanes) {
+  // With a larger stride, most taps of a filter would not reach a tile.
+  const bool tap_tiles = p.derivative != Derivative::kInputs || p.stride_w <= kTapLanesTile;
+  if ((p.kind == FilterKind::kSpatial || p.kind == FilterKind::kSoftmax) && head_channels < lanes && tap_tiles) {
     return {Kernel::kTapLanes, false};
   }
   if (p.kind == FilterKind::kChannel && p.stride_w == 1 && p.channels > 0 && p.channels < lanes &&
       lanes % p.channels == 0 && (!makes_pixels || flat_tile(p, lanes) > 0)) {
     return {Kernel::kFlatLanes, false};
   }
-  const int64_t bytes = p.dtype == DType::kFloat32 ? 4 : p.dtype == DType::kFloat64 ? 8 : 0;  // half types never stream
+  const int64_t bytes = element_bytes(p.dtype) == 2 ? 0 : element_bytes(p.dtype);  // half types never stream
   const bool streams = makes_pixels && whole_vectors && result_size(p) * bytes >= kStreamedBytes;
   const bool tiles =
       makes_pixels && whole_vectors && p.stride_w == 1 && p.dilation_w == 1 && (p.kernel_w == 3 || p.kernel_w == 5);

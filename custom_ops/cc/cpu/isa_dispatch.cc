@@ -79,11 +79,11 @@ size_t workspace_bytes(const Problem& problem) { return bytes(problem); }
 size_t workspace_bytes(const Projection& projection) { return bytes(projection); }
 
 void run(const Problem& problem, const Buffers& buffers, const ParallelFor& parallel_for) {
-  run_best(problem, buffers, parallel_for);
+  run_best(problem, buffers, rethrowing(parallel_for));
 }
 
 void run(const Projection& projection, const ProjectionBuffers& buffers, const ParallelFor& parallel_for) {
-  run_best(projection, buffers, parallel_for);
+  run_best(projection, buffers, rethrowing(parallel_for));
 }
 
 }  // namespace keras_dynfilter::cpu

@@ -14,14 +14,24 @@
 
 namespace keras_dynfilter::cpu::KERAS_DYNFILTER_ISA_TARGET {
 
-// The number of bands of output rows in the gradient with respect to channel filters.
-inline int64_t bands(const Problem& p) {
-  return band_count(p.out_height * p.out_width * p.channels * taps(p), p.out_height);
+// Products of sizes stay below this number, so that estimates of the work do not overflow.
+inline constexpr int64_t kManyElements = int64_t{1} << 30;
+
+// The largest number of bands of output rows in the gradient with respect to channel filters.
+inline int64_t max_bands(const Problem& p) {
+  return band_count(std::min(p.out_height * p.out_width * p.channels, kManyElements) * taps(p), p.out_height);
+}
+
+// The partial sums of the gradient with respect to channel filters.
+inline PartialSums channel_sums(const Problem& p) {
+  return split_sums(p.batch, max_bands(p), taps(p) * p.channels * accumulator_bytes(p.dtype));
 }
 
 // An estimate of the nanoseconds for a row of `width` pixels.
 inline int64_t cost_of_row(const Problem& p, int64_t width) {
-  return std::max<int64_t>(1, width * p.channels * taps(p) / 8 + width * p.heads * taps(p) / 4);
+  const int64_t products = std::min(width * p.channels, kManyElements) * taps(p) / 8;
+  const int64_t filters = std::min(width * p.heads, kManyElements) * taps(p) / 4;
+  return std::clamp<int64_t>(products + filters, 1, kManyElements);
 }
 
 // Computes the maximum and the scale of the softmax of every filter.
@@ -85,38 +95,47 @@ void run_spatial(const Problem& p, Choice choice, const Operands<T>& o, const Pa
   });
 }
 
-// Computes the gradient with respect to the channel filters: first a partial sum per band, then the sum of the partial
-// sums, in order.
+// Computes the gradient with respect to the channel filters, for groups of samples: first a partial sum per band, then
+// the sum of the partial sums, in order. If large filters have few bands, threads also share the rows of a filter.
 template <typename T, FilterKind kKind>
 void run_channel(const Problem& p, Choice choice, const Operands<T>& o, void* workspace,
                  const ParallelFor& parallel_for) {
   using A = Accumulator<T>;
-  const int64_t size = taps(p) * p.channels, count = bands(p);
+  const PartialSums sums = channel_sums(p);
+  const int64_t size = taps(p) * p.channels, bands = sums.bands;
+  const int64_t slices = std::min(p.kernel_h, ceil_div(max_bands(p), bands));
   auto* partials = static_cast<A*>(workspace);
-  const int64_t cost = cost_of_row(p, p.out_width) * std::max<int64_t>(1, p.out_height / count);
-  parallel_for(p.batch * count, cost, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) {
-      const int64_t n = b / count;
-      const Range rows = nth_range(p.out_height, b % count, count);
-      A* partial = partials + b * size;
-      std::fill(partial, partial + size, A(0));
-      if constexpr (kKind == FilterKind::kChannel) {
-        if (choice.kernel == Kernel::kFlatLanes) {
-          flat_lanes::channel_rows<T>(p, o, n, rows.begin, rows.end, partial);
-          continue;
+  const int64_t rows_of_unit = std::clamp<int64_t>(p.out_height / (bands * slices), 1, kManyElements);
+  const int64_t cost = std::min(cost_of_row(p, p.out_width) * rows_of_unit, kManyElements);
+  for (int64_t first = 0; first < p.batch; first += sums.samples) {
+    const int64_t samples = std::min(sums.samples, p.batch - first);
+    parallel_for(samples * bands * slices, cost, [&](int64_t begin, int64_t end) {
+      for (int64_t b = begin; b < end; ++b) {
+        const int64_t band = b / slices, n = first + band / bands;
+        const Range rows = nth_range(p.out_height, band % bands, bands);
+        const Range tap_rows = nth_range(p.kernel_h, b % slices, slices);
+        A* partial = partials + band * size;
+        const int64_t tap_row_size = p.kernel_w * p.channels;
+        std::fill(partial + tap_rows.begin * tap_row_size, partial + tap_rows.end * tap_row_size, A(0));
+        if constexpr (kKind == FilterKind::kChannel) {
+          if (choice.kernel == Kernel::kFlatLanes) {
+            flat_lanes::channel_rows<T>(p, o, n, rows, tap_rows, partial);
+            continue;
+          }
         }
+        channel_lanes::channel_rows<T, kKind>(p, o, n, rows, tap_rows, partial);
       }
-      channel_lanes::channel_rows<T, kKind>(p, o, n, rows.begin, rows.end, partial);
-    }
-  });
-  parallel_for(p.batch * size, count, [&](int64_t begin, int64_t end) {
-    for (int64_t e = begin; e < end; ++e) {
-      const A* partial = partials + e / size * count * size + e % size;
-      A total = 0;
-      for (int64_t b = 0; b < count; ++b) total += partial[b * size];
-      o.result[e] = from_accumulator<T>(total);
-    }
-  });
+    });
+    T* result = o.result + first * size;
+    parallel_for(samples * size, bands, [&](int64_t begin, int64_t end) {
+      for (int64_t e = begin; e < end; ++e) {
+        const A* partial = partials + e / size * bands * size + e % size;
+        A total = 0;
+        for (int64_t b = 0; b < bands; ++b) total += partial[b * size];
+        result[e] = from_accumulator<T>(total);
+      }
+    });
+  }
 }
 
 template <typename T, FilterKind kKind>

@@ -7,6 +7,7 @@
 // one function body per domain and op, so a model that uses an op in several configurations needs one domain per
 // configuration.
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <functional>
 #include <string>
@@ -17,6 +18,7 @@
 #include "onnxruntime_cxx_api.h"
 #undef ORT_API_MANUAL_INIT
 #include "arguments.h"
+#include "exceptions.h"
 
 namespace keras_dynfilter {
 namespace {
@@ -40,17 +42,18 @@ void require(const Error& error) {
   if (!error.empty()) throw Ort::Exception("keras_dynfilter: " + error, ORT_INVALID_ARGUMENT);
 }
 
-// Runs `body` and converts exceptions to statuses: no exception may cross the C API.
+// Runs `body` and turns exceptions into statuses. ONNX Runtime has no error code for memory.
 template <typename Body>
 OrtStatusPtr guarded(const Body& body) {
-  try {
-    body();
-    return nullptr;
-  } catch (const Ort::Exception& e) {
-    return Ort::GetApi().CreateStatus(e.GetOrtErrorCode(), e.what());
-  } catch (const std::exception& e) {
-    return Ort::GetApi().CreateStatus(ORT_FAIL, e.what());
-  }
+  const auto run = [&]() -> OrtStatusPtr {
+    try {
+      body();
+      return nullptr;
+    } catch (const Ort::Exception& e) {
+      return Ort::GetApi().CreateStatus(e.GetOrtErrorCode(), e.what());
+    }
+  };
+  return catch_exceptions(run, [](bool, const char* text) { return Ort::GetApi().CreateStatus(ORT_FAIL, text); });
 }
 
 template <typename T>
@@ -153,7 +156,8 @@ class FilterKernel {
 // One op of the family for one type and one execution provider. ONNX Runtime selects among ops with the same name by
 // the type of the inputs.
 struct FilterOp : Ort::CustomOpBase<FilterOp, FilterKernel, true> {
-  FilterOp(const FamilyOp& op, Type type, bool on_cuda) : op(op), type(type), on_cuda(on_cuda) {
+  FilterOp(const FamilyOp& op, Type type, bool on_cuda)
+      : op(op), type(type), on_cuda(on_cuda), operands(op.operands().size()) {
     OrtCustomOp::version = kApiVersion;
     OrtCustomOp::InferOutputShapeFn = [](const OrtCustomOp* op, OrtShapeInferContext* raw) -> OrtStatusPtr {
       // Errors are ignored here. The constructor of the kernel reports them, and names the argument.
@@ -210,7 +214,7 @@ struct FilterOp : Ort::CustomOpBase<FilterOp, FilterKernel, true> {
   }
   const char* GetName() const { return op.name + std::strlen(kTensorFlowPrefix); }
   const char* GetExecutionProviderType() const { return on_cuda ? "CUDAExecutionProvider" : "CPUExecutionProvider"; }
-  size_t GetInputTypeCount() const { return op.operands().size(); }
+  size_t GetInputTypeCount() const { return operands; }
   ONNXTensorElementDataType GetInputType(size_t) const { return type.onnx; }
   size_t GetOutputTypeCount() const { return 1; }
   ONNXTensorElementDataType GetOutputType(size_t) const { return type.onnx; }
@@ -218,6 +222,7 @@ struct FilterOp : Ort::CustomOpBase<FilterOp, FilterKernel, true> {
   const FamilyOp& op;
   Type type;
   bool on_cuda;
+  size_t operands;
 };
 
 // The domains with all ops. They are never freed, because sessions refer to them and may outlive the static variables
@@ -252,10 +257,10 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(O
                                                                                const OrtApiBase* base) {
   const OrtApi* api = base->GetApi(keras_dynfilter::kApiVersion);
   if (api == nullptr) {
-    const std::string text =
-        keras_dynfilter::message("keras_dynfilter: Expected onnxruntime 1.", keras_dynfilter::kApiVersion,
-                                 " or newer. Received: onnxruntime ", base->GetVersionString());
-    return base->GetApi(1)->CreateStatus(ORT_FAIL, text.c_str());
+    char text[160];  // no memory is allocated, because nothing here catches an exception
+    std::snprintf(text, sizeof text, "keras_dynfilter: Expected onnxruntime 1.%u or newer. Received: onnxruntime %s",
+                  static_cast<unsigned>(keras_dynfilter::kApiVersion), base->GetVersionString());
+    return base->GetApi(1)->CreateStatus(ORT_FAIL, text);
   }
   Ort::InitApi(api);
   return keras_dynfilter::guarded([&] {

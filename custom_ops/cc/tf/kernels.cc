@@ -7,6 +7,7 @@
 #include "tensorflow/core/framework/kernel_def_builder.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/util/work_sharder.h"
+#include "tf/guarded.h"
 #include "tf/problem.h"
 #ifdef KERAS_DYNFILTER_CUDA
 #include "xla/stream_executor/stream.h"
@@ -24,11 +25,22 @@ using tensorflow::TensorShape;
 class FilterOp : public OpKernel {
  public:
   explicit FilterOp(OpKernelConstruction* c) : OpKernel(c), op_(find_op(type_string())) {
-    OP_REQUIRES(c, op_ != nullptr, absl::InternalError(absl::StrCat("Unknown op ", type_string())));
-    OP_REQUIRES_OK(c, read_attributes(c, *op_, &attributes_));
+    guarded(c, [&] {
+      OP_REQUIRES(c, op_ != nullptr, absl::InternalError(absl::StrCat("Unknown op ", type_string())));
+      OP_REQUIRES_OK(c, read_attributes(c, *op_, &attributes_));
+    });
   }
 
   void Compute(OpKernelContext* c) override {
+    guarded(c, [&] { compute(c); });
+  }
+
+ protected:
+  virtual size_t workspace_bytes(const Problem& problem) const = 0;
+  virtual void run(OpKernelContext* c, const Problem& problem, const Buffers& buffers) = 0;
+
+ private:
+  void compute(OpKernelContext* c) {
     const int first = op_->has_input_size() ? 1 : 0;
     Shape input_size;
     if (first) {
@@ -71,11 +83,6 @@ class FilterOp : public OpKernel {
     run(c, problem, b);
   }
 
- protected:
-  virtual size_t workspace_bytes(const Problem& problem) const = 0;
-  virtual void run(OpKernelContext* c, const Problem& problem, const Buffers& buffers) = 0;
-
- private:
   const FamilyOp* op_;
   Attributes attributes_;
 };

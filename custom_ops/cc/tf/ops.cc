@@ -7,6 +7,7 @@
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_def_builder.h"
 #include "tensorflow/core/framework/shape_inference.h"
+#include "tf/guarded.h"
 #include "tf/problem.h"
 
 namespace keras_dynfilter {
@@ -103,7 +104,7 @@ tensorflow::OpDefBuilder definition(const FamilyOp& op) {
   builder.Attr("padding: {'same', 'valid'} = 'same'");
   if (op.has_heads()) builder.Attr("heads: int >= 1 = 1");
   if (op.has_combine()) builder.Attr("combine: {'mul', 'add'} = 'mul'");
-  builder.SetShapeFn([&op](InferenceContext* c) { return infer(c, op); });
+  builder.SetShapeFn([&op](InferenceContext* c) { return guarded([&] { return infer(c, op); }); });
   builder.Doc("See keras_dynfilter/ops for the formula and the shapes.");
   return builder;
 }

@@ -7,6 +7,7 @@
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/shape_inference.h"
 #include "tensorflow/core/util/work_sharder.h"
+#include "tf/guarded.h"
 #include "tf/problem.h"
 #include "tf/project_and_pool_shapes.h"
 
@@ -40,7 +41,7 @@ REGISTER_OP("KerasDynfilter>ProjectAndPool")
     .Output("projected: T")
     .Output("means: T")
     .Attr("T: {half, bfloat16, float, double}")
-    .SetShapeFn(infer)
+    .SetShapeFn([](InferenceContext* c) { return guarded([c] { return infer(c); }); })
     .Doc("See keras_dynfilter/ops/pixel_projection.py for the formula and the shapes.");
 
 class ProjectAndPool : public tensorflow::OpKernel {
@@ -48,6 +49,11 @@ class ProjectAndPool : public tensorflow::OpKernel {
   using OpKernel::OpKernel;
 
   void Compute(OpKernelContext* c) override {
+    guarded(c, [&] { compute(c); });
+  }
+
+ private:
+  static void compute(OpKernelContext* c) {
     const Tensor &inputs = c->input(0), &kernel = c->input(1), &bias = c->input(2);
     OP_REQUIRES_OK(c,
                    check_projection(inputs.shape().dim_sizes(), kernel.shape().dim_sizes(), bias.shape().dim_sizes()));
@@ -59,8 +65,8 @@ class ProjectAndPool : public tensorflow::OpKernel {
     Tensor *projected = nullptr, *means = nullptr, workspace;
     OP_REQUIRES_OK(c, c->allocate_output(0, projected_shape, &projected));
     OP_REQUIRES_OK(c, c->allocate_output(1, means_shape, &means));
-    // The product does not overflow, because a result with this number of pixels has been allocated.
-    if (p.batch == 0 || p.channels + p.outputs == 0) return;
+    if (projected->NumElements() == 0 && means->NumElements() == 0) return;
+    // The product does not overflow: the batch is not empty, so the number of elements of a tensor contains it.
     p.pixels = inputs.dim_size(1) * inputs.dim_size(2);
     TensorShape bytes;
     OP_REQUIRES_OK(c, TensorShape::BuildTensorShape({static_cast<int64_t>(cpu::workspace_bytes(p))}, &bytes));

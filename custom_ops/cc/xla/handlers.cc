@@ -5,6 +5,7 @@
 
 #include "family.h"
 #include "xla/custom_call.h"
+#include "xla/handler.h"
 #include "xla/thread_pool.h"
 
 namespace keras_dynfilter {
@@ -64,13 +65,15 @@ ffi::Error unpack(ffi::Span<const int64_t> fields, ffi::RemainingArgs args, ffi:
 
 ffi::Error run_on_host(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
                        ffi::Span<const int64_t> fields) {
-  Problem p;
-  Buffers b;
-  if (auto error = unpack(fields, args, rets, cpu::workspace_bytes, &p, &b); error.failure()) return error;
-  cpu::run(p, b, [&](int64_t total, int64_t cost, const std::function<void(int64_t, int64_t)>& body) {
-    parallel_for(pool, total, cost, body);
+  return guarded([&] {
+    Problem p;
+    Buffers b;
+    if (auto error = unpack(fields, args, rets, cpu::workspace_bytes, &p, &b); error.failure()) return error;
+    cpu::run(p, b, [&](int64_t total, int64_t cost, const std::function<void(int64_t, int64_t)>& body) {
+      parallel_for(pool, total, cost, body);
+    });
+    return ffi::Error::Success();
   });
-  return ffi::Error::Success();
 }
 
 XLA_FFI_DEFINE_HANDLER(
@@ -81,11 +84,13 @@ XLA_FFI_REGISTER_HANDLER(ffi::GetXlaFfiApi(), kCustomCall, "Host", kHost);
 #ifdef KERAS_DYNFILTER_CUDA
 ffi::Error run_on_cuda(void* stream, ffi::RemainingArgs args, ffi::RemainingRets rets,
                        ffi::Span<const int64_t> fields) {
-  Problem p;
-  Buffers b;
-  if (auto error = unpack(fields, args, rets, cuda::workspace_bytes, &p, &b); error.failure()) return error;
-  const char* message = cuda::run(p, b, stream);
-  return message ? ffi::Error::Internal(message) : ffi::Error::Success();
+  return guarded([&] {
+    Problem p;
+    Buffers b;
+    if (auto error = unpack(fields, args, rets, cuda::workspace_bytes, &p, &b); error.failure()) return error;
+    const char* message = cuda::run(p, b, stream);
+    return message ? ffi::Error::Internal(message) : ffi::Error::Success();
+  });
 }
 
 XLA_FFI_DEFINE_HANDLER(

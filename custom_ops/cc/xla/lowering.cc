@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
 #include "tensorflow/compiler/tf2xla/xla_op_registry.h"
+#include "tf/guarded.h"
 #include "tf/problem.h"
 #include "xla/custom_call.h"
 #include "xla/hlo/builder/xla_builder.h"
@@ -33,11 +34,18 @@ size_t workspace_bytes(const Problem& problem) {
 class FilterXla : public XlaOpKernel {
  public:
   explicit FilterXla(tensorflow::OpKernelConstruction* c) : XlaOpKernel(c), op_(find_op(type_string())) {
-    OP_REQUIRES(c, op_ != nullptr, absl::InternalError(absl::StrCat("Unknown op ", type_string())));
-    OP_REQUIRES_OK(c, read_attributes(c, *op_, &attributes_));
+    guarded(c, [&] {
+      OP_REQUIRES(c, op_ != nullptr, absl::InternalError(absl::StrCat("Unknown op ", type_string())));
+      OP_REQUIRES_OK(c, read_attributes(c, *op_, &attributes_));
+    });
   }
 
   void Compile(XlaOpKernelContext* c) override {
+    guarded(c, [&] { compile(c); });
+  }
+
+ private:
+  void compile(XlaOpKernelContext* c) {
     const int first = op_->has_input_size() ? 1 : 0;
     Shape input_size;
     if (first) OP_REQUIRES_OK(c, c->ConstantInputAsIntVector(0, &input_size));
@@ -85,7 +93,6 @@ class FilterXla : public XlaOpKernel {
     c->SetOutput(0, output);
   }
 
- private:
   static DType to_dtype(xla::PrimitiveType type) {
     switch (type) {
       case xla::F64: return DType::kFloat64;

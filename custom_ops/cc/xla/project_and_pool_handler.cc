@@ -4,6 +4,7 @@
 
 #include "project_and_pool.h"
 #include "xla/custom_call.h"
+#include "xla/handler.h"
 #include "xla/thread_pool.h"
 
 namespace keras_dynfilter {
@@ -20,9 +21,9 @@ bool find_dtype(ffi::DataType type, DType* dtype) {
 }
 
 // Any graph can contain this custom call, so the shapes and types of the buffers are checked against each other.
-ffi::Error project_on_host(ffi::ThreadPool pool, ffi::AnyBuffer inputs, ffi::AnyBuffer kernel, ffi::AnyBuffer bias,
-                           ffi::Result<ffi::AnyBuffer> projected, ffi::Result<ffi::AnyBuffer> means,
-                           ffi::Result<ffi::AnyBuffer> workspace) {
+ffi::Error project(ffi::ThreadPool pool, ffi::AnyBuffer inputs, ffi::AnyBuffer kernel, ffi::AnyBuffer bias,
+                   ffi::Result<ffi::AnyBuffer> projected, ffi::Result<ffi::AnyBuffer> means,
+                   ffi::Result<ffi::AnyBuffer> workspace) {
   const auto refuse = [](const char* reason) {
     return ffi::Error::InvalidArgument(std::string("keras_dynfilter_project_and_pool: ") + reason);
   };
@@ -34,8 +35,8 @@ ffi::Error project_on_host(ffi::ThreadPool pool, ffi::AnyBuffer inputs, ffi::Any
       !is_bounded(std::initializer_list<int64_t>{image[0], image[1], image[2], columns[1]})) {
     return refuse("the sizes are too large");
   }
-  if (p.batch == 0 || p.channels + p.outputs == 0) return ffi::Error::Success();  // the results are empty
   p.pixels = image[1] * image[2];
+  if (is_empty(p)) return ffi::Error::Success();
   const auto type = inputs.element_type();
   if (!find_dtype(type, &p.dtype) || kernel.element_type() != type || bias.element_type() != type ||
       projected->element_type() != type || means->element_type() != type) {
@@ -53,6 +54,12 @@ ffi::Error project_on_host(ffi::ThreadPool pool, ffi::AnyBuffer inputs, ffi::Any
     parallel_for(pool, total, cost, body);
   });
   return ffi::Error::Success();
+}
+
+ffi::Error project_on_host(ffi::ThreadPool pool, ffi::AnyBuffer inputs, ffi::AnyBuffer kernel, ffi::AnyBuffer bias,
+                           ffi::Result<ffi::AnyBuffer> projected, ffi::Result<ffi::AnyBuffer> means,
+                           ffi::Result<ffi::AnyBuffer> workspace) {
+  return guarded([&] { return project(pool, inputs, kernel, bias, projected, means, workspace); });
 }
 
 XLA_FFI_DEFINE_HANDLER(kProjectOnHost, project_on_host,

@@ -7,6 +7,7 @@
 #include "project_and_pool.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
 #include "tensorflow/compiler/tf2xla/xla_op_registry.h"
+#include "tf/guarded.h"
 #include "tf/problem.h"
 #include "tf/project_and_pool_shapes.h"
 #include "xla/custom_call.h"
@@ -26,6 +27,11 @@ class ProjectAndPoolXla : public tensorflow::XlaOpKernel {
       : XlaOpKernel(c), on_cpu_(c->device_type() == tensorflow::DeviceType(tensorflow::DEVICE_CPU_XLA_JIT)) {}
 
   void Compile(XlaOpKernelContext* c) override {
+    guarded(c, [&] { compile(c); });
+  }
+
+ private:
+  void compile(XlaOpKernelContext* c) {
     std::vector<xla::Shape> shapes;
     bool call = on_cpu_;
     for (int i = 0; i < c->num_inputs(); ++i) {
@@ -41,13 +47,11 @@ class ProjectAndPoolXla : public tensorflow::XlaOpKernel {
     call ? by_custom_call(c, shapes) : by_operations(c);
   }
 
- private:
   static void by_custom_call(XlaOpKernelContext* c, const std::vector<xla::Shape>& shapes) {
     const xla::PrimitiveType type = shapes[0].element_type();
     const auto image = shapes[0].dimensions();
     const Projection p{to_dtype(c->input_type(0)), image[0], image[1] * image[2], image[3], shapes[1].dimensions(1)};
-    // An empty batch needs no workspace. Its other sizes are not checked, and could overflow.
-    const int64_t bytes = p.batch == 0 ? 1 : std::max<int64_t>(cpu::workspace_bytes(p), 1);
+    const int64_t bytes = std::max<int64_t>(cpu::workspace_bytes(p), 1);
     const xla::Shape results =
         xla::ShapeUtil::MakeTupleShape({row_major(type, {image[0], image[1], image[2], p.outputs}),
                                         row_major(type, {p.batch, p.channels}), row_major(xla::U8, {bytes})});

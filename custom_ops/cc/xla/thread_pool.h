@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs the handlers of custom calls on XLA's thread pool.
+// Divides work among the threads of XLA's pool, for the handlers of custom calls.
 #ifndef KERAS_DYNFILTER_XLA_THREAD_POOL_H_
 #define KERAS_DYNFILTER_XLA_THREAD_POOL_H_
 
@@ -10,22 +10,16 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <new>
 
 #include "parallel.h"
-#include "xla/ffi/api/ffi.h"
-
-namespace xla::ffi {
-const XLA_FFI_Api* GetXlaFfiApi();  // TensorFlow exports this function, but no header of the C API declares it
-}
 
 namespace keras_dynfilter {
 
-namespace ffi = xla::ffi;
-
-// Divides the work between the caller and the threads of the pool. The caller works too, and waits only for ranges that
-// a thread has started. A pool whose threads all wait here therefore still makes progress.
-inline void parallel_for(ffi::ThreadPool& pool, int64_t total, int64_t cost,
-                         const std::function<void(int64_t, int64_t)>& body) {
+// Divides the work between the caller and the threads of `pool`, an xla::ffi::ThreadPool. The caller works too, and
+// waits only for ranges that a thread has started. A pool whose threads all wait here therefore still makes progress.
+template <typename Pool>
+void parallel_for(Pool& pool, int64_t total, int64_t cost, const std::function<void(int64_t, int64_t)>& body) {
   const int64_t threads = std::max<int64_t>(1, pool.num_threads());
   const int64_t ranges = range_count(total, cost, 4 * threads);
   if (threads == 1 || ranges <= 1) return body(0, total);
@@ -45,7 +39,11 @@ inline void parallel_for(ffi::ThreadPool& pool, int64_t total, int64_t cost,
       if (++shared->done == ranges) shared->finished.notify_all();
     }
   };
-  for (int64_t t = 1; t < std::min(threads, ranges); ++t) pool.Schedule(std::function<void()>(work));
+  try {
+    for (int64_t t = 1; t < std::min(threads, ranges); ++t) pool.Schedule(std::function<void()>(work));
+  } catch (const std::bad_alloc&) {
+    // The threads that were scheduled still use `body`, so the caller computes the other ranges itself.
+  }
   work();
   std::unique_lock<std::mutex> lock(shared->mutex);
   shared->finished.wait(lock, [&] { return shared->done == ranges; });

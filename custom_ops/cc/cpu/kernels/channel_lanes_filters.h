@@ -7,10 +7,10 @@
 #include <algorithm>
 
 #include "cpu/kernels/operands.h"
-#include "cpu/kernels/window.h"
 #include "cpu/simd/channel_blocks.h"
 #include "cpu/simd/softmax.h"
 #include "cpu/simd/vec.h"
+#include "window.h"
 
 namespace keras_dynfilter::cpu::KERAS_DYNFILTER_ISA_TARGET::channel_lanes {
 
@@ -77,29 +77,33 @@ void spatial_row(const Problem& p, const Operands<T>& o, int64_t n, int64_t i) {
   }
 }
 
-// Computes the terms of the gradient with respect to the channel factor for the output rows [begin, end) of one sample,
-// and adds them to `partial`, which has the shape [taps, channels].
+// Computes the terms of the gradient with respect to the channel factor for `out_rows` of one sample and `tap_rows` of
+// the filter, and adds them to `partial`, which has the shape [taps, channels].
 template <typename T, FilterKind kKind>
-void channel_rows(const Problem& p, const Operands<T>& o, int64_t n, int64_t begin, int64_t end,
+void channel_rows(const Problem& p, const Operands<T>& o, int64_t n, const Range& out_rows, const Range& tap_rows,
                   Accumulator<T>* partial) {
   using A = Accumulator<T>;
   constexpr int64_t kColumns = 64;  // the grad and inputs of a tile of columns stay in the L1 cache
   const int64_t C = p.channels, head_channels = C / p.heads, K = taps(p);
   const Axis down = vertical_axis(p), along = horizontal_axis(p);
-  for (int64_t i = begin; i < end; ++i) {
+  for (int64_t i = out_rows.begin; i < out_rows.end; ++i) {
     const Taps rows = taps_of_output(down, i);
+    const int64_t first_row = std::max<int64_t>(tap_rows.begin - rows.tap, 0);
+    const int64_t end_row = std::min(tap_rows.end - rows.tap, rows.count);
     const int64_t out_line = (n * p.out_height + i) * p.out_width;
     for (int64_t tile = 0; tile < p.out_width; tile += kColumns) {
+      const Range tile_columns = {tile, std::min(tile + kColumns, p.out_width)};
+      const Range columns = taps_between(along, tile_columns, {0, p.width});
       for (int64_t h = 0; h < p.heads; ++h) {
         for_blocks<A>(head_channels, [&](int64_t offset, auto block, int64_t count) {
           constexpr int kBlock = decltype(block)::value, kVectors = std::max(kBlock, 1);
           const int64_t c = h * head_channels + offset;
-          for (int64_t a = 0; a < rows.count; ++a) {
+          for (int64_t a = first_row; a < end_row; ++a) {
             const int64_t u = rows.tap + a;
             const int64_t line = (n * p.height + rows.source + a * rows.source_step) * p.width;
-            for (int64_t v = 0; v < p.kernel_w; ++v) {
+            for (int64_t v = columns.begin; v < columns.end; ++v) {
               const Range range = outputs_of_tap(along, v);
-              const int64_t first = std::max(range.begin, tile), last = std::min(range.end, tile + kColumns);
+              const int64_t first = std::max(range.begin, tile), last = std::min(range.end, tile_columns.end);
               if (first >= last) continue;
               const int64_t t = u * p.kernel_w + v;
               Vec<A> total[kVectors] = {};

@@ -13,10 +13,10 @@
 
 #include "cpu/choose_kernel.h"
 #include "cpu/kernels/operands.h"
-#include "cpu/kernels/window.h"
 #include "cpu/simd/channel_blocks.h"
 #include "cpu/simd/softmax.h"
 #include "cpu/simd/vec.h"
+#include "window.h"
 
 namespace keras_dynfilter::cpu::KERAS_DYNFILTER_ISA_TARGET::channel_lanes {
 
@@ -36,11 +36,13 @@ class Rows {
         softmax_(softmax),
         tiles_(choice.kernel == Kernel::kChannelTiles),
         streaming_(choice.streams && reinterpret_cast<uintptr_t>(o.result) % kVectorBytes == 0),
+        row_steps_(tap_steps(vertical_axis(p))),
+        column_steps_(tap_steps(horizontal_axis(p))),
         taps_(taps(p)),
         head_channels_(p.channels / p.heads),
         width_(kForward ? p.out_width : p.width),
         source_width_(kForward ? p.width : p.out_width),
-        copies_(kCopies ? kPixels * taps_ : 1) {}
+        copies_(kCopies ? (tiles_ ? kPixels : 1) * taps_ : 1) {}
 
   ~Rows() {
     if (streaming_) finish_streaming();
@@ -48,7 +50,7 @@ class Rows {
 
   void run(int64_t n, int64_t i) {
     const Axis down = vertical_axis(p_), along = horizontal_axis(p_);
-    rows_ = kForward ? taps_of_output(down, i) : taps_of_input(down, i);
+    rows_ = kForward ? taps_of_output(down, i) : taps_of_input(down, row_steps_, i);
     source_ =
         (kForward ? o_.inputs : o_.grad) + n * (kForward ? p_.height : p_.out_height) * source_width_ * p_.channels;
     result_ = o_.result + (n * (kForward ? p_.out_height : p_.height) + i) * width_ * p_.channels;
@@ -63,7 +65,7 @@ class Rows {
       for (int64_t h = 0; h < p_.heads; ++h) {
         if constexpr (kOwn) prepare(j, tile ? kPixels : 1, h);
         if (!tile) {
-          pixel(j, kForward ? taps_of_output(along, j) : taps_of_input(along, j), h);
+          pixel(j, kForward ? taps_of_output(along, j) : taps_of_input(along, column_steps_, j), h);
         } else if (p_.kernel_w == 3) {
           tiled_head<3>(j, h);
         } else {
@@ -127,12 +129,13 @@ class Rows {
   }
 
   void pixel(int64_t j, const Taps& columns, int64_t h) {
+    const int64_t row_count = columns.count > 0 ? rows_.count : 0;  // no loop over rows without taps
     for_blocks<A>(head_channels_, [&](int64_t offset, auto block, int64_t count) {
       constexpr int kBlock = decltype(block)::value, kVectors = std::max(kBlock, 1);
       const int64_t c = h * head_channels_ + offset;
       Vec<A> total[kVectors] = {};
       int64_t u = rows_.tap, y = rows_.source;
-      for (int64_t a = 0; a < rows_.count; ++a, u += rows_.tap_step, y += rows_.source_step) {
+      for (int64_t a = 0; a < row_count; ++a, u += rows_.tap_step, y += rows_.source_step) {
         int64_t t = u * p_.kernel_w + columns.tap, x = y * source_width_ + columns.source;
         for (int64_t b = 0; b < columns.count; ++b, t += columns.tap_step, x += columns.source_step) {
           const A s = spatial(0, x, h, t);
@@ -240,6 +243,7 @@ class Rows {
   const Operands<T>& o_;
   const Softmax<A>* softmax_;
   const bool tiles_, streaming_;
+  const TapSteps row_steps_, column_steps_;
   const int64_t taps_, head_channels_, width_, source_width_;
   FilterBuffer<A> copies_;
   Taps rows_;

@@ -9,8 +9,8 @@
 
 #include "cpu/choose_kernel.h"
 #include "cpu/kernels/operands.h"
-#include "cpu/kernels/window.h"
 #include "cpu/simd/vec.h"
+#include "window.h"
 
 namespace keras_dynfilter::cpu::KERAS_DYNFILTER_ISA_TARGET::flat_lanes {
 
@@ -41,7 +41,8 @@ class Rows {
     if (n != sample_) prepare(n);
     if (!finite_) return false;
     const int64_t C = p_.channels;
-    const Taps rows = kForward ? taps_of_output(vertical_axis(p_), y) : taps_of_input(vertical_axis(p_), y);
+    const Axis down = vertical_axis(p_);
+    const Taps rows = kForward ? taps_of_output(down, y) : taps_of_input(down, tap_steps(down), y);
     const int64_t height = kForward ? p_.height : p_.out_height, width = kForward ? p_.width : p_.out_width;
     const int64_t out_height = kForward ? p_.out_height : p_.height, out_width = kForward ? p_.out_width : p_.width;
     const T* source = (kForward ? o_.inputs : o_.grad) + n * height * width * C;
@@ -113,21 +114,22 @@ class Rows {
   alignas(64) A scratch_[kFlatScratch];
 };
 
-// Computes the terms of the gradient with respect to the channel filter for the output rows [begin, end) of one sample,
-// and adds them to `partial`, which has the shape [taps, channels].
+// Computes the terms of the gradient with respect to the channel filter for `out_rows` of one sample and `tap_rows` of
+// the filter, and adds them to `partial`, which has the shape [taps, channels].
 template <typename T>
-void channel_rows(const Problem& p, const Operands<T>& o, int64_t n, int64_t begin, int64_t end,
+void channel_rows(const Problem& p, const Operands<T>& o, int64_t n, const Range& out_rows, const Range& tap_rows,
                   Accumulator<T>* partial) {
   using A = Accumulator<T>;
   constexpr int L = kLanes<A>;
   const int64_t C = p.channels;
   const Axis down = vertical_axis(p), along = horizontal_axis(p);
-  for (int64_t u = 0; u < p.kernel_h; ++u) {
+  const Range columns = taps_between(along, {0, p.out_width}, {0, p.width});
+  for (int64_t u = tap_rows.begin; u < tap_rows.end; ++u) {
     const Range outputs = outputs_of_tap(down, u);
-    for (int64_t v = 0; v < p.kernel_w; ++v) {
+    for (int64_t v = columns.begin; v < columns.end; ++v) {
       const Range range = outputs_of_tap(along, v);
       Vec<A> total{};
-      for (int64_t i = std::max(begin, outputs.begin); i < std::min(end, outputs.end); ++i) {
+      for (int64_t i = std::max(out_rows.begin, outputs.begin); i < std::min(out_rows.end, outputs.end); ++i) {
         const int64_t y = i * p.stride_h - p.pad_h + u * p.dilation_h;
         const T* g = o.grad + (n * p.out_height + i) * p.out_width * C;
         const T* x = o.inputs + ((n * p.height + y) * p.width + v * p.dilation_w - p.pad_w) * C;

@@ -30,9 +30,16 @@ int64_t padded(int64_t channels) {
 
 int64_t blocks(const Projection& p) { return ceil_div(p.outputs, kColumns); }
 
-// The number of bands of pixels of one image.
-int64_t bands(const Projection& p) {
-  return band_count(p.pixels * p.channels * std::max<int64_t>(p.outputs, kColumns), p.pixels);
+// The rows of the transposed kernel.
+int64_t kernel_rows(const Projection& p) { return std::max<int64_t>(blocks(p), 1) * kColumns; }
+
+// The sums of the pixels. Each band of pixels of an image has a partial sum, and memory for the sums of a run.
+template <typename A>
+PartialSums pixel_sums(const Projection& p) {
+  constexpr int64_t kManyElements = int64_t{1} << 30;  // products of sizes do not overflow
+  const int64_t elements = std::min(p.pixels * p.channels, kManyElements);
+  const int64_t bands = band_count(elements * std::clamp<int64_t>(p.outputs, kColumns, kManyElements), p.pixels);
+  return split_sums(p.batch, bands, 2 * padded<A>(p.channels) * sizeof(A));
 }
 
 // The distance of prefetching in bytes. Hardware prefetches only within a page of memory; prefetching across pages
@@ -124,7 +131,9 @@ struct Task {
 template <typename T>
 void run_type(const Projection& p, const ProjectionBuffers& b, const ParallelFor& parallel_for) {
   using A = Accumulator<T>;
-  const int64_t stride = padded<A>(p.channels), rows = std::max<int64_t>(blocks(p), 1) * kColumns, count = bands(p);
+  const int64_t stride = padded<A>(p.channels), rows = kernel_rows(p);
+  const PartialSums pixel_sum = pixel_sums<A>(p);
+  const int64_t count = pixel_sum.bands;
   auto* transposed = static_cast<A*>(b.workspace);
   auto* partials = transposed + rows * stride;
   const auto* kernel = static_cast<const T*>(b.kernel);
@@ -137,36 +146,44 @@ void run_type(const Projection& p, const ProjectionBuffers& b, const ParallelFor
   const Task<T> task{p, static_cast<const T*>(b.inputs), static_cast<const T*>(b.bias), static_cast<T*>(b.projected),
                      transposed};
   // The cost in cycles. Measured with AVX-512: eight products take one cycle, including the sums over the lanes.
-  const int64_t cost = std::max<int64_t>(1, p.pixels / count * stride * rows / 8);
-  parallel_for(p.batch * count, cost, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t origin = i / count * p.pixels;
-      const Range band = nth_range(p.pixels, i % count, count);
-      A* partial = partials + 2 * i * stride;  // followed by memory for the sums of a run
-      task.band(origin + band.begin, origin + band.end, partial, partial + stride);
-    }
-  });
-  auto* means = static_cast<T*>(b.means);
-  parallel_for(p.batch * p.channels, count, [&](int64_t begin, int64_t end) {
-    for (int64_t e = begin; e < end; ++e) {
-      const A* partial = partials + 2 * (e / p.channels) * count * stride + e % p.channels;
-      A total = 0;
-      for (int64_t i = 0; i < count; ++i) total += partial[2 * i * stride];
-      means[e] = from_accumulator<T>(total / static_cast<A>(p.pixels));
-    }
-  });
+  const double cycles = static_cast<double>(p.pixels / count) * stride * rows / 8;
+  const auto cost = static_cast<int64_t>(std::clamp(cycles, 1.0, 1e9));
+  for (int64_t first = 0; first < p.batch; first += pixel_sum.samples) {
+    const int64_t images = std::min(pixel_sum.samples, p.batch - first);
+    parallel_for(images * count, cost, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t origin = (first + i / count) * p.pixels;
+        const Range band = nth_range(p.pixels, i % count, count);
+        A* partial = partials + 2 * i * stride;  // followed by memory for the sums of a run
+        task.band(origin + band.begin, origin + band.end, partial, partial + stride);
+      }
+    });
+    T* means = static_cast<T*>(b.means) + first * p.channels;
+    parallel_for(images * p.channels, count, [&](int64_t begin, int64_t end) {
+      for (int64_t e = begin; e < end; ++e) {
+        const A* partial = partials + 2 * (e / p.channels) * count * stride + e % p.channels;
+        A total = 0;
+        for (int64_t i = 0; i < count; ++i) total += partial[2 * i * stride];
+        means[e] = from_accumulator<T>(total / static_cast<A>(p.pixels));
+      }
+    });
+  }
+}
+
+template <typename A>
+size_t bytes_of(const Projection& p) {
+  return kernel_rows(p) * padded<A>(p.channels) * sizeof(A) + pixel_sums<A>(p).bytes;
 }
 
 }  // namespace
 
 size_t workspace_bytes(const Projection& p) {
-  const bool wide = p.dtype == DType::kFloat64;
-  const int64_t stride = wide ? padded<double>(p.channels) : padded<float>(p.channels);
-  const int64_t rows = std::max<int64_t>(blocks(p), 1) * kColumns + 2 * p.batch * bands(p);
-  return rows * stride * accumulator_bytes(p.dtype);
+  if (is_empty(p)) return 0;
+  return p.dtype == DType::kFloat64 ? bytes_of<double>(p) : bytes_of<float>(p);
 }
 
 void run(const Projection& p, const ProjectionBuffers& b, const ParallelFor& parallel_for) {
+  if (is_empty(p)) return;
   switch (p.dtype) {
     case DType::kFloat32: return run_type<float>(p, b, parallel_for);
     case DType::kFloat64: return run_type<double>(p, b, parallel_for);

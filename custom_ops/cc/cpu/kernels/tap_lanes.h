@@ -6,10 +6,11 @@
 
 #include <algorithm>
 
+#include "cpu/choose_kernel.h"
 #include "cpu/kernels/operands.h"
-#include "cpu/kernels/window.h"
 #include "cpu/simd/softmax.h"
 #include "cpu/simd/vec.h"
+#include "window.h"
 
 namespace keras_dynfilter::cpu::KERAS_DYNFILTER_ISA_TARGET::tap_lanes {
 
@@ -135,21 +136,21 @@ void spatial_row(const Problem& p, const Operands<T>& o, int64_t n, int64_t i) {
 template <typename T, FilterKind kKind>
 void inputs_row(const Problem& p, const Operands<T>& o, const Softmax<Accumulator<T>>* softmax, int64_t n, int64_t y) {
   using A = Accumulator<T>;
-  constexpr int64_t kTile = 256;
   const int64_t C = p.channels, head_channels = C / p.heads, K = taps(p);
-  const Axis along = horizontal_axis(p);
-  const Taps rows = taps_of_input(vertical_axis(p), y);
+  const Axis down = vertical_axis(p), along = horizontal_axis(p);
+  const Taps rows = taps_of_input(down, tap_steps(down), y);
   T* result = o.result + (n * p.height + y) * p.width * C;
-  alignas(64) A total[kTile], values[kTile];
-  for (int64_t tile = 0; tile < p.width; tile += kTile) {
-    const int64_t tile_end = std::min(p.width, tile + kTile);
+  alignas(64) A total[kTapLanesTile], values[kTapLanesTile];
+  for (int64_t tile = 0; tile < p.width; tile += kTapLanesTile) {
+    const int64_t tile_end = std::min(p.width, tile + kTapLanesTile);
+    const Range columns = taps_between(along, {0, p.out_width}, {tile, tile_end});
     for (int64_t c = 0; c < C; ++c) {
       const int64_t h = c / head_channels;
       std::fill(total, total + (tile_end - tile), A(0));
       int64_t u = rows.tap, i = rows.source;
       for (int64_t a = 0; a < rows.count; ++a, u += rows.tap_step, i += rows.source_step) {
         const int64_t line = (n * p.out_height + i) * p.out_width;
-        for (int64_t v = 0; v < p.kernel_w; ++v) {
+        for (int64_t v = columns.begin; v < columns.end; ++v) {
           // x = j * stride + offset is in the tile and in the image for j in [first, last).
           const int64_t offset = v * p.dilation_w - p.pad_w;
           const Range range = outputs_of_tap(along, v);

@@ -10,7 +10,8 @@
 
 namespace keras_dynfilter::cpu::KERAS_DYNFILTER_ISA_TARGET {
 
-// Memory for one filter, on the stack unless the window is very large.
+// Memory for one filter, on the stack unless the window is large. Throws std::bad_alloc if a very large filter does not
+// fit into memory.
 template <typename A>
 class FilterBuffer {
  public:
