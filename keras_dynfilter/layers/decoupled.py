@@ -7,9 +7,9 @@ import keras
 import tensorflow as tf
 
 from keras_dynfilter.layers.argument_types import Activation, ImageShape, Initializer, Regularizer, Shape, Size
-from keras_dynfilter.layers.jit_layer import JitLayer
 from keras_dynfilter.layers.norm_template import NormTemplate
 from keras_dynfilter.ops import checks
+from keras_dynfilter.ops.backends.jit_layer import JitLayer
 from keras_dynfilter.ops.checks import choice
 from keras_dynfilter.ops.ddf import COMBINES
 from keras_dynfilter.ops.geometry import Geometry

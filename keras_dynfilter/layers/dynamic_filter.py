@@ -16,8 +16,8 @@ from keras_dynfilter.layers.argument_types import (
     known_output_shape,
     list_of_shapes,
 )
-from keras_dynfilter.layers.jit_layer import JitLayer
 from keras_dynfilter.ops import checks
+from keras_dynfilter.ops.backends.jit_layer import JitLayer
 from keras_dynfilter.ops.checks import choice
 from keras_dynfilter.ops.geometry import Geometry
 from keras_dynfilter.ops.layout import (

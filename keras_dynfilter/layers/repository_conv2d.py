@@ -12,7 +12,7 @@ from keras_dynfilter.layers import repository_algorithms
 from keras_dynfilter.layers.argument_types import Activation, Constraint, Initializer, Regularizer, Shape, Size
 from keras_dynfilter.layers.filter_repository import FilterRepository
 from keras_dynfilter.layers.generator_dense import ManyOutputDense
-from keras_dynfilter.layers.jit_layer import JitLayer
+from keras_dynfilter.ops.backends.jit_layer import JitLayer
 from keras_dynfilter.ops.checks import choice, positive
 from keras_dynfilter.ops.geometry import Geometry
 from keras_dynfilter.ops.layout import (

@@ -7,8 +7,10 @@ import tensorflow as tf
 
 from keras_dynfilter.ops import checks, filter2d
 from keras_dynfilter.ops.geometry import Geometry
+from keras_dynfilter.ops.op_layer import accepts_keras_tensors
 
 
+@accepts_keras_tensors
 def dynamic_depthwise_conv2d(
     inputs: tf.Tensor,
     filters: tf.Tensor,

@@ -11,8 +11,10 @@ from keras_dynfilter.ops.checks import choice
 from keras_dynfilter.ops.geometry import Geometry
 from keras_dynfilter.ops.layout import DATA_FORMATS, sizes, static_sizes, to_channels_first, to_channels_last
 from keras_dynfilter.ops.local_filter import local_filter2d
+from keras_dynfilter.ops.op_layer import accepts_keras_tensors
 
 
+@accepts_keras_tensors
 def dynamic_conv2d(
     inputs: tf.Tensor,
     filters: tf.Tensor,
@@ -76,6 +78,7 @@ def dynamic_conv2d(
     return to_channels_first(output) if data_format == "channels_first" else output
 
 
+@accepts_keras_tensors
 def local_conv2d(
     inputs: tf.Tensor,
     filters: tf.Tensor,

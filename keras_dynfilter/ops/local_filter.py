@@ -8,10 +8,12 @@ import tensorflow as tf
 from keras_dynfilter.ops import checks, filter2d
 from keras_dynfilter.ops.checks import choice
 from keras_dynfilter.ops.geometry import Geometry
+from keras_dynfilter.ops.op_layer import accepts_keras_tensors
 
 NORMALIZATIONS = (None, "softmax")
 
 
+@accepts_keras_tensors
 def local_filter2d(
     inputs: tf.Tensor,
     filters: tf.Tensor,

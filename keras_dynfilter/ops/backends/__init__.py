@@ -82,5 +82,5 @@ def warn_of_fallback(reason: str) -> None:
     warnings.warn(
         f"keras_dynfilter runs on composite TensorFlow ops, which are slower than the compiled ops: {reason}",
         RuntimeWarning,
-        stacklevel=4,  # points to the caller of the public op: warn_of_fallback, filter2d, public op, caller
+        stacklevel=5,  # points to the caller of the public op: warn_of_fallback, filter2d, public op, decorator, caller
     )
