@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains a tiny network in a process of its own, which tests start and kill.
 
-TOY_KILL_AT=EVENT:NUMBER kills the process with SIGKILL at the NUMBER-th EVENT, counted from 1. The events:
+TOY_KILL_AT=EVENT:NUMBER kills the process with SIGKILL at the NUMBER-th EVENT, counted from 1. From such a moment on,
+TOY_FULL_AT=EVENT:NUMBER makes the operating system refuse to write more than a few bytes into a file, as if the disk
+was full. The events:
 
     step     a training step has ended
     write    half of a checkpoint is written
     rename   a checkpoint is complete, but still has a temporary name
     renamed  a checkpoint has its final name
+
+TOY_NAN_AT=NUMBER makes the data of the NUMBER-th step, counted from 1, NaN.
 """
 
 import functools
 import os
+import resource
 import signal
 import sys
 
@@ -29,12 +34,18 @@ def build(dropout=0.0):
     )
 
 
-def batches(first, end, batch_size=4):
-    """Returns images, and the images moved by a row as targets. The data of a step depend only on its number."""
+def batches(first, end, batch_size=4, bad_step=0, bad_value=float("nan")):
+    """Returns images, and the images moved by a row as targets. The data of a step depend only on its number.
+
+    One value of the step `bad_step`, counted from 1, is `bad_value`.
+    """
     import tensorflow as tf
 
     def make(step):
         images = tf.random.stateless_uniform([batch_size, 8, 8, 1], tf.stack([step, 0]))
+        first_pixel = tf.one_hot(0, tf.size(images), on_value=True, off_value=False)
+        bad = tf.reshape(first_pixel, tf.shape(images)) & (step + 1 == bad_step)
+        images = tf.where(bad, bad_value, images)
         return images, tf.roll(images, 1, 1)
 
     return tf.data.Dataset.range(first, end).map(make)
@@ -51,13 +62,23 @@ def main(arguments):
     experiment = run.begin(options.parse(parser, arguments, {}))
     network = functools.partial(build, experiment.args.dropout)
     networks = {"toy": network, "baseline": network}
-    trained = training.train_networks(experiment, networks, losses.squared_error, batches)
+    data = functools.partial(batches, bad_step=int(os.environ.get("TOY_NAN_AT", 0)))
+    trained = training.train_networks(experiment, networks, losses.squared_error, data)
     if experiment.chief:
         run.write_results(experiment, {"training": run.training_figures(trained["toy"])})
+    return 0
 
 
-def kill_at(moment):
-    """Makes this process kill itself at `EVENT:NUMBER`, which the docstring of this module describes."""
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fill_disk():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+def act_at(moment, act):
+    """Calls `act` at `EVENT:NUMBER`, which the docstring of this module describes."""
     from examples.experiments.core import checkpoint, training
 
     event, number = moment.split(":")
@@ -67,7 +88,7 @@ def kill_at(moment):
         nonlocal remaining
         remaining -= 1
         if not remaining:
-            os.kill(os.getpid(), signal.SIGKILL)
+            act()
 
     def step_ended(self, batch, logs=None, original=training.Checkpointer.on_train_batch_end):
         original(self, batch, logs)
@@ -111,6 +132,9 @@ def with_devices(arguments):
 
 
 if __name__ == "__main__":
-    if "TOY_KILL_AT" in os.environ:
-        kill_at(os.environ["TOY_KILL_AT"])
-    main(with_devices(sys.argv[1:]))
+    from examples.experiments.core import run
+
+    for variable, act in (("TOY_KILL_AT", kill), ("TOY_FULL_AT", fill_disk)):
+        if variable in os.environ:
+            act_at(os.environ[variable], act)
+    run.run_script(lambda: main(with_devices(sys.argv[1:])))

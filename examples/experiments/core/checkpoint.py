@@ -2,13 +2,13 @@
 """Saves the state of a training in one file that is complete at any moment.
 
 TensorFlow and Orbax write a checkpoint as a folder of several files, without the settings of the run. This module
-writes a single file, which records the settings.
+writes a single file, which records the settings. The file starts with a line that holds the checksum of the rest.
 """
 
+import hashlib
 import itertools
 import json
 import pathlib
-import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +17,9 @@ import numpy as np
 from examples.experiments.core import files
 
 NOTES = "notes"
+HEAD = "keras_dynfilter state of a training, SHA-256 {}\n"
+HEAD_SIZE = len(HEAD.format(hashlib.sha256().hexdigest()))
+REMEDY = "Rename or delete it, and the training starts at step 0"
 
 
 class SetupError(ValueError):
@@ -31,8 +34,21 @@ def save(path: str | pathlib.Path, arrays: Sequence[np.ndarray], notes: Any) -> 
         arrays: Sequence of NumPy arrays.
         notes: Dictionary that JSON can represent.
     """
-    with files.written_whole(path) as part, open(part, "wb") as file:
+    with files.written_whole(path) as part, open(part, "wb+") as file:
+        file.write(bytes(HEAD_SIZE))
         np.savez(file, **{NOTES: np.array(json.dumps(notes))}, **{str(i): array for i, array in enumerate(arrays)})
+        head = _head(file)
+        file.seek(0)
+        file.write(head)
+
+
+def _head(file):
+    """Returns the first line for the content of an open file, which follows the place of this line."""
+    file.seek(HEAD_SIZE)
+    checksum = hashlib.sha256()
+    while piece := file.read(1 << 20):
+        checksum.update(piece)
+    return HEAD.format(checksum.hexdigest()).encode()
 
 
 def load(path: str | pathlib.Path) -> tuple[list[np.ndarray], Any]:
@@ -45,11 +61,17 @@ def load(path: str | pathlib.Path) -> tuple[list[np.ndarray], Any]:
         SetupError: The file is damaged, or not one that `save` writes.
     """
     try:
-        with open(path, "rb") as file, np.load(file) as content:
-            notes = json.loads(str(content[NOTES]))
-            return [content[str(i)] for i in range(len(content.files) - 1)], notes
-    except (EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise SetupError(f"Expected {path} to hold the state of a training. Received: {error}") from error
+        with open(path, "rb") as file:
+            head = file.read(HEAD_SIZE)
+            if head != _head(file):
+                raise ValueError("a damaged or another file, since its checksum is wrong")
+            file.seek(HEAD_SIZE)
+            with np.load(file) as content:
+                notes = json.loads(str(content[NOTES]))
+                return [content[str(i)] for i in range(len(content.files) - 1)], notes
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SetupError(f"Expected {path} to hold the state of a training. Received: {reason}. {REMEDY}") from error
 
 
 def restore(variables: Sequence, arrays: Sequence[np.ndarray], path: str | pathlib.Path) -> None:
@@ -63,24 +85,38 @@ def restore(variables: Sequence, arrays: Sequence[np.ndarray], path: str | pathl
         sizes = len(expected), len(received)
         first = next((pair for pair in zip(expected, received) if pair[0] != pair[1]), sizes)
         expected = f"Expected {path} to hold the {len(expected)} variables of this model and its optimizer"
-        raise SetupError(f"{expected}. Received: {len(received)}, the first difference is {first[0]} to {first[1]}")
+        difference = f"{len(received)}, the first difference is {first[0]} to {first[1]}"
+        raise SetupError(f"{expected}. Received: {difference}. {REMEDY}")
     for variable, array in zip(variables, arrays):
         variable.assign(array)
 
 
 def read_settings(path: pathlib.Path) -> dict[str, Any]:
-    """Reads the settings of a run from a JSON file. Returns them by name.
+    """Reads the settings of a run. Returns them by name.
 
     Raises:
-        SetupError: `path` does not hold settings.
+        SetupError: `path` is damaged.
+    """
+    remedy = "Delete it; the states of the run record the settings, too"
+    return read_record(path, "the settings of a run", remedy)
+
+
+def read_record(path: pathlib.Path, content: str, remedy: str) -> dict[str, Any]:
+    """Reads a file that `files.write_record` has written.
+
+    Args:
+        path: The file.
+        content: What the file should hold, for the error.
+        remedy: What the user can do, for the error.
+
+    Raises:
+        SetupError: The file is damaged.
     """
     try:
-        settings = json.loads(path.read_text())
-        if not isinstance(settings, dict):
-            raise ValueError(f"a {type(settings).__name__}")
-    except ValueError as error:
-        raise SetupError(f"Expected {path} to hold the settings of a run, as JSON. Received: {error}") from error
-    return settings
+        return files.read_record(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SetupError(f"Expected {path} to hold {content}, as JSON. Received: {reason}. {remedy}") from error
 
 
 def check_same_settings(earlier: dict[str, Any], settings: dict[str, Any], path: str | pathlib.Path) -> None:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from examples.experiments.core import optimizer, training
+from examples.experiments.core import distribution, optimizer
 from keras_dynfilter.export import formats
 
 PRECISIONS = {"none": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
@@ -187,7 +187,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--strategy",
-        choices=training.STRATEGIES,
+        choices=distribution.STRATEGIES,
         default="one",
         help="distribution strategy; multi-worker needs TF_CONFIG, and an --out that all workers share",
     )

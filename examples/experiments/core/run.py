@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from examples.experiments.core import checkpoint, environment, files, options, training
+from examples.experiments.core import checkpoint, distribution, environment, failures, files, options, training
 from keras_dynfilter import export, inspection
 from keras_dynfilter.export import formats
 
@@ -46,7 +46,7 @@ class Experiment:
     @property
     def chief(self) -> bool:
         """Whether this process writes files and continues after the training; of several workers, only one does."""
-        return training.is_chief(self.strategy)
+        return distribution.is_chief(self.strategy)
 
 
 @contextlib.contextmanager
@@ -72,7 +72,8 @@ def writing_to_out(args: argparse.Namespace) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        sys.exit(f"--out: expected a folder that can be written. Received: {args.out} ({error.strerror})")
+        reason = error.strerror or error
+        sys.exit(f"--out: expected a folder that can be written. Received: {args.out} ({reason})")
 
 
 def begin(args: argparse.Namespace, *, free: Sequence[str] = (), data: Any = None) -> Experiment:
@@ -90,7 +91,7 @@ def begin(args: argparse.Namespace, *, free: Sequence[str] = (), data: Any = Non
     if getattr(args, "deterministic", False):
         tf.config.experimental.enable_op_determinism()
     try:
-        strategy = training.make_strategy(getattr(args, "strategy", "one"))
+        strategy = distribution.make_strategy(getattr(args, "strategy", "one"))
     except ValueError as error:
         sys.exit(f"--strategy: {error}")
     replicas = strategy.num_replicas_in_sync if strategy else 1
@@ -101,7 +102,7 @@ def begin(args: argparse.Namespace, *, free: Sequence[str] = (), data: Any = Non
     names = sorted(name for name in vars(args) if name not in (*FREE, *free))
     with writing_to_out(args):
         args.out.mkdir(parents=True, exist_ok=True)
-        settings = _check_settings(args, names, training.is_chief(strategy), data)
+        settings = _check_settings(args, names, distribution.is_chief(strategy), data)
     return Experiment(args, settings, strategy, began)
 
 
@@ -110,7 +111,7 @@ def _check_settings(args, names, write, data):
     settings = {name: getattr(args, name) for name in names} | ({} if data is None else {"data": data})
     settings = json.loads(json.dumps(settings))  # as JSON will return them
     path = args.out / "settings.json"
-    if args.resume and path.is_file():
+    if args.resume and path.exists():
         try:
             checkpoint.check_same_settings(checkpoint.read_settings(path), settings, path)
         except checkpoint.SetupError as error:
@@ -120,7 +121,7 @@ def _check_settings(args, names, write, data):
             # All checkpoints, before the settings change: otherwise, a later --resume could mix two runs.
             for state in sorted(args.out.glob("*.checkpoint")):
                 checkpoint.set_aside(state)
-        files.write_json(path, settings)
+        files.write_record(path, settings)
     return settings
 
 
@@ -221,13 +222,6 @@ def print_exports(args: argparse.Namespace, name: str) -> None:
 
 
 def run_script(main: Callable[[], int], again: str = "The same command with --resume") -> None:
-    """Ends the process with the status that `main` returns.
-
-    A saved state that does not fit, or an interruption, ends it with a message and without a traceback.
-    """
-    try:
+    """Ends the process with the status that `main` returns, or with one sentence (`failures.one_sentence`)."""
+    with failures.one_sentence(again):
         sys.exit(main())
-    except checkpoint.SetupError as error:
-        sys.exit(f"{error}")
-    except KeyboardInterrupt:
-        sys.exit(f"\nInterrupted. {again} continues after the last checkpoint.")

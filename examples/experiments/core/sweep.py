@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains sweeps: one run for each variant and seed. Several processes can share a sweep; the same command continues it.
 
-`OUT/runs/NAME.json` describes a finished run; an interrupted run continues from `OUT/runs/NAME.checkpoint`. A script
-consists of these parts:
+`OUT/runs/NAME.json` describes a finished run; an interrupted run continues from `OUT/runs/NAME.checkpoint`. A run that
+diverges does not stop the sweep: `OUT/runs/NAME.diverged.json` says at which step, and without this file, the same
+command continues the run from its last state. A script consists of these parts:
 
     def parse(arguments=None):
         parser = options.new_parser(__doc__)
@@ -19,7 +20,6 @@ consists of these parts:
 import argparse
 import contextlib
 import functools
-import json
 import os
 import pathlib
 import subprocess
@@ -32,12 +32,15 @@ import filelock
 import keras
 
 from examples.experiments.core import checkpoint, environment, files, options, run
+from examples.experiments.core import markdown as md
+from examples.experiments.core.divergence import DivergedError
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 # Options that may differ when a sweep continues, in addition to `run.FREE`. Data are compared by their checksums, not
 # by `source`.
 FREE = ("only", "seeds", "processes", "source")
 PATIENCE = 30  # seconds that interrupted processes have to end
+DIVERGED = ".diverged.json"  # suffix of the files of diverged runs
 SYNTHETIC = ("generated", "rendered")  # sources of data that replace the real ones
 run_script = functools.partial(run.run_script, again="The same command")
 
@@ -111,7 +114,7 @@ def main(
         free: Options that may differ when the sweep continues, in addition to `FREE`.
 
     Returns:
-        The exit status.
+        The exit status: above 0 if a run diverged, or if a process failed.
     """
     runs = runs_of(args)
     with run.writing_to_out(args):
@@ -128,29 +131,38 @@ def main(
         if args.processes == 1:
             train_runs(args, runs, lambda name: train(experiment, *runs[name], train_data, test_data))
             export_runs(args, runs if args.export else ())
-    except checkpoint.SetupError as error:
-        sys.exit(f"{error}")
     finally:  # even if an export fails, or the user interrupts
         with filelock.FileLock(args.out / "report.lock"):
             write_report(experiment, runs, functools.partial(report, test_data=test_data))
-    return status
+    return max(status, int(bool(finished_runs(args, runs, DIVERGED))))
 
 
 def write_report(experiment: run.Experiment, names: Iterable[str], report: Callable) -> None:
-    """Writes and prints the report on the finished runs, and prints the names of the other runs."""
+    """Writes and prints the report on the finished and diverged runs, and prints the names of the other runs."""
     args, finished = experiment.args, finished_runs(experiment.args, names)
-    missing = [name for name in names if name not in finished]
-    if finished:
-        content, text, figures = report(finished.values())
-        text = f"{describe_data(args.source, experiment.settings['data'])}\n\n{text}"
+    diverged = finished_runs(args, [name for name in names if name not in finished], DIVERGED)
+    missing = [name for name in names if name not in {**finished, **diverged}]
+    if finished or diverged:
+        content, text, figures = report(finished.values()) if finished else ({}, "", {})
+        text = f"{describe_data(args.source, experiment.settings['data'])}\n\n{text}{diverged_table(diverged)}"
         (args.out / "tables.md").write_text(text)
         run.save_figures(args, figures)
         exports = finished_runs(args, names, ".exports.json")
-        content = {"source": args.source, **content, "missing": missing, "exports": exports}
+        steps = {name: description["step"] for name, description in diverged.items()}
+        content = {"source": args.source, **content, "diverged": steps, "missing": missing, "exports": exports}
         run.write_results(experiment, content)
-        print(f"\n{text}\nFiles in {args.out}: tables.md, {', '.join(figures)}, results.json, runs/")
+        print(f"\n{text}\nFiles in {args.out}: {', '.join(['tables.md', *figures, 'results.json', 'runs/'])}")
     if missing:
         print(f"Not finished: {', '.join(missing)}. The same command continues with them.")
+
+
+def diverged_table(diverged: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns a table of the diverged runs as Markdown; the empty text if there are none."""
+    if not diverged:
+        return ""
+    rows = [[name, f"diverged at step {description['step']}"] for name, description in diverged.items()]
+    note = f"Means and claims leave out diverged runs. Without runs/NAME{DIVERGED}, the same command continues a run."
+    return f"\n{md.table(['run', 'result'], rows)}\n{note}\n"
 
 
 def report_accuracies(module, runs: Iterable[Mapping[str, Any]], test_data: Any = None):
@@ -188,8 +200,12 @@ def train_runs(args: argparse.Namespace, names: Iterable[str], train: Callable[[
     (args.out / "runs").mkdir(parents=True, exist_ok=True)
     for name in names:
         with locked(args, name) as free:
-            if free and not run_path(args, name).exists():
-                files.write_json(run_path(args, name), train(name))
+            if free and not run_path(args, name).exists() and not run_path(args, name, DIVERGED).exists():
+                try:
+                    files.write_record(run_path(args, name), train(name))
+                except DivergedError as error:  # the other runs go on
+                    print(f"{error}", flush=True)
+                    files.write_record(run_path(args, name, DIVERGED), {"step": error.step, "reason": f"{error}"})
         keras.backend.clear_session()
 
 
@@ -214,10 +230,26 @@ def export_runs(args: argparse.Namespace, names: Iterable[str]) -> None:
         with locked(args, name) as free:
             reports = read_description(path) if path.exists() else {}
             if free and not set(args.export) <= set(reports):
-                network = keras.models.load_model(run_path(args, name, ".keras"), compile=False)
-                files.write_json(path, {**reports, **run.write_exports(args, f"runs/{name}", network)})
+                network = load_network(args, name)
+                files.write_record(path, {**reports, **run.write_exports(args, f"runs/{name}", network)})
                 run.print_exports(args, f"runs/{name}")
         keras.backend.clear_session()
+
+
+def load_network(args: argparse.Namespace, name: str) -> keras.Model:
+    """Loads the network of a finished run.
+
+    Raises:
+        checkpoint.SetupError: The file is damaged.
+    """
+    path = run_path(args, name, ".keras")
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises errors of many types for damaged files
+        remedy = f"Delete it and {run_path(args, name)}; the same command then writes both again"
+        raise checkpoint.SetupError(
+            f"Expected {path} to hold the network of a finished run. Received: {error}. {remedy}"
+        ) from error
 
 
 def finished_runs(args: argparse.Namespace, names: Iterable[str], suffix: str = ".json") -> dict[str, Any]:
@@ -231,21 +263,13 @@ def finished_runs(args: argparse.Namespace, names: Iterable[str], suffix: str = 
 
 
 def read_description(path: pathlib.Path) -> dict[str, Any]:
-    """Reads the description of a finished run, or of its exports, from a JSON file.
+    """Reads the description of a finished or diverged run, or of its exports, from a JSON file.
 
     Raises:
         checkpoint.SetupError: The file is damaged.
     """
-    try:
-        content = json.loads(path.read_text())
-        if not isinstance(content, dict):
-            raise ValueError(f"a {type(content).__name__}")
-    except ValueError as error:
-        expected = f"Expected {path} to hold the description of a finished run, as JSON"
-        raise checkpoint.SetupError(
-            f"{expected}. Received: {error}. Delete the file; the same command then writes it again"
-        ) from error
-    return content
+    remedy = "Delete the file; the same command then writes it again"
+    return checkpoint.read_record(path, "the description of a run", remedy)
 
 
 def announce(args: argparse.Namespace, children: Sequence[subprocess.Popen], announced: Iterable[str]) -> None:

@@ -3,20 +3,18 @@
 
 import contextlib
 import itertools
-import os
 import pathlib
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from examples.experiments.core import checkpoint, files
+from examples.experiments.core import checkpoint, distribution, files
+from examples.experiments.core.checkpointer import Checkpointer
+from examples.experiments.core.divergence import FiniteLosses, StopIfNotFinite
 from examples.experiments.core.optimizer import compile_with_adam
-
-STRATEGIES = ("one", "mirrored", "multi-worker")
 
 
 class Trained(NamedTuple):
@@ -46,135 +44,29 @@ class Trainer(keras.Model):
 
     Args:
         network: A built model.
+        finite_losses: Records every loss, if given.
     """
 
-    def __init__(self, network: keras.Model):
+    def __init__(self, network: keras.Model, finite_losses: FiniteLosses | None = None):
         super().__init__(name=f"train_{network.name}")
         self.network = network
         self.arguments = {}
+        self.finite_losses = finite_losses
 
     def call(self, inputs, training=None):
         return self.network(inputs, **self.arguments)  # Keras passes `training` on
 
+    def compute_loss(self, *args, **kwargs):
+        loss = super().compute_loss(*args, **kwargs)
+        if self.finite_losses:
+            self.finite_losses.record(loss)
+        return loss
+
     def train_step(self, data):
         logs = super().train_step(data)
-        if isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
+        if distribution.several_workers(tf.distribute.get_strategy()):
             return {name: value[None] for name, value in logs.items()}  # Keras averages them over a first axis
         return logs
-
-
-def make_strategy(name: str) -> tf.distribute.Strategy | None:
-    """Returns the strategy with a name of `STRATEGIES`; None for `"one"`.
-
-    Raises:
-        ValueError: `TF_CONFIG` does not describe a cluster for `"multi-worker"`.
-    """
-    if name == "one":
-        return None
-    if name == "mirrored":
-        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
-    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    if not resolver.cluster_spec().as_dict():
-        expected = "Expected the variable TF_CONFIG to describe the cluster and the task of this process"
-        raise ValueError(f"{expected}. Received: TF_CONFIG={os.environ.get('TF_CONFIG')!r}")
-    return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
-
-
-def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
-    """Returns whether this process writes files: of several workers, only one does."""
-    resolver = getattr(strategy, "cluster_resolver", None)
-    if resolver is None or not resolver.task_type:
-        return True
-    has_chief = "chief" in resolver.cluster_spec().as_dict()
-    return resolver.task_type == "chief" or (not has_chief and (resolver.task_type, resolver.task_id) == ("worker", 0))
-
-
-class Checkpointer(keras.callbacks.Callback):
-    """Saves the state after every epoch, counts steps and seconds, and stops the training at the time limit.
-
-    Args:
-        path: File of the state.
-        variables: Variables that make up the state.
-        limit: Seconds after which this call stops; None: no limit.
-        write: Whether to write the state.
-        settings: Settings that a resumed training must share, for JSON; None: they are not checked.
-
-    Attributes:
-        position: Number of steps so far, over all calls.
-        end: Step at which the current call of `fit` ends. The number of epochs that `fit` is given is only displayed.
-        seconds: Wall time of the training so far, over all calls, without time lost when a process was killed.
-        processor_seconds: Processor time of the training so far, over all calls.
-        history: Metrics of every epoch.
-    """
-
-    def __init__(
-        self,
-        path: pathlib.Path,
-        variables: Sequence,
-        limit: float | None = None,
-        write: bool = True,
-        settings: dict[str, Any] | None = None,
-    ):
-        super().__init__()
-        self.path, self.variables, self.limit, self.write, self.settings = path, variables, limit, write, settings
-        self.position, self.end, self.history = 0, 0, []
-        self.seconds_before = self.processor_before = 0.0
-        self.start_clocks()
-
-    def start_clocks(self):
-        """Starts the clocks of this call."""
-        self.began, self.processor_began = time.perf_counter(), time.process_time()
-
-    @property
-    def seconds(self):
-        """Wall time of the training so far, over all calls."""
-        return self.seconds_before + time.perf_counter() - self.began
-
-    @property
-    def processor_seconds(self):
-        """Processor time of the training so far, over all calls."""
-        return self.processor_before + time.process_time() - self.processor_began
-
-    def time_is_over(self):
-        """Returns whether this call has reached the time limit."""
-        return self.limit is not None and time.perf_counter() - self.began >= self.limit
-
-    def load(self):
-        """Restores the state from the file."""
-        arrays, notes = checkpoint.load(self.path)
-        if None not in (notes["settings"], self.settings):
-            checkpoint.check_same_settings(notes["settings"], self.settings, self.path)
-        checkpoint.restore(self.variables, arrays, self.path)
-        self.position, self.history = notes["position"], notes["history"]
-        self.seconds_before, self.processor_before = notes["seconds"], notes["processor_seconds"]
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch_start = self.position
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.position = self.epoch_start + batch + 1
-        if self.limit is None:
-            return
-        float(logs["loss"])  # waits for the end of the step: otherwise, the clock would be read too early
-        if self.time_is_over():
-            self.model.stop_training = True
-
-    def on_epoch_end(self, epoch, logs=None):
-        seconds = round(self.seconds, 3)
-        metrics = {name: float(value) for name, value in (logs or {}).items()}
-        self.history = [*self.history, {"step": self.position, "seconds": seconds, **metrics}]
-        if self.write:
-            notes = {
-                "position": self.position,
-                "seconds": seconds,
-                "processor_seconds": round(self.processor_seconds, 3),
-                "history": self.history,
-                "settings": self.settings,
-            }
-            checkpoint.save(self.path, [variable.numpy() for variable in self.variables], notes)
-        if self.position >= self.end:
-            self.model.stop_training = True
 
 
 def pieces(start: int, total: int, epoch: int, stages: Sequence[tuple[int, Any]]) -> list[tuple[int, int, Any]]:
@@ -236,8 +128,11 @@ def train(
             training must have the same settings.
 
     Raises:
-        checkpoint.SetupError: A stage does not start with an epoch, or the state belongs to another model or to other
-            settings.
+        checkpoint.SetupError: A stage does not start with an epoch, or the state is damaged or belongs to another
+            training.
+        divergence.DivergedError: A loss or a weight is not finite. The last state stays.
+        distribution.LostWorkerError: Another worker has ended.
+        files.WriteError: A file cannot be written, for example because the disk is full. The last state stays.
     """
     if any(first % epoch for first, _ in stages) or min(first for first, _ in stages) != 0:
         expected = f"Expected `stages` to start at 0 and at multiples of {epoch}"
@@ -247,21 +142,25 @@ def train(
     scope = strategy.scope if strategy else contextlib.nullcontext
     keras.utils.set_random_seed(seed)
     with scope():
-        network = build()
-    trainer = Trainer(network)
-    with scope():
+        network, losses = build(), FiniteLosses()
+    trainer = Trainer(network, losses)
+    with scope(), distribution.watching_workers(strategy):
         compile_model(trainer)
         trainer.optimizer.build(network.trainable_variables)
         variables = [*network.variables, *trainer.optimizer.variables]
         path = out / f"{name}.checkpoint"
-        checkpointer = Checkpointer(path, variables, time_limit, is_chief(strategy), settings)
+        chief = distribution.is_chief(strategy)
+        checkpointer = Checkpointer(name, path, variables, time_limit, chief, settings)
         _restore_or_set_aside(checkpointer, resume, total)
+        distribution.check_same_step(strategy, checkpointer.position, path)
         checkpointer.start_clocks()
-        watchers = [*callbacks]
-        if is_chief(strategy):
+        within_epochs = not distribution.several_workers(strategy)
+        watchers = [StopIfNotFinite(losses, checkpointer, total, within_epochs), *callbacks]
+        if chief:
             watchers.append(keras.callbacks.TensorBoard(str(out / "logs" / name), write_graph=False))
         for first, end, arguments in pieces(checkpointer.position, total, epoch, stages):
             trainer.arguments, checkpointer.end = arguments, end
+            losses.start(first)
             trainer.make_train_function(force=True)
             trainer.fit(
                 data(first, end, **arguments),
@@ -270,7 +169,7 @@ def train(
                 steps_per_epoch=min(epoch, end - first),
                 callbacks=[*watchers, checkpointer],
                 shuffle=False,
-                verbose=_verbosity(strategy),
+                verbose=_verbosity(chief),
             )
             if checkpointer.time_is_over():
                 break
@@ -283,18 +182,18 @@ def train(
 
 def _restore_or_set_aside(checkpointer, resume, total):
     path = checkpointer.path
-    if not path.is_file():
+    if not path.exists():
         if resume:
             print(f"{path}: not found, so nothing is resumed; starts at step 0 of {total}.")
     elif resume:
-        checkpointer.load()
+        checkpointer.load(total)
         print(f"{path}: continues after step {checkpointer.position} of {total}.")
     elif checkpointer.write:
         checkpoint.set_aside(path)
 
 
-def _verbosity(strategy):
-    if not is_chief(strategy):
+def _verbosity(chief):
+    if not chief:
         return 0
     return 1 if sys.stdout.isatty() else 2
 
@@ -345,25 +244,22 @@ def train_networks(
         limit = f", {args.time_limit:g} minutes at most" if args.time_limit else ""
         if experiment.chief:
             print(f"\nTraining {name}: {args.iterations} steps of {args.batch_size} examples{limit}.", flush=True)
-        try:
-            trained[name] = train(
-                name,
-                build,
-                compile_model or compile_with_adam(args, loss, name == "baseline"),
-                data,
-                total=args.iterations,
-                epoch=min(args.checkpoint_every, args.iterations),
-                out=args.out,
-                seed=args.seed,
-                stages=stages,
-                callbacks=callbacks,
-                resume=args.resume,
-                strategy=experiment.strategy,
-                time_limit=60 * args.time_limit if args.time_limit else None,
-                settings=experiment.settings,
-            )
-        except checkpoint.SetupError as error:
-            sys.exit(f"{error}")
+        trained[name] = train(
+            name,
+            build,
+            compile_model or compile_with_adam(args, loss, name == "baseline"),
+            data,
+            total=args.iterations,
+            epoch=min(args.checkpoint_every, args.iterations),
+            out=args.out,
+            seed=args.seed,
+            stages=stages,
+            callbacks=callbacks,
+            resume=args.resume,
+            strategy=experiment.strategy,
+            time_limit=60 * args.time_limit if args.time_limit else None,
+            settings=experiment.settings,
+        )
     return trained
 
 

@@ -37,7 +37,7 @@ import numpy as np
 import tensorflow as tf
 
 from examples.experiments import data
-from examples.experiments.core import evaluation, options, run, training
+from examples.experiments.core import distribution, evaluation, options, run, training
 from examples.experiments.core.optimizer import sgd
 from keras_dynfilter import inspection, models
 
@@ -131,7 +131,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add(
         "--strategy",
-        choices=training.STRATEGIES,
+        choices=distribution.STRATEGIES,
         default="one",
         help="distribution strategy; multi-worker needs TF_CONFIG",
     )

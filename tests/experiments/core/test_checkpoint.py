@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of checkpoints: complete at any moment, and refused if they are damaged or belong to another model."""
+"""Files of checkpoints: complete at any moment, and refused if they belong to another model."""
 
 import os
 import signal
@@ -52,30 +52,6 @@ def test_kill_while_writing_leaves_a_whole_file(tmp_path, written):
     whole = written == -1 or not part.exists()
     assert small == notes["number"] == (2 if whole else 1) and np.all(large == small)
     assert whole or part.stat().st_size <= written
-
-
-@pytest.mark.parametrize("content", [b"", b"another file", None])
-def test_damaged_state_is_an_error(tmp_path, content):
-    path = tmp_path / "state"
-    checkpoint.save(path, [np.zeros(1000)], {})
-    path.write_bytes(path.read_bytes()[:500] if content is None else content)
-    with pytest.raises(checkpoint.SetupError, match=r"Expected .*state to hold the state of a training\. Received: "):
-        checkpoint.load(path)
-
-
-def test_flipped_bits_are_no_error_of_another_kind(tmp_path):
-    """A flipped bit can turn a flag of the archive into one that Python does not support, or move an offset."""
-    path = tmp_path / "state"
-    checkpoint.save(path, [np.array(2)], {})
-    content, errors = path.read_bytes(), 0
-    for place in range(len(content)):
-        for bit in (1, 32):
-            path.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
-            try:
-                checkpoint.load(path)
-            except checkpoint.SetupError:
-                errors += 1
-    assert errors > len(content)
 
 
 def test_state_of_another_model_is_an_error(tmp_path):

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sweeps: names and locks of runs, processes that share them, descriptions of data."""
 
+import json
 import os
 import pathlib
 import subprocess
 import types
 
 import filelock
+import numpy as np
 import pytest
 
-from examples.experiments.core import checkpoint, sweep
+from examples.experiments.core import checkpoint, divergence, files, sweep
 
 
 def options_of(out, **values):
@@ -27,10 +29,11 @@ def write_module(folder, monkeypatch, text):
 FINISH = """
 import os, pathlib, sys
 assert sys.argv[1:] == ["--seeds", "0", "--processes", "1"] and os.environ["TF_NUM_INTRAOP_THREADS"]
+folder = pathlib.Path(__file__).parent
 for name in ("a_seed0", "b_seed0"):
     try:
-        with open(pathlib.Path(__file__).parent / "out" / "runs" / f"{name}.json", "x") as file:
-            file.write("{}")
+        with open(folder / "out" / "runs" / f"{name}.json", "x") as file:
+            file.write((folder / "description").read_text())
     except FileExistsError:
         sys.exit("too late")
 """
@@ -39,7 +42,8 @@ for name in ("a_seed0", "b_seed0"):
 def test_processes_share_a_sweep(tmp_path, capfd, monkeypatch):
     args, module = options_of(tmp_path / "out"), write_module(tmp_path, monkeypatch, FINISH)
     (args.out / "runs").mkdir(parents=True)
-    sweep.run_path(args, "a_seed0").write_text("{}")
+    files.write_record(tmp_path / "description", {})
+    files.write_record(sweep.run_path(args, "a_seed0"), {})
     assert sweep.start_processes(args, module, ["--seeds", "0"]) == 1
     out, error = capfd.readouterr()
     assert "is finished" not in out and error.count("too late") == 2
@@ -84,7 +88,7 @@ def test_damaged_description_is_an_error_before_the_training(tmp_path, content):
     args = options_of(tmp_path)
     (tmp_path / "runs").mkdir()
     sweep.run_path(args, "b_seed0").write_text(content)
-    message = r"Expected .*b_seed0\.json to hold the description of a finished run, as JSON\. Received: .*Delete"
+    message = r"Expected .*b_seed0\.json to hold the description of a run, as JSON\. Received: .*Delete"
     with pytest.raises(checkpoint.SetupError, match=message):
         sweep.main(args, [], "module", None, None, None)
     with pytest.raises(SystemExit, match=message):
@@ -96,6 +100,43 @@ def test_out_that_cannot_be_written(processes):
     for out in (pathlib.Path("/proc/x"), pathlib.Path(__file__) / "x"):
         with pytest.raises(SystemExit, match=rf"--out: expected a folder that can be written\. Received: {out} \(.+\)"):
             sweep.main(options_of(out, processes=processes), [], "module", None, None, None)
+
+
+def test_one_diverged_run_does_not_lose_the_others(tmp_path, capsys):
+    images, trained = (np.zeros((4, 8, 8, 1), np.uint8), np.zeros(4, np.uint8)), []
+
+    def load(args):
+        args.source = "generated"
+        return images, images
+
+    def train(experiment, variant, seed, train_data, test_data):
+        trained.append(variant)
+        if variant == "a" and diverges:
+            raise divergence.DivergedError("a_seed0 diverged: the loss is not finite at step 7 of 9.", 7)
+        return {"variant": variant}
+
+    def report(runs, test_data):
+        names = ", ".join(run["variant"] for run in runs)
+        return {"variants": names}, f"Table of {names}.\n", {}
+
+    def run():
+        trained.clear()
+        args = options_of(tmp_path, processes=1, batch_size=4, seed=0, resume=True, export=[], source=None)
+        status = sweep.main(args, [], "module", load, train, report)
+        return status, json.loads((tmp_path / "results.json").read_text()), (tmp_path / "tables.md").read_text()
+
+    diverges = True
+    for expected in (["a", "b"], []):  # the same command neither repeats nor forgets a diverged run
+        status, results, tables = run()
+        assert status == 1 and trained == expected
+        assert results["variants"] == "b" and results["diverged"] == {"a_seed0": 7} and results["missing"] == []
+        assert "Table of b." in tables and "| a_seed0 | diverged at step 7 |" in tables
+        assert "Traceback" not in capsys.readouterr().err
+    diverges = False
+    sweep.run_path(types.SimpleNamespace(out=tmp_path), "a_seed0", sweep.DIVERGED).unlink()
+    status, results, tables = run()
+    assert status == 0 and trained == ["a"] and results["diverged"] == {} and "diverged" not in tables
+    assert results["variants"] == "a, b"
 
 
 def test_runs_are_ordered_by_seed():

@@ -1,26 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trainings that stop, are killed and continue, under every strategy and precision."""
 
-import contextlib
 import itertools
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from examples.experiments.core import checkpoint, losses, training
+from examples.experiments.core import checkpoint, distribution, failures, losses, training
 from tests.support import toy_experiment
-from tests.support.paths import ROOT
 from tests.support.toy_options import parsed
-
-TOY = str(ROOT / "tests" / "support" / "toy_experiment.py")
+from tests.support.toy_processes import cluster, finish, toy_process
 
 
 @pytest.fixture
@@ -28,19 +21,6 @@ def precision():
     """Returns a function that sets the dtype policy for one test."""
     yield keras.mixed_precision.set_global_policy
     keras.mixed_precision.set_global_policy("float32")
-
-
-def toy_process(out, *arguments, **environment):
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **environment}
-    command = [sys.executable, TOY, *arguments, "--out", str(out)]
-    return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def finish(process):
-    output, errors = process.communicate(timeout=1800)
-    assert process.returncode == 0, f"{output}\n{errors[-4000:]}"
-    return output
 
 
 def assert_same_state(path, other, position):
@@ -53,7 +33,8 @@ def assert_same_state(path, other, position):
 
 def run_toy(out, *arguments):
     fixed = ["--iterations", "4", "--checkpoint-every", "2", "--no-deterministic"]
-    toy_experiment.main([*fixed, "--out", str(out), *arguments])
+    with failures.one_sentence("The same command with --resume"):
+        toy_experiment.main([*fixed, "--out", str(out), *arguments])
 
 
 def train_toy(out, total=23, epoch=5, dropout=0.0, **arguments):
@@ -99,10 +80,10 @@ def test_stopped_in_the_middle_of_an_epoch_and_resumed(tmp_path):
 
 
 def test_time_before_a_resumption_counts_but_is_not_limited(tmp_path):
-    notes = {"position": 3, "seconds": 5e9, "processor_seconds": 7e9, "history": [], "settings": None}
+    notes = {"name": "a", "position": 3, "seconds": 5e9, "processor_seconds": 7e9, "history": [], "settings": None}
     checkpoint.save(tmp_path / "state", [np.array(2.0)], notes)
-    checkpointer = training.Checkpointer(tmp_path / "state", [tf.Variable(0.0)], limit=4e9)
-    checkpointer.load()
+    checkpointer = training.Checkpointer("a", tmp_path / "state", [tf.Variable(0.0)], limit=4e9)
+    checkpointer.load(3)
     assert checkpointer.position == 3 and checkpointer.seconds >= 5e9 and checkpointer.processor_seconds >= 7e9
     assert not checkpointer.time_is_over()
     checkpointer.began -= 4e9
@@ -145,6 +126,17 @@ def test_resume_never_mixes_two_runs(tmp_path, capsys):
     states[0].write_bytes(first[0])
     with pytest.raises(SystemExit, match=r"Expected --seed 1, as in .*baseline\.checkpoint\. Received: 2"):
         run_toy(tmp_path, "--seed", "2", "--resume", "--baseline")
+    states[0].write_bytes(states[1].read_bytes())
+    with pytest.raises(
+        SystemExit, match=r"Expected .*baseline\.checkpoint to hold .* of baseline\. Received: .* of toy"
+    ):
+        run_toy(tmp_path, "--seed", "2", "--resume", "--baseline")
+
+
+def test_state_after_the_end_of_the_training_is_an_error(tmp_path):
+    train_toy(tmp_path, total=6)
+    with pytest.raises(checkpoint.SetupError, match=r"the state of 5 steps or fewer\. Received: the state of 6 steps"):
+        train_toy(tmp_path, total=5, resume=True)
 
 
 def test_errors_of_keras_keep_their_traceback(tmp_path, monkeypatch):
@@ -259,13 +251,11 @@ def test_strategies_train_the_same(tmp_path):
     assert "loss" in expected
     finish(toy_process(tmp_path / "mirrored", "--devices", "2", "--strategy", "mirrored"))
 
-    with contextlib.ExitStack() as reserved:
-        cluster = {"worker": [f"localhost:{reserved.enter_context(reserved_port())}" for _ in range(2)]}
-        workers = []
-        for index in range(2):
-            task = {"type": "worker", "index": index}
-            environment = {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task}), "TF_GRPC_REUSE_PORT": "1"}
-            workers.append(toy_process(tmp_path / "workers", "--strategy", "multi-worker", **environment))
+    with cluster(2) as environments:
+        workers = [
+            toy_process(tmp_path / "workers", "--strategy", "multi-worker", **environment)
+            for environment in environments
+        ]
         chief, other = (finish(worker) for worker in workers)
     assert "loss" in chief and "loss" not in other  # only the chief writes
 
@@ -278,19 +268,10 @@ def test_strategies_train_the_same(tmp_path):
         assert json.loads((tmp_path / name / "results.json").read_text())["training"]["iterations"] == 20
 
 
-@contextlib.contextmanager
-def reserved_port():
-    """Reserves a port, and yields its number. Only processes that ask to share the port can listen on it."""
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind(("localhost", 0))
-        yield held.getsockname()[1]
-
-
 def test_multi_worker_needs_a_cluster(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(ValueError, match=r"Expected the variable TF_CONFIG to describe .* Received: TF_CONFIG=None"):
-        training.make_strategy("multi-worker")
+        distribution.make_strategy("multi-worker")
 
 
 def test_networks_that_baseline_asks_for():

@@ -170,7 +170,7 @@ def test_run_with_curriculum_and_resumption(tmp_path, digits, monkeypatch):
 
 def test_other_frames_to_test_on(tmp_path, digits, monkeypatch):
     only_train(monkeypatch, tmp_path, "--iterations", "2", "--network", "blended")
-    trained = json.loads((tmp_path / "settings.json").read_text())
+    trained = checkpoint.read_settings(tmp_path / "settings.json")
     tested = run(tmp_path, "--iterations", "2", "--network", "blended", "--resume", "--test-frames", "2:4")
     assert tested["settings"]["network"] == "blended"
     assert tested["test_frames"] == [2, 4] and tested["settings"] == trained

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from examples.experiments import data
-from examples.experiments.core import run, training
+from examples.experiments.core import checkpoint, run, training
 from examples.experiments.dfn import steerable_filters
 from keras_dynfilter import models
 
@@ -91,7 +91,7 @@ def test_resume_needs_the_same_settings_and_images(monkeypatch, tmp_path):
     for arguments in ([], ["--resume"]):
         with pytest.raises(Stop):
             run(*arguments)
-    assert settings[0] == settings[1] == json.loads((tmp_path / "settings.json").read_text())  # recorded in the state
+    assert settings[0] == settings[1] == checkpoint.read_settings(tmp_path / "settings.json")  # recorded in the state
     with pytest.raises(SystemExit, match=r"Expected no --raw-angles, as in .* Received: --raw-angles"):
         run("--resume", "--raw-angles")
     photographs[0] *= 0

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes distribution strategies, and checks that several workers work on the same training."""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from examples.experiments.core.checkpoint import SetupError
+
+STRATEGIES = ("one", "mirrored", "multi-worker")
+# Errors of a step whose peer has ended.
+LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
+
+
+def make_strategy(name: str) -> tf.distribute.Strategy | None:
+    """Returns the strategy with a name of `STRATEGIES`; None for `"one"`.
+
+    Raises:
+        ValueError: `TF_CONFIG` does not describe a cluster for `"multi-worker"`.
+    """
+    if name == "one":
+        return None
+    if name == "mirrored":
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    if not resolver.cluster_spec().as_dict():
+        expected = "Expected the variable TF_CONFIG to describe the cluster and the task of this process"
+        raise ValueError(f"{expected}. Received: TF_CONFIG={os.environ.get('TF_CONFIG')!r}")
+    return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+
+
+def several_workers(strategy: tf.distribute.Strategy | None) -> bool:
+    """Returns whether a strategy trains in several processes."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
+    """Returns whether this process writes files: of several workers, only one does."""
+    resolver = getattr(strategy, "cluster_resolver", None)
+    if resolver is None or not resolver.task_type:
+        return True
+    has_chief = "chief" in resolver.cluster_spec().as_dict()
+    return resolver.task_type == "chief" or (not has_chief and (resolver.task_type, resolver.task_id) == ("worker", 0))
+
+
+class LostWorkerError(RuntimeError):
+    """Reports that another worker has ended. The message is for the user."""
+
+
+@contextlib.contextmanager
+def watching_workers(strategy: tf.distribute.Strategy | None) -> Iterator[None]:
+    """Raises a `LostWorkerError` if the block fails because another worker has ended."""
+    try:
+        yield
+    except LOST as error:
+        if not several_workers(strategy):
+            raise
+        raise LostWorkerError(f"Another worker has ended, or cannot be reached ({type(error).__name__}).") from error
+
+
+def check_same_step(strategy: tf.distribute.Strategy | None, step: int, path: pathlib.Path) -> None:
+    """Checks that all workers continue at the same step.
+
+    Args:
+        strategy: The strategy.
+        step: The step at which this worker continues.
+        path: File of the state, for the error.
+
+    Raises:
+        SetupError: The steps of the workers differ.
+    """
+    if not several_workers(strategy):
+        return
+    own = strategy.run(lambda: tf.constant([step], tf.int64))
+    steps = sorted({int(other) for other in strategy.gather(own, axis=0)})
+    if len(steps) > 1:
+        expected = f"Expected all workers to read the same state, {path}, in an --out that they share"
+        raise SetupError(f"{expected}. Received: states after the steps {', '.join(map(str, steps))}")
