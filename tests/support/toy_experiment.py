@@ -37,14 +37,14 @@ def build(dropout=0.0):
 def batches(first, end, batch_size=4, bad_step=0, bad_value=float("nan")):
     """Returns images, and the images moved by a row as targets. The data of a step depend only on its number.
 
-    One value of the step `bad_step`, counted from 1, is `bad_value`.
+    One value of the last image of the step `bad_step`, counted from 1, is `bad_value`.
     """
     import tensorflow as tf
 
     def make(step):
         images = tf.random.stateless_uniform([batch_size, 8, 8, 1], tf.stack([step, 0]))
-        first_pixel = tf.one_hot(0, tf.size(images), on_value=True, off_value=False)
-        bad = tf.reshape(first_pixel, tf.shape(images)) & (step + 1 == bad_step)
+        last_pixel = tf.one_hot(tf.size(images) - 1, tf.size(images), on_value=True, off_value=False)
+        bad = tf.reshape(last_pixel, tf.shape(images)) & (step + 1 == bad_step)
         images = tf.where(bad, bad_value, images)
         return images, tf.roll(images, 1, 1)
 

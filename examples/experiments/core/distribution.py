@@ -2,6 +2,7 @@
 """Makes distribution strategies, and checks that several workers work on the same training."""
 
 import contextlib
+import functools
 import os
 import pathlib
 from collections.abc import Iterator
@@ -15,8 +16,11 @@ STRATEGIES = ("one", "mirrored", "multi-worker")
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
 
 
+@functools.cache
 def make_strategy(name: str) -> tf.distribute.Strategy | None:
-    """Returns the strategy with a name of `STRATEGIES`; None for `"one"`.
+    """Returns the strategy with a name of `STRATEGIES`; None for `"one"`. There is one strategy of each name.
+
+    The first call with `"multi-worker"` must come before TensorFlow has started, and waits for the other workers.
 
     Raises:
         ValueError: `TF_CONFIG` does not describe a cluster for `"multi-worker"`.

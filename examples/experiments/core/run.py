@@ -51,12 +51,13 @@ class Experiment:
 
 @contextlib.contextmanager
 def preparing(args: argparse.Namespace) -> Iterator[None]:
-    """Ends the script with a one-line message if data or packages are missing, before it trains.
+    """Ends the script with a one-line message if data, packages or workers are missing, before it trains.
 
     Args:
         args: The options. The packages for figures and for the formats of `--export` are checked before the block,
-            which loads the data.
+            which loads the data. The strategy is made before, too, since loaders may start TensorFlow.
     """
+    make_strategy(args)
     try:
         inspection.new_figure(1, 1)
         for name in getattr(args, "export", []):
@@ -64,6 +65,14 @@ def preparing(args: argparse.Namespace) -> Iterator[None]:
         yield
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f"{error}")
+
+
+def make_strategy(args: argparse.Namespace) -> tf.distribute.Strategy | None:
+    """Returns the strategy that the options ask for, or ends the script with a one-line message."""
+    try:
+        return distribution.make_strategy(getattr(args, "strategy", "one"))
+    except ValueError as error:
+        sys.exit(f"--strategy: {error}")
 
 
 @contextlib.contextmanager
@@ -90,10 +99,7 @@ def begin(args: argparse.Namespace, *, free: Sequence[str] = (), data: Any = Non
     began = time.perf_counter()
     if getattr(args, "deterministic", False):
         tf.config.experimental.enable_op_determinism()
-    try:
-        strategy = distribution.make_strategy(getattr(args, "strategy", "one"))
-    except ValueError as error:
-        sys.exit(f"--strategy: {error}")
+    strategy = make_strategy(args)
     replicas = strategy.num_replicas_in_sync if strategy else 1
     if args.batch_size % replicas:
         sys.exit(f"--batch-size: expected a multiple of {replicas}, one part per device. Received: {args.batch_size}")

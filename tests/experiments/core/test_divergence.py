@@ -56,13 +56,13 @@ def test_step_is_exact_if_one_call_executes_several_steps(tmp_path):
 
 @keras.saving.register_keras_serializable("toy")
 class FiniteValueOfInfiniteSlope(keras.layers.Layer):
-    """Adds zero, whose gradient with respect to the weight is infinity times zero."""
+    """Adds the norm of its weights, which are zero. The gradient of the norm is then infinity times zero."""
 
     def build(self, input_shape):
-        self.scale = self.add_weight(name="scale", shape=(), initializer="zeros")
+        self.vector = self.add_weight(name="vector", shape=(3,), initializer="zeros")
 
     def call(self, inputs):
-        return inputs + 0.0 * tf.sqrt(self.scale)
+        return inputs + tf.norm(self.vector)
 
 
 def build_with_infinite_slope():
@@ -73,7 +73,7 @@ def build_with_infinite_slope():
 @pytest.mark.parametrize(
     ("epoch", "what"),
     [
-        (1, r"3 variables are not finite, the first is .*scale, after step 1 of"),
+        (1, r"3 variables are not finite, the first is .*vector, after step 1 of"),
         (5, "the loss is not finite at step 2"),
     ],
 )

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trainings that stop, are killed and continue, under every strategy and precision."""
+"""Trainings that stop, are killed and continue, in every precision."""
 
 import itertools
-import json
 import signal
 
 import keras
@@ -10,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from examples.experiments.core import checkpoint, distribution, failures, losses, training
+from examples.experiments.core import checkpoint, failures, losses, training
 from tests.support import toy_experiment
 from tests.support.toy_options import parsed
-from tests.support.toy_processes import cluster, finish, toy_process
+from tests.support.toy_processes import finish, toy_process
 
 
 @pytest.fixture
@@ -243,35 +242,6 @@ def test_killed_at_any_moment_ends_with_the_same_bits(tmp_path):
     output = finish(toy_process(tmp_path / "killed", *arguments, "--resume"))
     assert "continues after step 6 of 11" in output
     assert_same_state(state, tmp_path / "whole" / "toy.checkpoint", 11)
-
-
-@pytest.mark.slow
-def test_strategies_train_the_same(tmp_path):
-    expected = finish(toy_process(tmp_path / "one"))
-    assert "loss" in expected
-    finish(toy_process(tmp_path / "mirrored", "--devices", "2", "--strategy", "mirrored"))
-
-    with cluster(2) as environments:
-        workers = [
-            toy_process(tmp_path / "workers", "--strategy", "multi-worker", **environment)
-            for environment in environments
-        ]
-        chief, other = (finish(worker) for worker in workers)
-    assert "loss" in chief and "loss" not in other  # only the chief writes
-
-    reference, _ = checkpoint.load(tmp_path / "one" / "toy.checkpoint")
-    for name in ("mirrored", "workers"):
-        arrays, notes = checkpoint.load(tmp_path / name / "toy.checkpoint")
-        assert notes["position"] == 20
-        for value, expected in zip(arrays, reference):
-            np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-6)
-        assert json.loads((tmp_path / name / "results.json").read_text())["training"]["iterations"] == 20
-
-
-def test_multi_worker_needs_a_cluster(monkeypatch):
-    monkeypatch.delenv("TF_CONFIG", raising=False)
-    with pytest.raises(ValueError, match=r"Expected the variable TF_CONFIG to describe .* Received: TF_CONFIG=None"):
-        distribution.make_strategy("multi-worker")
 
 
 def test_networks_that_baseline_asks_for():
