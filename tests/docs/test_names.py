@@ -19,6 +19,8 @@ FOREIGN = {
     *("x_train", "x_test", "y_train", "y_test", "test_videos"),
     *("output_1", "left_image", "arg_2d", "NAME_1", "image_height", "guide_height", "NAME_height"),
     *("CHECK", "CITATION", "cff"),
+    *("DataParallel", "experimental_distribute_dataset", "multiprocessing", "spawn", "fork", "forkserver"),
+    *("restartPolicy", "srun", "scontrol"),
 }
 
 

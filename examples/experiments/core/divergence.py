@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stops a training at the first loss that is not finite, and never lets weights that are not finite be saved."""
+"""Stops a training at the first loss that is not finite, and never lets weights that are not finite be saved.
+
+`keras.callbacks.TerminateOnNaN` waits for every call, cannot name the step if a call executes several steps, and does
+not check weights.
+"""
 
 import time
 
