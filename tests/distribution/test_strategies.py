@@ -36,3 +36,9 @@ def test_two_workers_train_like_one(alone):
         workers = [start(SCRIPT, "workers", **environment) for environment in environments]
         for worker in workers:
             np.testing.assert_allclose(losses(worker), alone, **TOLERANCE)
+
+
+@pytest.mark.slow
+def test_data_parallel_of_keras_trains_on_one_device():
+    """The documentation says that Keras 3.15 accepts `DataParallel` on TensorFlow, without effect."""
+    assert losses(start(SCRIPT, "data-parallel")) == losses(start(SCRIPT, "fit"))

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains a model of `DDF2D` and `DynamicLocalFilter2D` in a process of its own, and prints the losses as JSON.
 
-    python tests/support/train_layers.py one|mirrored|workers
+    python tests/support/train_layers.py one|mirrored|workers|fit|data-parallel
 
-`workers` needs TF_CONFIG. The training loop is the one of docs/guide/distribution.md.
+`workers` needs TF_CONFIG. The training loop is the one of docs/guide/distribution.md; `fit` and `data-parallel` call
+the method `fit` of Keras, the latter with `keras.distribution.DataParallel` on two devices.
 """
 
 import json
@@ -32,9 +33,13 @@ def make_strategy(name):
         return tf.distribute.MultiWorkerMirroredStrategy()
     if name == "one":
         return tf.distribute.get_strategy()
+    make_two_devices()
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def make_two_devices():
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
 def documented_loop():
@@ -47,12 +52,32 @@ def documented_loop():
     return names
 
 
-def main(name):
+def fit(data, data_parallel):
+    if data_parallel:
+        make_two_devices()
+        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=["cpu:0", "cpu:1"]))
+    keras.utils.set_random_seed(0)
+    model = make_model()
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    return model.fit(data(), epochs=STEPS, steps_per_epoch=1, verbose=0).history["loss"]
+
+
+def train(data, name):
     strategy = make_strategy(name)
     keras.utils.set_random_seed(0)
+    return documented_loop()["train"](strategy, make_model, data(), steps=STEPS, batch_size=8)
+
+
+def make_data():
     images = np.random.default_rng(0).random((32, 8, 8, 3), np.float32)
-    data = tf.data.Dataset.from_tensor_slices((images, images[..., :1])).batch(8, drop_remainder=True).repeat()
-    losses = documented_loop()["train"](strategy, make_model, data, steps=STEPS, batch_size=8)
+    return tf.data.Dataset.from_tensor_slices((images, images[..., :1])).batch(8, drop_remainder=True).repeat()
+
+
+def main(name):
+    if name in ("fit", "data-parallel"):
+        losses = fit(make_data, name == "data-parallel")
+    else:
+        losses = train(make_data, name)
     print(json.dumps(losses), flush=True)
 
 
