@@ -31,7 +31,7 @@ LOAD = "import keras_dynfilter.info; keras_dynfilter.info.report()"
 def filtered(step):
     """Returns the step and filtered images of the step."""
     images = tf.random.stateless_uniform([2, 9, 8, 4], tf.stack([step, 0]))
-    filters = tf.random.stateless_normal([2, 9, 8, 18], tf.stack([step, 1]))
+    filters = tf.random.stateless_normal([2, 9, 8, 9], tf.stack([step, 1]))
     return step, local_filter2d(images, filters, 3)
 
 

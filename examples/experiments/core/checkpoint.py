@@ -69,7 +69,7 @@ def load(path: str | pathlib.Path) -> tuple[list[np.ndarray], Any]:
             with np.load(file) as content:
                 notes = json.loads(str(content[NOTES]))
                 return [content[str(i)] for i in range(len(content.files) - 1)], notes
-    except (OSError, ValueError) as error:
+    except Exception as error:  # NumPy and zipfile raise errors of many types for a file that somebody has made up
         reason = getattr(error, "strerror", None) or error
         raise SetupError(f"Expected {path} to hold the state of a training. Received: {reason}. {REMEDY}") from error
 

@@ -2,6 +2,7 @@
 """Reads damaged and hostile checkpoints, archives, lists, images and videos with the readers of the experiments."""
 
 import functools
+import hashlib
 import io
 import json
 import pathlib
@@ -16,6 +17,7 @@ import numpy as np
 
 from examples.experiments import data
 from examples.experiments.core import checkpoint
+from examples.experiments.core import files as core_files
 from tests.fuzz import archives, edits
 from tests.fuzz.failures import Failure, check_text
 
@@ -84,7 +86,10 @@ def _checkpoint() -> dict:
 
 
 def _restore(folder: pathlib.Path) -> None:
-    arrays, _ = checkpoint.load(folder / "state")
+    path = folder / "state"
+    content = path.read_bytes()  # its checksum is right, so that all of the reader runs
+    path.write_bytes(checkpoint.HEAD.format(hashlib.sha256(content).hexdigest()).encode() + content)
+    arrays, _ = checkpoint.load(path)
 
     class Variable:
         def __init__(self, shape):
@@ -119,14 +124,20 @@ def _faces() -> dict:
 
 
 _LIST = b"".join(b"faces\\%c.jpg 1 2 3 4 5 6 7 8 9 10 1 1 1 1\n" % name for name in b"ab")
-_SETTINGS = json.dumps({"seed": 0, "batch_size": 16, "data": {"digits": "5 x 28 x 28, uint8"}}).encode()
+
+
+def _settings() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "settings.json")
+        core_files.write_record(path, {"seed": 0, "batch_size": 16, "data": {"digits": "5 x 28 x 28, uint8"}})
+        return path.read_bytes()
+
+
 _DIGITS = {"x_test": np.zeros((3, 28, 28), np.uint8), "y_test": np.arange(3, dtype=np.uint8)}
 
 READERS = {
     "checkpoint": Reader("state", _checkpoint, _restore),
-    "settings": Reader(
-        "settings.json", lambda: _SETTINGS, lambda folder: checkpoint.read_settings(folder / "settings.json")
-    ),
+    "settings": Reader("settings.json", _settings, lambda folder: checkpoint.read_settings(folder / "settings.json")),
     "mnist": Reader("mnist/mnist.npz", lambda: _DIGITS, lambda folder: data.load_mnist("test", folder, "mnist")),
     "cifar10_labels": Reader(
         "cifar10/test_labels.npz",
