@@ -141,7 +141,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     scope = strategy.scope if strategy else contextlib.nullcontext
     keras.utils.set_random_seed(seed)
-    with scope():
+    with scope(), distribution.watching_workers(strategy):  # workers share the initial weights
         network, losses = build(), FiniteLosses()
     trainer = Trainer(network, losses)
     with scope(), distribution.watching_workers(strategy):
