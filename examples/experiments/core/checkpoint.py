@@ -68,7 +68,10 @@ def load(path: str | pathlib.Path) -> tuple[list[np.ndarray], Any]:
             file.seek(HEAD_SIZE)
             with np.load(file) as content:
                 notes = json.loads(str(content[NOTES]))
-                return [content[str(i)] for i in range(len(content.files) - 1)], notes
+                arrays = [content[str(i)] for i in range(len(content.files) - 1)]
+                if not all(isinstance(array, np.ndarray) for array in arrays):  # other members are bytes
+                    raise ValueError("an archive of other things than arrays")
+                return arrays, notes
     except Exception as error:  # NumPy and zipfile raise errors of many types for a file that somebody has made up
         reason = getattr(error, "strerror", None) or error
         raise SetupError(f"Expected {path} to hold the state of a training. Received: {reason}. {REMEDY}") from error
