@@ -68,6 +68,10 @@ CPU = [
     ),
     ("add", "output", (1, 20, 20, 64), {"kernel": (3, 7)}, "channel_lanes"),
     ("mul", "output", (1, 20, 20, 64), {"strides": (1, 2)}, "channel_lanes"),
+    # Beyond a stride of 256, few taps of a filter reach the pixels of a tile.
+    ("spatial", "inputs", (1, 3, 600, 1), {"strides": (300, 256)}, "tap_lanes"),
+    ("softmax", "inputs", (1, 3, 600, 1), {"strides": (1, 257)}, "channel_lanes"),
+    ("softmax", "output", (1, 3, 600, 1), {"strides": (1, 257)}, "tap_lanes"),
     ("mul", "output", (1, 20, 20, 64), {"dilation_rate": (1, 2)}, "channel_lanes"),
     ("mul", "output", (1, 20, 20, 40), {}, "channel_lanes"),
     ("mul", "channel", (1, 20, 20, 64), {}, "channel_lanes"),
@@ -140,6 +144,11 @@ CUDA = [
     ("mul", "channel", (1, 20, 20, 64), {"dtype": "bfloat16", "alignment": 8}, ("channel_gradient", 4, 3, 0)),
     ("mul", "channel", (1, 20, 20, 64), {"dtype": "bfloat16", "alignment": 4}, ("channel_gradient", 1, 3, 0)),
     ("mul", "channel", (1, 20, 20, 64), {"dtype": "float64"}, ("channel_gradient", 2, 3, 0)),
+    # Large strides.
+    ("spatial", "inputs", (1, 40, 40, 1), {"strides": (16, 16)}, ("filter_per_thread", 0, 0, 1)),
+    ("spatial", "inputs", (1, 40, 40, 1), {"strides": (1, 17)}, ("strided_inputs", 1, 0, 0)),
+    ("channel", "inputs", (1, 40, 40, 64), {"strides": (17, 1)}, ("strided_inputs", 1, 0, 0)),
+    ("channel", "output", (1, 40, 40, 64), {"strides": (17, 17)}, ("gather", 4, 0, 0)),
 ]
 
 

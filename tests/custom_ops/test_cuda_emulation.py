@@ -10,10 +10,11 @@ import pytest
 import tensorflow as tf
 
 from tests.ops.test_ddf_vectors import GRADIENT_CHECKS, WORKED, rows, worked_operands
-from tests.support import cases
+from tests.support import cases, raw_ops
 from tests.support.cases import Case
 from tests.support.cuda_emulation import harness
 from tests.support.cuda_emulation.harness import Device, Job
+from tests.support.extreme_shapes import Axis, Call
 
 # Few blocks, so that kernels loop over their work; blocks and threads in reverse order; too little shared memory for
 # filters.
@@ -36,6 +37,9 @@ CASES = (
     Case("dense_rows_strided_down", (1, 9, 6, 8), (5, 3), (2, 1), (3, 1), heads=2),
     Case("5_channels_of_4_heads", (2, 5, 6, 20), heads=4),
     Case("stride_3_row", (1, 4, 40, 2), (3, 7), (2, 3), (1, 4)),
+    Case("strides_of_17_and_18", (1, 40, 39, 5), (5, 7), (17, 18), (2, 3)),
+    Case("stride_of_18_and_dilation_of_4", (2, 3, 40, 6), (3, 15), (1, 18), (1, 4), heads=2),
+    Case("window_far_beyond_image", (1, 2, 3, 20), (5, 61)),
     Case("empty_batch", (0, 5, 6, 3)),
     Case("empty_image", (2, 0, 6, 3)),
     Case("no_channels", (1, 4, 4, 0)),
@@ -87,6 +91,32 @@ def test_worked_vectors_of_ddf(filters, combine, strides, dilation_rate, expecte
     operands = {name: value.astype(np.float32) for name, value in zip(names, worked_operands(filters, strides))}
     result = harness.run(Job(case, combine, "output", "float32", operands), FEW_BLOCKS)
     np.testing.assert_array_equal(result[0, ..., 0], rows(expected))
+
+
+# A kernel that tries every tap for every pixel takes hours, even without threads.
+EXTREME = (
+    Call(Axis(1, 1), Axis(2**16, 2**18 + 1, 2**31 - 1, 2047)),
+    Call(Axis(3, 2**14 + 1), Axis(2, 3), channels=3),
+    Call(Axis(2**40, 1), Axis(0)),
+    Call(Axis(2, 3, padding="valid"), Axis(40, padding="valid"), batch=3, channels=8),
+)
+
+
+@pytest.mark.parametrize("op", raw_ops.OPS, ids=lambda op: f"{op.name}-{op.kind}")
+def test_extreme_shapes(op):
+    for call in EXTREME:
+        if not call.fits(op) or np.prod(np.array(call.shape(op.result), object)) > 2**16:  # the emulation is slow
+            continue
+        axes = (call.rows, call.columns)
+        window = ([getattr(axis, name) for axis in axes] for name in ("window", "stride", "dilation"))
+        case = Case("", call.shape("inputs"), *map(tuple, window), call.rows.padding, call.heads)
+        derivative = "output" if op.result == "grad" else op.result
+        names = harness.read_operands(op.kind, derivative)
+        operands = {name: np.ones(call.shape(name), np.float32) for name in names}
+        result = harness.run(Job(case, op.kind, derivative, "float32", operands), FEW_BLOCKS)
+        assert result.shape == call.shape(op.result)
+        if result.size:
+            np.testing.assert_allclose(result, call.expected(op), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@
 
 #include "cuda/tuning.cuh"
 #include "family.h"
+#include "window.h"
 
 namespace keras_dynfilter::cuda {
 
@@ -15,6 +16,7 @@ namespace keras_dynfilter::cuda {
 struct Geometry {
   int64_t batch, channels, heads, head_channels, taps;
   Axis rows, columns;
+  Range tap_rows, tap_columns;  // no output has an input at the other taps
 
   KDF_HOST_DEVICE int64_t outputs() const { return rows.out_size * columns.out_size; }
   KDF_HOST_DEVICE int64_t filters() const { return batch * outputs() * heads; }
@@ -22,7 +24,9 @@ struct Geometry {
 
 inline Geometry geometry_of(const Problem& p) {
   const int64_t heads = uses_spatial(p.kind) ? p.heads : 1;
-  return {p.batch, p.channels, heads, p.channels / heads, taps(p), vertical_axis(p), horizontal_axis(p)};
+  const Axis rows = vertical_axis(p), columns = horizontal_axis(p);
+  const auto used = [](const Axis& a) { return taps_between(a, {0, a.out_size}, {0, a.size}); };
+  return {p.batch, p.channels, heads, p.channels / heads, taps(p), rows, columns, used(rows), used(columns)};
 }
 
 enum class Kernel {
@@ -30,6 +34,7 @@ enum class Kernel {
   kSpatialGradient,  // spatial_gradient.cuh: every problem
   kChannelGradient,  // channel_gradient.cuh: every problem
   kFilterPerThread,  // filter_per_thread.cuh: spatial filters over few channels per head
+  kStridedInputs,    // strided_inputs.cuh: the gradient with respect to the inputs, for large strides
 };
 
 struct Choice {
@@ -47,6 +52,7 @@ inline const char* kernel_name(Kernel kernel) {
     case Kernel::kSpatialGradient: return "spatial_gradient";
     case Kernel::kChannelGradient: return "channel_gradient";
     case Kernel::kFilterPerThread: return "filter_per_thread";
+    case Kernel::kStridedInputs: return "strided_inputs";
   }
   return nullptr;
 }
@@ -94,13 +100,18 @@ inline Choice choose_kernel(const Problem& p, int64_t alignment, size_t max_shar
   const Geometry g = geometry_of(p);
   const bool pixels = p.derivative == Derivative::kOutput || p.derivative == Derivative::kInputs;
   Choice choice = {};
+  if (p.derivative == Derivative::kInputs && std::max(p.stride_h, p.stride_w) > kMaxGatherStride) {
+    choice.kernel = Kernel::kStridedInputs;
+    choice.vec_elems = 1;
+    return choice;
+  }
   if (p.derivative != Derivative::kChannel && uses_spatial(p.kind) && g.head_channels <= kFewChannels &&
       set_filter_block(p, g, max_shared, &choice)) {
     choice.kernel = Kernel::kFilterPerThread;
     choice.max_channels = g.head_channels == 1 ? 1 : g.head_channels <= 4 ? 4 : 16;
     return choice;
   }
-  const int bytes = p.dtype == DType::kFloat64 ? 8 : p.dtype == DType::kFloat32 ? 4 : 2;
+  const int64_t bytes = element_bytes(p.dtype);
   const int vec_elems = max_vec_elems(bytes, p.derivative);
   choice.vec_elems = g.head_channels % vec_elems == 0 && alignment % (vec_elems * bytes) == 0 ? vec_elems : 1;
   if (pixels) {

@@ -16,6 +16,7 @@ int64_t alignment_of(const Buffers& b) {
 }
 
 cudaError_t run_problem(const Problem& p, const Buffers& b, cudaStream_t stream) {
+  if (is_empty_sum(p)) return cudaMemsetAsync(b.result, 0, result_size(p) * element_bytes(p.dtype), stream);
   int device, max_blocks, max_shared;
   cudaError_t error = cudaGetDevice(&device);
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&max_blocks, cudaDevAttrMaxGridDimX, device);
@@ -37,7 +38,7 @@ cudaError_t run_problem(const Problem& p, const Buffers& b, cudaStream_t stream)
 
 size_t workspace_bytes(const Problem& p) {
   const Geometry geometry = geometry_of(p);
-  if (result_size(p) == 0) return 0;
+  if (result_size(p) == 0 || is_empty_sum(p)) return 0;
   if (p.derivative == Derivative::kChannel) return partial_sums(geometry) * accumulator_bytes(p.dtype);
   if (p.derivative == Derivative::kInputs && p.kind == FilterKind::kSoftmax) {
     return 2 * geometry.filters() * accumulator_bytes(p.dtype);

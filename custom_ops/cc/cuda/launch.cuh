@@ -7,6 +7,7 @@
 #include "cuda/kernels/filter_per_thread.cuh"
 #include "cuda/kernels/gather.cuh"
 #include "cuda/kernels/spatial_gradient.cuh"
+#include "cuda/kernels/strided_inputs.cuh"
 
 namespace keras_dynfilter::cuda {
 
@@ -18,6 +19,9 @@ cudaError_t run_derivative(const Call& call, const Operands<T>& operands) {
   if constexpr (kKind == FilterKind::kSoftmax && kDerivative == Derivative::kInputs) {
     const cudaError_t error = run_softmax(call, operands);
     if (error != cudaSuccess) return error;
+  }
+  if constexpr (kDerivative == Derivative::kInputs) {
+    if (call.choice.kernel == Kernel::kStridedInputs) return run_strided_inputs<T, kKind>(call, operands);
   }
   if constexpr (kDerivative == Derivative::kChannel) {
     return wide ? run_channel<T, kKind, kVecElems>(call, operands) : run_channel<T, kKind, 1>(call, operands);

@@ -34,6 +34,10 @@ inline constexpr int64_t kChunkChannels = 128;
 inline constexpr int kChannelBlocksPerMultiprocessor = 2;  // limits the registers of a thread
 inline constexpr int kSumGroups = 8;                       // the warps of a block that add up chunks
 
+// gather.cuh and filter_per_thread.cuh test every tap of a window in the gradient with respect to the inputs. With
+// larger strides, most taps have no output, and strided_inputs.cuh finds the taps by arithmetic.
+inline constexpr int64_t kMaxGatherStride = 16;
+
 // filter_per_thread.cuh: the largest number of threads in a block, and the largest number of channels per head for
 // which these kernels are used.
 inline constexpr int kFilterThreads = 128;

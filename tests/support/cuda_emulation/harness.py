@@ -2,20 +2,17 @@
 """Compiles the CUDA sources for the emulated device with the C++ compiler of the host, and runs problems on this
 device."""
 
-import concurrent.futures
 import ctypes
 import dataclasses
 import functools
-import getpass
-import hashlib
 import os
 import pathlib
-import shutil
-import subprocess
 import tempfile
 
 import ml_dtypes
 import numpy as np
+
+from tests.support import compilation
 
 HERE = pathlib.Path(__file__).resolve().parent
 SOURCES = HERE.parents[2] / "custom_ops" / "cc"
@@ -84,40 +81,11 @@ def read_operands(kind, derivative):
 def build(sanitized):
     """Returns the path of the shared library, or of the program for sanitizers. Builds the file if it does not
     exist."""
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
-    if compiler is None:
-        raise FileNotFoundError("the emulation needs g++, or the compiler that the variable CXX names")
     units = sorted((SOURCES / "cuda").rglob("*.cu")) + sorted(HERE.glob("*.cc"))
     headers = [*SOURCES.glob("*.h"), *(SOURCES / "cuda").rglob("*.cuh"), *HERE.glob("*.h")]
     flags = [*FLAGS, *IGNORED_WARNINGS, *(SANITIZERS if sanitized else ()), f"-I{HERE}", f"-I{SOURCES}"]
-    version = subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True).stdout
-    key = hashlib.sha256("\n".join([version, *flags]).encode())
-    for path in sorted([*units, *headers]):
-        key.update(path.read_bytes())
-    folder = pathlib.Path(tempfile.gettempdir()) / f"keras_dynfilter_cuda_emulation_{getpass.getuser()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    target = folder / (key.hexdigest()[:32] + (".sanitized" if sanitized else ".so"))
-    if target.exists():
-        return target
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-
-        def compiled(unit):
-            path = f"{scratch}/{unit.name}.o"
-            _run([compiler, *flags, "-x", "c++", "-c", str(unit), "-o", path])
-            return path
-
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            objects = list(pool.map(compiled, units))
-        linked = f"{scratch}/linked"
-        _run([compiler, *(SANITIZERS if sanitized else ("-shared",)), *objects, "-o", linked])
-        os.replace(linked, target)
-    return target
-
-
-def _run(command, **options):
-    done = subprocess.run(command, capture_output=True, text=True, **options)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)}\nreturned {done.returncode}\n{done.stdout}\n{done.stderr[-8000:]}")
+    name = "cuda_emulation_sanitized" if sanitized else "cuda_emulation"
+    return compilation.build(name, units, headers, flags, SANITIZERS if sanitized else ["-shared"])
 
 
 @functools.cache
@@ -205,7 +173,7 @@ def run_sanitized(jobs, device):
                 for array in arrays:
                     file.write(array.tobytes())
         options = {"ASAN_OPTIONS": "detect_stack_use_after_return=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
-        _run([str(build(True)), f"{scratch}/jobs", f"{scratch}/results"], env={**os.environ, **options})
+        compilation.run([str(build(True)), f"{scratch}/jobs", f"{scratch}/results"], env={**os.environ, **options})
         content = pathlib.Path(f"{scratch}/results").read_bytes()
     results, offset = [], 0
     for job in jobs:

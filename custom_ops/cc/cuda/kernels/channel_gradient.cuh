@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kThreads, kChannelBlocksPerMultiprocessor)
     const int64_t sample = rest;
 
     A sums[kTapTile][kVecElems] = {};
-    if (channel < geometry.channels) {
+    if (channel < geometry.channels && is_used<kWindowCols>(geometry, tap)) {
       const int64_t head = kKind == FilterKind::kMul ? channel / geometry.head_channels : 0;
       const T* inputs = operands.inputs + sample * image * geometry.channels + channel;
       for (int64_t position = begin + threadIdx.y; position < end; position += blockDim.y) {

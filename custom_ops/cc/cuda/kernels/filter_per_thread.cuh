@@ -179,7 +179,7 @@ __global__ void __launch_bounds__(kFilterThreads)
     const int64_t elements = max(0, last - first + 1) * heads * window;
 
     A sums[kMaxChannels] = {};
-    for (int64_t u = 0; u < geometry.rows.window; ++u) {
+    for (int64_t u = geometry.tap_rows.begin; u < geometry.tap_rows.end; ++u) {
       int64_t output_row, output_column;
       if (!find_source<false>(geometry.rows, row, u, &output_row)) continue;
       const int64_t line = (sample * geometry.rows.out_size + output_row) * columns.out_size;
@@ -194,7 +194,7 @@ __global__ void __launch_bounds__(kFilterThreads)
             filter_value<kKind == FilterKind::kSoftmax>(operands.spatial + filter * taps, u * window + v, scale);
       }
       __syncthreads();
-      for (int64_t v = 0; active && v < window; ++v) {
+      for (int64_t v = geometry.tap_columns.begin; active && v < geometry.tap_columns.end; ++v) {
         if (!find_source<false>(columns, column, v, &output_column)) continue;
         const A spatial = filters[((output_column - first) * heads + threadIdx.x) * window + v];
         const T* grad = operands.grad + (line + output_column) * geometry.channels + channel;

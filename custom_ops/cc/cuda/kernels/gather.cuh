@@ -42,7 +42,7 @@ __device__ inline void add_row(const Geometry& geometry, const RowOfTaps<T>& row
                                Accumulator<T> (&sums)[kRun][kVecElems]) {
   using A = Accumulator<T>;
   constexpr bool kNormalize = kKind == FilterKind::kSoftmax;
-  for (int64_t v = 0; v < geometry.columns.window; ++v) {
+  for (int64_t v = geometry.tap_columns.begin; v < geometry.tap_columns.end; ++v) {
     A channel[kVecElems] = {};
     if constexpr (kUsesChannel<kKind>) load(row.channel + v * geometry.channels, channel);
 #pragma unroll
@@ -155,7 +155,7 @@ __global__ void __launch_bounds__(kThreads) gather_kernel(Geometry geometry, Ope
     }
 
     A sums[kRun][kVecElems] = {};
-    for (int64_t u = 0; u < rows.window; ++u) {
+    for (int64_t u = geometry.tap_rows.begin; u < geometry.tap_rows.end; ++u) {
       int64_t source_row;
       if (!find_source<kForward>(rows, result_row, u, &source_row)) continue;
       const T* source = kForward ? operands.inputs : operands.grad;

@@ -22,7 +22,10 @@ __device__ inline void correlate(const Geometry& geometry, const T* grad, const 
   using A = Accumulator<T>;
 #pragma unroll
   for (int k = 0; k < kTapTile; ++k) sums[k] = 0;
-  for (int64_t c = lane * kVecElems; c < geometry.head_channels; c += lanes * kVecElems) {
+  bool inside = false;
+#pragma unroll
+  for (int k = 0; k < kTapTile; ++k) inside |= pixels[k] >= 0;
+  for (int64_t c = lane * kVecElems; inside && c < geometry.head_channels; c += lanes * kVecElems) {
     A upstream[kVecElems];
     load(grad + c, upstream);
 #pragma unroll

@@ -33,6 +33,22 @@ __device__ inline void find_pixels(const Geometry& geometry, int64_t row, int64_
   }
 }
 
+// Whether any output has an input at one of the taps `first`, `first + 1`, ... of a tile.
+template <int kWindowCols>
+__device__ inline bool is_used(const Geometry& geometry, int64_t first) {
+  if (kWindowCols) return true;  // the tile contains the centre of the window
+  int64_t u = first / geometry.columns.window, v = first % geometry.columns.window;
+  for (int k = 0; k < kTapTile && first + k < geometry.taps; ++k) {
+    const Range &rows = geometry.tap_rows, &columns = geometry.tap_columns;
+    if (u >= rows.begin && u < rows.end && v >= columns.begin && v < columns.end) return true;
+    if (++v == geometry.columns.window) {
+      v = 0;
+      ++u;
+    }
+  }
+  return false;
+}
+
 inline int64_t count_tap_tiles(const Geometry& geometry) { return ceil_div(geometry.taps, kTapTile); }
 
 }  // namespace keras_dynfilter::cuda
