@@ -8,6 +8,7 @@ compiles the ops into the package. Any other installation (isolated build, no co
 import importlib.util
 import os
 import pathlib
+import platform
 import shutil
 import sys
 
@@ -23,17 +24,16 @@ class BuildOps(build_ext):
     def run(self):
         if self.editable_mode:
             return
-        spec = importlib.util.spec_from_file_location("keras_dynfilter_build", ROOT / "custom_ops" / "build.py")
-        build = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = build
-        spec.loader.exec_module(build)
         # The machine that runs the library may differ from the machine that builds it.
-        if os.uname().machine == "x86_64":
+        if platform.machine() == "x86_64":
             os.environ.setdefault("KERAS_DYNFILTER_MARCH", "portable")
+        sys.path.insert(0, str(ROOT))  # the builder alone: importing the whole package would import TensorFlow
         target = pathlib.Path(self.build_lib) / "keras_dynfilter" / "custom_ops" / "lib"
         shutil.rmtree(target, ignore_errors=True)  # libraries of an earlier build
         try:
-            tensorflow = build.TensorFlow.installed()
+            from custom_ops import build, cache, units
+
+            tensorflow = units.TensorFlow.installed()
             libraries = build.build(tensorflow, progress=print)
         except Exception as error:  # whatever the reason, the package installs without compiled ops
             print(f"keras_dynfilter: could not compile the ops now; they are compiled at first use: {error!r}")
@@ -43,6 +43,7 @@ class BuildOps(build_ext):
         for path in (libraries.ops, libraries.xla):
             if path is not None:
                 shutil.copy2(path, folder)
+                shutil.copy2(cache.checksum_file(path), folder)
 
     def get_outputs(self):
         return []

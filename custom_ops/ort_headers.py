@@ -19,6 +19,9 @@ import tempfile
 import urllib.request
 from collections.abc import Callable
 
+from .cache import PARTIAL, Cache
+from .errors import BuildError
+
 VARIABLE = "KERAS_DYNFILTER_ORT_INCLUDE"
 HEADER = "onnxruntime_cxx_api.h"
 SYSTEM = ("/usr/include/onnxruntime", "/usr/local/include/onnxruntime")
@@ -32,7 +35,7 @@ SITES = ("https://deb.debian.org/debian", "https://snapshot.debian.org/archive/d
 TIMEOUT_SECONDS = 300
 
 
-class HeadersError(RuntimeError):
+class HeadersError(BuildError):
     """The headers were not found. The message says how to provide them."""
 
 
@@ -44,7 +47,9 @@ def find_headers(cache: str | os.PathLike, progress: Callable[[str], object] = l
         progress: A function that is called with a line of text before a download.
 
     Raises:
-        HeadersError: If no place has the headers, or the variable names a folder without them.
+        HeadersError: No place has the headers, or the variable names a folder without them.
+        BuildError: Other users can change the cache.
+        OSError: The cache cannot be written.
     """
     requested = os.environ.get(VARIABLE)
     if requested:
@@ -52,13 +57,17 @@ def find_headers(cache: str | os.PathLike, progress: Callable[[str], object] = l
         if folder is None:
             raise HeadersError(f"Expected {VARIABLE} to be a folder with {HEADER}. Received: {VARIABLE}={requested}")
         return folder
-    target = pathlib.Path(cache) / f"onnxruntime-{VERSION}"
+    kept = Cache(cache)
+    target = kept.folder / f"onnxruntime-{VERSION}"
     for place in (*SYSTEM, target):
         folder = _folder_in(place)
         if folder is not None:
             return folder
-    progress(f"keras_dynfilter: downloading the headers of ONNX Runtime {VERSION}, once")
-    _unpack(_download(), target)
+    kept.prepare()
+    with kept.lock(target, lambda: progress(f"keras_dynfilter: waiting for another process that downloads {target}")):
+        if _folder_in(target) is None:
+            progress(f"keras_dynfilter: downloading the headers of ONNX Runtime {VERSION}, once")
+            _unpack(_download(), target)
     return _folder_in(target)
 
 
@@ -92,8 +101,7 @@ def _download():
 
 def _unpack(package, target):
     """Writes the headers of a Debian package to the folder `target`. The folder appears only when it is complete."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=target.name + PARTIAL) as folder:
         headers = pathlib.Path(folder) / "headers"
         headers.mkdir()
         with tarfile.open(fileobj=io.BytesIO(_member(package, "data.tar.xz")), mode="r:xz") as archive:
@@ -101,8 +109,16 @@ def _unpack(package, target):
                 path = pathlib.PurePosixPath(entry.name)
                 file = archive.extractfile(entry) if entry.isfile() else None
                 if file is not None and path.suffix == ".h" and path.parent.name == "onnxruntime":
-                    (headers / path.name).write_bytes(file.read())
+                    _write(headers / path.name, file.read())
         headers.rename(target)
+
+
+def _write(path, content):
+    """Writes a file to the disk, so that a power failure after the folder gets its name leaves no empty file."""
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _member(archive, name):

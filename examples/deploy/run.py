@@ -28,7 +28,7 @@ import tensorflow as tf
 import keras_dynfilter
 from examples.experiments import data
 from keras_dynfilter import export, models
-from keras_dynfilter.custom_ops import build, ort_headers
+from keras_dynfilter.custom_ops import cache, ort_headers
 from keras_dynfilter.export import formats
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -186,7 +186,7 @@ def compile_runner(out: pathlib.Path, python: pathlib.Path) -> pathlib.Path:
     link = out / "libonnxruntime.so.1"
     link.unlink(missing_ok=True)
     link.symlink_to(library)
-    headers = ort_headers.find_headers(build.cache_folder(), print)
+    headers = ort_headers.find_headers(cache.cache_folder(), print)
     program = out / "onnx_runner"
     command = ["g++", "-O2", "-std=c++17", HERE / "onnx_runner.cc", "-I", headers, link, "-Wl,-rpath,$ORIGIN"]
     command += ["-o", program]

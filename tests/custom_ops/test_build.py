@@ -2,15 +2,21 @@
 """The builder of the ops: its errors, its cache keys, and when it compiles again."""
 
 import ast
-import concurrent.futures
 import dataclasses
+import hashlib
+import os
 import pathlib
-import stat
+import shutil
+import subprocess
+import sys
+import zipfile
 
 import numpy as np
 import pytest
 
-from keras_dynfilter.custom_ops import build
+from keras_dynfilter.custom_ops import build, cache, compilers, sources, units
+from tests.support.fake_compiler import FakeCompiler
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.legacy
 
@@ -36,21 +42,88 @@ def test_without_a_compiler_the_composite_runs_with_one_warning(python, tmp_path
 
 
 def test_a_failing_compiler_names_the_log(python, tmp_path):
-    compiler = tmp_path / "broken"
-    compiler.write_text("#!/bin/sh\necho something is wrong\nexit 1\n")
-    compiler.chmod(compiler.stat().st_mode | stat.S_IXUSR)
-    variables = dict(CXX=str(compiler), KERAS_DYNFILTER_CACHE=str(tmp_path / "cache"), KERAS_DYNFILTER_CUDA="0")
+    compiler = FakeCompiler(tmp_path)
+    compiler.behave("echo something is wrong; exit 1")
+    variables = dict(CXX=str(compiler.path), KERAS_DYNFILTER_CACHE=str(compiler.cache), KERAS_DYNFILTER_CUDA="0")
     done = python("-c", USE, **variables)
     assert done.returncode == 0, done.stderr
-    log = tmp_path / "cache" / "build.log"
+    (log,) = compiler.files("libkeras_dynfilter_ops-*.log")
     assert done.stdout.startswith("1 ") and f"see the log {log}" in done.stdout
     assert "something is wrong" in log.read_text()
-    assert not list((tmp_path / "cache" / "objects").glob("*.o"))
+    assert not compiler.files("*.o")
 
-    log.unlink()  # the next process does not try to compile again
+    compiler.forget_calls()  # the next process does not try to compile again
     done = python("-c", USE, **variables)
     assert done.returncode == 0, done.stderr
-    assert "to try again: python -m keras_dynfilter.custom_ops.build" in done.stdout and not log.exists()
+    assert "to try again: python -m keras_dynfilter.custom_ops.build" in done.stdout and not compiler.calls()
+
+
+def test_a_library_that_does_not_load_is_explained(python, tmp_path):
+    """The fake compiler writes no real library, but its checksum is correct."""
+    compiler = FakeCompiler(tmp_path)
+    variables = dict(CXX=str(compiler.path), KERAS_DYNFILTER_CACHE=str(compiler.cache), KERAS_DYNFILTER_CUDA="0")
+    done = python("-c", USE, **variables)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("1 keras_dynfilter runs on composite TensorFlow ops")
+    assert str(compiler.files("libkeras_dynfilter_ops-*.so")[0]) in done.stdout
+
+
+def copied_cache(native_library, folder):
+    """Copies the libraries of this process to a cache in `folder`. Returns the path of the ops."""
+    folder.mkdir()
+    for path in map(pathlib.Path, native_library.paths):
+        shutil.copy(path, folder)
+        shutil.copy(cache.checksum_file(path), folder)
+    return folder / pathlib.Path(native_library.paths[0]).name
+
+
+@pytest.mark.slow
+def test_truncated_libraries_are_not_loaded(native_library, python, tmp_path):
+    """Loading them would end the process with SIGBUS."""
+    path = copied_cache(native_library, tmp_path / "cache")
+    os.truncate(path, path.stat().st_size // 2)
+    done = python("-c", USE, PATH="/nowhere", KERAS_DYNFILTER_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert "no C++ compiler was found" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_copied_cache_needs_no_compiler(native_library, python, tmp_path):
+    copied_cache(native_library, tmp_path / "cache")
+    done = python("-c", USE, PATH="/nowhere", KERAS_DYNFILTER_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "0\n" and done.stderr == ""
+
+
+PLANTED = """
+#include <stdlib.h>
+__attribute__((constructor)) void run() { _Exit(7); }
+"""
+
+
+@pytest.mark.slow
+def test_a_planted_library_does_not_run(native_library, python, tmp_path):
+    """Another user may write a library with its checksum into a folder that all users can write."""
+    path = copied_cache(native_library, tmp_path / "cache")
+    (tmp_path / "planted.c").write_text(PLANTED)
+    names = [f"-Wl,--defsym={name}=0" for name in units.SYMBOLS.values()]
+    command = ["g++", "-shared", "-fPIC", *names, "-o", str(path), str(tmp_path / "planted.c")]
+    subprocess.run(command, check=True)
+    cache.checksum_file(path).write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n")
+    path.chmod(0o644)
+    variables = dict(PATH="/nowhere", KERAS_DYNFILTER_CACHE=str(tmp_path / "cache"))
+    assert python("-c", USE, **variables).returncode == 7  # the attack works in a folder that is trusted
+    (tmp_path / "cache").chmod(0o777)
+    done = python("-c", USE, **variables)
+    assert done.returncode == 0, done.stderr
+    assert "Expected the cache folder to be changeable by this user and root only" in done.stdout
+
+
+def test_a_relative_cache_folder_is_refused(python):
+    done = python("-c", USE, KERAS_DYNFILTER_CACHE="relative")
+    assert done.returncode == 0, done.stderr
+    assert "to be an absolute path. Received: KERAS_DYNFILTER_CACHE=relative" in done.stdout
+    assert not (ROOT / "relative").exists()
 
 
 def test_an_unusable_cache_folder_is_named(python, tmp_path):
@@ -74,46 +147,9 @@ def test_importing_needs_no_compiler_and_builds_nothing(python, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-FAKE_COMPILER = """#!/bin/sh
-for argument; do [ "$previous" = -o ] && output=$argument; previous=$argument; done
-[ -n "$output" ] || exit 0  # a query of the version
-echo "$output" >> "{log}"
-touch "$output"
-"""
-BUILD = """
-import pathlib, sys, time
-from keras_dynfilter.custom_ops import build
-folder, marker = map(pathlib.Path, sys.argv[1:])
-(folder / marker).touch()
-while len(list(folder.glob("ready*"))) < 2:
-    time.sleep(0.01)
-tensorflow = build.TensorFlow("2.15.1", str(folder), str(folder), ())  # a version without XLA
-print(build.build(tensorflow, folder / "cache", lambda text: None).ops)
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_that_build_at_once_compile_everything_once(python, tmp_path):
-    compiler, log = tmp_path / "compiler", tmp_path / "calls"
-    compiler.write_text(FAKE_COMPILER.format(log=log))
-    compiler.chmod(compiler.stat().st_mode | stat.S_IXUSR)
-
-    def start(name):
-        return python("-c", BUILD, str(tmp_path), name, CXX=str(compiler), KERAS_DYNFILTER_CUDA="0")
-
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(start, ["ready1", "ready2"])
-    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
-    assert first.stdout == second.stdout
-    outputs = [pathlib.Path(line).name.rsplit(".", 1)[0] for line in log.read_text().split()]  # without the process id
-    assert len(outputs) == len(set(outputs)) > 3
-    objects = {path.name for path in (tmp_path / "cache" / "objects").iterdir()}
-    assert objects | {pathlib.Path(first.stdout.strip()).name} == set(outputs)
-
-
 @pytest.fixture
 def compiler(native_library):
-    return build._Compiler.installed(build.TensorFlow.installed())
+    return compilers.Compilers.installed()
 
 
 def test_a_second_build_compiles_nothing(native_library):
@@ -123,32 +159,102 @@ def test_a_second_build_compiles_nothing(native_library):
     assert str(libraries.ops) in native_library.paths
 
 
-def test_keys_change_with_every_input(compiler, monkeypatch, tmp_path):
-    source = build.SOURCES / "cpu" / "launch.cc"
-    key = compiler.cpu(source, "native").key
-    assert key == compiler.cpu(source, "native").key
-    assert key != compiler.cpu(build.SOURCES / "cpu" / "types" / "float32.cc", "native").key
-    assert key != compiler.cpu(source, "x86-64-v3").key
-    assert key != dataclasses.replace(compiler, salt=compiler.salt + "another TensorFlow").cpu(source, "native").key
+@pytest.fixture
+def tensorflow():
+    return units.TensorFlow("2.21.0", "build", "/include", "/lib", ())
 
-    copy = tmp_path / "cc"
-    for path in build._closure(source):
-        target = copy / path.relative_to(build.SOURCES)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(path.read_text())
-    monkeypatch.setattr(build, "SOURCES", copy)
-    before = build._Unit(copy / "cpu" / "launch.cc", (), "").key
-    with open(copy / "family.h", "a") as header:
+
+def test_keys_change_with_every_input(compiler, monkeypatch, tensorflow, tmp_path):
+    def keys():
+        return [compiler.object_key(unit) for unit in units.ops_library(tensorflow, False).units]
+
+    before, name = keys(), units.ops_library(tensorflow, False).file_name
+    assert keys() == before and len(set(before)) == len(before)
+    kernels, framework = before[:-3], before[-3:]
+    monkeypatch.setenv("KERAS_DYNFILTER_MARCH", "x86-64-v3")
+    assert not set(keys()[1:-3]) & set(kernels)  # all except the choice of the instruction set
+    assert keys()[-3:] == framework
+    assert units.ops_library(tensorflow, False).file_name != name
+    monkeypatch.delenv("KERAS_DYNFILTER_MARCH")
+    for change in (dict(version="2.21.1"), dict(build="other"), dict(flags=("-DOTHER",))):
+        other = units.ops_library(dataclasses.replace(tensorflow, **change), False)
+        assert not {compiler.object_key(unit) for unit in other.units} & set(framework)
+        assert [compiler.object_key(unit) for unit in other.units][:-3] == kernels
+        assert other.file_name != name
+    with_cuda = units.ops_library(tensorflow, True)
+    assert {compiler.object_key(unit) for unit in with_cuda.units if "cpu" in unit.source.parts} == set(kernels)
+    monkeypatch.setattr(units, "_processor", lambda: "another processor")
+    assert not set(keys()[1:-3]) & set(kernels) and units.ops_library(tensorflow, False).file_name != name
+
+
+def test_keys_do_not_depend_on_folders(compiler, monkeypatch, tensorflow, tmp_path):
+    plan = units.ops_library(tensorflow, False)
+    keys = [compiler.object_key(unit) for unit in plan.units]
+    monkeypatch.setattr(sources, "FOLDER", shutil.copytree(sources.FOLDER, tmp_path / "cc"))
+    moved = units.ops_library(dataclasses.replace(tensorflow, include="/other", lib="/other"), False)
+    assert [compiler.object_key(unit) for unit in moved.units] == keys and moved.file_name == plan.file_name
+    version = sources.ops_version()
+    with open(tmp_path / "cc" / "family.h", "a") as header:
         header.write("// changed\n")
-    assert before != build._Unit(copy / "cpu" / "launch.cc", (), "").key
+    changed = units.ops_library(tensorflow, False)
+    assert {compiler.object_key(unit) for unit in changed.units}.isdisjoint(keys)
+    assert changed.file_name != plan.file_name and sources.ops_version() != version
 
 
-def test_cuda_architectures_are_chosen_by_the_variable(compiler, monkeypatch):
-    with_nvcc = dataclasses.replace(compiler, nvcc="nvcc")
+def test_the_name_of_the_library_for_onnxruntime_does_not_depend_on_headers(compiler, tmp_path):
+    plan = units.ort_library(False)
+    keys = set()
+    for text in ("one release", "another release"):
+        (tmp_path / "onnxruntime_cxx_api.h").write_text(text)
+        with_headers = units.ort_library(False, tmp_path)
+        assert with_headers.file_name == plan.file_name
+        keys.add(compiler.object_key(with_headers.units[-1]))
+    assert len(keys) == 2
+
+
+def test_cuda_architectures_are_chosen_by_the_variable(monkeypatch, tensorflow):
     monkeypatch.setenv("KERAS_DYNFILTER_CUDA_ARCHITECTURES", "75;86")
-    command = " ".join(with_nvcc.cuda(pathlib.Path("a.cu")).command)
+    unit = next(unit for unit in units.ops_library(tensorflow, True).units if unit.is_cuda)
+    command = " ".join(compilers.Compilers("g++", "nvcc").compile_command(unit, pathlib.Path("a.o")))
     for target in ("arch=compute_75,code=sm_75", "arch=compute_86,code=sm_86", "arch=compute_86,code=compute_86"):
         assert target in command
+
+
+STUB = """
+class test:
+    is_built_with_cuda = staticmethod(lambda: False)
+class version:
+    VERSION, GIT_VERSION, COMPILER_VERSION = "2.15.1", "git", "compiler"
+class sysconfig:
+    get_compile_flags = staticmethod(lambda: [])
+    get_include = get_lib = staticmethod(lambda: "/nowhere")
+"""
+BUILD_WHEEL = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
+
+
+def test_an_installation_with_tensorflow_contains_libraries_with_checksums(tmp_path):
+    pytest.importorskip("setuptools")
+    compiler = FakeCompiler(tmp_path)
+    (tmp_path / "stub" / "tensorflow").mkdir(parents=True)
+    (tmp_path / "stub" / "tensorflow" / "__init__.py").write_text(STUB)
+    source = tmp_path / "source"
+    for folder in ("custom_ops", "export", "keras_dynfilter"):
+        shutil.copytree(ROOT / folder, source / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, source)
+    variables = dict(CXX=str(compiler.path), KERAS_DYNFILTER_CACHE=str(compiler.cache), KERAS_DYNFILTER_CUDA="0")
+    variables |= dict(PYTHONPATH=str(tmp_path / "stub"), PYTHONWARNINGS="ignore")
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD_WHEEL, str(tmp_path)],
+        cwd=source,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    zipfile.ZipFile(tmp_path / done.stdout.split()[-1]).extractall(tmp_path / "installed")
+    found, reasons = build.find_installed(tmp_path / "installed" / "keras_dynfilter" / "custom_ops" / "lib" / "2.15.1")
+    assert found is not None and not reasons
 
 
 PRINT_SOFTMAX_FILTER = """
@@ -164,12 +270,10 @@ print(repr(ops.keras_dynfilter_softmax_local_filter2d(inputs=x, filters=s, kerne
 def test_a_portable_library_serves_every_instruction_set(native_ops, python, monkeypatch):
     monkeypatch.setenv("KERAS_DYNFILTER_MARCH", "portable")
     monkeypatch.setenv("KERAS_DYNFILTER_CUDA", "0")
-    monkeypatch.setattr(build.TensorFlow, "has_xla", False)  # not the subject of this test, and slow to compile
-    # A permanent folder, so that the library is compiled only when a kernel changes. The folder has its own lock, so
-    # that other tests do not wait.
-    library = build.build(cache=build.cache_folder() / "portable").ops
+    monkeypatch.setattr(units.TensorFlow, "has_xla", False)  # not the subject of this test, and slow to compile
+    library = build.build().ops  # stays in the cache, so it is compiled only when a kernel changes
     results = []
-    for target in reversed(build.ISA_TARGETS):  # a target that this machine does not support falls back to the baseline
+    for target in reversed(units.ISA_TARGETS):  # a target that this machine does not support falls back to the baseline
         done = python("-c", PRINT_SOFTMAX_FILTER, str(library), KERAS_DYNFILTER_CPU_ISA_TARGET=target)
         assert done.returncode == 0, done.stderr
         results.append(np.array(ast.literal_eval(done.stdout)))

@@ -6,10 +6,12 @@ import re
 import pytest
 from tensorflow.python.framework import op_def_registry
 
-from keras_dynfilter.custom_ops import build
+from keras_dynfilter.custom_ops import sources
 from keras_dynfilter.ops.backends.raw_ops import PREFIX, RAW_OPS
 
-ROWS = re.findall(r"^FAMILY_OP\((\w+), k(\w+), k(\w+)\)$", (build.SOURCES / "family_ops.inc").read_text(), re.MULTILINE)
+ROWS = re.findall(
+    r"^FAMILY_OP\((\w+), k(\w+), k(\w+)\)$", (sources.FOLDER / "family_ops.inc").read_text(), re.MULTILINE
+)
 
 
 def test_both_lists_have_the_same_ops():

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from keras_dynfilter import export
-from keras_dynfilter.custom_ops import build, ort_headers
+from keras_dynfilter.custom_ops import build, cache, ort_headers
 from tests.support import raw_ops, reference
 
 onnx = pytest.importorskip("onnx")
@@ -185,7 +185,7 @@ def test_the_library_is_built_once(ort_library):
 
 def test_headers_are_found_by_the_variable(ort_library, monkeypatch, tmp_path):
     monkeypatch.delenv(ort_headers.VARIABLE, raising=False)
-    folder = ort_headers.find_headers(build.cache_folder())
+    folder = ort_headers.find_headers(cache.cache_folder())
     assert (folder / ort_headers.HEADER).is_file()
     monkeypatch.setenv(ort_headers.VARIABLE, str(folder.parent))
     if folder.name == "onnxruntime":
@@ -245,4 +245,4 @@ def test_a_changed_package_is_refused(nothing_installed, monkeypatch, tmp_path):
 
 def test_without_headers_the_error_says_what_to_do(nothing_installed, tmp_path):
     with pytest.raises(build.BuildError, match=f"libonnxruntime-dev.*{ort_headers.VARIABLE}.*{tmp_path}/missing"):
-        build.build_ort(cache=tmp_path / "cache")
+        build.build_ort(tmp_path / "cache")

@@ -23,11 +23,11 @@ print(build_meta.build_wheel(sys.argv[1]))
 USE = """
 import pathlib, keras_dynfilter
 from keras_dynfilter import export
-from keras_dynfilter.custom_ops import build
+from keras_dynfilter.custom_ops import sources
 folder = pathlib.Path(keras_dynfilter.__file__).parent
 assert pathlib.Path(export.__file__).parent == folder / "export", export.__file__
-assert build.SOURCES == folder / "custom_ops" / "cc", build.SOURCES
-print(folder, callable(export.export), len(list(build.SOURCES.rglob("*.h"))))
+assert sources.FOLDER == folder / "custom_ops" / "cc", sources.FOLDER
+print(folder, callable(export.export), len(list(sources.FOLDER.rglob("*.h"))))
 """
 
 

@@ -9,6 +9,7 @@
 #include "tensorflow/core/util/work_sharder.h"
 #include "tf/guarded.h"
 #include "tf/problem.h"
+#include "tf/registered.h"
 #ifdef KERAS_DYNFILTER_CUDA
 #include "xla/stream_executor/stream.h"
 #endif
@@ -120,6 +121,7 @@ class FilterOpCuda : public FilterOp {
 
 template <typename Kernel>
 void register_kernel(const FamilyOp& op, const char* device) {
+  if (has_kernel(op.name, device)) return;
   tensorflow::KernelDefBuilder builder(op.name);
   builder.Device(device);
   if (op.has_input_size()) builder.HostMemory("input_size");
@@ -141,19 +143,8 @@ void register_kernel(const FamilyOp& op, const char* device) {
 }  // namespace
 }  // namespace keras_dynfilter
 
-// Python calls the functions below by ctypes.
-
-// Returns whether the library has kernels for GPUs.
-extern "C" __attribute__((visibility("default"))) int keras_dynfilter_has_cuda() {
-#ifdef KERAS_DYNFILTER_CUDA
-  return 1;
-#else
-  return 0;
-#endif
-}
-
-// For tests: returns the name of the CPU kernel that computes a problem with vectors of `lanes` accumulators. Sets
-// `streams` to 1 if aligned results bypass the caches, else to 0.
+// For tests, which call it by ctypes: returns the name of the CPU kernel that computes a problem with vectors of `lanes`
+// accumulators. Sets `streams` to 1 if aligned results bypass the caches, else to 0.
 extern "C" __attribute__((visibility("default"))) const char* keras_dynfilter_choose_cpu_kernel(const int64_t* problem,
                                                                                                 int64_t lanes,
                                                                                                 int* streams) {

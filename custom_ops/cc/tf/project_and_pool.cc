@@ -10,6 +10,7 @@
 #include "tf/guarded.h"
 #include "tf/problem.h"
 #include "tf/project_and_pool_shapes.h"
+#include "tf/registered.h"
 
 namespace keras_dynfilter {
 namespace {
@@ -34,7 +35,9 @@ absl::Status infer(InferenceContext* c) {
   return absl::OkStatus();
 }
 
-REGISTER_OP("KerasDynfilter>ProjectAndPool")
+constexpr char kName[] = "KerasDynfilter>ProjectAndPool";
+
+REGISTER_OP(kName)
     .Input("inputs: T")
     .Input("kernel: T")
     .Input("bias: T")
@@ -80,7 +83,13 @@ class ProjectAndPool : public tensorflow::OpKernel {
   }
 };
 
-REGISTER_KERNEL_BUILDER(Name("KerasDynfilter>ProjectAndPool").Device(tensorflow::DEVICE_CPU), ProjectAndPool);
+[[maybe_unused]] const bool kRegistered = [] {
+  if (has_kernel(kName, tensorflow::DEVICE_CPU)) return false;
+  tensorflow::kernel_factory::OpKernelRegistrar(
+      tensorflow::KernelDefBuilder(kName).Device(tensorflow::DEVICE_CPU).Build(), "ProjectAndPool",
+      [](tensorflow::OpKernelConstruction* c) -> tensorflow::OpKernel* { return new ProjectAndPool(c); });
+  return true;
+}();
 
 }  // namespace
 }  // namespace keras_dynfilter

@@ -114,6 +114,8 @@ constexpr bool kOnGpus = false;
 #endif
 
 [[maybe_unused]] const bool kRegistered = [] {
+  // TensorFlow ends the process if an op has two lowerings.
+  if (has_kernel(kFamilyOps[0].name, tensorflow::DEVICE_CPU_XLA_JIT)) return false;
   for (const FamilyOp& op : kFamilyOps) {
     auto builder = tensorflow::XlaOpRegistrationBuilder::Name(op.name);
     if (!kOnGpus) builder.Device(tensorflow::DEVICE_CPU_XLA_JIT);

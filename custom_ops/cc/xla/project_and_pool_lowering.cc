@@ -90,8 +90,13 @@ class ProjectAndPoolXla : public tensorflow::XlaOpKernel {
 };
 
 constexpr char kName[] = "KerasDynfilter>ProjectAndPool";
-REGISTER_XLA_OP(Name(kName), ProjectAndPoolXla);
-[[maybe_unused]] const bool kRegistered = (register_late<ProjectAndPoolXla>(kName, true), true);
+[[maybe_unused]] const bool kRegistered = [] {
+  if (has_kernel(kName, tensorflow::DEVICE_CPU_XLA_JIT)) return false;
+  tensorflow::XlaOpRegistrar(tensorflow::XlaOpRegistrationBuilder::Name(kName).Build(
+      [](tensorflow::OpKernelConstruction* c) -> tensorflow::OpKernel* { return new ProjectAndPoolXla(c); }));
+  register_late<ProjectAndPoolXla>(kName, true);
+  return true;
+}();
 
 }  // namespace
 }  // namespace keras_dynfilter

@@ -8,6 +8,7 @@
 #include "tensorflow/core/framework/kernel_def.pb.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
+#include "tf/registered.h"
 
 namespace keras_dynfilter {
 
@@ -16,11 +17,9 @@ void register_late(const char* name, bool on_gpus) {
   const tensorflow::OpDef* op = nullptr;
   if (!tensorflow::OpRegistry::Global()->LookUpOpDef(name, &op).ok()) return;  // the ops are not loaded
   tensorflow::XlaOpRegistry::RegisterCompilationKernels();
-  const tensorflow::KernelList registered = tensorflow::GetRegisteredKernelsForOp(name);
   for (const char* device : {tensorflow::DEVICE_CPU_XLA_JIT, tensorflow::DEVICE_GPU_XLA_JIT}) {
-    bool exists = device == tensorflow::DEVICE_GPU_XLA_JIT && !on_gpus;
-    for (const auto& kernel : registered.kernel()) exists = exists || kernel.device_type() == device;
-    if (exists) continue;
+    if (device == tensorflow::DEVICE_GPU_XLA_JIT && !on_gpus) continue;
+    if (has_kernel(name, device)) continue;
     auto* definition = new tensorflow::KernelDef;  // the registrar takes ownership
     definition->set_op(name);
     definition->set_device_type(device);

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds or builds the libraries of compiled ops, and loads them once, when an op first needs them."""
 
-import ctypes
 import dataclasses
 import pathlib
 import sys
@@ -9,6 +8,9 @@ import threading
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.framework import kernels
+
+from keras_dynfilter.ops.backends import registered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,21 +62,51 @@ def loaded() -> Library | None:
 def _load():
     if not sys.platform.startswith("linux"):
         return Library(reason=f"they are built on Linux only, not on {sys.platform}")
+    # Imported here, because `python -m keras_dynfilter.custom_ops.build` warns if the package has imported it before.
+    from keras_dynfilter.custom_ops import sources
+
     try:
-        libraries = _find_or_build()
-        ops = tf.load_op_library(str(libraries.ops))
+        earlier = registered.find()
+        if earlier is not None and earlier.version != sources.ops_version():
+            return Library(
+                reason=f"this process has already loaded another version of the ops, {earlier.path}, and TensorFlow "
+                "cannot unload it. Start a new process that loads one version"
+            )
+        if earlier is not None:
+            ops, libraries = earlier.ops, _complete(earlier)
+        else:
+            libraries = _find_or_build()
+            ops = tf.load_op_library(str(libraries.ops))
     except (RuntimeError, ImportError, OSError, tf.errors.OpError) as error:
         return Library(reason=str(error))
-    xla, xla_reason = False, "; ".join(note for note in libraries.notes if "XLA" in note)
-    if libraries.xla is not None:
+    xla_reason = "; ".join(note for note in libraries.notes if "XLA" in note)
+    if libraries.xla is not None and not _has_kernel("XLA_CPU_JIT"):
         try:
             tf.load_op_library(str(libraries.xla))
-            xla = True
         except tf.errors.OpError as error:
             xla_reason = str(error)
+    xla = _has_kernel("XLA_CPU_JIT")
     paths = tuple(str(path) for path in (libraries.ops, libraries.xla) if path is not None)
-    cuda = bool(ctypes.CDLL(str(libraries.ops)).keras_dynfilter_has_cuda())
-    return Library(ops, cuda, xla, "", xla_reason, paths, libraries.notes)
+    return Library(ops, _has_kernel("GPU"), xla, "", "" if xla else xla_reason, paths, libraries.notes)
+
+
+def _has_kernel(device):
+    """Returns whether the compiled ops have kernels for a type of device in this process."""
+    found = kernels.get_registered_kernels_for_op(registered.OP)
+    return any(kernel.device_type == device for kernel in found.kernel)
+
+
+def _complete(earlier):
+    """Returns the libraries of a process that has already loaded the ops, with an XLA library if it has none yet."""
+    from keras_dynfilter.custom_ops import build
+
+    if earlier.xla_path:
+        return build.Libraries(pathlib.Path(earlier.path), pathlib.Path(earlier.xla_path))
+    try:
+        libraries = _find_or_build()
+    except build.BuildError as error:
+        return build.Libraries(pathlib.Path(earlier.path), None, (f"no XLA kernels: {error}",))
+    return dataclasses.replace(libraries, ops=pathlib.Path(earlier.path))
 
 
 def _find_or_build():
@@ -82,12 +114,11 @@ def _find_or_build():
 
     Builds the libraries if the cache does not have them.
     """
-    # Imported here, because `python -m keras_dynfilter.custom_ops.build` warns if the package has imported it before.
     from keras_dynfilter.custom_ops import build
 
     folder = pathlib.Path(build.__file__).parent / "lib" / tf.version.VERSION
-    ops = list(folder.glob("libkeras_dynfilter_ops-*.so"))
-    xla = list(folder.glob("libkeras_dynfilter_xla-*.so"))
-    if ops:
-        return build.Libraries(ops[0], xla[0] if xla else None)
-    return build.build(progress=lambda text: print(text, file=sys.stderr, flush=True))
+    found, reasons = build.find_installed(folder)
+    if found is not None:
+        return found
+    built = build.build(progress=lambda text: print(text, file=sys.stderr, flush=True))
+    return dataclasses.replace(built, notes=(*built.notes, *reasons))

@@ -8,6 +8,8 @@ in place of the operand `wrt`. Here, `grad` is the gradient that TensorFlow pass
 linear in their logits, and the second derivative with respect to the logits takes several ops.
 """
 
+import contextlib
+
 import tensorflow as tf
 
 from keras_dynfilter.ops import checks
@@ -25,7 +27,13 @@ def _register(raw_op):
         by_operand = compute(kind, raw_op.wrt, operands, grad, attributes)
         return [by_operand.get(operand) for operand in raw_op.inputs]
 
-    tf.RegisterGradient(raw_op.type)(gradient)
+    _register_once(raw_op.type, gradient)
+
+
+def _register_once(op_type, gradient):
+    # If this process has imported another copy of the package, TensorFlow has the gradients and refuses a second one.
+    with contextlib.suppress(KeyError):
+        tf.RegisterGradient(op_type)(gradient)
 
 
 def _multilinear_gradients(kind, wrt, operands, grad, attributes):
@@ -65,11 +73,6 @@ def _sum_over_taps(values):
     return tf.reduce_sum(values, axis=-1, keepdims=True)
 
 
-for _raw_op in raw_ops.RAW_OPS:
-    _register(_raw_op)
-
-
-@tf.RegisterGradient(f"{raw_ops.PREFIX}ProjectAndPool")
 def _project_and_pool_gradients(op, upstream_projected, upstream_means):
     """Computes the gradients with standard TensorFlow ops, which TensorFlow can differentiate again."""
     inputs, kernel, _ = op.inputs
@@ -88,3 +91,8 @@ def _project_and_pool_gradients(op, upstream_projected, upstream_means):
     inputs_gradient = tf.matmul(left, tf.concat([columns, mean_gradient[:, None]], axis=1))
     bias_gradient = tf.cast(tf.reduce_sum(tf.cast(rows, wide), axis=0), rows.dtype)
     return tf.reshape(inputs_gradient, tf.shape(inputs)), kernel_gradient, bias_gradient
+
+
+for _raw_op in raw_ops.RAW_OPS:
+    _register(_raw_op)
+_register_once(f"{raw_ops.PREFIX}ProjectAndPool", _project_and_pool_gradients)
