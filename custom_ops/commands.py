@@ -21,7 +21,7 @@ _EARLY_ENDS = re.compile(
         [
             *(re.escape(os.strerror(getattr(errno, name))) for name in _RESOURCES),
             "terminated program|died due to signal|unable to execute command|cannot execute|failed due to signal",
-            r"\bkilled\b|\bterminated\b|out of memory|memory exhausted|bad_alloc",
+            r"\bkilled\b|(?<!compilation )\bterminated\b|out of memory|memory exhausted|bad_alloc",
             "internal compiler error|segmentation fault|bus error",
             "temporary file|error writing|write error|file truncated",
             "can't (create|write|close)|cannot (create|open output)",
@@ -105,11 +105,15 @@ class Commands:
     def _add_to_log(self, text):
         # A log that cannot be written is no reason to stop a build.
         try:
-            with self._lock, open(self.log, self._mode) as file:
+            with self._lock, open(self.log, self._mode, opener=_open_for_owner) as file:
                 self._mode = "a"
                 file.write(text + "\n")
         except OSError:
             pass
+
+
+def _open_for_owner(path, flags):
+    return os.open(path, flags, 0o644)  # whatever the umask, other users cannot write
 
 
 def is_judgement(status: int, text: str) -> bool:

@@ -4,6 +4,7 @@
 import hashlib
 import io
 import pathlib
+import shutil
 import tarfile
 
 import numpy as np
@@ -34,7 +35,9 @@ def session(ort_library):
     """Returns a function that makes a session with one node. The node has no function body, so only the library can run
     it."""
 
-    def make(op="LocalFilter2D", dtype="float32", inputs=None, threads=1, edit=lambda graph: None, **changes):
+    def make(
+        op="LocalFilter2D", dtype="float32", inputs=None, threads=1, edit=lambda graph: None, libraries=None, **changes
+    ):
         inputs = list(OPS[op][1]) if inputs is None else inputs
         attributes = {"heads": CASE.heads, "padding": CASE.padding}
         for name, pair in (("kernel", CASE.kernel_size), ("stride", CASE.strides), ("dilation", CASE.dilation_rate)):
@@ -47,7 +50,8 @@ def session(ort_library):
         edit(graph)
         opsets = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("keras_dynfilter", 1)]
         options = onnxruntime.SessionOptions()
-        options.register_custom_ops_library(ort_library)
+        for library in libraries or [ort_library]:
+            options.register_custom_ops_library(library)
         options.intra_op_num_threads, options.log_severity_level = threads, 4
         model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -181,6 +185,13 @@ def test_bad_shapes_are_refused_by_the_run(name, change, message, session):
 def test_the_library_is_built_once(ort_library):
     before = pathlib.Path(ort_library).stat().st_mtime_ns
     assert export.ort_library() == ort_library and pathlib.Path(ort_library).stat().st_mtime_ns == before
+
+
+def test_the_library_from_two_paths_in_one_process(session, ort_library, tmp_path):
+    copy = shutil.copy(ort_library, tmp_path)
+    expected = run(session())
+    for libraries in ([copy], [ort_library], [copy, ort_library], [ort_library, ort_library]):
+        np.testing.assert_array_equal(run(session(libraries=libraries)), expected)
 
 
 def test_headers_are_found_by_the_variable(ort_library, monkeypatch, tmp_path):

@@ -58,7 +58,11 @@ def _module():
 def _loaded_files():
     """Returns the paths and versions of the libraries that are mapped into this process, by kind."""
     found: dict[str, tuple[str, str]] = {}
-    for line in pathlib.Path("/proc/self/maps").read_text(errors="replace").splitlines():
+    try:
+        lines = pathlib.Path("/proc/self/maps").read_text(errors="replace").splitlines()
+    except OSError:  # in a container without /proc
+        return found
+    for line in lines:
         match = _LIBRARY.search(line)
         if match:
             found.setdefault(match[1], (match[0], match[2]))
