@@ -143,8 +143,8 @@ void register_kernel(const FamilyOp& op, const char* device) {
 }  // namespace
 }  // namespace keras_dynfilter
 
-// For tests, which call it by ctypes: returns the name of the CPU kernel that computes a problem with vectors of `lanes`
-// accumulators. Sets `streams` to 1 if aligned results bypass the caches, else to 0.
+// For tests, which call it by ctypes: returns the name of the CPU kernel that computes a problem with vectors of
+// `lanes` accumulators. Sets `streams` to 1 if aligned results bypass the caches, else to 0.
 extern "C" __attribute__((visibility("default"))) const char* keras_dynfilter_choose_cpu_kernel(const int64_t* problem,
                                                                                                 int64_t lanes,
                                                                                                 int* streams) {

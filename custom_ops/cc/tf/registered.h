@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keeps a second library of the same ops from registering its kernels again. A process may load two files: of two
-// copies of the package, or by two paths. TensorFlow keeps the first definition of an op, but an op with two kernels for
-// one device fails in every later graph.
+// copies of the package, or by two paths. TensorFlow keeps the first definition of an op, but an op with two kernels
+// for one device fails in every later graph.
 #ifndef KERAS_DYNFILTER_TF_REGISTERED_H_
 #define KERAS_DYNFILTER_TF_REGISTERED_H_
 
