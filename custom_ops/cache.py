@@ -146,7 +146,7 @@ class Cache:
         """
         import filelock
 
-        lock = filelock.FileLock(self.locks / f"{path.name}.lock")
+        lock = filelock.FileLock(self.locks / f"{path.name}.lock", mode=0o644)
         stop = stop or threading.Event()
         locked, first = False, True
         while not locked and not stop.is_set():
