@@ -92,7 +92,7 @@ def test_a_copied_cache_needs_no_compiler(native_library, python, tmp_path):
     copied_cache(native_library, tmp_path / "cache")
     done = python("-c", USE, PATH="/nowhere", KERAS_DYNFILTER_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "0\n" and done.stderr == ""
+    assert done.stdout == "0\n" and "keras_dynfilter" not in done.stderr
 
 
 PLANTED = """
@@ -189,16 +189,16 @@ def test_keys_change_with_every_input(compiler, monkeypatch, tensorflow, tmp_pat
 
 def test_keys_do_not_depend_on_folders(compiler, monkeypatch, tensorflow, tmp_path):
     plan = units.ops_library(tensorflow, False)
-    keys = [compiler.object_key(unit) for unit in plan.units]
+    keys, name = [compiler.object_key(unit) for unit in plan.units], plan.file_name
     monkeypatch.setattr(sources, "FOLDER", shutil.copytree(sources.FOLDER, tmp_path / "cc"))
     moved = units.ops_library(dataclasses.replace(tensorflow, include="/other", lib="/other"), False)
-    assert [compiler.object_key(unit) for unit in moved.units] == keys and moved.file_name == plan.file_name
+    assert [compiler.object_key(unit) for unit in moved.units] == keys and moved.file_name == name
     version = sources.ops_version()
     with open(tmp_path / "cc" / "family.h", "a") as header:
         header.write("// changed\n")
     changed = units.ops_library(tensorflow, False)
     assert {compiler.object_key(unit) for unit in changed.units}.isdisjoint(keys)
-    assert changed.file_name != plan.file_name and sources.ops_version() != version
+    assert changed.file_name != name and sources.ops_version() != version
 
 
 def test_the_name_of_the_library_for_onnxruntime_does_not_depend_on_headers(compiler, tmp_path):

@@ -86,6 +86,9 @@ def _load():
         except tf.errors.OpError as error:
             xla_reason = str(error)
     xla = _has_kernel("XLA_CPU_JIT")
+    registered.remember(
+        registered.Registered(ops, sources.ops_version(), str(libraries.ops), str(libraries.xla or "") if xla else "")
+    )
     paths = tuple(str(path) for path in (libraries.ops, libraries.xla) if path is not None)
     return Library(ops, _has_kernel("GPU"), xla, "", "" if xla else xla_reason, paths, libraries.notes)
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 OP = "KerasDynfilter>LocalFilter2D"  # one of the ops, which stands for all
 _FUNCTION = "keras_dynfilter_local_filter2d"
+_REMEMBERED = "_keras_dynfilter"  # an attribute of the module of raw ops
 _LIBRARY = re.compile(r"/.*/libkeras_dynfilter_(ops|xla)-([0-9a-f]{16})-[0-9a-f]+\.so")
 
 
@@ -37,13 +38,25 @@ class Registered:
 
 def find() -> Registered | None:
     """Returns the ops that are registered in this process, or None if no library has registered any."""
-    loaded = _loaded_files()
-    path, version = loaded.get("ops", ("a file with another name", ""))
-    ops = _module()
-    if ops is None and version:  # loaded, but not by Python
-        ops = tf.load_op_library(path)
-        version = version if hasattr(ops, _FUNCTION) else ""
-    return None if ops is None else Registered(ops, version, path, loaded.get("xla", ("", ""))[0])
+    ops, files = _module(), _loaded_files()
+    if ops is None and len(files["ops"]) == 1:  # loaded, but not by Python
+        ops = tf.load_op_library(files["ops"][0][0])
+        if not hasattr(ops, _FUNCTION):
+            return Registered(ops, "", files["ops"][0][0], "")
+    if ops is None:
+        return None
+    if hasattr(ops, _REMEMBERED):
+        return Registered(ops, *getattr(ops, _REMEMBERED))
+    versions = {version for _, version in files["ops"]}  # with several, it is unknown which one was the first
+    path = files["ops"][0][0] if files["ops"] else "a file with another name"
+    return Registered(
+        ops, versions.pop() if len(versions) == 1 else "", path, files["xla"][0][0] if files["xla"] else ""
+    )
+
+
+def remember(registered: Registered) -> None:
+    """Records what this process has loaded, for copies of this package that are imported later."""
+    setattr(registered.ops, _REMEMBERED, (registered.version, registered.path, registered.xla_path))
 
 
 def _module():
@@ -57,13 +70,13 @@ def _module():
 
 def _loaded_files():
     """Returns the paths and versions of the libraries that are mapped into this process, by kind."""
-    found: dict[str, tuple[str, str]] = {}
+    found: dict[str, list[tuple[str, str]]] = {"ops": [], "xla": []}
     try:
         lines = pathlib.Path("/proc/self/maps").read_text(errors="replace").splitlines()
     except OSError:  # in a container without /proc
         return found
     for line in lines:
         match = _LIBRARY.search(line)
-        if match:
-            found.setdefault(match[1], (match[0], match[2]))
+        if match and (match[0], match[2]) not in found[match[1]]:
+            found[match[1]].append((match[0], match[2]))
     return found
