@@ -58,6 +58,7 @@ def test_a_failing_compiler_names_the_log(python, tmp_path):
     assert "to try again: python -m keras_dynfilter.custom_ops.build" in done.stdout and not compiler.calls()
 
 
+@pytest.mark.slow
 def test_a_library_that_does_not_load_is_explained(python, tmp_path):
     """The fake compiler writes no real library, but its checksum is correct."""
     compiler = FakeCompiler(tmp_path)
@@ -119,6 +120,7 @@ def test_a_planted_library_does_not_run(native_library, python, tmp_path):
     assert "Expected the cache folder to be changeable by this user and root only" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_relative_cache_folder_is_refused(python):
     done = python("-c", USE, KERAS_DYNFILTER_CACHE="relative")
     assert done.returncode == 0, done.stderr

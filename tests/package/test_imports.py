@@ -37,7 +37,7 @@ def test_imports_keep_the_contracts():
     ],
 )
 def test_broken_contracts_are_found(tmp_path, importer, statement, contract):
-    parts = ["export", "info", "inspection", "models", "layers", "regularizers", "ops", "custom_ops", "environment", "version"]
+    parts = "export info inspection models layers regularizers ops custom_ops environment version".split()
     packages = [f"keras_dynfilter/{part}" for part in parts]
     for package in ["keras_dynfilter", *packages, "benchmarks", "examples"]:
         (tmp_path / package).mkdir()
