@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests the choice of the implementation, its reason, and the ways to request one: scopes, environment, default."""
+"""Tests the choice of the implementation, its reason, and the environment variable that requests one."""
 
 import doctest
-import threading
 import warnings
 
 import keras
@@ -179,62 +178,16 @@ def test_table_has_every_derivative():
         assert sum(key[0] == kind for key in raw_ops.TABLE) == 2 + count  # forward, inputs, each factor
 
 
-def requested():
-    return scope.requested()[0]
-
-
-def test_default():
-    assert requested() == "auto"
-
-
-def test_scopes_nest_and_end():
-    with keras_dynfilter.implementation("composite"):
-        with keras_dynfilter.implementation("auto"):
-            assert requested() == "auto"
-        assert requested() == "composite"
-    assert requested() == "auto"
-
-
-def test_exception_ends_a_scope():
-    with pytest.raises(KeyError), keras_dynfilter.implementation("composite"):
-        raise KeyError
-    assert requested() == "auto"
-
-
-def test_scope_begins_on_entry():
-    context = keras_dynfilter.implementation("composite")
-    assert requested() == "auto"
-    with context:
-        assert requested() == "composite"
-
-
-def test_scope_applies_to_its_thread_only():
-    names = []
-    with keras_dynfilter.implementation("composite"):
-        thread = threading.Thread(target=lambda: names.append(requested()))
-        thread.start()
-        thread.join()
-    assert names == ["auto"]
-
-
-@pytest.mark.parametrize("name", ["cuda", "", None, 1])
-def test_wrong_name(name):
-    expected = r"Expected `name` to be one of 'auto', 'native', 'composite'\. Received: name="
-    with pytest.raises(ValueError, match=expected), keras_dynfilter.implementation(name):
-        pass
-    assert requested() == "auto"
-
-
 def test_environment_variable(monkeypatch):
     monkeypatch.setenv(scope.VARIABLE, "composite")
     assert backends.choose("ddf2d") == Choice("composite", f"the environment variable {scope.VARIABLE} asks for it")
     with keras_dynfilter.implementation("auto"):
-        assert requested() == "auto"
+        assert scope.requested()[0] == "auto"
 
 
 def test_empty_environment_variable(monkeypatch):
     monkeypatch.setenv(scope.VARIABLE, "")
-    assert requested() == "auto"
+    assert scope.requested()[0] == "auto"
 
 
 def test_wrong_environment_variable(monkeypatch):

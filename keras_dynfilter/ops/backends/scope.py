@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stores what the user requests in this thread: an implementation of the ops, and graphs without custom gradients."""
+"""Stores what the user requests in this context: an implementation of the ops, and graphs without custom gradients."""
 
 import contextlib
 import functools
 import os
-import threading
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
@@ -14,14 +15,57 @@ from keras_dynfilter.ops.checks import choice
 IMPLEMENTATIONS = ("auto", "native", "composite")
 VARIABLE = "KERAS_DYNFILTER_IMPLEMENTATION"
 
-_state = threading.local()
+
+class _Block:
+    """A `with` block that was entered, and its request."""
+
+    def __init__(self, request: Any):
+        self.request = request
+        self.ended = False  # set only if the block ended in another context than it was entered in
+
+
+# The entered blocks of a context, from the outermost to the innermost.
+_Blocks: TypeAlias = ContextVar[tuple[_Block, ...]]
+_implementations: _Blocks = ContextVar("keras_dynfilter_implementations", default=())
+_inference_only: _Blocks = ContextVar("keras_dynfilter_inference_only", default=())
+
+
+@contextlib.contextmanager
+def _enter(blocks: _Blocks, request: Any) -> Iterator[None]:
+    """Adds a request for the duration of a `with` block.
+
+    Blocks may end in any order, because generators that are suspended inside a block delay its end. So the end of a
+    block removes its own request, and never restores an earlier state.
+    """
+    block = _Block(request)
+    token = blocks.set((*(other for other in blocks.get() if not other.ended), block))
+    try:
+        yield
+    finally:
+        others = tuple(other for other in blocks.get() if other is not block)
+        try:
+            blocks.reset(token)
+        except ValueError:  # Another thread or task closed a generator: the request is still in the first context.
+            block.ended = True
+        blocks.set(others)
+
+
+def _innermost(blocks: _Blocks) -> Any:
+    """Returns the request of the innermost block of this context, or None."""
+    entered = blocks.get()
+    # Every call of an op comes here, mostly outside of all blocks.
+    return next((block.request for block in reversed(entered) if not block.ended), None) if entered else None
 
 
 @contextlib.contextmanager
 def implementation(name: str) -> Iterator[None]:
     """Selects the implementation of the ops that are called or traced inside the `with` block.
 
-    The selection applies to the current thread. A `tf.function` keeps the implementation under which it was traced.
+    The selection applies to the current context (`contextvars`): to the current thread, or to the current task of
+    `asyncio`. A new task starts with the selection of the code that creates it, a new thread with the default. A
+    generator belongs to the context of the code that resumes it: while it is suspended inside a block, the selection
+    applies to this code, too. A `tf.function` keeps the implementation under which it was traced.
+
     Outside of such blocks, the environment variable `KERAS_DYNFILTER_IMPLEMENTATION` selects the implementation. If it
     is not set, `"auto"` is selected.
 
@@ -42,12 +86,8 @@ def implementation(name: str) -> Iterator[None]:
     >>> with implementation("composite"):
     ...     output = ops.local_filter2d(inputs, filters, kernel_size=3)
     """
-    previous = getattr(_state, "name", None)
-    _state.name = choice(name, "name", IMPLEMENTATIONS)
-    try:
+    with _enter(_implementations, choice(name, "name", IMPLEMENTATIONS)):
         yield
-    finally:
-        _state.name = previous
 
 
 def requested() -> tuple[str, str]:
@@ -59,7 +99,7 @@ def requested() -> tuple[str, str]:
     Raises:
         ValueError: The value of the environment variable is not an implementation.
     """
-    name = getattr(_state, "name", None)
+    name = _innermost(_implementations)
     if name is not None:
         return name, "keras_dynfilter.implementation"
     name = os.environ.get(VARIABLE)
@@ -70,13 +110,17 @@ def requested() -> tuple[str, str]:
 
 @contextlib.contextmanager
 def inference_only() -> Iterator[None]:
-    """Disables custom gradients in functions that this thread traces inside the block, for graphs that are exported."""
-    previous = getattr(_state, "inference_only", False)
-    _state.inference_only = True
-    try:
+    """Leaves out custom gradients and run-time checks in functions that are traced inside the block, for exports.
+
+    It applies to the same context as `implementation`.
+    """
+    with _enter(_inference_only, True):
         yield
-    finally:
-        _state.inference_only = previous
+
+
+def is_inference_only() -> bool:
+    """Returns whether the current code is inside `inference_only()`."""
+    return bool(_innermost(_inference_only))
 
 
 def custom_gradient(compute: Callable) -> Callable:
@@ -85,6 +129,6 @@ def custom_gradient(compute: Callable) -> Callable:
 
     @functools.wraps(compute)
     def call(*args):
-        return compute(*args)[0] if getattr(_state, "inference_only", False) else with_gradient(*args)
+        return compute(*args)[0] if is_inference_only() else with_gradient(*args)
 
     return call
