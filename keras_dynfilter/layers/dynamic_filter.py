@@ -18,6 +18,7 @@ from keras_dynfilter.layers.argument_types import (
 )
 from keras_dynfilter.ops import checks
 from keras_dynfilter.ops.backends.jit_layer import JitLayer
+from keras_dynfilter.ops.backends.softmax import softmax
 from keras_dynfilter.ops.checks import choice
 from keras_dynfilter.ops.geometry import Geometry
 from keras_dynfilter.ops.layout import (
@@ -231,7 +232,7 @@ class PerSampleFilterLayer(DynamicFilterLayer):
         shape = bank.shape.as_list()[1:]
         logits = tf.reshape(bank, [-1, math.prod(shape[: end - 1]), math.prod(shape[end - 1 :])])
         accumulate = checks.accumulation(bank.dtype)
-        taps = tf.cast(tf.nn.softmax(tf.cast(logits, accumulate), axis=1), bank.dtype)
+        taps = tf.cast(softmax(tf.cast(logits, accumulate), axis=1), bank.dtype)
         return tf.reshape(taps, [-1, *shape])
 
 

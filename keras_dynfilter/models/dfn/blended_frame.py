@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_dynfilter.layers import DynamicLocalFilter2D
 from keras_dynfilter.layers.argument_types import Shape, Size
+from keras_dynfilter.ops.backends.softmax import softmax
 
 
 @keras.saving.register_keras_serializable("keras_dynfilter")
@@ -66,7 +67,7 @@ class BlendedFrame(keras.layers.Layer):
         frame, values = inputs
         filters, masks, painted = self.split_values(values)
         candidates = tf.concat([self.filtering([frame, filters]), tf.sigmoid(painted)], axis=-1)
-        return tf.reduce_sum(tf.nn.softmax(masks) * candidates, axis=-1, keepdims=True)
+        return tf.reduce_sum(softmax(masks) * candidates, axis=-1, keepdims=True)
 
     def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
         return tuple(input_shape[0])

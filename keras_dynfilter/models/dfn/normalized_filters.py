@@ -6,6 +6,7 @@ import math
 import tensorflow as tf
 
 from keras_dynfilter.layers import DynamicLocalFilter2D
+from keras_dynfilter.ops.backends.softmax import softmax
 
 
 def normalized_filters(layer: DynamicLocalFilter2D, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
@@ -27,4 +28,4 @@ def normalized_filters(layer: DynamicLocalFilter2D, values: tf.Tensor) -> tuple[
     # Each filter has its own softmax; separable filters have one for the vertical and one for the horizontal part.
     parts = list(layer.kernel_size) if layer.separable else [math.prod(layer.kernel_size)]
     parts *= filters.shape[-1] // sum(parts)
-    return tf.concat([tf.nn.softmax(part) for part in tf.split(filters, parts, axis=-1)], axis=-1), bias
+    return tf.concat([softmax(part) for part in tf.split(filters, parts, axis=-1)], axis=-1), bias

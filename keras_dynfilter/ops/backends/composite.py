@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from keras_dynfilter.ops import checks
 from keras_dynfilter.ops.backends import scope
+from keras_dynfilter.ops.backends.softmax import softmax
 from keras_dynfilter.ops.geometry import Geometry
 from keras_dynfilter.ops.layout import sizes
 
@@ -194,7 +195,7 @@ def mask_outside(spatial: tf.Tensor, kind: str, inputs: tf.Tensor, geometry: Geo
     if kind == "softmax":
         # The softmax of a matrix: otherwise tf2onnx keeps the channels-first layout of the preceding convolution, in
         # which the taps of a filter are far apart in memory.
-        filters = tf.nn.softmax(tf.reshape(spatial, [-1, geometry.taps]))
+        filters = softmax(tf.reshape(spatial, [-1, geometry.taps]))
         return tf.reshape(filters, sizes(spatial))
     rows, columns = inside_masks(inputs, geometry)
     if all(mask is None for mask in (*rows, *columns)):

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keras_dynfilter.ops import checks
 from keras_dynfilter.ops.backends import raw_ops
+from keras_dynfilter.ops.backends.softmax import softmax
 from keras_dynfilter.ops.layout import sizes
 
 
@@ -55,7 +56,7 @@ def _softmax_gradients(kind, wrt, operands, grad, attributes):
     logits = operands["spatial"]
     shape = tf.shape(logits)
     per_filter = tf.concat([shape[:3], [attributes["heads"], attributes["kernel_h"] * attributes["kernel_w"]]], axis=0)
-    p = tf.nn.softmax(tf.reshape(logits, per_filter))
+    p = softmax(tf.reshape(logits, per_filter))
     y = tf.reshape(grad, per_filter)
     q = tf.reshape(raw_ops.derivative("spatial", "spatial", operands, attributes), per_filter)
     p_y, p_q = _sum_over_taps(p * y), _sum_over_taps(p * q)
