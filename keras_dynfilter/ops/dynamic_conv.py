@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from keras_dynfilter.ops import checks, filter2d
+from keras_dynfilter.ops import checks, filter2d, run_time_checks
 from keras_dynfilter.ops.backends import composite
 from keras_dynfilter.ops.checks import choice
 from keras_dynfilter.ops.geometry import Geometry
@@ -74,6 +74,10 @@ def dynamic_conv2d(
     if is_odd and 1 in (channels, output_maps) and None not in (channels, output_maps):
         output = _depthwise(inputs, filters, geometry)
     else:
+        if run_time_checks.needed(inputs, filters):
+            batch, _, _, channels = sizes(inputs)
+            expected.update(batch=batch, channels=channels, output_maps=sizes(filters)[-1])
+            filters = run_time_checks.check_shape("filters", filters, **expected)
         output = matmul_per_sample(inputs, filters, geometry)
     return to_channels_first(output) if data_format == "channels_first" else output
 
@@ -133,12 +137,19 @@ def local_conv2d(
     out_height, out_width = geometry.output_shape((batch, height, width, channels))
     output_maps = static_sizes(filters, 7)[-1]
     expected = dict(batch=batch, out_height=out_height, out_width=out_width, kernel_h=kernel_h, kernel_w=kernel_w)
-    checks.check_shape("filters", filters, **expected, channels=channels, output_maps=output_maps)
+    expected.update(channels=channels, output_maps=output_maps)
+    checks.check_shape("filters", filters, **expected)
     if channels == 1 and output_maps == 1:
         batch, out_height, out_width = tf.unstack(tf.shape(filters)[:3])
         filters = tf.reshape(filters, [batch, out_height, out_width, geometry.taps])
         output = local_filter2d(inputs, filters, geometry.kernel_size, strides, dilation_rate, padding)
     else:
+        if run_time_checks.needed(inputs, filters):
+            batch, height, width, channels = sizes(inputs)
+            out_height, out_width = (tf.maximum(size, 0) for size in geometry.output_shape((batch, height, width)))
+            expected.update(batch=batch, out_height=out_height, out_width=out_width, channels=channels)
+            expected.update(output_maps=sizes(filters)[-1])
+            filters = run_time_checks.check_shape("filters", filters, **expected)
         output = matmul_per_position(inputs, filters, geometry)
     return to_channels_first(output) if data_format == "channels_first" else output
 

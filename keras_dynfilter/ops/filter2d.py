@@ -3,11 +3,11 @@
 
 import tensorflow as tf
 
-from keras_dynfilter.ops import backends, checks
+from keras_dynfilter.ops import backends, checks, run_time_checks
 from keras_dynfilter.ops.backends import composite, raw_ops
 from keras_dynfilter.ops.checks import choice
 from keras_dynfilter.ops.geometry import Geometry
-from keras_dynfilter.ops.layout import DATA_FORMATS, static_sizes, to_channels_first, to_channels_last
+from keras_dynfilter.ops.layout import DATA_FORMATS, sizes, static_sizes, to_channels_first, to_channels_last
 
 # Kind of filter -> public op. `backends.choose` expects its name.
 _OP_OF_KIND = {
@@ -76,9 +76,32 @@ def filter2d(
     chosen = backends.choose(_OP_OF_KIND[kind])
     if chosen.is_fallback:
         backends.warn_of_fallback(chosen.reason)
-    backend = raw_ops if chosen.name == "native" else composite
-    output = backend.filter2d(inputs, spatial, channel, kind, geometry)
+    if chosen.name == "native":
+        output = raw_ops.filter2d(inputs, spatial, channel, kind, geometry)
+    else:
+        if run_time_checks.needed(inputs, spatial, channel):
+            inputs, spatial, channel = _checked_when_run(inputs, spatial, channel, geometry, names)
+        output = composite.filter2d(inputs, spatial, channel, kind, geometry)
     return to_channels_first(output) if data_format == "channels_first" else output
+
+
+def _checked_when_run(inputs, spatial, channel, geometry, names):
+    """Returns the operands. When the graph runs, the shapes of the filters are checked against the inputs."""
+    batch, height, width, channels = sizes(inputs)
+    if geometry.heads > 1 and inputs.shape[-1] is None:
+        inputs = run_time_checks.check_heads(inputs, geometry.heads)
+    if spatial is not None:
+        out_height, out_width = (tf.maximum(size, 0) for size in geometry.output_shape((batch, height, width)))
+        depth = {"heads*kernel_h*kernel_w": geometry.heads * geometry.taps}
+        spatial = run_time_checks.check_shape(
+            names[0], spatial, batch=batch, out_height=out_height, out_width=out_width, **depth
+        )
+    if channel is not None:
+        kernel_h, kernel_w = geometry.kernel_size
+        channel = run_time_checks.check_shape(
+            names[1], channel, batch=batch, kernel_h=kernel_h, kernel_w=kernel_w, channels=channels
+        )
+    return inputs, spatial, channel
 
 
 def window(filters: tf.Tensor, name: str = "filters") -> tuple[int, int]:
