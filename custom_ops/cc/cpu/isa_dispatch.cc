@@ -2,6 +2,7 @@
 // Selects the instruction set of the CPU kernels. A portable library uses the best of x86-64-v4 (AVX-512), x86-64-v3
 // (AVX2) and the baseline that this machine supports. Any other library has only the instruction set for which it was
 // compiled.
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -29,12 +30,24 @@ namespace {
 enum class IsaTarget { kV4, kV3, kBaseline };
 
 IsaTarget detect() {
-  // For tests and comparisons, the variable limits the choice to one target. If the machine does not support the
-  // target, the baseline runs.
+  const struct {
+    const char* name;
+    IsaTarget target;
+    bool supported;
+  } targets[] = {{"v4", IsaTarget::kV4, __builtin_cpu_supports("x86-64-v4") != 0},
+                 {"v3", IsaTarget::kV3, __builtin_cpu_supports("x86-64-v3") != 0},
+                 {"baseline", IsaTarget::kBaseline, true}};
+  // For tests and comparisons, the variable limits the choice to one target.
   const char* limit = std::getenv("KERAS_DYNFILTER_CPU_ISA_TARGET");
-  const auto allowed = [limit](const char* name) { return limit == nullptr || std::strcmp(limit, name) == 0; };
-  if (__builtin_cpu_supports("x86-64-v4") && allowed("v4")) return IsaTarget::kV4;
-  if (__builtin_cpu_supports("x86-64-v3") && allowed("v3")) return IsaTarget::kV3;
+  const bool limited = limit != nullptr && *limit != '\0';
+  for (const auto& t : targets) {
+    if (t.supported && (!limited || std::strcmp(limit, t.name) == 0)) return t.target;
+  }
+  // A kernel cannot return an error, and the hosts have no common log.
+  std::fprintf(stderr,
+               "keras_dynfilter: Expected KERAS_DYNFILTER_CPU_ISA_TARGET to be v4, v3 or baseline, and an instruction "
+               "set of this processor. Received: %s. The baseline is used.\n",
+               limit);
   return IsaTarget::kBaseline;
 }
 
