@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from keras_dynfilter.layers.initializers import fan_out_normal, uniform_by_fan_in
+from keras_dynfilter.models import argument_checks
 from keras_dynfilter.models.baselines.blocks import batch_norm, relu, symmetric_conv2d, zero_padding
 from keras_dynfilter.ops.checks import choice, integer, positive
 
@@ -74,8 +75,15 @@ def resnet(
     choice(block, "block", BLOCKS)
     choice(stem, "stem", STEMS)
     choice(pooling, "pooling", (None, "avg", "max"))
-    _check(blocks, input_shape)
-    width = positive(width, "width")
+    if not isinstance(blocks, (tuple, list)) or not blocks or not all(integer(count) and count > 0 for count in blocks):
+        raise ValueError(f"Expected `blocks` to be positive integers, one per stage. Received: {blocks=}")
+    if convolution is not None and not callable(convolution):
+        raise ValueError(f"Expected `convolution` to be None or a function. Received: {convolution=}")
+    argument_checks.image_shape(input_shape, "input_shape")
+    width = argument_checks.count(width, "width")
+    classes = argument_checks.count(classes, "classes", argument_checks.MAX_CLASSES)
+    include_top = argument_checks.flag(include_top, "include_top")
+    argument_checks.activation(classifier_activation, "classifier_activation")
     stride, dilation = (4 if stem == "imagenet" else 1), 1
     if output_stride is not None and positive(output_stride, "output_stride") < stride:
         raise ValueError(
@@ -106,7 +114,7 @@ def resnet(
         features = keras.layers.GlobalMaxPooling2D(data_format="channels_last", name="max")(features)
     if include_top:
         features = keras.layers.Dense(
-            positive(classes, "classes"),
+            classes,
             classifier_activation,
             kernel_initializer=uniform_by_fan_in(None, features.shape[-1]),
             bias_initializer=uniform_by_fan_in(None, features.shape[-1]),
@@ -179,12 +187,3 @@ def _add_to_shortcut(inputs, outputs, strides, name):
         inputs = conv2d(inputs, outputs.shape[-1], 1, strides, name=f"{name}_shortcut")
         inputs = batch_norm(inputs, f"{name}_shortcut_bn")
     return relu(keras.layers.Add(name=f"{name}_add")([inputs, outputs]), f"{name}_relu")
-
-
-def _check(blocks, input_shape):
-    if not isinstance(blocks, (tuple, list)) or not blocks or not all(integer(count) and count > 0 for count in blocks):
-        raise ValueError(f"Expected `blocks` to be positive integers, one per stage. Received: {blocks=}")
-    shape = tuple(input_shape)
-    if len(shape) != 3 or shape[-1] is None:
-        expected = "Expected `input_shape` to be (height, width, channels), with a known number of channels"
-        raise ValueError(f"{expected}. Received: {input_shape=}")

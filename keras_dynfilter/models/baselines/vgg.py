@@ -3,7 +3,9 @@
 
 import keras
 
+from keras_dynfilter.models import argument_checks
 from keras_dynfilter.models.baselines.blocks import conv_norm_relu
+from keras_dynfilter.ops.checks import number
 
 STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))  # channels of the convolutions between two poolings
 
@@ -33,15 +35,19 @@ def vgg11(
         parameters by default.
 
     Raises:
-        ValueError: The height or width is not a multiple of 32.
+        ValueError: An argument is not as described.
 
     Reference:
         [Very Deep Convolutional Networks for Large-Scale Image Recognition](https://arxiv.org/abs/1409.1556) (Simonyan
         and Zisserman, 2014). The filter repository paper names "VGG11" without further details.
     """
-    height, width, _ = input_shape
-    if not height or not width or height % 32 or width % 32:
+    height, width, _ = argument_checks.image_shape(input_shape, "input_shape", known=True)
+    if height is None or width is None or height % 32 or width % 32:
         raise ValueError(f"Expected `input_shape` to have sizes that 32 divides. Received: {input_shape=}")
+    classes = argument_checks.count(classes, "classes", argument_checks.MAX_CLASSES)
+    hidden = argument_checks.count(hidden, "hidden")
+    dropout = number(dropout, "dropout", at_least=0, below=1)
+    argument_checks.activation(classifier_activation, "classifier_activation")
     images = outputs = keras.Input(input_shape, name="images")
     for stage, widths in enumerate(STAGES, 1):
         for index, channels in enumerate(widths, 1):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scales the channel counts of the DFN networks, and checks their image shapes."""
+"""Scales the channel counts of the DFN networks."""
 
-from collections.abc import Sequence
 from typing import Any
 
+from keras_dynfilter.models.argument_checks import MAX_COUNT
 from keras_dynfilter.ops.checks import number
 
 Channels = dict[str, Any]  # channel counts by name: integers, or tuples of integers
@@ -17,19 +17,15 @@ def scale_channels(channels: Channels, width: float) -> Channels:
         width: Positive number.
 
     Raises:
-        ValueError: `width` is not a positive number.
+        ValueError: `width` is not a positive number, or a count would be above `MAX_COUNT`.
     """
     width = number(width, "width", above=0)
 
     def scale(count):
+        if count * width > MAX_COUNT:
+            raise ValueError(f"Expected `width` to give at most {MAX_COUNT} channels. Received: {width=}")
         return max(1, round(count * width))
 
     return {
         name: tuple(map(scale, count)) if isinstance(count, tuple) else scale(count) for name, count in channels.items()
     }
-
-
-def check_image_shape(image_shape: Sequence[int | None]) -> None:
-    """Raises a ValueError unless `image_shape` is `(height, width, 1)`."""
-    if len(image_shape) != 3 or image_shape[-1] != 1:
-        raise ValueError(f"Expected `image_shape` to be (height, width, 1). Received: image_shape={image_shape!r}")

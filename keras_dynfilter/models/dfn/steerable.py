@@ -6,7 +6,7 @@ import math
 import keras
 
 from keras_dynfilter.layers import DynamicConv2D
-from keras_dynfilter.models.dfn.sizes import check_image_shape
+from keras_dynfilter.models import argument_checks
 from keras_dynfilter.ops.checks import integer
 
 
@@ -39,7 +39,7 @@ def dfn_steerable(
     Reference:
         [Dynamic Filter Networks](https://arxiv.org/abs/1605.09673) (De Brabandere et al., 2016), section 4.1.
     """
-    _check(kernel_size, image_shape)
+    _check(kernel_size, image_shape, raw_angles)
     images = keras.Input(image_shape, name="images")
     angles = keras.Input((1,), name="angles")
     filters = keras.layers.Dense(kernel_size**2, name="filters")(_angle_features(angles, raw_angles))
@@ -71,7 +71,7 @@ def dfn_steerable_baseline(
     Raises:
         ValueError: `kernel_size` is not odd and positive, or `image_shape` does not have one channel.
     """
-    _check(kernel_size, image_shape)
+    _check(kernel_size, image_shape, raw_angles)
     images = keras.Input(image_shape, name="images")
     angles = keras.Input((1,), name="angles")
     image = _leaky()(keras.layers.Conv2D(32, kernel_size, padding="same")(images))
@@ -85,10 +85,12 @@ def dfn_steerable_baseline(
     return keras.Model({"images": images, "angles": angles}, results, name=name)
 
 
-def _check(kernel_size, image_shape):
+def _check(kernel_size, image_shape, raw_angles):
     if not integer(kernel_size) or kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(f"Expected `kernel_size` to be odd and positive. Received: kernel_size={kernel_size!r}")
-    check_image_shape(image_shape)
+    argument_checks.window(kernel_size)
+    argument_checks.image_shape(image_shape, "image_shape", channels=1)
+    argument_checks.flag(raw_angles, "raw_angles")
 
 
 def _angle_features(angles, raw_angles):

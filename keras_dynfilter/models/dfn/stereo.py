@@ -4,9 +4,10 @@
 import keras
 
 from keras_dynfilter.layers import DynamicLocalFilter2D
+from keras_dynfilter.models import argument_checks
 from keras_dynfilter.models.baselines.blocks import pixel_convolution
 from keras_dynfilter.models.dfn.filter_network import FilterNetwork
-from keras_dynfilter.models.dfn.sizes import check_image_shape, scale_channels
+from keras_dynfilter.models.dfn.sizes import scale_channels
 
 CHANNELS = dict(encoder=(32, 32, 64, 64), state=128, low_decoder=(64, 64), high_decoder=(64, 64), hidden=128)
 
@@ -77,15 +78,19 @@ def dfn_stereo_baseline(
 
 
 def _stereo(image_shape, kernel_size, width, untied_bias, name, baseline):
-    check_image_shape(image_shape)
+    argument_checks.image_shape(image_shape, "image_shape", channels=1)
     layer = DynamicLocalFilter2D(
-        kernel_size, data_format="channels_last", normalization="softmax", dynamic_bias="before", name="right"
+        argument_checks.window(kernel_size),
+        data_format="channels_last",
+        normalization="softmax",
+        dynamic_bias="before",
+        name="right",
     )
     left = keras.Input(image_shape, name="left")
     network = FilterNetwork(
         layer.count_filter_values(),
         **scale_channels(CHANNELS, width),
-        untied_bias="state" if untied_bias else None,
+        untied_bias="state" if argument_checks.flag(untied_bias, "untied_bias") else None,
         name="values" if baseline else "filters",
     )
     values = network(left)

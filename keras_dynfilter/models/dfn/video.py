@@ -2,11 +2,12 @@
 """Builds the networks for video prediction (moving digits, highway) of "Dynamic Filter Networks", section 4.2."""
 
 from keras_dynfilter.layers import DynamicLocalFilter2D
+from keras_dynfilter.models import argument_checks
 from keras_dynfilter.models.baselines.blocks import pixel_convolution
 from keras_dynfilter.models.dfn.blended_frame import BlendedFrame
 from keras_dynfilter.models.dfn.filter_network import FilterNetwork
 from keras_dynfilter.models.dfn.frame_predictor import FramePredictor
-from keras_dynfilter.models.dfn.sizes import check_image_shape, scale_channels
+from keras_dynfilter.models.dfn.sizes import scale_channels
 
 DIGITS_CHANNELS = dict(encoder=(32, 32, 64, 64), state=128, low_decoder=(64, 64), high_decoder=(64, 64), hidden=128)
 BLENDED_CHANNELS = dict(encoder=(32, 32, 64, 64), state=80, low_decoder=(64, 64), high_decoder=(64, 64), hidden=96)
@@ -104,7 +105,7 @@ def dfn_moving_mnist_blended(
     Raises:
         ValueError: An argument is not as described.
     """
-    layer = BlendedFrame(kernel_size, name="frame")
+    layer = BlendedFrame(argument_checks.window(kernel_size), name="frame")
     channels = scale_channels(BLENDED_CHANNELS, width)
     network = FilterNetwork(layer.count_values(), **channels, recurrent="gated", name="network")
     return _predictor(network, layer, image_shape, input_frames, output_frames, buffer=1, name=name)
@@ -181,7 +182,9 @@ def dfn_highway_baseline(
 
 
 def _moving_mnist(image_shape, input_frames, output_frames, kernel_size, width, name, baseline):
-    layer = DynamicLocalFilter2D(kernel_size, data_format="channels_last", normalization="softmax", name="frame")
+    layer = DynamicLocalFilter2D(
+        argument_checks.window(kernel_size), data_format="channels_last", normalization="softmax", name="frame"
+    )
     channels = scale_channels(DIGITS_CHANNELS, width)
     network = FilterNetwork(layer.count_filter_values(), **channels, recurrent=True, name="network")
     output = pixel_convolution("frame") if baseline else layer
@@ -190,12 +193,16 @@ def _moving_mnist(image_shape, input_frames, output_frames, kernel_size, width, 
 
 def _highway(image_shape, input_frames, output_frames, kernel_size, width, untied_bias, name, baseline):
     layer = DynamicLocalFilter2D(
-        kernel_size, data_format="channels_last", normalization="softmax", dynamic_bias="before", name="frame"
+        argument_checks.window(kernel_size),
+        data_format="channels_last",
+        normalization="softmax",
+        dynamic_bias="before",
+        name="frame",
     )
     network = FilterNetwork(
         layer.count_filter_values(),
         **scale_channels(HIGHWAY_CHANNELS, width),
-        untied_bias="image" if untied_bias else None,
+        untied_bias="image" if argument_checks.flag(untied_bias, "untied_bias") else None,
         recurrent=True,
         name="network",
     )
@@ -204,7 +211,10 @@ def _highway(image_shape, input_frames, output_frames, kernel_size, width, untie
 
 
 def _predictor(network, output, image_shape, input_frames, output_frames, buffer, name):
-    check_image_shape(image_shape)
+    argument_checks.image_shape(image_shape, "image_shape", channels=1)
+    if argument_checks.count(input_frames, "input_frames") < buffer:
+        raise ValueError(f"Expected `input_frames` to be at least {buffer}. Received: {input_frames=}")
+    argument_checks.count(output_frames, "output_frames")
     model = FramePredictor(network, output, output_frames, buffer, name=name)
     model.build((None, input_frames, *image_shape))
     return model

@@ -6,9 +6,11 @@ from typing import Any
 
 import keras
 
+from keras_dynfilter.models import argument_checks
 from keras_dynfilter.models.baselines.blocks import batch_norm, relu, symmetric_conv2d
 from keras_dynfilter.models.filter_repository.feature_generator import feature_generator
 from keras_dynfilter.models.filter_repository.generated_network import generated_conv2d, generated_network
+from keras_dynfilter.ops.checks import number
 
 IMAGE_SHAPE = (32, 32, 3)
 LAYERS = ((64, 1), (128, 2), (256, 2), (256, 2))  # filters and strides
@@ -70,6 +72,10 @@ def repository_cifar10(
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
         (Shen and Liu, 2018), tables 15 to 20.
     """
+    base_filters = None if base_filters is None else argument_checks.count(base_filters, "base_filters")
+    classes = argument_checks.count(classes, "classes", argument_checks.MAX_CLASSES)
+    slope = number(slope, "slope", at_least=0)
+    argument_checks.activation(classifier_activation, "classifier_activation")
     generator = feature_generator(IMAGE_SHAPE, ENCODER, DECODER, WINDOWS, slope, features_from=features_from)
 
     def build(images, features):
@@ -101,10 +107,16 @@ def repository_cifar10_baseline(
         A model that maps `[batch, 32, 32, 3]` to `[batch, classes]`. It has 964,874 trainable parameters, or 964,170
         without biases.
 
+    Raises:
+        ValueError: An argument is not as described.
+
     Reference:
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
         (Shen and Liu, 2018), table 15.
     """
+    classes = argument_checks.count(classes, "classes", argument_checks.MAX_CLASSES)
+    use_bias = argument_checks.flag(use_bias, "use_bias")
+    argument_checks.activation(classifier_activation, "classifier_activation")
 
     def convolution(inputs, index, filters, strides):
         return symmetric_conv2d(inputs, filters, 3, strides, use_bias=use_bias, name=f"conv_{index}")

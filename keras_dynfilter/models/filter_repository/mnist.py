@@ -6,10 +6,11 @@ from typing import Any
 
 import keras
 
+from keras_dynfilter.models import argument_checks
 from keras_dynfilter.models.baselines.blocks import symmetric_conv2d
 from keras_dynfilter.models.filter_repository.feature_generator import feature_generator
 from keras_dynfilter.models.filter_repository.generated_network import generated_conv2d, generated_network
-from keras_dynfilter.ops.checks import positive
+from keras_dynfilter.ops.checks import number
 
 IMAGE_SHAPE = (28, 28, 1)
 CLASSES = 10
@@ -61,7 +62,10 @@ def repository_mnist(
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
         (Shen and Liu, 2018), tables 4 to 7.
     """
-    positive(encoder_channels, "encoder_channels")
+    argument_checks.count(encoder_channels, "encoder_channels")
+    base_filters = None if base_filters is None else argument_checks.count(base_filters, "base_filters")
+    slope = number(slope, "slope", at_least=0)
+    argument_checks.activation(classifier_activation, "classifier_activation")
     to_one_position = [(3, 3, 1), (3, 1, 0)]
     generator = feature_generator(
         IMAGE_SHAPE,
@@ -99,10 +103,15 @@ def repository_mnist_baseline(
     Returns:
         A model that maps `[batch, 28, 28, 1]` to `[batch, 10]`. It has 1,570 parameters, or 1,560 without biases.
 
+    Raises:
+        ValueError: An argument is not as described.
+
     Reference:
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
         (Shen and Liu, 2018), table 4.
     """
+    use_bias = argument_checks.flag(use_bias, "use_bias")
+    argument_checks.activation(classifier_activation, "classifier_activation")
 
     def convolution(inputs, index):
         return symmetric_conv2d(inputs, FILTERS, 5, padding=0, use_bias=use_bias, name=f"conv_{index}")

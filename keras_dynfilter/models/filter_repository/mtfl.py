@@ -6,10 +6,11 @@ from typing import Any
 
 import keras
 
+from keras_dynfilter.models import argument_checks
 from keras_dynfilter.models.baselines.blocks import batch_norm, relu, symmetric_conv2d
 from keras_dynfilter.models.filter_repository.feature_generator import feature_generator
 from keras_dynfilter.models.filter_repository.generated_network import generated_conv2d, generated_network
-from keras_dynfilter.ops.checks import positive
+from keras_dynfilter.ops import checks
 
 IMAGE_SHAPE = (64, 64, 3)
 LANDMARKS = 5
@@ -81,9 +82,14 @@ def repository_mtfl(
     """
     generated = {number: number for number in range(1, 6)} if generated is None else generated
     valid = isinstance(generated, dict) and bool(generated)
-    if not valid or not set(generated) <= set(range(1, 10)) or not set(generated.values()) <= set(range(1, 6)):
+    pairs = generated.items() if valid else []
+    numbers = all(checks.integer(a) and 1 <= a <= 9 and checks.integer(b) and 1 <= b <= 5 for a, b in pairs)
+    if not valid or not numbers:
         expected = "Expected `generated` to be a dict of numbers of convolutions, 1 to 9, to encoder layers, 1 to 5"
         raise ValueError(f"{expected}. Received: {generated=}")
+    argument_checks.count(filters, "filters")
+    base_filters = None if base_filters is None else argument_checks.count(base_filters, "base_filters")
+    slope = checks.number(slope, "slope", at_least=0)
     windows = [layer if number in generated.values() else None for number, layer in enumerate(WINDOWS, 1)]
     generator = feature_generator(
         IMAGE_SHAPE, ENCODER, DECODER, windows, slope, encoder_slope=slope, features_from=features_from
@@ -117,13 +123,14 @@ def repository_mtfl_baseline(
         with 64 filters.
 
     Raises:
-        ValueError: `filters` is not a positive integer.
+        ValueError: An argument is not as described.
 
     Reference:
         [Learning to Generate Filters for Convolutional Neural Networks](https://arxiv.org/abs/1812.01894)
         (Shen and Liu, 2018), table 8.
     """
-    positive(filters, "filters")
+    argument_checks.count(filters, "filters")
+    slope = checks.number(slope, "slope", at_least=0)
 
     def convolution(inputs, number, strides):
         return symmetric_conv2d(inputs, filters, 3, strides, name=f"conv_{number}")

@@ -317,7 +317,10 @@ ERRORS = {
     "width, bool": (lambda: models.dfn_stereo(width=True), "Expected `width` to be a positive number. .*True"),
     "colour": (lambda: models.dfn_highway((64, 64, 3)), r"Expected `image_shape`.*\(64, 64, 3\)"),
     "colour, stereo": (lambda: models.dfn_stereo((64, 64)), r"Expected `image_shape`.*\(64, 64\)"),
-    "buffer": (lambda: models.dfn_highway(input_frames=1), r"Expected `frames` to have shape \(batch, 2 or more"),
+    "buffer": (
+        lambda: models.dfn_highway(input_frames=1),
+        r"Expected `input_frames` to be at least 2\. Received: input_frames=1",
+    ),
     "no frames out": (lambda: models.dfn_moving_mnist(output_frames=0), "Expected `output_frames`.*0"),
     "encoder": (lambda: models.FilterNetwork(4, encoder=(3,)), r"Expected `encoder` to have two layers.*\(3,\)"),
     "bias": (lambda: models.FilterNetwork(4, untied_bias=True), "Expected `untied_bias` to be None, .*True"),

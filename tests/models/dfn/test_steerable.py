@@ -43,7 +43,7 @@ def test_network_errors(network):
     for size in (4, 0, -3, 3.0, True, (3, 3)):
         with pytest.raises(ValueError, match=r"Expected `kernel_size` to be odd and positive\. Received: kernel_size="):
             network(size)
-    with pytest.raises(ValueError, match=r"Expected `image_shape` to be \(height, width, 1\)\. .*\(8, 8, 3\)"):
+    with pytest.raises(ValueError, match=r"Expected `image_shape` to be \(height, width, 1\) .*\(8, 8, 3\)"):
         network(image_shape=(8, 8, 3))
 
 
