@@ -32,8 +32,8 @@ class DDF2D(DecoupledLayer):
         kernel_size: Positive odd integer or pair `(kernel_h, kernel_w)`. 1x1 windows need norms other than `"filter"`.
         strides: Positive integer or pair. The output has `ceil(size / strides)` positions along an axis.
         dilation_rate: Positive integer or pair, the distance between neighbouring taps in pixels.
-        squeeze_ratio: Positive number. The bottleneck of the channel branch has `int(squeeze_ratio * channels)` values,
-            at least one.
+        squeeze_ratio: Positive number, at most 100. The bottleneck of the channel branch has
+            `int(squeeze_ratio * channels)` values, at least one.
         heads: Positive integer that divides the channels: the number of groups of consecutive channels, each with a
             spatial filter of its own.
         combine: `"mul"` multiplies the spatial and the channel filter tap by tap; `"add"` adds them.

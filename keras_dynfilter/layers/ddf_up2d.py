@@ -42,8 +42,8 @@ class DDFUp2D(DecoupledLayer):
     Args:
         scale_factor: Integer of at least 2.
         kernel_size: Positive odd integer or pair `(kernel_h, kernel_w)`. 1x1 windows need norms other than `"filter"`.
-        squeeze_ratio: Positive number. The bottleneck of each channel branch has `int(squeeze_ratio * channels)`
-            values, at least one.
+        squeeze_ratio: Positive number, at most 100. The bottleneck of each channel branch has
+            `int(squeeze_ratio * channels)` values, at least one.
         heads: Positive integer that divides the channels: the number of groups of consecutive channels, each with a
             spatial filter of its own.
         combine: `"mul"` multiplies the spatial and the channel filter tap by tap; `"add"` adds them.

@@ -20,6 +20,8 @@ from keras_dynfilter.ops.layout import (
     to_channels_first,
 )
 
+MAX_SQUEEZE_RATIO = 100  # far beyond any use, so that a mistake does not fill the memory
+
 
 class DecoupledLayer(JitLayer):
     """Holds the arguments that `DDF2D` and `DDFUp2D` share, checks shapes, and adds the bias and the activation.
@@ -54,7 +56,10 @@ class DecoupledLayer(JitLayer):
         self.geometry = Geometry.make(kernel_size, strides, dilation_rate, "same", heads)
         self.kernel_size = self.geometry.kernel_size
         self.heads = self.geometry.heads
-        self.squeeze_ratio = checks.number(squeeze_ratio, "squeeze_ratio", above=0)
+        expected = f"a positive number of at most {MAX_SQUEEZE_RATIO}"
+        self.squeeze_ratio = checks.number(
+            squeeze_ratio, "squeeze_ratio", above=0, at_most=MAX_SQUEEZE_RATIO, expected=expected
+        )
         self.combine = choice(combine, "combine", COMBINES)
         self.spatial_norm = NormTemplate(spatial_norm, "spatial", self.kernel_size, gain)
         self.channel_norm = NormTemplate(channel_norm, "channel", self.kernel_size, gain)

@@ -107,8 +107,8 @@ class FilterGenerator(keras.layers.Layer):
             self.spatial_kernel, self.spatial_bias = self._add_convolutions(
                 "spatial", (source_channels, values), (values,), fan_in=source_channels
             )
-            self.spatial_norm.build((None, None, None, values))
-            _check_output_shape(self.spatial_norm, (None, *self.geometry.output_shape(inputs_shape), values), "spatial")
+            shape = (None, *self.geometry.output_shape(inputs_shape), values)
+            _build_norm(self.spatial_norm, (None, None, None, values), shape, "spatial")
         for branch in self.channel_branches:
             branch.build((None, channels))
         super().build(input_shape)
@@ -193,22 +193,42 @@ def _project(maps, kernel, bias):
     return tf.concat([pixel_projection.project(*part) for part in parts], axis=-1)
 
 
-def _normalized(norm, values, kind):
-    """Applies a norm that is not a `FilterNorm`, checks the shape of its outputs, and casts them to the input dtype."""
-    outputs = norm(values)
-    _require_equal_shapes(kind, values.shape, outputs.shape)
-    return tf.cast(outputs, values.dtype)
-
-
-def _check_output_shape(norm, shape, kind):
-    """Raises a ValueError if a norm is known to change the shape of the filters, before it is called."""
-    output_shape = known_output_shape(norm, shape)
+def _build_norm(norm, build_shape, shape, kind):
+    """Builds a norm. Raises a ValueError if it cannot have filters as its inputs, or is known to change their shape."""
+    if isinstance(norm, FilterNorm):
+        return norm.build(build_shape)
+    try:
+        norm.build(build_shape)
+        output_shape = known_output_shape(norm, shape)
+    except Exception as error:  # of any type, as it depends on the layer's own code
+        raise _unsuitable(norm, shape, kind, error) from error
     if output_shape is not None:
         _require_equal_shapes(kind, shape, output_shape)
 
 
+def _normalized(norm, values, kind):
+    """Applies a norm that is not a `FilterNorm`, checks the shape of its outputs, and casts them to the input dtype."""
+    try:
+        outputs = norm(values)
+    except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
+        raise _unsuitable(norm, values.shape, kind, error) from error
+    several = isinstance(outputs, (list, tuple, dict))
+    shape = [value.shape for value in tf.nest.flatten(outputs)] if several else outputs.shape
+    _require_equal_shapes(kind, values.shape, shape)
+    return tf.cast(outputs, values.dtype)
+
+
+def _unsuitable(norm, shape, kind, error):
+    expected = f"Expected `{kind}_norm` to be a layer of one input, filters of shape {tuple(shape)}"
+    return ValueError(f"{expected}. Received: {type(norm).__name__}, which raised {type(error).__name__}: {error}")
+
+
 def _require_equal_shapes(kind, shape, output_shape):
-    if not tf.TensorShape(output_shape).is_compatible_with(shape):
+    try:
+        fits = tf.TensorShape(output_shape).is_compatible_with(shape)
+    except TypeError:  # the shapes of several outputs
+        fits = False
+    if not fits:
         expected = f"Expected `{kind}_norm` to keep the shape of the filters, {tuple(shape)}"
         raise ValueError(f"{expected}. Received: outputs of shape {tuple(output_shape)}")
 
@@ -250,8 +270,7 @@ class ChannelBranch(keras.layers.Layer):
         self.expand = self._dense("expand", math.prod(self.kernel_size) * channels, width)
         per_filter = isinstance(self.norm, FilterNorm)
         shape = (None, *self.kernel_size, channels) if per_filter else (None, self.expand.units)
-        self.norm.build(shape)
-        _check_output_shape(self.norm, shape, "channel")
+        _build_norm(self.norm, shape, shape, "channel")
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:

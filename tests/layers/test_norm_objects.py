@@ -127,6 +127,48 @@ def test_samples_are_never_regrouped():
         function(normal(2, 6, 6, 4))
 
 
+class Fails(keras.layers.Layer):
+    """Raises an error of the given type when it is called."""
+
+    def __init__(self, error="ValueError", **kwargs):
+        super().__init__(**kwargs)
+        self.error = error
+
+    def call(self, inputs):
+        raise {"ValueError": ValueError, "TypeError": TypeError}[self.error]("wrong filters")
+
+    def get_config(self):
+        return {**super().get_config(), "error": self.error}
+
+
+def two_outputs(**kwargs):
+    return keras.layers.LSTM(36, return_sequences=True, return_state=True, **kwargs)
+
+
+UNSUITABLE = {
+    "recurrent": lambda: keras.layers.LSTM(9),
+    "several outputs": two_outputs,
+    "convolution": lambda: keras.layers.Conv3D(9, 1),
+    "pooling": lambda: keras.layers.MaxPooling1D(2),
+    "upsampling": lambda: keras.layers.UpSampling3D(2),
+    "several inputs": keras.layers.Add,
+    "attention": lambda: keras.layers.MultiHeadAttention(2, 2),
+    "softmax of a missing axis": lambda: keras.layers.Softmax(axis=7),
+    "ValueError": lambda: Fails("ValueError"),
+    "TypeError": lambda: Fails("TypeError"),
+}
+
+
+@pytest.mark.parametrize("norm", UNSUITABLE.values(), ids=UNSUITABLE)
+@pytest.mark.parametrize("argument", ["spatial_norm", "channel_norm"])
+@pytest.mark.parametrize("make", [DDF2D, lambda **arguments: DDFUp2D(2, **arguments)], ids=["DDF2D", "DDFUp2D"])
+def test_unsuitable_norms_are_refused(make, argument, norm):
+    """Errors of other layers name the argument and the layer, whether it fails when it is built or called."""
+    message = rf"Expected `{argument}` to (be a layer of one input, filters of shape|keep the shape of the filters,) \("
+    with pytest.raises(ValueError, match=message):
+        make(**{argument: norm()})(normal(2, 6, 6, 4))
+
+
 class Unnamed(keras.layers.Layer):
     """Has no **kwargs, which a copy with another name needs."""
 
