@@ -3,6 +3,8 @@
 
 from keras_dynfilter.models.baselines.resnet import resnet
 from keras_dynfilter.models.baselines.vgg import vgg11
+from keras_dynfilter.models.ddf.authors_state import load_authors_state
+from keras_dynfilter.models.ddf.preprocess import preprocess_imagenet
 from keras_dynfilter.models.ddf.replace_convolutions import Replacements, replace_convolutions
 from keras_dynfilter.models.ddf.resnet import (
     ddf_convolution,
@@ -61,6 +63,8 @@ __all__ = [
     "dimension_reduction",
     "feature_generator",
     "generated_network",
+    "load_authors_state",
+    "preprocess_imagenet",
     "replace_convolutions",
     "repository_cifar10",
     "repository_cifar10_baseline",

@@ -8,11 +8,13 @@ the line "It prints:".
 
 import re
 
+import numpy as np
 import pytest
 
-from tests.support import pages
+from tests.support import ddf_resnet_reference, pages
 
-SLOW = ("docs/guide/export.md", "docs/guide/deployment.md")  # each writes and validates several files
+PRETRAINED = "docs/guide/pretrained.md"
+SLOW = ("docs/guide/export.md", "docs/guide/deployment.md", PRETRAINED)  # each writes and validates files
 SITE = [pages.ROOT_PAGES[0], *sorted(pages.DOCS.rglob("*.md"))]
 WITH_CODE = [page for page in pages.PAGES if pages.blocks(page, "python")]
 
@@ -28,6 +30,10 @@ def _parameters():
 @pytest.mark.parametrize("page", _parameters())
 def test_python_blocks_run(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    if pages.name(page) == PRETRAINED:  # the page starts from a file of the authors
+        shapes = ddf_resnet_reference.state_shapes((3, 4, 6, 3), width=64, classes=1000)
+        state = ddf_resnet_reference.random_state(shapes, np.random.default_rng(0))
+        np.savez("ddf_mul_resnet50.npz", **{name: value.astype("float32") for name, value in state.items()})
     namespace = {"__name__": "page"}
     printed = ""
     for block in pages.blocks(page, "python"):

@@ -79,6 +79,8 @@ def check(words: list[str]) -> None:
     program, *rest = words
     if program == "python" and rest[0] == "-m":
         check_module(rest[1:])
+    elif program == "python" and rest[0] == "-c":
+        compile(rest[1], "command", "exec")
     elif program == "python":
         assert (ROOT / rest[0]).is_file(), f"there is no {rest[0]}"
     elif program == "make":

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the ResNets of "Decoupled Dynamic Filter Networks", with DDF in place of 3x3 convolutions, and baselines."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -9,6 +10,8 @@ import tensorflow as tf
 
 from keras_dynfilter.layers import DDF2D
 from keras_dynfilter.models.baselines.resnet import conv2d, resnet
+from keras_dynfilter.models.ddf.authors_state import load_authors_state
+from keras_dynfilter.models.ddf.state_files import Path
 
 DEPTHS: dict[int, dict[str, Any]] = {
     18: dict(blocks=(2, 2, 2, 2), block="basic"),
@@ -33,6 +36,7 @@ def ddf_resnet50(
     include_top: bool = True,
     pooling: str | None = None,
     classifier_activation: str | None = "softmax",
+    weights: Mapping[str, Any] | Path | None = None,
     name: str = "ddf_resnet50",
 ) -> keras.Model:
     """Builds ResNet-50 with `DDF2D` in place of the 3x3 convolution of every block.
@@ -60,6 +64,8 @@ def ddf_resnet50(
         include_top: Whether the model ends with the classifier.
         pooling: Pooling over the positions, if `include_top` is False: `"avg"`, `"max"` or None.
         classifier_activation: Activation of the classifier; None for logits.
+        weights: A state of the authors' PyTorch networks, or the path of its file: see `load_authors_state`; or a file
+            `.weights.h5` of Keras. None: random weights.
         name: Name of the model.
 
     Returns:
@@ -67,7 +73,7 @@ def ddf_resnet50(
         `include_top=False`.
 
     Raises:
-        ValueError: An argument is not as described.
+        ValueError: An argument is not as described, or `weights` does not fit the model.
 
     Example:
 
@@ -94,6 +100,7 @@ def ddf_resnet50(
         include_top=include_top,
         pooling=pooling,
         classifier_activation=classifier_activation,
+        weights=weights,
         name=name,
     )
 
@@ -226,6 +233,7 @@ def _ddf_resnet(
     branches="both",
     spatial_norm="filter",
     channel_norm="filter",
+    weights=None,
     **arguments,
 ):
     """Builds the ResNet of this depth with DDF; `**arguments` are arguments of `resnet`."""
@@ -238,4 +246,9 @@ def _ddf_resnet(
         spatial_norm=spatial_norm,
         channel_norm=channel_norm,
     )
-    return resnet(**DEPTHS[depth], convolution=convolution, **arguments)
+    model = resnet(**DEPTHS[depth], convolution=convolution, **arguments)
+    if isinstance(weights, (str, os.PathLike)) and os.fspath(weights).endswith(".weights.h5"):
+        model.load_weights(weights)
+    elif weights is not None:
+        load_authors_state(model, weights)
+    return model

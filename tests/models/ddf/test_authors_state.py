@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`load_authors_state` and `weights=` give networks that compute what the authors' PyTorch networks compute."""
+
+import doctest
+import importlib.util
+import pickle
+import re
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dynfilter import models
+from keras_dynfilter.models.ddf import authors_state, preprocess
+from keras_dynfilter.models.ddf.resnet import DEPTHS
+from tests.support import ddf_resnet_reference as reference
+
+BLOCKS = DEPTHS[50]["blocks"]
+WIDTH, CLASSES = 8, 5
+SHAPES = reference.state_shapes(BLOCKS, WIDTH, CLASSES)
+
+
+def small_resnet(**arguments):
+    return models.ddf_resnet50(
+        (33, 46, 3), width=WIDTH, classifier_activation=None, **{"classes": CLASSES, **arguments}
+    )
+
+
+@pytest.fixture(scope="module")
+def state():
+    return reference.random_state(SHAPES, np.random.default_rng(0))
+
+
+def images(batch=2, height=33, width=46):
+    return np.random.default_rng(1).standard_normal((batch, height, width, 3)).astype("float32")
+
+
+def assert_close(outputs, expected):
+    np.testing.assert_allclose(outputs, expected, atol=2e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("combine", ["mul", "add"])
+def test_loaded_networks_compute_the_logits_of_the_state(state, combine):
+    """Odd sizes, all blocks, and an independent implementation that reads the state by name."""
+    model = small_resnet(combine=combine, weights=state)
+    expected = reference.logits(state, images().transpose(0, 3, 1, 2).astype("float64"), BLOCKS, combine)
+    assert np.abs(expected).max() > 0.1
+    assert_close(model(images(), training=False), expected)
+
+
+def test_every_weight_is_loaded(state):
+    model = small_resnet()
+    before = [weight.numpy() for weight in model.weights]
+    models.load_authors_state(model, state)
+    assert all(np.all(old != new.numpy()) for old, new in zip(before, model.weights))
+
+
+def test_states_may_be_nested_and_prefixed(state):
+    nested = {"state_dict": {f"module.{name}": value for name, value in state.items()}, "epoch": 120}
+    nested["state_dict"]["module.bn1.num_batches_tracked"] = np.array(7)
+    first, second = small_resnet(weights=state), small_resnet(weights=nested)
+    for one, other in zip(first.weights, second.weights):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_other_heads_are_kept(state):
+    model = small_resnet(classes=10)
+    head = model.get_layer("predictions").get_weights()
+    models.load_authors_state(model, state)
+    for before, after in zip(head, model.get_layer("predictions").get_weights()):
+        np.testing.assert_array_equal(before, after)
+    headless = small_resnet(include_top=False, pooling="avg", weights=state)
+    np.testing.assert_array_equal(headless.get_layer("stem").kernel, model.get_layer("stem").kernel)
+
+
+def test_all_problems_are_listed_and_no_weight_changes(state):
+    model = small_resnet()
+    before = [weight.numpy() for weight in model.weights]
+    damaged = dict(state)
+    del damaged["layer2.0.bn1.weight"]
+    damaged["layer9.conv1.weight"] = np.zeros((2, 2))
+    damaged["conv1.weight"] = np.zeros((8, 3, 3, 3))
+    damaged["layer1.0.conv2.channel_branch.4.std"] = np.zeros(5)
+    damaged["bn1.bias"] = np.full(WIDTH, np.nan)
+    with pytest.raises(ValueError) as error:
+        models.load_authors_state(model, damaged)
+    for line in (
+        "Expected `state` to fit the weights of ddf_resnet50. Received:",
+        "layer2.0.bn1.weight: missing, expected shape (16,)",
+        "layer9.conv1.weight: left over, shape (2, 2)",
+        "conv1.weight: shape (8, 3, 3, 3), expected (8, 3, 7, 7)",
+        "layer1.0.conv2.channel_branch.4.std: shape (5,), expected (8, 9)",
+        "bn1.bias: values that are not finite",
+    ):
+        assert line in str(error.value)
+    for old, new in zip(before, model.weights):
+        np.testing.assert_array_equal(old, new)
+    with pytest.raises(ValueError, match=r"hold arrays of numbers\. Received: fc\.bias='x'"):
+        models.load_authors_state(model, {**state, "fc.bias": "x"})
+
+
+def test_models_that_are_refused(state):
+    inputs = keras.Input((8, 8, 3))
+    plain = keras.Model(inputs, keras.layers.Conv2D(3, 3, name="stem")(inputs))
+    for model in (
+        models.ddf_resnet50_baseline((32, 32, 3)),
+        models.ddf_resnet18((32, 32, 3)),
+        plain,
+        small_resnet(channel_norm="batch"),
+        small_resnet(branches="channel"),
+    ):
+        with pytest.raises(ValueError, match="Expected `model` to be a network of ddf_resnet50"):
+            models.load_authors_state(model, state)
+
+
+def test_files(state, tmp_path):
+    model = small_resnet(weights=state)
+    np.savez(tmp_path / "state.npz", **state)
+    from_file = small_resnet(weights=tmp_path / "state.npz")
+    model.save_weights(tmp_path / "model.weights.h5")
+    from_keras = small_resnet(weights=str(tmp_path / "model.weights.h5"))
+    for one, other, third in zip(model.weights, from_file.weights, from_keras.weights):
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(one, third)
+
+
+def test_files_that_are_refused(tmp_path):
+    model = small_resnet()
+    with pytest.raises(ValueError, match=r"a dict or a file \.pth, .*, \.npz\. Received: .*txt"):
+        models.load_authors_state(model, tmp_path / "state.txt")
+    with pytest.raises(FileNotFoundError, match="Expected `state` to be a file that exists"):
+        models.load_authors_state(model, tmp_path / "state.npz")
+    np.savez(tmp_path / "objects.npz", value=np.array([object()]))
+    for name, contents in {"objects.npz": None, "text.npz": b"text", "empty.npz": b""}.items():
+        if contents is not None:
+            (tmp_path / name).write_bytes(contents)
+        with pytest.raises(ValueError, match=r"Expected .* to be a \.npz archive of numbers"):
+            models.load_authors_state(model, tmp_path / name)
+
+
+def test_packages_that_are_missing(monkeypatch, tmp_path):
+    model = small_resnet()
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    monkeypatch.setitem(__import__("sys").modules, "safetensors.numpy", None)
+    for name, package in (("state.pth.tar", "PyTorch"), ("state.safetensors", "safetensors")):
+        (tmp_path / name).write_bytes(b"text")
+        with pytest.raises(ImportError, match=rf"{package} is needed .*keras_dynfilter\[pytorch\]"):
+            models.load_authors_state(model, tmp_path / name)
+
+
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
+
+
+class RunsCode:
+    def __reduce__(self):
+        return (open, ("/proc/self/status",))
+
+
+@needs_torch
+def test_pytorch_files(state, tmp_path):
+    import torch
+
+    tensors = {name: torch.tensor(value) for name, value in state.items()}
+    torch.save({"state_dict": tensors, "arch": "ddf"}, tmp_path / "state.pth.tar")
+    torch.save(tensors["fc.bias"], tmp_path / "tensor.pth")
+    (tmp_path / "code.pth").write_bytes(pickle.dumps({"fc.bias": RunsCode()}, protocol=2))
+    (tmp_path / "text.pth").write_bytes(b"text")
+    model, from_file = small_resnet(weights=state), small_resnet(weights=tmp_path / "state.pth.tar")
+    for one, other in zip(model.weights, from_file.weights):
+        np.testing.assert_array_equal(one, other)
+    for name in ("code.pth", "text.pth"):
+        with pytest.raises(ValueError, match="to be a file of tensors only"):
+            models.load_authors_state(model, tmp_path / name)
+    with pytest.raises(ValueError, match=r"to hold a dict of tensors\. Received: Tensor"):
+        models.load_authors_state(model, tmp_path / "tensor.pth")
+
+
+@needs_torch
+@pytest.mark.skipif(importlib.util.find_spec("safetensors") is None, reason="safetensors is not installed")
+def test_safetensors_files(state, tmp_path):
+    import safetensors.numpy
+
+    safetensors.numpy.save_file(
+        {name: np.ascontiguousarray(value) for name, value in state.items()}, tmp_path / "state.safetensors"
+    )
+    model, from_file = small_resnet(weights=state), small_resnet(weights=tmp_path / "state.safetensors")
+    for one, other in zip(model.weights, from_file.weights):
+        np.testing.assert_array_equal(one, other)
+    (tmp_path / "text.safetensors").write_bytes(b"text")
+    with pytest.raises(ValueError, match="to be a safetensors file"):
+        models.load_authors_state(model, tmp_path / "text.safetensors")
+
+
+@needs_torch
+@pytest.mark.slow
+@pytest.mark.parametrize("depth, combine", [(50, "mul"), (50, "add"), (101, "mul"), (101, "add")])
+def test_pytorch_networks(depth, combine):
+    """A PyTorch module with the authors' names, in full size."""
+    import torch
+
+    from tests.support.torch_ddf_resnet import ResNet
+
+    torch.manual_seed(0)
+    module = ResNet(DEPTHS[depth]["blocks"], combine)
+    with torch.no_grad():
+        for name, value in module.state_dict().items():
+            if re.search(r"running_var$", name):
+                value.uniform_(0.5, 1.5)
+            elif re.search(r"(bn\d|downsample\.1)\.", name) and value.dtype.is_floating_point:
+                value.normal_(0.5 if name.endswith("weight") else 0.0, 0.2)
+        module.eval()
+        expected = module(torch.from_numpy(images(2, 97, 130).transpose(0, 3, 1, 2).copy())).softmax(-1).numpy()
+    model = getattr(models, f"ddf_resnet{depth}")((97, 130, 3), combine=combine, weights=module.state_dict())
+    np.testing.assert_allclose(model(images(2, 97, 130), training=False), expected, rtol=1e-3, atol=1e-6)
+
+
+def test_preprocessing_agrees_with_pillow():
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    pixels = np.random.default_rng(2).integers(0, 256, (37, 50, 3), np.uint8)
+    pixels = np.asarray(image.fromarray(pixels).resize((500, 370), image.Resampling.BILINEAR))
+    photograph = image.fromarray(pixels).resize((345, 256), image.Resampling.BICUBIC)  # 256 * 500 // 370
+    crop = np.asarray(photograph)[16:240, 60:284] / 255
+    expected = (crop - preprocess.MEAN) / preprocess.DEVIATION
+    outputs = models.preprocess_imagenet(pixels)
+    assert tuple(outputs.shape) == (224, 224, 3)
+    assert np.abs(outputs - expected).max() < 2.01 / 255 / 0.224  # rounded twice
+    assert np.mean(np.abs(outputs - expected) > 1e-6) < 0.02
+    batch = models.preprocess_imagenet(pixels[None], size=112)
+    assert tuple(batch.shape) == (1, 112, 112, 3)
+    for wrong in (np.zeros((4, 4)), np.zeros((0, 4, 3)), np.zeros((4, 4, 1))):
+        with pytest.raises(ValueError, match="Expected `images` to have shape"):
+            models.preprocess_imagenet(wrong)
+
+
+@pytest.mark.parametrize("module", [authors_state, preprocess])
+def test_docstring_examples(module):
+    names = dict(np=np, ddf_resnet50=models.ddf_resnet50)
+    assert doctest.testmod(module, extraglobs=names, raise_on_error=True).attempted >= 1
