@@ -61,7 +61,7 @@ def check_refused(name, index, axis, implementation, jit_compile):
 @parametrize(*FAST)
 def test_sizes_of_one_are_refused(name, index, axis, implementation):
     text = check_refused(name, index, axis, implementation, jit_compile=False)
-    assert "Expected `" in text and "Received: " in text, text
+    assert "Expected " in text and "Received" in text, text
 
 
 @parametrize("ddf2d_mul")
@@ -90,7 +90,7 @@ def test_heads_that_do_not_divide_unknown_channels(name, implementation):
     function = traced(op, CASE, implementation)
     arrays = cases.operands(op, CASE)
     arrays = [array[..., :3] if role != "spatial" else array for array, role in zip(arrays, op.roles)]
-    with pytest.raises(tf.errors.InvalidArgumentError, match="Expected `heads` to divide the channels"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Expected `?heads`? to divide the channels"):
         function(*cases.tensors(arrays, "float32"))
 
 
