@@ -46,6 +46,7 @@ DDF = dict(
     branches=(*CHOICE, None),
     spatial_norm=NORM,
     channel_norm=NORM,
+    weights=(3, 0.5, True, [1.0], {1, 2}),
 )
 BLOCKS = dict(blocks=("3", 3, (), (1, 0), (1, True), (2.0,), None), block=(*CHOICE, None), convolution=("conv", 3))
 REPOSITORY = dict(base_filters=OPTIONAL_COUNT, features_from=(*CHOICE, None), slope=SLOPE)

@@ -237,6 +237,10 @@ def _ddf_resnet(
     **arguments,
 ):
     """Builds the ResNet of this depth with DDF; `**arguments` are arguments of `resnet`."""
+    if not isinstance(weights, (type(None), str, os.PathLike, Mapping)):
+        raise ValueError(
+            f"Expected `weights` to be None, a dict of arrays, or the path of a file. Received: {weights=}"
+        )
     convolution = ddf_convolution(
         pointwise=DEPTHS[depth]["block"] == "basic",
         squeeze_ratio=squeeze_ratio,
