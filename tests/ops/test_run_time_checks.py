@@ -90,7 +90,7 @@ def test_heads_that_do_not_divide_unknown_channels(name, implementation):
     function = traced(op, CASE, implementation)
     arrays = cases.operands(op, CASE)
     arrays = [array[..., :3] if role != "spatial" else array for array, role in zip(arrays, op.roles)]
-    with pytest.raises(tf.errors.InvalidArgumentError, match="Expected `?heads`? to divide the channels"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"Expected `?heads`? to divide the channels"):
         function(*cases.tensors(arrays, "float32"))
 
 
