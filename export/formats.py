@@ -6,6 +6,7 @@ CONTRIBUTING.md lists all steps.
 """
 
 import difflib
+import importlib
 import importlib.util
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ def choose(format: str, ops: str, opset: int | None) -> tuple[Format, int | None
 
     Raises:
         ValueError: The format, ops or opset is unknown, or the format does not support the combination.
-        ImportError: A module that the format needs is not installed.
+        ImportError: A module that the format needs is not installed, or cannot be imported.
     """
     if not isinstance(format, str) or format not in FORMATS:
         expected = f"Expected `format` to be one of {_listed(FORMATS)}"
@@ -148,6 +149,14 @@ def choose(format: str, ops: str, opset: int | None) -> tuple[Format, int | None
             f"Export to {format} needs {', '.join(missing)}, not installed here: "
             f"pip install 'keras_dynfilter[{row.extra}]'"
         )
+    for name in row.modules:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a package that does not fit another one can raise anything
+            raise ImportError(
+                f"Export to {format} needs {name}, which is installed but cannot be imported: {error!r}. Versions that "
+                f"fit: pip install 'keras_dynfilter[{row.extra}]'"
+            ) from error
     return row, opset if opset is not None or not row.opsets else row.opsets[-1]
 
 
