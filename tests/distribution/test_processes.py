@@ -20,7 +20,7 @@ def filtered():
     for number in range(3):
         with tf.device(f"CPU:{number}"), tf.GradientTape() as tape:
             tape.watch(images)
-            result = ddf2d(local_filter2d(images, spatial, 3), channel, spatial, 3)
+            result = ddf2d(local_filter2d(images, spatial, 3), channel, spatial)
         with tf.device(f"CPU:{number}"):
             results.append((result, tape.gradient(result, images)))
     return results
