@@ -2,6 +2,7 @@
 # make demo         trains a small network, exports it, checks the files and prints where the pictures are
 # make test         runs the tests that are not slow
 # make test-slow    runs the slow tests         make test-all     runs all tests
+# make numerics     compares PROBLEMS=10000 random problems in all implementations with the true results
 # make lint         checks the format of Python and C++, and the lint rules, types and imports of Python
 # make format       formats Python and C++, and fixes what ruff can fix
 # make docs         builds the documentation site; warnings are errors
@@ -34,7 +35,11 @@ test test-slow test-all test-legacy test-legacy-short: export KERAS_DYNFILTER_RE
 # The legacy suite (TensorFlow 2.15) builds and tests for the CPU only.
 test-legacy test-legacy-short ops-legacy: export KERAS_DYNFILTER_CUDA = 0
 
-.PHONY: demo test test-slow test-all fuzz lint format docs bench ops ort deploy ops-legacy test-legacy test-legacy-short clean
+PROBLEMS ?= 10000
+FIGURES := build/numerics.json
+
+.PHONY: demo test test-slow test-all fuzz numerics lint format docs bench ops ort deploy ops-legacy test-legacy \
+  test-legacy-short clean
 .DEFAULT_GOAL := demo
 
 demo: ops
@@ -54,6 +59,14 @@ test-all: ops
 MINUTES ?= 3
 fuzz: ort
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+# Every 1,000 problems in a process of their own, because XLA keeps every function that it has compiled.
+numerics: ort
+	@mkdir -p build && rm -f $(FIGURES)
+	for first in $$(seq 0 1000 $$(($(PROBLEMS) - 1))); do \
+	  count=$$(($(PROBLEMS) - first < 1000 ? $(PROBLEMS) - first : 1000)); \
+	  $(BIN)/python -m tests.support.numerics.comparison --first $$first --problems $$count --figures $(FIGURES) || exit 1; \
+	done
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

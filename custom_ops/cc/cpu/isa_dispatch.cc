@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "cpu/flush_subnormals.h"
 #include "family.h"
 #include "project_and_pool.h"
 
@@ -92,11 +93,11 @@ size_t workspace_bytes(const Problem& problem) { return bytes(problem); }
 size_t workspace_bytes(const Projection& projection) { return bytes(projection); }
 
 void run(const Problem& problem, const Buffers& buffers, const ParallelFor& parallel_for) {
-  run_best(problem, buffers, rethrowing(parallel_for));
+  run_best(problem, buffers, rethrowing(flushing(parallel_for)));
 }
 
 void run(const Projection& projection, const ProjectionBuffers& buffers, const ParallelFor& parallel_for) {
-  run_best(projection, buffers, rethrowing(parallel_for));
+  run_best(projection, buffers, rethrowing(flushing(parallel_for)));
 }
 
 }  // namespace keras_dynfilter::cpu

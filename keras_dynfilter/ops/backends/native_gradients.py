@@ -53,20 +53,25 @@ def _softmax_gradients(kind, wrt, operands, grad, attributes):
         return _multilinear_gradients(kind, wrt, operands, grad, attributes)
     # The op computes p * (q - sum(p * q)). Here p is the softmax of the logits, and the sum is over the taps. q is the
     # derivative of T with respect to the filter p, which is linear in inputs and upstream. y is the gradient `grad`.
+    # Sums over the taps are in float32 or wider.
     logits = operands["spatial"]
-    shape = tf.shape(logits)
+    shape, dtype, wide = tf.shape(logits), logits.dtype, checks.accumulation(logits.dtype)
     per_filter = tf.concat([shape[:3], [attributes["heads"], attributes["kernel_h"] * attributes["kernel_w"]]], axis=0)
-    p = softmax(tf.reshape(logits, per_filter))
-    y = tf.reshape(grad, per_filter)
-    q = tf.reshape(raw_ops.derivative("spatial", "spatial", operands, attributes), per_filter)
+    q = raw_ops.derivative("spatial", "spatial", operands, attributes)
+    logits, y, q = (tf.cast(tf.reshape(value, per_filter), wide) for value in (logits, grad, q))
+    p = softmax(logits)
     p_y, p_q = _sum_over_taps(p * y), _sum_over_taps(p * q)
-    gradient_of_q = tf.reshape(p * (y - p_y), shape)
+
+    def stored(gradient):
+        return tf.cast(tf.reshape(gradient, shape), dtype)
+
+    gradient_of_q = p * (y - p_y)
     gradient_of_p = y * (q - p_q) - q * p_y
-    linear = dict(operands, spatial=gradient_of_q)
+    linear = dict(operands, spatial=stored(gradient_of_q))
     return {
         "inputs": raw_ops.derivative("spatial", "inputs", linear, attributes),
         "upstream": raw_ops.derivative("spatial", None, linear, attributes),
-        "spatial": tf.reshape(p * (gradient_of_p - _sum_over_taps(p * gradient_of_p)), shape),
+        "spatial": stored(p * (gradient_of_p - _sum_over_taps(p * gradient_of_p))),
     }
 
 
@@ -75,23 +80,48 @@ def _sum_over_taps(values):
 
 
 def _project_and_pool_gradients(op, upstream_projected, upstream_means):
-    """Computes the gradients with standard TensorFlow ops, which TensorFlow can differentiate again."""
     inputs, kernel, _ = op.inputs
-    batch, height, width, channels = sizes(inputs)
-    pixels = height * width
-    outputs = sizes(kernel)[1]
-    rows = tf.reshape(upstream_projected, [batch * pixels, outputs])
-    kernel_gradient = tf.matmul(tf.reshape(inputs, [batch * pixels, channels]), rows, transpose_a=True)
-    # One matrix product computes and adds the two gradients with respect to the inputs. The gradient of a mean is the
-    # same at every position: a column of ones in the first factor times a row in the second factor.
     wide = checks.accumulation(inputs.dtype)
-    mean_gradient = tf.cast(tf.cast(upstream_means, wide) / tf.cast(pixels, wide), upstream_means.dtype)
-    ones = tf.ones([batch, pixels, 1], upstream_projected.dtype)
-    left = tf.concat([tf.reshape(upstream_projected, [batch, pixels, outputs]), ones], axis=-1)
-    columns = tf.broadcast_to(tf.transpose(kernel), [batch, outputs, channels])
-    inputs_gradient = tf.matmul(left, tf.concat([columns, mean_gradient[:, None]], axis=1))
-    bias_gradient = tf.cast(tf.reduce_sum(tf.cast(rows, wide), axis=0), rows.dtype)
-    return tf.reshape(inputs_gradient, tf.shape(inputs)), kernel_gradient, bias_gradient
+    return (
+        _projection_inputs_gradient(sizes(inputs), kernel, upstream_projected, upstream_means),
+        _projection_kernel_gradient(inputs, upstream_projected),
+        tf.cast(tf.reduce_sum(tf.cast(upstream_projected, wide), axis=[0, 1, 2]), inputs.dtype),
+    )
+
+
+def _projection_inputs_gradient(shape, kernel, upstream_projected, upstream_means):
+    """Computes the gradient of `project_and_pool` with respect to its inputs, which have the given shape."""
+    batch, height, width, channels = shape
+    pixels, outputs = height * width, sizes(kernel)[1]
+    wide = checks.accumulation(kernel.dtype)
+
+    @tf.custom_gradient
+    def compute(kernel, upstream_projected, upstream_means):
+        # One matrix product computes and adds the gradients of the projection and of the means. The gradient of a mean
+        # is the same at every position: a column of ones in the first factor times a row in the second factor.
+        mean_gradient = tf.cast(tf.cast(upstream_means, wide) / tf.cast(pixels, wide), upstream_means.dtype)
+        ones = tf.ones([batch, pixels, 1], upstream_projected.dtype)
+        left = tf.concat([tf.reshape(upstream_projected, [batch, pixels, outputs]), ones], axis=-1)
+        columns = tf.broadcast_to(tf.transpose(kernel), [batch, outputs, channels])
+        product = tf.matmul(left, tf.concat([columns, mean_gradient[:, None]], axis=1))
+
+        def gradient(direction):
+            # The function is linear in the upstream gradients, so its gradient with respect to them is the op itself.
+            no_bias = tf.zeros([outputs], kernel.dtype)
+            projected, means = raw_ops.project_and_pool(direction, kernel, no_bias)
+            return _projection_kernel_gradient(direction, upstream_projected), projected, means
+
+        return tf.reshape(product, shape), gradient
+
+    return compute(kernel, upstream_projected, upstream_means)
+
+
+def _projection_kernel_gradient(inputs, upstream_projected):
+    """Computes the gradient of `project_and_pool` with respect to its kernel."""
+    batch, height, width, channels = sizes(inputs)
+    pixels = batch * height * width
+    rows = tf.reshape(upstream_projected, [pixels, sizes(upstream_projected)[3]])
+    return tf.matmul(tf.reshape(inputs, [pixels, channels]), rows, transpose_a=True)
 
 
 for _raw_op in raw_ops.RAW_OPS:
