@@ -80,6 +80,8 @@ class Comparison:
             self.faults.append(f"{what}: no gradient, or one that should not exist")
         if value is None or wanted is None:
             return
+        if problem.distribution == "special" and order == "second" and name.startswith("composite"):
+            return  # docs/design/numerics.md: TensorFlow's gradients of masks multiply infinities by zero
         ratio, wrong = compare(as_float64(value), wanted, FORMATS[problem.dtype])
         key = (problem.op, problem.dtype, name, order)
         self.figures[key] = max(self.figures[key], ratio)

@@ -105,12 +105,13 @@ class Approximate:
 
     @classmethod
     def add(cls, terms, form):
-        """Adds tensors that are stored in a format, in any order."""
+        """Adds tensors that are stored in a format, in any order. If a sum of some may overflow, no bound holds."""
         error, magnitude = (
             sum(part(term) for term in terms) for part in (lambda term: term.error, lambda term: np.abs(term.value))
         )
         total = cls(sum(term.value for term in terms), form)
-        total.error = error + total.accumulation(len(terms) - 1, magnitude + error)
+        error = error + total.accumulation(len(terms) - 1, magnitude + error)
+        total.error = np.where(magnitude + error < form.overflow, error, np.inf)
         return total
 
     def stored(self, form):
