@@ -132,21 +132,27 @@ def main(arguments=None):
         comparison.run(range(first, min(first + problems.PER_SIGNATURE, end)), lambda text: print(text, flush=True))
         if options.figures:
             options.figures.write_text(json.dumps(comparison.dump()))
-    print(table(comparison.figures))
+    print(tables(comparison.figures))
     print(f"{comparison.problems} problems, {comparison.results} results, {len(comparison.faults)} faults")
     return 1 if comparison.faults else 0
 
 
-def table(figures):
-    """Returns a Markdown table: the largest error per op, order and implementation, over all dtypes."""
-    names = [*IMPLEMENTATIONS, "onnxruntime"]
-    lines = [f"| op | dtype | order | {' | '.join(names)} |", "| --- | --- | --- |" + " --- |" * len(names)]
-    for op in problems.OPS:
-        for dtype in FORMATS:
-            for order in ORDERS:
-                row = [figures.get((op, dtype, name, order)) for name in names]
-                cells = ["" if value is None else f"{value:.2g}" for value in row]
-                lines.append(f"| {op} | {dtype} | {order} | {' | '.join(cells)} |")
+def tables(figures):
+    """Returns Markdown tables of the largest errors: by op and dtype, and by implementation and order."""
+    names = (*IMPLEMENTATIONS, "onnxruntime")
+    return "\n\n".join(
+        [
+            _table("op", problems.OPS, FORMATS, figures, lambda key: key[:2]),
+            _table("implementation", names, ORDERS, figures, lambda key: key[2:]),
+        ]
+    )
+
+
+def _table(title, rows, columns, figures, place):
+    lines = [f"| {title} | {' | '.join(columns)} |", "| --- |" + " --- |" * len(columns)]
+    for row in rows:
+        cells = [[value for key, value in figures.items() if place(key) == (row, column)] for column in columns]
+        lines.append(f"| {row} | {' | '.join(f'{max(values):.2f}' if values else '' for values in cells)} |")
     return "\n".join(lines)
 
 
