@@ -2,7 +2,9 @@
 """Traces a model to a graph, from which the writers of all formats start."""
 
 import collections
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -75,10 +77,15 @@ def trace(model: keras.Model, signature: Signature, ops: str) -> Traced:
         outputs = signature.call(model, dict(zip(signature.specs, inputs)))
         return {name: tf.identity(value) for name, value in outputs.items()}
 
-    function = tf.function(serve, input_signature=list(signature.specs.values()))
+    specs = list(signature.specs.values())
+    function = tf.function(serve, input_signature=specs)
     with implementation("composite" if ops == "portable" else "native"), scope.inference_only():
         try:
             concrete = function.get_concrete_function()
+            if _calls_xla(concrete.graph):
+                function = tf.function(serve, input_signature=specs)
+                with _inlined_functions():
+                    concrete = function.get_concrete_function()
         except (NotImplementedError, RuntimeError, TypeError, ValueError, tf.errors.OpError) as error:
             raise ExportError(f"The model cannot be traced on {ops} ops: {error}") from error
     for name, value in concrete.structured_outputs.items():
@@ -88,6 +95,32 @@ def trace(model: keras.Model, signature: Signature, ops: str) -> Traced:
     if ops == "portable":
         _refuse_ops_that_tensorflow_lacks(traced)
     return traced
+
+
+def _calls_xla(graph: Any) -> bool:
+    """Returns whether the graph calls a function that XLA compiles; Keras computes convolutions with groups in one.
+
+    Runtimes other than TensorFlow cannot run such a call.
+    """
+    return any(op.type.endswith("PartitionedCall") and _must_compile(op) for op in graph.get_operations())
+
+
+def _must_compile(op: Any) -> bool:
+    try:
+        return op.get_attr("_XlaMustCompile")
+    except ValueError:  # the call has no such attribute
+        return False
+
+
+@contextlib.contextmanager
+def _inlined_functions() -> Iterator[None]:
+    """Traces nested functions as parts of the function that calls them."""
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
 
 
 def _axes(shape: tf.TensorShape, owner: str | None) -> Axes:

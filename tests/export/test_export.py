@@ -70,6 +70,18 @@ def test_opsets(make, opset, onnxruntime, tmp_path):
     assert sum(report.nodes.values()) >= len(stored.graph.node)
 
 
+@pytest.mark.parametrize("format", ["saved_model", "onnx", "litert"])
+def test_convolution_with_groups_beside_a_layer(format, tmp_path):
+    """Keras computes such a convolution in a function that XLA compiles, which other runtimes cannot call."""
+    for module in export.FORMATS[format].modules:
+        pytest.importorskip(module)
+    image = keras.Input((8, 8, 4), name="image")
+    grouped = keras.layers.Conv2D(8, 3, groups=2, padding="same")(image)
+    model = keras.Model(image, layers.DDF2D(3)(grouped))
+    path = tmp_path / f"model{export.FORMATS[format].suffix}"
+    assert export.export(model, path, format=format, verbose=False).passed
+
+
 def test_newest_opset_is_the_default(onnxruntime, tmp_path):
     report = export.export(models.depthwise(), tmp_path / "m.onnx", format="onnx", validate=False, verbose=False)
     assert report.opset == export.FORMATS["onnx"].opsets[-1] == 18
