@@ -3,6 +3,7 @@
 # make test         runs the tests that are not slow
 # make test-slow    runs the slow tests         make test-all     runs all tests
 # make numerics     compares PROBLEMS=10000 random problems in all implementations with the true results
+# make sanitize     runs the C++ code under AddressSanitizer, UBSan and ThreadSanitizer
 # make lint         checks the format of Python and C++, and the lint rules, types and imports of Python
 # make format       formats Python and C++, and fixes what ruff can fix
 # make docs         builds the documentation site; warnings are errors
@@ -38,8 +39,8 @@ test-legacy test-legacy-short ops-legacy: export KERAS_DYNFILTER_CUDA = 0
 PROBLEMS ?= 10000
 FIGURES := build/numerics.json
 
-.PHONY: demo test test-slow test-all fuzz numerics lint format docs bench ops ort deploy ops-legacy test-legacy \
-  test-legacy-short clean
+.PHONY: demo test test-slow test-all fuzz numerics sanitize lint format docs bench ops ort deploy ops-legacy \
+  test-legacy test-legacy-short clean
 .DEFAULT_GOAL := demo
 
 demo: ops
@@ -67,6 +68,9 @@ numerics: ort
 	  count=$$(($(PROBLEMS) - first < 1000 ? $(PROBLEMS) - first : 1000)); \
 	  $(BIN)/python -m tests.support.numerics.comparison --first $$first --problems $$count --figures $(FIGURES) || exit 1; \
 	done
+
+sanitize: ops
+	$(BIN)/python -m tests.support.sanitizers
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

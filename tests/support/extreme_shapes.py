@@ -182,9 +182,9 @@ def calls_of(op, count):
     return chosen[:count]
 
 
-# Sizes of ProjectAndPool: batch, height, width, channels, outputs.
+# Sizes of ProjectAndPool: batch, height, width, channels, outputs. The products are at most MAX_SIZES, too.
 PROJECTIONS = (
-    (2**48, 0, 1, 0, 5),
+    (2**45, 0, 1, 0, 5),
     (2**46, 0, 3, 0, 0),
     (2**24, 2**22, 1, 0, 0),
     (1, 2**24, 2**24, 0, 0),
