@@ -2,8 +2,10 @@
 """Implements `python -m tests.fuzz`."""
 
 import argparse
+import contextlib
 import pathlib
 import random
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -41,12 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"seed {seed}", flush=True)
     modes = campaign.chosen(args.targets) if args.targets else MODES
     run = campaign.Campaign(seed, modes, args.out, show=lambda text: print(text, flush=True))
-    run.run_corpus()
-    if args.calls is not None:
-        run.run_calls(args.calls)
-    else:
-        run.run_minutes(args.minutes)
-    print(run.summary())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        run.run_corpus()
+        if args.calls is not None:
+            run.run_calls(args.calls)
+        else:
+            run.run_minutes(args.minutes)
+    print(run.summary(), flush=True)
     return int(bool(run.failures))
 
 

@@ -14,7 +14,7 @@ def setup() -> None:
     pass
 
 
-def draw(random: random.Random, mode: str) -> dict:
+def draw(random: random.Random, repeated: random.Random, mode: str) -> dict:
     return {"numbers": [random.randrange(1000) for _ in range(random.randint(3, 8))]}
 
 

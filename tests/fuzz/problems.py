@@ -60,19 +60,23 @@ class Call:
         return [*self.raw_op.inputs.values(), *self.raw_op.attributes]
 
 
-def draw(random: random.Random, changed: float = 0.45, ops: tuple = tuple(rules.OPS)) -> dict:
+def draw(random: random.Random, repeated: random.Random, changed: float = 0.45, ops: tuple = tuple(rules.OPS)) -> dict:
     """Draws an input.
 
     Args:
         random: The source of randomness.
+        repeated: The source for the op and its attributes. TensorFlow makes a kernel for every new combination of
+            attributes, which takes ten times as long as a call.
         changed: Share of the calls with changes.
         ops: Names of ops.
     """
-    name = random.choice(ops)
+    name = repeated.choice(ops)
     raw_op = rules.OPS[name]
-    value = {"op": name, "dtype": random.choice(DTYPES), "sizes": _sizes(random), "values": random.randrange(1 << 16)}
+    value = {"op": name, "dtype": repeated.choice(DTYPES)}
     if "combine" in raw_op.attributes:
-        value["combine"] = random.choice(raw_op.kinds)
+        value["combine"] = repeated.choice(raw_op.kinds)
+    value["sizes"] = _sizes(random, _window(repeated))
+    value["values"] = random.randrange(1 << 16)
     floating = [operand for operand in raw_op.inputs if operand != "input_size"]
     if random.random() < 0.2:
         value["special"] = [
@@ -86,37 +90,39 @@ def draw(random: random.Random, changed: float = 0.45, ops: tuple = tuple(rules.
     return value
 
 
-def _sizes(random: random.Random) -> dict:
-    """Draws the sizes of a correct call."""
+def _window(random: random.Random) -> dict:
+    """Draws the attributes of a correct call."""
     pick = random.choice
+    window = {
+        "heads": pick((1, 1, 1, 2, 3, 4)),
+        "kernel_h": pick((1, 3, 3, 5)) if random.random() < 0.95 else pick((7, 9, 13)),
+        "kernel_w": pick((1, 3, 3, 5)) if random.random() < 0.95 else pick((7, 9, 13)),
+        **{f"{name}_{side}": pick((1, 1, 2, 3)) for name in ("stride", "dilation") for side in "hw"},
+        "padding": pick(("same", "valid")),
+    }
+    if random.random() < 0.05:
+        window[pick(("stride_h", "stride_w", "dilation_h", "dilation_w"))] = pick((7, 100, 2**20, 2**30 - 1, 2**31 - 1))
+    return window
+
+
+def _sizes(random: random.Random, window: dict) -> dict:
+    """Draws the sizes of a correct call with given attributes."""
+    pick = random.choice
+    taps = window["heads"] * window["kernel_h"] * window["kernel_w"]
     while True:
         sizes = {
             "batch": pick((1, 1, 2, 3, 0)) if random.random() < 0.9 else 0,
             "height": pick((1, 2, 3, 4, 5, 6, 7, 9)) if random.random() < 0.9 else pick((0, 12, 33)),
             "width": pick((1, 2, 3, 4, 5, 6, 8, 11)) if random.random() < 0.9 else pick((0, 17, 41)),
             "per_head": pick((1, 1, 2, 3, 4, 5, 8, 9, 16, 17, 33)) if random.random() < 0.97 else 0,
-            "heads": pick((1, 1, 1, 2, 3, 4)),
-            "kernel_h": pick((1, 3, 3, 5)) if random.random() < 0.95 else pick((7, 9, 13)),
-            "kernel_w": pick((1, 3, 3, 5)) if random.random() < 0.95 else pick((7, 9, 13)),
-            "stride_h": pick((1, 1, 2, 3)),
-            "stride_w": pick((1, 1, 2, 3)),
-            "dilation_h": pick((1, 1, 2, 3)),
-            "dilation_w": pick((1, 1, 2, 3)),
-            "padding": pick(("same", "valid")),
         }
-        work = math.prod(
-            sizes[key] for key in ("batch", "height", "width", "per_head", "heads", "kernel_h", "kernel_w")
-        )
-        if work <= WORK:
+        if taps * math.prod(sizes.values()) <= WORK:
             break
-    if random.random() < 0.05:
-        sizes[pick(("stride_h", "stride_w", "dilation_h", "dilation_w"))] = pick((7, 100, 2**20, 2**30 - 1, 2**31 - 1))
     if random.random() < 0.06:  # tensors without elements and with large sizes
-        sizes[pick(("batch", "height", "width", "per_head"))] = 0
         for _ in range(random.randint(1, 3)):
-            sizes[pick(("batch", "height", "width", "per_head"))] = pick(LARGE_SIZES)
-        sizes[pick(("batch", "height", "width", "per_head"))] = 0
-    return sizes
+            sizes[pick([*sizes])] = pick(LARGE_SIZES)
+        sizes[pick([*sizes])] = 0
+    return {**sizes, **window}
 
 
 def _change(random: random.Random, raw_op: Any) -> list:

@@ -2,6 +2,7 @@
 """What the targets that run TensorFlow share: the loaded ops, the check of results, and the texts of TensorFlow."""
 
 import gc
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,7 @@ FOREIGN = (
 )
 REFUSALS = (tf.errors.InvalidArgumentError, tf.errors.ResourceExhaustedError, ValueError, TypeError)
 loaded: Any = None
+_requests = itertools.count(1)
 
 
 def setup() -> None:
@@ -42,11 +44,12 @@ def setup() -> None:
 
 
 def clean() -> None:
-    """Frees the kernels that TensorFlow keeps for every combination of attributes that an eager op was called with."""
+    """Frees graphs, and at times the kernels that TensorFlow keeps for every combination of attributes."""
     from tensorflow.python.eager import context
 
-    context.context().clear_kernel_cache()
     gc.collect()
+    if next(_requests) % 32 == 0:
+        context.context().clear_kernel_cache()
 
 
 def function_of(raw_op: Any) -> Callable:

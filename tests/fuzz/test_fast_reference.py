@@ -14,7 +14,7 @@ from tests.support import reference
 def correct_calls(count, seed):
     generator = random.Random(seed)
     while count:
-        call = problems.resolve(problems.draw(generator, changed=0.0))
+        call = problems.resolve(problems.draw(generator, generator, changed=0.0))
         geometry = call.geometry
         small = geometry is not None and max(geometry.image) < 100 and np.prod(geometry.image) < 500
         if small and not geometry.is_large(call.raw_op) and max(geometry.strides) < 100:

@@ -23,6 +23,7 @@ from typing import Any
 from tests.fuzz.failures import Failure, Skipped
 
 PROGRESS = struct.Struct("<qqqq")  # index of the current input, and the accepted, refused and skipped inputs before it
+REPEATED = 4096  # seeds of the numbers that repeat
 PAGE = resource.getpagesize()
 
 
@@ -53,7 +54,9 @@ def main() -> None:
 
 def draw(target: Any, mode: str, seed: int, index: int) -> dict:
     """Draws an input, which depends on the arguments only."""
-    value = target.draw(random.Random(f"{seed} {mode} {index}"), mode)
+    generator = random.Random(f"{seed} {mode} {index}")
+    repeated = random.Random(f"{seed} {mode} {generator.randrange(REPEATED)} repeated")
+    value = target.draw(generator, repeated, mode)
     return {"mode": mode, **value}
 
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lists the targets. A target is a module with these functions:
 
-setup()             loads what the inputs need, in the worker
-draw(random, mode)  returns an input, a JSON object
-run(value)          runs an input; returns whether it was accepted, or raises a `Failure`
+* `setup()` loads what the inputs need, in the worker.
+* `draw(random, repeated, mode)` returns an input, a JSON object. `repeated` is a second source of random numbers, which
+  gives the same numbers to many inputs: for what takes long if it is new.
+* `run(value)` runs an input. It returns whether the input was accepted, or raises a `Failure`.
 """
 
 import dataclasses

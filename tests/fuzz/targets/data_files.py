@@ -194,7 +194,7 @@ MODES = {
 }
 
 
-def draw(random: random.Random, mode: str) -> dict:
+def draw(random: random.Random, repeated: random.Random, mode: str) -> dict:
     value: dict = {"reader": random.choice(MODES[mode])}
     reader = READERS[value["reader"]]
     if reader.is_archive:

@@ -74,7 +74,7 @@ def _weights_file() -> bytes:
     return pathlib.Path("original.weights.h5").read_bytes()
 
 
-def draw(random: random.Random, mode: str) -> dict:
+def draw(random: random.Random, repeated: random.Random, mode: str) -> dict:
     if mode == "models":
         if random.random() < 0.2:
             return {"weights": edits.draw(random)}

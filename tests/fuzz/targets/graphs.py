@@ -43,10 +43,10 @@ def setup() -> None:
     SCRATCH = tempfile.TemporaryDirectory(prefix="saved-models-")
 
 
-def draw(random: random.Random, mode: str) -> dict:
+def draw(random: random.Random, repeated: random.Random, mode: str) -> dict:
     forward = tuple(name for name, raw_op in rules.OPS.items() if raw_op.wrt is None)
     files = mode == "saved_models" and random.random() < 0.6
-    value = problems.draw(random, ops=forward if files else tuple(rules.OPS))
+    value = problems.draw(random, repeated, ops=forward if files else tuple(rules.OPS))
     if mode == "saved_models" and random.random() < 0.8:
         value["dtype"] = "float32"
     if random.random() < 0.5 and not files:

@@ -25,8 +25,8 @@ def setup() -> None:
     onnxruntime.set_default_logger_severity(4)
 
 
-def draw(random: random.Random, mode: str) -> dict:
-    value = problems.draw(random, ops=FORWARD)
+def draw(random: random.Random, repeated: random.Random, mode: str) -> dict:
+    value = problems.draw(random, repeated, ops=FORWARD)
     value["constants"] = random.random() < 0.3
     if random.random() < 0.3:
         value["shapes"] = random.choice(("known", "names", "wrong"))

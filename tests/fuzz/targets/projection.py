@@ -13,7 +13,7 @@ setup, clean = tensorflow_calls.setup, tensorflow_calls.clean
 NAMES = ("inputs", "kernel", "bias")
 
 
-def draw(random: random.Random, mode: str) -> dict:
+def draw(random: random.Random, repeated: random.Random, mode: str) -> dict:
     pick = random.choice
     value = {
         "dtype": pick(problems.DTYPES),

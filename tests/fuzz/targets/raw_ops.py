@@ -11,8 +11,8 @@ from tests.fuzz import problems, tensorflow_calls
 setup, clean = tensorflow_calls.setup, tensorflow_calls.clean
 
 
-def draw(random: random.Random, mode: str) -> dict:
-    value = problems.draw(random)
+def draw(random: random.Random, repeated: random.Random, mode: str) -> dict:
+    value = problems.draw(random, repeated)
     if mode == "unknown_shapes":
         value["unknown"] = random.choice(("rank", "sizes", "some"))
     if mode in ("graph", "jit"):
