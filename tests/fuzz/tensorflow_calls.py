@@ -23,6 +23,7 @@ FOREIGN = (
     r"that does(n't| not) match type \w+ of argument",  # dtypes that differ, in a graph
     r"Input \d+ of node \S+ was passed \w+ from \S+ incompatible with expected",
     r"OOM when allocating tensor with shape",
+    r"keras_dynfilter: out of memory",
     r"Out of memory while trying to allocate|Failed to allocate.*bytes",
     r"Encountered overflow when multiplying",
     r"Shape \[.*\] (results in overflow|would have more than|too large)",
