@@ -17,10 +17,13 @@ from keras_dynfilter.export.atomic_write import staged
 from keras_dynfilter.export.report import Report, ValidationError
 from keras_dynfilter.export.signature import model_signature
 from keras_dynfilter.export.trace import trace
-from keras_dynfilter.export.validation import compare, inputs, settings
+from keras_dynfilter.export.validation import compare, inputs, memory_bound, settings
 from keras_dynfilter.export.validation.settings import Validation
 from keras_dynfilter.ops import checks
 from keras_dynfilter.version import __version__
+
+# What a folder that the export replaces may hold.
+SAVED_MODEL = ("saved_model.pb", "variables", "assets", "assets.extra", "fingerprint.pb", "keras_metadata.pb")
 
 
 def export(
@@ -87,6 +90,9 @@ def export(
     seconds: dict[str, float] = {}
     with _timed(seconds, "trace"):
         traced = trace(model, signature, ops)
+    if chosen is not None:
+        shapes = [{name: array.shape for name, array in case.inputs.items()} for case in cases]
+        memory_bound.check(traced, shapes, chosen)
     with staged(path) as file:
         with _timed(seconds, "write"):
             nodes = row.write(traced, file, opset, **options)
@@ -126,8 +132,13 @@ def checked_path(path: str | os.PathLike, row: formats.Format) -> pathlib.Path:
         raise ValueError(f"Expected `path` to be a {row.kind} for {row.name}. Received: path={str(path)!r}")
     if row.suffix and path.is_dir():
         raise ValueError(f"Expected `path` to be a file. Received a folder: path={str(path)!r}")
-    if not row.suffix and path.exists() and not (path / "saved_model.pb").is_file():
-        raise ValueError(f"Expected `path` to be a new folder or a SavedModel to replace. Received: path={str(path)!r}")
+    if not row.suffix and path.exists():
+        expected = "Expected `path` to be a new folder or a SavedModel to replace"
+        if not (path / "saved_model.pb").is_file():
+            raise ValueError(f"{expected}. Received: path={str(path)!r}")
+        others = sorted(entry.name for entry in path.iterdir() if entry.name not in SAVED_MODEL)
+        if others:  # they would be lost
+            raise ValueError(f"{expected}. Received: path={str(path)!r}, which also holds {', '.join(others[:5])}")
     nearest = next(parent for parent in path.absolute().parents if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise ValueError(f"Expected `path` to be in a folder that can be written. Received: path={str(path)!r}")

@@ -2,25 +2,31 @@
 """Implements the command `keras-dynfilter-export MODEL.keras --format onnx --out model.onnx`."""
 
 import argparse
+import contextlib
+import math
+import os
 import pathlib
 import re
 import sys
-import zipfile
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from keras_dynfilter.export import formats, model_loading
+from keras_dynfilter.export import formats, model_loading, networks
 from keras_dynfilter.export.api import checked_path, export
-from keras_dynfilter.export.report import ExportError, Report, ValidationError
+from keras_dynfilter.export.report import ExportError, Report, ValidationError, first_line
+from keras_dynfilter.export.untrusted import npz
+from keras_dynfilter.export.validation.settings import Validation
 
 PASSED, FAILED, USAGE = 0, 1, 2
 # Argument of `export` -> the option that sets it.
 OPTIONS = {
     "format": "--format",
     "input_size": "--input-size",
+    "memory_limit": "--memory-limit",
     "ops": "--ops",
     "opset": "--opset",
     "path": "--out",
@@ -31,29 +37,42 @@ OPTIONS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line. Returns the exit status: 0 exported, 1 export or validation failed, 2 wrong usage."""
+    return run(parse(arguments))
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses the command line; exits with a message if an argument is wrong."""
     parser = _parser()
     args, unknown = parser.parse_known_args(arguments)
     if unknown:
         options = set(re.findall(r"--[a-z-]+", parser.format_help()))
         parser.error(f"unknown argument {unknown[0]}.{formats.hint(unknown[0], options)}")
     _check_model_arguments(parser, args)
+    return args
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exports as the parsed arguments say. Returns the exit status."""
     try:
         row, _ = formats.choose(args.format, args.ops, args.opset)
         formats.choose_precision(row, args.precision, args.representative_data)
         out = checked_path(args.out or _default_out(args, row), row)
-        if args.report is not None and (args.report.is_dir() or not args.report.absolute().parent.is_dir()):
-            raise ValueError(f"Expected --report to be a file in an existing folder. Received: {args.report}")
+        _check_outputs(args, out)
         arrays = _read_arrays(args.representative_data)
         model = _load(args)
         report = _export(model, out, args, _batches(arrays, model))
+        _store(report, args.report)
+        _print(str(report))
     except ValidationError as error:
-        _store(error.report, args.report)
+        with contextlib.suppress(ExportError):
+            _store(error.report, args.report)
         return _fail(error, FAILED)
     except (ExportError, ImportError) as error:
         return _fail(error, FAILED)
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        return _fail(ExportError(f"Memory ran out: {first_line(error)}"), FAILED)
     except (ValueError, OSError) as error:
         return _fail(error, USAGE)
-    _store(report, args.report)
     return PASSED
 
 
@@ -112,6 +131,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     target.add_argument("--report", type=pathlib.Path, metavar="PATH", help="also write the report, as JSON")
     target.add_argument(
+        "--memory-limit",
+        type=_gigabytes,
+        metavar="GB",
+        help="largest number of gigabytes that the validation may need (default: half of the available memory)",
+    )
+    target.add_argument(
         "--no-validate",
         dest="validate",
         action="store_false",
@@ -132,18 +157,46 @@ def _size(text: str) -> tuple[int, int]:
     return size
 
 
+def _gigabytes(text: str) -> float:
+    try:
+        size = 1e9 * float(text)
+    except ValueError:
+        size = 0
+    if not 0 < size < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a positive number. Received: {text!r}")
+    return size
+
+
+def _check_outputs(args: argparse.Namespace, out: pathlib.Path) -> None:
+    """Raises a ValueError if the report or the export cannot be written, or would replace a file that is read."""
+    sources = [path for path in (args.model, args.weights, args.representative_data) if path is not None]
+    for option, path in (("--out", out), ("--report", args.report)):
+        if path is not None and any(_is_same_file(path, source) for source in sources):
+            raise ValueError(f"Expected {option} to be another file than the inputs of the export. Received: {path}")
+    if args.report is None:
+        return
+    folder = args.report.absolute().parent
+    if args.report.is_dir() or not folder.is_dir():
+        raise ValueError(f"Expected --report to be a file in an existing folder. Received: {args.report}")
+    if not os.access(args.report if args.report.exists() else folder, os.W_OK):
+        raise ValueError(f"Expected --report to be a file that can be written. Received: {args.report}")
+    if _is_same_file(args.report, out) or out.absolute() in args.report.absolute().parents:
+        raise ValueError(f"Expected --report to be outside of --out. Received: {args.report}")
+
+
+def _is_same_file(one: pathlib.Path, other: pathlib.Path) -> bool:
+    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
+
+
 def _read_arrays(path: pathlib.Path | None) -> dict[str, np.ndarray] | None:
     """Reads the arrays of an .npz file by name and checks that they have equally many samples. None stays None."""
     if path is None:
         return None
     try:
-        with np.load(path) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        other = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
-        if other:  # NumPy returns the files of other ZIP archives as bytes
-            raise ValueError(f"{other[0]} is no array")
-    except (AttributeError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:  # such as an .npy file
-        raise ValueError(f"Expected --representative-data to be an .npz file of arrays. Received: {path}") from error
+        arrays = npz.read(path)
+    except ValueError as error:
+        expected = "Expected --representative-data to be an .npz file of arrays"
+        raise ValueError(f"{expected}. Received: {path}: {error}") from error
     lengths = {array.shape[:1] for array in arrays.values()}
     if len(lengths) != 1 or lengths <= {(), (0,)}:  # the length of a scalar is ()
         shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "none"
@@ -171,7 +224,7 @@ def _batches(arrays: dict[str, np.ndarray] | None, model: keras.Model) -> list[d
 
 def _load(args: argparse.Namespace) -> keras.Model:
     if args.name is not None:
-        return model_loading.load_network(args.name, args.weights, args.set)
+        return networks.load_network(args.name, args.weights, args.set)
     return model_loading.load_model(args.model, args.unsafe)
 
 
@@ -182,11 +235,12 @@ def _export(model: keras.Model, out: pathlib.Path, args: argparse.Namespace, rep
             out,
             args.format,
             args.ops,
-            args.validate,
+            Validation(memory_limit=args.memory_limit) if args.validate else False,
             opset=args.opset,
             precision=args.precision,
             representative_data=representative_data,
             input_size=args.input_size,
+            verbose=False,
         )
     except OSError as error:  # such as a full disk: not a wrong argument
         raise ExportError(f"{out} cannot be written: {error}") from error
@@ -217,11 +271,22 @@ def _default_out(args: argparse.Namespace, row: formats.Format) -> pathlib.Path:
 
 def _store(report: Report, path: pathlib.Path | None) -> None:
     if path is not None:
-        report.to_json(path)
+        try:
+            report.to_json(path)
+        except OSError as error:
+            outcome = "was exported" if report.passed is not False else "was not exported"
+            raise ExportError(f"{report.path} {outcome}, but --report {path} cannot be written: {error}") from error
+
+
+def _print(text: str) -> None:
+    """Prints a text. An output that is closed or full does not change the outcome of the export."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
 
 
 def _fail(error: Exception, status: int) -> int:
     """Prints the error, with the arguments of `export` replaced by options. Returns the status."""
     text = re.sub(r"`(\w+)`", lambda match: OPTIONS.get(match[1], match[0]), str(error))
-    print(f"error: {text}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        print(f"error: {text}", file=sys.stderr, flush=True)
     return status

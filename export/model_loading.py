@@ -1,15 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads a model for the command line: a `.keras` file, a SavedModel, or weights of a network of this package.
+"""Loads a model for the command line: a `.keras` file or a SavedModel.
 
 A file can neither run code of its own nor use other files, unless the caller states that it is trusted.
 """
 
-import ast
-import inspect
+import json
 import pathlib
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -17,13 +13,16 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
-from keras_dynfilter import models
-from keras_dynfilter.export import allowed_ops, formats
+from keras_dynfilter.export import allowed_ops
 from keras_dynfilter.export.report import ExportError, first_line
+from keras_dynfilter.export.untrusted import archives, hdf5, memory, variables
 from keras_dynfilter.ops.backends import library
 from keras_dynfilter.ops.backends.raw_ops import PREFIX
 
 SIGNATURE = "serving_default"
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"  # members of a .keras file
+LARGEST_CONFIG = 2**26  # bytes; the configuration of a network of a thousand layers has about a million
+LARGEST_GRAPH = 2**31 - 1  # bytes: the limit of a protocol buffer
 # Parts of the errors that Keras raises for an unknown layer. The last one is an error of Keras 2.
 UNKNOWN_LAYER = ("Could not locate", "Unknown layer", "parent module", "'str' object is not callable")
 
@@ -52,79 +51,15 @@ def load_model(path: pathlib.Path, unsafe: bool = False) -> keras.Model:
     return _load_keras_file(path, unsafe)
 
 
-def networks() -> dict[str, Callable[..., keras.Model]]:
-    """Returns the functions of `keras_dynfilter.models` that build a complete network, by name.
-
-    The default of their `name` argument is the name of the function, and their first argument has a default.
-    """
-    functions = {}
-    for name in models.__all__:
-        parameters = inspect.signature(getattr(models, name)).parameters
-        has_own_name = "name" in parameters and parameters["name"].default == name
-        if has_own_name and next(iter(parameters.values())).default is not inspect.Parameter.empty:
-            functions[name] = getattr(models, name)
-    return functions
-
-
-def load_network(name: str, weights: pathlib.Path, options: Iterable[str] = ()) -> keras.Model:
-    """Builds a network of `keras_dynfilter.models` and loads trained weights into it.
-
-    Args:
-        name: Name of the function that builds the network.
-        weights: A file that `model.save_weights` wrote.
-        options: Arguments of the function, as texts `NAME=VALUE`.
-
-    Raises:
-        ValueError: There is no such network, option, or file.
-        ExportError: The file does not hold weights of this network with these options.
-    """
-    functions = networks()
-    if name not in functions:
-        expected = f"Expected --model to be one of {', '.join(functions)}"
-        raise ValueError(f"{expected}. Received: {name}.{formats.hint(name, functions)}")
-    if not weights.is_file():
-        raise ValueError(f"No such file: {weights}")
-    arguments = dict(_option(name, functions[name], text) for text in options)
-    try:
-        model = functions[name](**arguments)
-    except TypeError as error:
-        raise ValueError(f"{name}: {error}") from error
-    if not model.built:
-        raise ValueError(f"Expected options that fix the inputs of {name}. Received: {arguments}")
-    try:
-        model.load_weights(weights)
-    except Exception as error:  # h5py and Keras raise exceptions of many classes
-        raise ExportError(
-            f"{weights} does not hold weights of {name} with these options. If the network was trained with other "
-            f"options, repeat them, as in --set width=0.25.\n{first_line(error)}"
-        ) from error
-    return model
-
-
-def _option(network: str, function: Callable[..., keras.Model], text: str) -> tuple[str, Any]:
-    """Parses `NAME=VALUE`, an argument of the function that builds a network."""
-    key, separator, value = text.partition("=")
-    parameters = inspect.signature(function).parameters
-    names = [name for name, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD]
-    if not separator:
-        raise ValueError(f"Expected --set NAME=VALUE. Received: {text}")
-    has_kwargs = len(names) < len(parameters)
-    if key not in names and not has_kwargs:
-        expected = f"Expected --set with an argument of {network}: {', '.join(names)}"
-        raise ValueError(f"{expected}. Received: {key}.{formats.hint(key, names)}")
-    try:
-        return key, ast.literal_eval(value)
-    except (SyntaxError, ValueError):
-        return key, value
-
-
 def _load_keras_file(path: pathlib.Path, unsafe: bool) -> keras.Model:
-    if _is_damaged(path):
-        raise ExportError(f"{path} is not a .keras file, or is damaged")
+    _check_keras_file(path)
     try:
+        variables.check(lambda: _without_weights(path, unsafe), f"the variables of {path}")
         return keras.saving.load_model(path, compile=False, safe_mode=not unsafe)
-    except (OSError, TypeError, ValueError) as error:
-        text = str(error)
+    except RecursionError as error:
+        raise ExportError(f"{path}: It cannot be loaded: its configuration is nested too deeply") from error
+    except Exception as error:  # Keras and layers raise exceptions of many classes
+        text = str(error) or type(error).__name__
         if "safe_mode" in text:
             problem = "It contains code, such as a Lambda layer. --unsafe runs the code: use it only for trusted files"
         elif any(part in text for part in UNKNOWN_LAYER):
@@ -137,15 +72,36 @@ def _load_keras_file(path: pathlib.Path, unsafe: bool) -> keras.Model:
         raise ExportError(f"{path}: {problem}.\n{text}") from error
 
 
-def _is_damaged(path: pathlib.Path) -> bool:
-    """Returns whether the archive cannot be read. Keras would raise misleading errors about such a file."""
-    if not zipfile.is_zipfile(path):
-        return True
+def _without_weights(path: pathlib.Path, unsafe: bool) -> keras.Model:
+    with archives.opened_zip(path) as archive:
+        config = json.loads(archive.read(CONFIG))
+    return keras.saving.deserialize_keras_object({**config, "compile_config": None}, safe_mode=not unsafe)
+
+
+def _check_keras_file(path: pathlib.Path) -> None:
+    """Checks the members of the archive. Keras would raise misleading errors about a file that is damaged.
+
+    Raises:
+        ExportError: A member cannot be read, is too large, or is kept in another file.
+        OSError: The file cannot be opened.
+    """
+    open(path, "rb").close()
     try:
-        with zipfile.ZipFile(path) as archive:
-            return "config.json" not in archive.namelist() or archive.testzip() is not None
-    except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error):
-        return True
+        with archives.opened_zip(path) as archive:
+            sizes = {member.filename: member.file_size for member in archive.infolist()}
+            if CONFIG not in sizes:
+                raise ValueError(f"no {CONFIG}")
+            if sizes[CONFIG] > LARGEST_CONFIG:
+                expected = f"Expected {CONFIG} to have at most {memory.in_words(LARGEST_CONFIG)}"
+                raise ValueError(f"{expected}. Received: {memory.in_words(sizes[CONFIG])}")
+            damaged = archive.testzip()
+            if damaged is not None:
+                raise ValueError(f"{damaged} is damaged")
+            if WEIGHTS in sizes:
+                with archive.open(WEIGHTS) as file:
+                    hdf5.check(file, f"{WEIGHTS} in {path}")
+    except Exception as error:  # zipfile, zlib and h5py raise exceptions of many classes
+        raise ExportError(f"{path} is not a .keras file, or is damaged: {first_line(error)}") from error
 
 
 class _Served(keras.layers.Layer):
@@ -161,10 +117,17 @@ class _Served(keras.layers.Layer):
 
 def _load_saved_model(path: pathlib.Path, unsafe: bool) -> keras.Model:
     """Loads the signature `serving_default` of a SavedModel as a functional model."""
+    for entry in path.rglob("*"):
+        if not entry.is_dir():
+            archives.check_regular(entry)
+    graph = path / "saved_model.pb"
+    if graph.stat().st_size > LARGEST_GRAPH:
+        size = memory.in_words(graph.stat().st_size)
+        raise ExportError(f"Expected {graph} to have at most {memory.in_words(LARGEST_GRAPH)}. Received: {size}")
     try:
-        content = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+        content = saved_model_pb2.SavedModel.FromString(graph.read_bytes())
     except DecodeError as error:
-        raise ExportError(f"{path / 'saved_model.pb'} is damaged: {error}") from error
+        raise ExportError(f"{graph} is damaged: {error}") from error
     refused = allowed_ops.refused_ops(content)
     if refused and not unsafe:
         raise ExportError(
@@ -174,8 +137,8 @@ def _load_saved_model(path: pathlib.Path, unsafe: bool) -> keras.Model:
     _load_compiled_ops(path, content)
     try:
         loaded = tf.saved_model.load(str(path))
-    except (OSError, ValueError, tf.errors.OpError) as error:
-        raise ExportError(f"{path}: It cannot be loaded.\n{error}") from error
+    except Exception as error:  # TensorFlow raises exceptions of many classes for damaged files
+        raise ExportError(f"{path}: It cannot be loaded.\n{error or type(error).__name__}") from error
     if SIGNATURE not in loaded.signatures:
         names = ", ".join(loaded.signatures) or "none"
         raise ExportError(f"{path}: Expected a signature {SIGNATURE}. Received a SavedModel with these: {names}")
@@ -186,10 +149,14 @@ def _load_saved_model(path: pathlib.Path, unsafe: bool) -> keras.Model:
             raise ExportError(
                 f"{path}: Expected inputs with a batch axis and a known rank. Received: {name} of shape {spec.shape}"
             )
-    inputs = {
-        name: keras.Input(spec.shape[1:], spec.shape[0], dtype=spec.dtype, name=name) for name, spec in specs.items()
-    }
-    return keras.Model(inputs, _Served(loaded, signature, name="signature")(inputs))
+    try:
+        inputs = {
+            name: keras.Input(spec.shape[1:], spec.shape[0], dtype=spec.dtype, name=name)
+            for name, spec in specs.items()
+        }
+        return keras.Model(inputs, _Served(loaded, signature, name="signature")(inputs))
+    except Exception as error:  # such as a signature without inputs
+        raise ExportError(f"{path}: Its signature cannot become a Keras model: {first_line(error)}") from error
 
 
 def _load_compiled_ops(path: pathlib.Path, content: Any) -> None:

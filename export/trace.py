@@ -24,11 +24,13 @@ class Traced:
         signature: The `Signature` of the model.
         function: The `tf.function` that takes the inputs in order and returns the outputs by name.
         concrete: The only concrete function of `function`.
+        ops: `"portable"` or `"native"`.
     """
 
     signature: Signature
     function: Any
     concrete: Any
+    ops: str
 
     @property
     def specs(self) -> list[tf.TensorSpec]:
@@ -46,6 +48,12 @@ class Traced:
         """Dtype and axes of every output by name. Open axes other than the batch are named after the output."""
         tensors = self.concrete.structured_outputs
         return {name: (tensor.dtype.name, _axes(tensor.shape, name)) for name, tensor in tensors.items()}
+
+    def retrace(self, specs: list[tf.TensorSpec]) -> Any:
+        """Returns the concrete function for inputs of other shapes, in order."""
+        function = tf.function(self.function.python_function, input_signature=specs)
+        with _implementation(self.ops):
+            return function.get_concrete_function()
 
     def graph_nodes(self) -> list[Any]:
         """Returns every node except function calls. Nodes inside functions (loops, branches) are included."""
@@ -79,19 +87,19 @@ def trace(model: keras.Model, signature: Signature, ops: str) -> Traced:
 
     specs = list(signature.specs.values())
     function = tf.function(serve, input_signature=specs)
-    with implementation("composite" if ops == "portable" else "native"), scope.inference_only():
+    with _implementation(ops):
         try:
             concrete = function.get_concrete_function()
             if _calls_xla(concrete.graph):
                 function = tf.function(serve, input_signature=specs)
                 with _inlined_functions():
                     concrete = function.get_concrete_function()
-        except (NotImplementedError, RuntimeError, TypeError, ValueError, tf.errors.OpError) as error:
+        except Exception as error:  # layers raise exceptions of many classes
             raise ExportError(f"The model cannot be traced on {ops} ops: {error}") from error
     for name, value in concrete.structured_outputs.items():
         if not isinstance(value, tf.Tensor):
             raise ExportError(f"Expected dense outputs. Received: {name}, {type(value).__name__}")
-    traced = Traced(signature, function, concrete)
+    traced = Traced(signature, function, concrete, ops)
     if ops == "portable":
         _refuse_ops_that_tensorflow_lacks(traced)
     return traced
@@ -121,6 +129,13 @@ def _inlined_functions() -> Iterator[None]:
         yield
     finally:
         tf.config.run_functions_eagerly(before)
+
+
+@contextlib.contextmanager
+def _implementation(ops: str) -> Iterator[None]:
+    """Selects the implementation whose ops a file with portable or native ops holds."""
+    with implementation("composite" if ops == "portable" else "native"), scope.inference_only():
+        yield
 
 
 def _axes(shape: tf.TensorShape, owner: str | None) -> Axes:

@@ -15,6 +15,7 @@ import os
 import pathlib
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -30,6 +31,8 @@ from examples.experiments import data
 from keras_dynfilter import export, models
 from keras_dynfilter.custom_ops import cache, ort_headers
 from keras_dynfilter.export import formats
+from keras_dynfilter.export.report import first_line
+from keras_dynfilter.export.untrusted import hdf5
 
 HERE = pathlib.Path(__file__).resolve().parent
 CLIP = "highway_video/solidWhiteRight.mp4"
@@ -142,10 +145,12 @@ def prepare(args: argparse.Namespace, rows: Sequence[Row]) -> tuple[keras.Model,
     network = models.dfn_highway(inputs.shape[2:], INPUT_FRAMES, output_frames=1, width=args.width, untied_bias=False)
     if args.weights is not None:
         try:
+            hdf5.check(args.weights, str(args.weights))
             network.load_weights(args.weights)
-        except (OSError, ValueError) as error:  # Keras lists every layer; the first line is enough
+        except Exception as error:  # h5py and Keras raise exceptions of many classes
+            # Keras lists every layer; the first line is enough.
             expected = f"Expected --weights to be weights of dfn_highway of --width {args.width:g} without untied bias"
-            raise ValueError(f"{expected}. Received: {args.weights}: {str(error).splitlines()[0]}") from error
+            raise ValueError(f"{expected}. Received: {args.weights}: {first_line(error)}") from error
     return network, inputs, source
 
 
@@ -210,6 +215,9 @@ def run(*command: object, statuses: tuple[int, ...] = (0,)) -> str:
         done = subprocess.run([*map(str, command)], env=inherited, capture_output=True, text=True, check=False)
     except OSError as error:
         raise RuntimeError(f"{command[0]} cannot be run: {error.strerror}") from error
+    if done.returncode < 0:
+        ended = signal.Signals(-done.returncode).name
+        raise RuntimeError(f"{pathlib.Path(str(command[0])).name} was ended by {ended}")
     if done.returncode not in statuses or (not done.stdout and 1 in statuses):
         last_line = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
         raise RuntimeError(f"{pathlib.Path(str(command[0])).name} failed: {''.join(last_line)}")

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -216,7 +217,9 @@ def _reference(
             tensors = {name: tf.cast(case.inputs[name], spec.dtype) for name, spec in signature.specs.items()}
             try:
                 outputs = signature.call(model, tensors)
-            except (ValueError, tf.errors.InvalidArgumentError) as error:
+            except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+                raise ExportError(f"The model runs out of memory with {case.name}: {first_line(error)}") from error
+            except Exception as error:  # layers raise exceptions of many classes
                 skipped[case.name] = first_line(error)
                 continue
             expected[case.name] = {name: tf.convert_to_tensor(value) for name, value in outputs.items()}
@@ -267,7 +270,7 @@ def _run(request: pathlib.Path) -> str | None:
         [sys.executable, str(script), str(request)], env=environment, capture_output=True, text=True, check=False
     )
     if completed.returncode < 0:
-        return f"the runtime was killed by signal {-completed.returncode}"
+        return f"the runtime was ended by {signal.Signals(-completed.returncode).name}"
     if completed.returncode > 0:
         return f"the runtime failed: {(completed.stderr.strip().splitlines() or ['no message'])[-1]}"
     return None

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_dynfilter.export.report import ExportError
 from keras_dynfilter.export.signature import Signature, axis_names
+from keras_dynfilter.export.validation import memory_bound
 from keras_dynfilter.export.validation.settings import Task, Validation
 
 # Sizes of open axes other than batch, height and width.
@@ -45,7 +46,7 @@ def cases(
 
     Raises:
         ValueError: Sample inputs or data of the task do not suit the model.
-        ExportError: There are no random inputs for a dtype of the model.
+        ExportError: There are no random inputs for a dtype of the model, or they need too much memory.
     """
     fixed_batch_sizes = {spec.shape[0] for spec in signature.specs.values()} - {None}
     batch_sizes: Sequence[int | None] = [None] if fixed_batch_sizes else settings.batch_sizes
@@ -53,14 +54,20 @@ def cases(
     if _has_open_image_size(signature):
         image_sizes = settings.image_sizes
     rng = np.random.default_rng(settings.seed)
+    sizes = [
+        (batch_sizes[index % len(batch_sizes)], image_sizes[index % len(image_sizes)])
+        for index in range(max(len(batch_sizes), len(image_sizes)))
+    ]
+    shapes = [
+        {name: _fixed_shape(spec, batch or max(fixed_batch_sizes), image) for name, spec in signature.specs.items()}
+        for batch, image in sizes
+    ]
+    if representative_data is None:
+        memory_bound.check_inputs(signature.specs, shapes, settings)
     collected: list[Case] = []
-    for index in range(max(len(batch_sizes), len(image_sizes))):
-        batch_size, image_size = batch_sizes[index % len(batch_sizes)], image_sizes[index % len(image_sizes)]
+    for index, (batch_size, _) in enumerate(sizes):
         if representative_data is None:
-            inputs = {
-                name: _random(spec, _fixed_shape(spec, batch_size or max(fixed_batch_sizes), image_size), rng)
-                for name, spec in signature.specs.items()
-            }
+            inputs = {name: _random(spec, shapes[index][name], rng) for name, spec in signature.specs.items()}
         else:
             sample = representative_data[index % len(representative_data)]
             inputs = {
@@ -81,7 +88,7 @@ def representative(signature: Signature, data: Iterable[Any] | None) -> list[dic
     """Returns the representative data as a list of arrays by input name. None stays None.
 
     Raises:
-        ValueError: The data is empty, or does not suit the model.
+        ValueError: The data is empty, does not suit the model, or holds a value that is not finite.
     """
     if data is None:
         return None
@@ -90,6 +97,13 @@ def representative(signature: Signature, data: Iterable[Any] | None) -> list[dic
     samples = [signature.arrays_by_name(sample, "representative_data") for sample in data]
     if not samples or any(array.size == 0 for sample in samples for array in sample.values()):
         raise ValueError("Expected `representative_data` to be inputs, at least one and none empty")
+    for index, sample in enumerate(samples):
+        for name, array in sample.items():
+            # One such value would make the range of every value that depends on it infinite.
+            wrong = np.issubdtype(array.dtype, np.inexact) and array.size - np.count_nonzero(np.isfinite(array))
+            if wrong:
+                expected = "Expected `representative_data` to be finite numbers"
+                raise ValueError(f"{expected}. Received: {wrong} NaN or infinite values of {name} in sample {index}")
     return samples
 
 

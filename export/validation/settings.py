@@ -60,6 +60,9 @@ class Validation:
             the dtypes that the model computes in and on the precision of the file.
         task: A `Task`: labelled data and a metric, by which the model and the file are scored.
         seed: Seed of the random inputs.
+        memory_limit: Largest number of bytes that the validation may need. The export computes from the shapes of all
+            tensors how many bytes it needs at least, and refuses before it allocates them. None: half of the memory
+            that is available.
 
     Raises:
         ValueError: A value is not as described.
@@ -72,6 +75,7 @@ class Validation:
     tolerance: float | None = None
     task: Task | None = None
     seed: int = 0
+    memory_limit: float | None = None
 
     def __post_init__(self) -> None:
         batch_sizes, image_sizes = _tuple(self.batch_sizes), tuple(map(_tuple, _tuple(self.image_sizes)))
@@ -86,6 +90,8 @@ class Validation:
             )
         if self.tolerance is not None:
             checks.number(self.tolerance, "tolerance", at_least=0, expected="None or a number not below zero")
+        if self.memory_limit is not None:
+            checks.number(self.memory_limit, "memory_limit", above=0, expected="None or a positive number of bytes")
         if not checks.integer(self.seed) or self.seed < 0:
             raise ValueError(f"Expected `seed` to be an integer not below zero. Received: seed={self.seed!r}")
         if self.task is not None and not isinstance(self.task, Task):

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from keras_dynfilter import export, models
-from keras_dynfilter.export import model_loading
+from keras_dynfilter.export import networks
 from keras_dynfilter.ops.backends import library
 from tests.export.test_cli import (
     command,
@@ -187,13 +187,13 @@ def test_weights_of_another_network(weights, tmp_path, capsys):
 
 
 def test_networks_are_complete_networks():
-    networks = model_loading.networks()
-    assert {"dfn_moving_mnist", "ddf_resnet50", "repository_mnist", "dfn_stereo_baseline"} <= set(networks)
+    functions = networks.networks()
+    assert {"dfn_moving_mnist", "ddf_resnet50", "repository_mnist", "dfn_stereo_baseline"} <= set(functions)
     assert not {
         "replace_convolutions",
         "FramePredictor",
         "autoencoder",
         "feature_generator",
         "generated_network",
-    } & set(networks)
-    assert all(isinstance(networks[name](), keras.Model) for name in ("dfn_steerable", "repository_mnist"))
+    } & set(functions)
+    assert all(isinstance(functions[name](), keras.Model) for name in ("dfn_steerable", "repository_mnist"))

@@ -9,7 +9,8 @@ import shlex
 from tests.support.paths import ROOT
 
 DOCS = ROOT / "docs"
-ROOT_PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "examples/deploy/README.md"]
+ROOT_PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md"]
+ROOT_PAGES += [ROOT / "examples/deploy/README.md"]
 PAGES = ROOT_PAGES + sorted(DOCS.rglob("*.md"))
 
 _FENCE = re.compile(r"^(`{3,})([^\n`]*)\n(.*?)^\1[ \t]*$", re.DOTALL | re.MULTILINE)

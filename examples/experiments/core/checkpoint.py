@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from examples.experiments.core import files
+from keras_dynfilter.export.untrusted import archives, npz
 
 NOTES = "notes"
 HEAD = "keras_dynfilter state of a training, SHA-256 {}\n"
@@ -61,18 +62,15 @@ def load(path: str | pathlib.Path) -> tuple[list[np.ndarray], Any]:
         SetupError: The file is damaged, or not one that `save` writes.
     """
     try:
+        archives.check_regular(pathlib.Path(path))  # a pipe would block the run
         with open(path, "rb") as file:
             head = file.read(HEAD_SIZE)
             if head != _head(file):
                 raise ValueError("a damaged or another file, since its checksum is wrong")
-            file.seek(HEAD_SIZE)
-            with np.load(file) as content:
-                notes = json.loads(str(content[NOTES]))
-                arrays = [content[str(i)] for i in range(len(content.files) - 1)]
-                if not all(isinstance(array, np.ndarray) for array in arrays):  # other members are bytes
-                    raise ValueError("an archive of other things than arrays")
-                return arrays, notes
-    except Exception as error:  # NumPy and zipfile raise errors of many types for a file that somebody has made up
+        arrays = npz.read(path)  # a ZIP archive may follow other bytes
+        notes = json.loads(str(arrays.pop(NOTES)))
+        return [arrays[str(i)] for i in range(len(arrays))], notes
+    except Exception as error:  # the errors of a file that somebody has made up are of many types
         reason = getattr(error, "strerror", None) or error
         raise SetupError(f"Expected {path} to hold the state of a training. Received: {reason}. {REMEDY}") from error
 

@@ -3,20 +3,30 @@
 
 import os
 import pathlib
+import tarfile
+import zlib
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from examples.experiments.data.downloads import load_with_keras
+from examples.experiments.data.downloads import Download, download
+from examples.experiments.data.image_limits import check_png, read_bytes
 from examples.experiments.data.labelled_images import LabelledImages
 from examples.experiments.data.locate import find_data
+from keras_dynfilter.export.untrusted import npz
 from keras_dynfilter.ops.checks import choice, positive
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIZE = 32
 SPLITS = {"train": 4_000, "test": 1_000}  # and the number of images that are generated for each
 SOURCES = ("auto", "cifar10", "generated")
+# The version for Python is pickled, and to unpickle a file is to run it. The binary version holds the same images.
+CIFAR10 = Download(
+    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+)
+BATCHES = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
+RECORDS, RECORD = 10_000, 1 + 3 * SIZE * SIZE  # of each batch: a label, then red, green and blue
 
 
 def load_cifar10(
@@ -30,7 +40,7 @@ def load_cifar10(
             mosaics `train_0.png`, `train_1.png`, ..., `test_0.png`, ..., each with any number of images as tiles, row
             by row; and `train_labels.npz`, `test_labels.npz` with an array `labels`, at least one label per image.
         source: One of
-            `"cifar10"`: from `data_dir` or `$KERAS_DYNFILTER_DATA`; if it is in neither, Keras downloads it once.
+            `"cifar10"`: from `data_dir` or `$KERAS_DYNFILTER_DATA`; if it is in neither, it is downloaded once.
             `"generated"`: striped images, see `generated_images`. Nothing is downloaded.
             `"auto"`: CIFAR-10 if it is available. Otherwise the loader prints a line and generates images.
 
@@ -40,7 +50,7 @@ def load_cifar10(
 
     Raises:
         ValueError: `split` or `source` is not one of these values, or the files are not as described.
-        OSError: `source` is `"cifar10"` and Keras cannot download it.
+        OSError: `source` is `"cifar10"` and it cannot be downloaded.
     """
     choice(split, "split", SPLITS)
     choice(source, "source", SOURCES)
@@ -49,13 +59,13 @@ def load_cifar10(
         if folder is not None:
             return LabelledImages(*_read(folder, split), "cifar10")
         try:
-            images, labels = load_with_keras(keras.datasets.cifar10.load_data, "CIFAR-10", split)
+            path = download(CIFAR10, "CIFAR-10")
         except OSError as error:
             if source == "cifar10":
                 raise
             print(f"{error} Patterns are generated instead.", flush=True)
         else:
-            return LabelledImages(images, labels[:, 0].astype(np.int32), "cifar10")
+            return LabelledImages(*_read_binary(path, split), "cifar10")
     return LabelledImages(*generated_images(SPLITS[split], seed=list(SPLITS).index(split)), "generated")
 
 
@@ -95,9 +105,8 @@ def _read(folder: pathlib.Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     expected = f"Expected {folder} to hold mosaics {split}_0.png, ... of 32 x 32 colour tiles, and {split}_labels.npz"
     try:
         files = sorted(folder.glob(f"{split}_*.png"), key=lambda file: int(file.stem.split("_")[-1]))
-        images = np.concatenate([_tiles(tf.io.decode_png(file.read_bytes(), channels=3).numpy()) for file in files])
-        with np.load(folder / f"{split}_labels.npz") as content:
-            labels = content["labels"]
+        images = np.concatenate([_tiles(_decoded(file)) for file in files])
+        labels = npz.read(folder / f"{split}_labels.npz", ["labels"])["labels"]
     except Exception as error:  # NumPy and the decoder raise many types for files that are missing or damaged
         raise ValueError(f"{expected}. Received: {error}") from error
     if labels.ndim != 1 or len(labels) < len(images) or not np.issubdtype(labels.dtype, np.integer):
@@ -106,6 +115,34 @@ def _read(folder: pathlib.Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     if labels.min() < 0 or labels.max() >= len(CLASSES):
         raise ValueError(f"{expected} with labels from 0 to 9. Received: {labels.min()} to {labels.max()}")
     return images, labels
+
+
+def _decoded(file: pathlib.Path) -> np.ndarray:
+    content = read_bytes(file)
+    check_png(content, file)
+    return tf.io.decode_png(content, channels=3).numpy()
+
+
+def _read_binary(path: pathlib.Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Reads the published archive. Nothing is unpacked to the disk, and only the named members are read."""
+    expected = f"Expected {path} to hold {', '.join(BATCHES[split])} of {RECORDS} records of {RECORD} bytes"
+    found = {}
+    try:
+        with tarfile.open(path, "r:gz") as archive:
+            for member in archive:
+                name = pathlib.PurePosixPath(member.name).name
+                if name in BATCHES[split] and name not in found and member.isfile():
+                    if member.size != RECORDS * RECORD:
+                        raise ValueError(f"{name} of {member.size} bytes")
+                    content = archive.extractfile(member).read()  # type: ignore[union-attr]  # it is a file
+                    found[name] = np.frombuffer(content, np.uint8).reshape(RECORDS, RECORD)
+                if len(found) == len(BATCHES[split]):
+                    break
+        records = np.concatenate([found[name] for name in BATCHES[split]])
+    except (EOFError, KeyError, OSError, ValueError, tarfile.TarError, zlib.error) as error:
+        raise ValueError(f"{expected}. Received: {error}") from error
+    images = records[:, 1:].reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(images), records[:, 0].astype(np.int32)
 
 
 def _tiles(mosaic: np.ndarray) -> np.ndarray:

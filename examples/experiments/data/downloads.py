@@ -1,31 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads data sets through Keras. A download fails if the network does not answer for some seconds."""
+"""Downloads data sets with Keras. A download fails if the network does not answer for some seconds."""
 
 import contextlib
+import os
+import pathlib
 import socket
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import keras
 
 TIMEOUT = 20  # seconds without an answer, after which a download fails
 
 
-def load_with_keras(load_data: Callable[[], Any], name: str, split: str) -> tuple:
-    """Returns the arrays of one split of a data set that Keras downloads once and then keeps.
+class Download(NamedTuple):
+    """A file on the network.
+
+    Attributes:
+        url: Its address, which begins with `https://`.
+        sha256: SHA-256 of its content.
+    """
+
+    url: str
+    sha256: str
+
+
+def download(file: Download, name: str) -> pathlib.Path:
+    """Returns the path of a file that is downloaded once and then kept in the folder of Keras, `~/.keras/datasets`.
+
+    The file is neither unpacked nor loaded: the functions of `keras.datasets` would unpickle some of them.
 
     Args:
-        load_data: For example `keras.datasets.mnist.load_data`.
+        file: The file. Its checksum is compared in every call, also if it was downloaded before.
         name: Name of the data set, for the error text.
-        split: `"train"` or `"test"`.
 
     Raises:
-        OSError: Keras cannot download the data set.
+        OSError: The file cannot be downloaded, or has another checksum.
     """
     try:
         with _socket_timeout():
-            train, test = load_data()
+            return pathlib.Path(
+                keras.utils.get_file(
+                    os.path.basename(file.url), file.url, file_hash=file.sha256, hash_algorithm="sha256"
+                )
+            )
     except Exception as error:  # Keras raises a plain Exception if a download fails
         raise OSError(f"{name} is neither here nor to be downloaded ({error}).") from error
-    return train if split == "train" else test
 
 
 @contextlib.contextmanager

@@ -4,16 +4,20 @@
 import os
 import pathlib
 
-import keras
 import numpy as np
 
-from examples.experiments.data.downloads import load_with_keras
+from examples.experiments.data.downloads import Download, download
 from examples.experiments.data.labelled_images import LabelledImages
 from examples.experiments.data.locate import find_data
+from keras_dynfilter.export.untrusted import npz
 from keras_dynfilter.ops.checks import choice
 
 SPLITS = ("train", "test")
 SOURCES = ("auto", "mnist", "rendered")
+MNIST = Download(
+    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
+    "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
+)
 
 
 def load_mnist(split: str = "train", data_dir: str | os.PathLike | None = None, source: str = "auto") -> LabelledImages:
@@ -23,7 +27,7 @@ def load_mnist(split: str = "train", data_dir: str | os.PathLike | None = None, 
         split: `"train"` or `"test"`.
         data_dir: Folder with `mnist/mnist.npz`, or with `mnist.npz`; see `find_data`.
         source: One of
-            `"mnist"`: from `data_dir` or `$KERAS_DYNFILTER_DATA`; if it is in neither, Keras downloads it once. There
+            `"mnist"`: from `data_dir` or `$KERAS_DYNFILTER_DATA`; if it is in neither, it is downloaded once. There
             are 60,000 training and 10,000 test digits.
             `"rendered"`: drawn with fonts and distorted at random, 20,000 and 4,000 digits. Nothing is downloaded.
             `"auto"`: MNIST if it is available. Otherwise the loader prints a line and draws digits.
@@ -34,7 +38,7 @@ def load_mnist(split: str = "train", data_dir: str | os.PathLike | None = None, 
 
     Raises:
         ValueError: `split` or `source` is not one of these values, or a file does not hold MNIST.
-        OSError: `source` is `"mnist"` and Keras cannot download it.
+        OSError: `source` is `"mnist"` and it cannot be downloaded.
     """
     choice(split, "split", SPLITS)
     choice(source, "source", SOURCES)
@@ -45,12 +49,13 @@ def load_mnist(split: str = "train", data_dir: str | os.PathLike | None = None, 
         digits, labels = _read(path, split)
         return LabelledImages(digits[..., None], labels, "mnist")
     try:
-        digits, labels = load_with_keras(keras.datasets.mnist.load_data, "MNIST", split)
+        path = download(MNIST, "MNIST")
     except OSError as error:
         if source == "mnist":
             raise
         print(f"{error} Digits are drawn with fonts instead.", flush=True)
         return _render(split)
+    digits, labels = _read(path, split)
     return LabelledImages(digits[..., None], labels, "mnist")
 
 
@@ -66,9 +71,8 @@ def _read(path: pathlib.Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     expected = f"Expected {path} to hold 'x_{split}', MNIST digits of shape (count, 28, 28), uint8"
     expected += f", and 'y_{split}', their labels"
     try:
-        with np.load(path) as arrays:
-            digits, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
-    except Exception as error:  # NumPy raises many types for files that are missing or damaged
+        digits, labels = npz.read(path, [f"x_{split}", f"y_{split}"]).values()
+    except (OSError, ValueError) as error:
         raise ValueError(f"{expected}. Received: {error}") from error
     if digits.ndim != 3 or digits.shape[1:] != (28, 28) or digits.dtype != np.uint8:
         raise ValueError(f"{expected}. Received: shape={digits.shape}, dtype={digits.dtype}")

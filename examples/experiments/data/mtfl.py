@@ -10,7 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from examples.experiments.data.faces import SIZE, generated_faces
+from examples.experiments.data.image_limits import check_jpeg, read_bytes
 from examples.experiments.data.locate import find_data
+from keras_dynfilter.export.untrusted import archives, npz
 from keras_dynfilter.ops.checks import choice, positive
 
 SPLITS = {"train": 1_000, "test": 250}  # and the number of faces that are drawn for each
@@ -76,24 +78,32 @@ def _read(folder: pathlib.Path, split: str, longest: int) -> tuple[list[np.ndarr
         files, landmarks = _read_packed(packed) if packed.exists() else _read_listed(listed)
         if len(files) != len(landmarks) or landmarks.shape[1:] != (5, 2):
             raise ValueError(f"{len(files)} images, {landmarks.shape=}")
-        images = [tf.io.decode_jpeg(file, channels=3) for file in files]
+        images, factors = [], []
+        for file in files:
+            check_jpeg(file, "an image")
+            image = tf.io.decode_jpeg(file, channels=3)
+            factors.append(min(1.0, longest / max(image.shape)))
+            images.append(_shrink(image, factors[-1]))
     except Exception as error:  # NumPy and the decoder raise many types for files that are missing or damaged
         raise ValueError(f"{expected}. Received: {error}") from error
-    factors = [min(1.0, longest / max(image.shape)) for image in images]
-    images = [_shrink(image, factor) for image, factor in zip(images, factors)]
     return images, (landmarks * np.array(factors)[:, None, None]).astype(np.float32)
 
 
 def _read_packed(path: pathlib.Path) -> tuple[list[bytes], np.ndarray]:
-    with np.load(path) as content:
-        jpeg, offsets, landmarks = (content[name] for name in ("jpeg", "offsets", "landmarks"))
+    jpeg, offsets, landmarks = npz.read(path, ["jpeg", "offsets", "landmarks"]).values()
+    ordered = offsets.ndim == 1 and np.issubdtype(offsets.dtype, np.integer) and np.all(offsets[1:] >= offsets[:-1])
+    if jpeg.ndim != 1 or jpeg.dtype != np.uint8 or not ordered or offsets[:1].tolist() < [0] or offsets[-1] > len(jpeg):
+        raise ValueError(f"{jpeg.shape=}, {jpeg.dtype=}, and offsets that do not increase inside of it")
     return [jpeg[first:end].tobytes() for first, end in itertools.pairwise(offsets)], landmarks
 
 
 def _read_listed(path: pathlib.Path) -> tuple[list[bytes], np.ndarray]:
     """Reads a published list. A line holds the name of an image, five x, five y, and values that are not used."""
     lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
-    files = [(path.parent / line[0].replace("\\", "/")).read_bytes() for line in lines]
+    outside = [line[0] for line in lines if archives.leaves_folder(line[0])]
+    if outside:
+        raise ValueError(f"the name {outside[0]!r}, which leaves the folder")
+    files = [read_bytes(path.parent / line[0].replace("\\", "/")) for line in lines]
     landmarks = np.array([line[1:11] for line in lines], np.float64).reshape(-1, 2, 5)
     return files, landmarks.swapaxes(1, 2)
 

@@ -11,6 +11,7 @@ from io import BytesIO
 
 import numpy as np
 
+from examples.experiments.data.image_limits import check_pixels, read_bytes
 from keras_dynfilter.ops.checks import integer, pair, positive
 
 PHOTOGRAPHS = (
@@ -27,6 +28,7 @@ PHOTOGRAPHS = (
     "stereo_motorcycle",
     "camera",
 )
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 FLAT = 0.02  # patches with a smaller standard deviation count as flat
 NUMBERS = re.compile(r"([0-9]+)")
@@ -142,7 +144,12 @@ def read_grey(file: pathlib.Path) -> np.ndarray:
     """Reads an image file as `[height, width]`, float32, in `[0, 1]`."""
     io = skimage_module("io")
     try:
-        return _grey(io.imread(BytesIO(file.read_bytes())))  # from memory: a decoder that fails leaves no file open
+        from PIL import Image  # scikit-image needs it, too
+
+        content = read_bytes(file)  # a decoder of bytes that fails leaves no file open
+        with Image.open(BytesIO(content), formats=FORMATS) as image:
+            check_pixels(image.height, image.width, file)
+        return _grey(io.imread(BytesIO(content)))
     except Exception as error:  # decoders raise many types; the error text names the file
         raise ValueError(f"Expected {file} to be an image. Received: {error}") from error
 

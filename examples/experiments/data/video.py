@@ -11,8 +11,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from examples.experiments.data.image_limits import check_pixels
 from examples.experiments.data.photographs import check_size, image_files, read_grey, resized
+from keras_dynfilter.export.untrusted import archives, memory
 from keras_dynfilter.ops.checks import positive
+
+CHECKED = 100  # frames between two looks at the available memory
 
 
 def load_video(
@@ -41,9 +45,12 @@ def load_video(
     if not path.exists():
         raise ValueError(f"Expected `path` to be a video file or a folder of frames. Received: path={str(path)!r}")
     frames = map(read_grey, image_files(path)[::stride]) if path.is_dir() else _decode(path, stride)
-    taken = []
+    taken: list[np.ndarray] = []
     for frame in frames:
         taken.append(resized(frame, size))
+        if len(taken) % CHECKED == 1:
+            # The frames are copied once: `np.stack` joins them.
+            memory.check(2 * CHECKED * taken[-1].nbytes, f"{CHECKED} more frames of {path} after {len(taken)}")
         if taken[-1].shape != taken[0].shape:
             shapes = f"{taken[0].shape} and {taken[-1].shape}"
             raise ValueError(f"Expected the frames of {path} to be of one size. Received: {shapes}")
@@ -64,8 +71,12 @@ def _decode(path: pathlib.Path, stride: int) -> Iterator[np.ndarray]:
             "pip install 'keras_dynfilter[examples]'"
         ) from error
     try:
+        archives.check_regular(path)
         with imageio.imopen(path, "r", plugin="pyav") as file:
+            height, width, *_ = file.properties(index=0, format="gray").shape
+            check_pixels(height, width, path)
             for index, frame in enumerate(file.iter(format="gray")):
+                check_pixels(*frame.shape[:2], path)  # a stream may change its size
                 if index % stride == 0:
                     yield frame.astype(np.float32) / np.float32(255)
     except Exception as error:  # decoders raise many types; the error text names the file

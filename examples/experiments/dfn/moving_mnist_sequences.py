@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from examples.experiments import data
+from keras_dynfilter.export.untrusted import archives, npz
 
 FULL = 64  # rows and columns of the paper's frames, in which digits of 28 pixels move 3.6 pixels per frame
 PUBLISHED = "moving_mnist/mnist_test_seq.npy"
@@ -75,10 +76,10 @@ class StoredSequences:
         expected = f"Expected {path} to hold sequences of {self.frames} frames or more of 64 x 64, uint8"
         try:
             if path.suffix == ".npy":
-                self.sequences = np.load(path, mmap_mode="r").swapaxes(0, 1)
+                archives.check_regular(path)
+                self.sequences = np.load(path, mmap_mode="r", allow_pickle=False).swapaxes(0, 1)
             else:
-                with np.load(path) as content:
-                    self.sequences = content["sequences"]
+                self.sequences = npz.read(path, ["sequences"])["sequences"]
             shape, dtype = self.sequences.shape, self.sequences.dtype
         except Exception as error:  # NumPy raises many kinds of errors for damaged files
             raise ValueError(f"{expected}. Received: {error}") from error

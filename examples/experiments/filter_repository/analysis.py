@@ -28,7 +28,8 @@ from examples.experiments.core import environment, files, options, run, statisti
 from examples.experiments.core import markdown as md
 from examples.experiments.data.rendered_digits import render_digits
 from examples.experiments.filter_repository import runs
-from keras_dynfilter import inspection, models
+from keras_dynfilter import export, inspection, models
+from keras_dynfilter.export import model_loading
 
 OUT = pathlib.Path("outputs/repository_analysis")
 SMOKE = {"images": 60, "perplexity": 5.0}
@@ -80,7 +81,10 @@ def load(args: argparse.Namespace) -> Loaded:
         return Loaded(models.repository_mnist(5), images, labels)
     if not args.file.is_file():
         raise FileNotFoundError(f"Expected FILE.keras to be a file. Received: {args.file}")
-    network = keras.models.load_model(args.file, compile=False)
+    try:
+        network = model_loading.load_model(args.file)
+    except export.ExportError as error:
+        raise ValueError(str(error)) from error
     shape = network.input_shape[1:]
     if shape == (28, 28, 1):
         *images, args.source = data.load_mnist("test", args.data_dir, args.source)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from examples.experiments import data
-from examples.experiments.data import downloads, rendered_digits
+from examples.experiments.data import downloads, mnist, rendered_digits
 
 pytestmark = pytest.mark.legacy
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 28, 28)).astype(np.uint8)
@@ -40,16 +40,18 @@ def complete_folder(folder):
 
 
 @pytest.fixture
-def keras_download(monkeypatch):
-    """Replaces the download of Keras by arrays, or by an error if a test sets `answer["error"]`."""
-    answer = {"error": None}
+def keras_download(monkeypatch, tmp_path):
+    """Replaces the download of Keras by a file, or by an error if a test sets `answer["error"]`."""
+    answer = {"error": None, "calls": []}
+    np.savez(tmp_path / "kept.npz", x_train=IMAGES[:4], y_train=LABELS[:4], x_test=IMAGES[4:], y_test=LABELS[4:])
 
-    def load_data():
+    def get_file(*arguments, **options):
+        answer["calls"].append((arguments, options))
         if answer["error"] is not None:
             raise answer["error"]
-        return (IMAGES[:4], LABELS[:4]), (IMAGES[4:], LABELS[4:])
+        return str(tmp_path / "kept.npz")
 
-    monkeypatch.setattr(keras.datasets.mnist, "load_data", load_data)
+    monkeypatch.setattr(keras.utils, "get_file", get_file)
     return answer
 
 
@@ -106,6 +108,7 @@ def test_digits_of_keras(source, keras_download, capsys):
     check(data.load_mnist("train", source=source), np.s_[:4], "mnist")
     check(data.load_mnist("test", source=source), np.s_[4:], "mnist")
     assert capsys.readouterr().out == ""
+    assert keras_download["calls"] == 2 * [(("mnist.npz", mnist.MNIST.url), {"file_hash": mnist.MNIST.sha256})]
 
 
 def test_digits_without_network(keras_download, monkeypatch, capsys):
@@ -136,11 +139,11 @@ def test_labels_of_files_are_checked(folder):
 def test_downloads_have_a_timeout(monkeypatch):
     timeouts = []
 
-    def load_data():
+    def get_file(*_, **__):
         timeouts.append(socket.getdefaulttimeout())
         raise TimeoutError("timed out")
 
-    monkeypatch.setattr(keras.datasets.mnist, "load_data", load_data)
+    monkeypatch.setattr(keras.utils, "get_file", get_file)
     before = socket.getdefaulttimeout()
     with pytest.raises(OSError, match="timed out"):
         data.load_mnist(source="mnist")
@@ -185,9 +188,9 @@ def test_rendered_digits_look_like_digits(real_data):
     nearest = ((other[:, :, None] - means) ** 2).sum(axis=-1).argmin(axis=-1)
     assert np.mean(nearest == np.arange(10)) > 0.7
 
-    mnist = data.load_mnist("test", real_data("mnist")).images
-    assert 0.75 < drawn.mean() / mnist.mean() < 1.33
-    assert 0.75 < np.mean(drawn > 0) / np.mean(mnist > 0) < 1.33
+    digits = data.load_mnist("test", real_data("mnist")).images
+    assert 0.75 < drawn.mean() / digits.mean() < 1.33
+    assert 0.75 < np.mean(drawn > 0) / np.mean(digits > 0) < 1.33
 
 
 def test_missing_fonts_are_named(monkeypatch):

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Refuses image files that would need too much memory, by their headers, before they are decoded."""
+
+import pathlib
+import struct
+
+import tensorflow as tf
+
+from keras_dynfilter.export.untrusted import archives, memory
+
+MAX_PIXELS = 2**26  # 8192 x 8192; a file of some kilobytes can declare a thousand times as many
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def read_bytes(file: pathlib.Path) -> bytes:
+    """Returns the content of a regular file that fits in memory.
+
+    Raises:
+        ValueError: `file` is a folder, a device or a pipe, or has more bytes than half of the available memory.
+        OSError: The file cannot be read.
+    """
+    archives.check_regular(file)
+    memory.check(file.stat().st_size, str(file))
+    return file.read_bytes()
+
+
+def check_pixels(height: int, width: int, file: object) -> None:
+    """Raises a ValueError if an image has no pixels, or more than `MAX_PIXELS`."""
+    if not 0 < height * width <= MAX_PIXELS:
+        raise ValueError(f"Expected {file} to have 1 to {MAX_PIXELS} pixels. Received: {height} x {width}")
+
+
+def check_png(content: bytes, file: object) -> None:
+    """Raises a ValueError if `content` is not a PNG image, or has too many pixels."""
+    if content[:8] != PNG or len(content) < 24:
+        raise ValueError(f"Expected {file} to be a PNG image. Received: {len(content)} bytes that begin otherwise")
+    width, height = struct.unpack(">II", content[16:24])
+    check_pixels(height, width, file)
+
+
+def check_jpeg(content: bytes, file: object) -> None:
+    """Raises a ValueError if `content` is not a JPEG image, or has too many pixels."""
+    try:
+        height, width, _ = tf.io.extract_jpeg_shape(content).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(f"Expected {file} to be a JPEG image. Received: {error}") from error
+    check_pixels(int(height), int(width), file)
