@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from examples.experiments.data.image_batches import IMAGENET_STATISTICS, Statistics, normalized, shuffled_indices
+from examples.experiments.data.image_limits import check_image, read_bytes
 from examples.experiments.data.photographs import image_files
 from examples.experiments.data.rand_augment import rand_augment
 from examples.experiments.data.step_datasets import random_key, step_dataset
@@ -205,7 +206,20 @@ def erase_rectangles(image: tf.Tensor, key: tf.Tensor, probability: float, max_c
 
 
 def _decode(file):
-    return tf.io.decode_image(tf.io.read_file(file), channels=3, expand_animations=False)
+    """Reads an image, `[height, width, 3]`, uint8. The errors of TensorFlow's own ops would not name the file."""
+    image = tf.numpy_function(_read_image, [file], tf.uint8, stateful=False)
+    image.set_shape([None, None, 3])
+    return image
+
+
+def _read_image(file: bytes) -> np.ndarray:
+    path = pathlib.Path(os.fsdecode(file))
+    content = read_bytes(path)
+    check_image(content, path)
+    try:
+        return tf.io.decode_image(content, channels=3, expand_animations=False).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(f"Expected {path} to be an image. Received: {error.message}") from error
 
 
 def _checked(files, labels):

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_dynfilter.export.untrusted import archives, memory
 
 MAX_PIXELS = 2**26  # 8192 x 8192; a file of some kilobytes can declare a thousand times as many
-PNG = b"\x89PNG\r\n\x1a\n"
+PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"  # the first bytes of a file
 
 
 def read_bytes(file: pathlib.Path) -> bytes:
@@ -28,6 +28,20 @@ def check_pixels(height: int, width: int, file: object) -> None:
     """Raises a ValueError if an image has no pixels, or more than `MAX_PIXELS`."""
     if not 0 < height * width <= MAX_PIXELS:
         raise ValueError(f"Expected {file} to have 1 to {MAX_PIXELS} pixels. Received: {height} x {width}")
+
+
+def check_image(content: bytes, file: object) -> None:
+    """Raises a ValueError if `content` is not a PNG, JPEG or BMP image, or has too many pixels."""
+    if content[:8] == PNG:
+        check_png(content, file)
+    elif content[:2] == b"BM" and len(content) >= 26:
+        width, height = struct.unpack("<ii", content[18:26])
+        check_pixels(abs(height), width, file)  # the height is negative if the first row is at the top
+    elif content[:3] == JPEG:
+        check_jpeg(content, file)
+    else:
+        received = f"{len(content)} bytes that begin with {content[:8]!r}"
+        raise ValueError(f"Expected {file} to be a PNG, JPEG or BMP image. Received: {received}")
 
 
 def check_png(content: bytes, file: object) -> None:

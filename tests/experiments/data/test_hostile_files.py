@@ -168,12 +168,32 @@ def test_mosaics_that_declare_many_pixels(tmp_path):
             data.load_cifar10("test", folder)
 
 
-def test_photographs_that_declare_many_pixels(tmp_path):
-    """The decoder of TensorFlow has a limit of its own."""
-    for content in (png(40_000, 40_000), png(2**31 - 1, 2**31 - 1), jpeg(65_000, 65_000)):
-        (tmp_path / "image.png").write_bytes(content)
-        with pytest.raises(tf.errors.InvalidArgumentError):
-            next(iter(data.photograph_test_batches([str(tmp_path / "image.png")], [0], 1)))
+@pytest.mark.parametrize("training", [False, True])
+def test_photographs_in_batches(training, tmp_path):
+    """The error names the file, although a graph of TensorFlow reads it."""
+    file = tmp_path / "image.png"
+    whole = tf.io.encode_jpeg(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).numpy()
+    pixels = r"image\.png to have 1 to 67108864 pixels\. Received: \d+ x \d+"
+    for content, message in (
+        (png(40_000, 40_000), pixels),
+        (png(2**31 - 1, 2**31 - 1), pixels),
+        (jpeg(65_000, 65_000), pixels),
+        (bmp(65_000, -65_000), pixels),
+        (b"", r"image\.png to be a PNG, JPEG or BMP image\. Received: 0 bytes"),
+        (b"GIF89a", r"image\.png to be a PNG, JPEG or BMP image\. Received: 6 bytes"),
+        (whole[: len(whole) // 2], r"image\.png to be an image\. Received: .+"),
+        (png(32, 32), r"image\.png to be an image\. Received: .+"),
+    ):
+        file.write_bytes(content)
+        batches = (
+            data.photograph_batches([str(file)], [0], 1, 1, size=8)
+            if training
+            else data.photograph_test_batches([str(file)], [0], 1, size=8)
+        )
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            next(iter(batches))
+    file.write_bytes(whole)
+    next(iter(data.photograph_test_batches([str(file)], [0], 1, size=8)))
 
 
 def test_videos_that_declare_many_pixels(tmp_path, monkeypatch):
