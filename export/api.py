@@ -132,7 +132,7 @@ def checked_path(path: str | os.PathLike, row: formats.Format) -> pathlib.Path:
         raise ValueError(f"Expected `path` to be a {row.kind} for {row.name}. Received: path={str(path)!r}")
     if row.suffix and path.is_dir():
         raise ValueError(f"Expected `path` to be a file. Received a folder: path={str(path)!r}")
-    if not row.suffix and path.exists():
+    if not row.suffix and os.path.lexists(path):
         expected = "Expected `path` to be a new folder or a SavedModel to replace"
         if not (path / "saved_model.pb").is_file():
             raise ValueError(f"{expected}. Received: path={str(path)!r}")

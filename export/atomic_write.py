@@ -26,7 +26,9 @@ def staged(path: pathlib.Path) -> Iterator[pathlib.Path]:
         path: A file or a folder. Missing parent folders are created.
     """
     path = path if path.name not in ("", "..") else path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    for folder in (*reversed(path.parent.parents), path.parent):  # `mkdir(parents=True)` calls itself for each of them
+        if not folder.is_dir():
+            folder.mkdir(exist_ok=True)
     _remove_abandoned(path.parent)
     folder = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name[:LONGEST]}.", dir=path.parent))
     try:

@@ -185,7 +185,7 @@ def _check_outputs(args: argparse.Namespace, out: pathlib.Path) -> None:
 
 
 def _is_same_file(one: pathlib.Path, other: pathlib.Path) -> bool:
-    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
+    return os.path.realpath(one) == os.path.realpath(other) or (one.exists() and other.exists() and one.samefile(other))
 
 
 def _read_arrays(path: pathlib.Path | None) -> dict[str, np.ndarray] | None:

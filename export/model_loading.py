@@ -45,7 +45,8 @@ def load_model(path: pathlib.Path, unsafe: bool = False) -> keras.Model:
     if path.is_dir():
         raise ValueError(f"Expected a folder with saved_model.pb. Received: {path}")
     if path.suffix != ".keras" or not path.is_file():
-        problem = "No such file" if path.suffix == ".keras" else "Expected a .keras file or a SavedModel folder"
+        missing = path.suffix == ".keras" and not path.exists()
+        problem = "No such file" if missing else "Expected a .keras file or a SavedModel folder"
         weights = " Weights need the name of their network: --model NAME --weights FILE" if path.suffix == ".h5" else ""
         raise ValueError(f"{problem}: {path}.{weights}")
     return _load_keras_file(path, unsafe)

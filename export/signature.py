@@ -148,7 +148,7 @@ def axis_names(shape: tf.TensorShape | list[int | None]) -> list[str]:
 
 def _identifier(name: str) -> str:
     """Returns the name that TensorFlow gives to an argument of a signature."""
-    name = re.sub(r"\W", "_", name)
+    name = re.sub(r"[^A-Za-z0-9_]", "_", name)  # TensorFlow does not keep other letters apart
     return name if name[0].isalpha() else f"arg_{name}"
 
 

@@ -119,19 +119,21 @@ def test_states_of_trainings(tmp_path):
 def test_images_that_declare_many_pixels(make, suffix, tmp_path):
     pytest.importorskip("skimage")
     path = tmp_path / f"image.{suffix}"
-    for size in ((60_000, 60_000), (65_000, 2_000)):
+    # Pillow has limits of its own, which are higher.
+    pixels = r"to have 1 to 67108864 pixels\. Received: \d+ x \d+|\d+ pixels\) exceeds limit"
+    for size in ((60_000, 60_000), (65_000, 2_000), (65_000, 1_100)):
         path.write_bytes(make(*size))
         assert path.stat().st_size < 2000
-        with pytest.raises(ValueError, match=r"to have 1 to 67108864 pixels\. Received: \d+ x \d+"):
+        with pytest.raises(ValueError, match=pixels):
             photographs.read_grey(path)
-        with pytest.raises(ValueError, match=r"to have 1 to 67108864 pixels"):
+        with pytest.raises(ValueError, match=pixels):
             data.load_folder(tmp_path)
-        with pytest.raises(ValueError, match=r"to have 1 to 67108864 pixels"):
+        with pytest.raises(ValueError, match=pixels):
             data.load_video(tmp_path)
     for side in ("left", "right"):
         (tmp_path / side).mkdir()
         (tmp_path / side / path.name).write_bytes(make(60_000, 60_000))
-    with pytest.raises(ValueError, match=r"to have 1 to 67108864 pixels"):
+    with pytest.raises(ValueError, match=pixels):
         data.load_stereo(tmp_path)
 
 
@@ -148,8 +150,8 @@ def test_pipes_and_files_larger_than_memory_are_not_read(tmp_path):
     pytest.importorskip("skimage")
     os.mkfifo(tmp_path / "pipe.png")
     with open(tmp_path / "large.png", "wb") as file:
-        file.truncate(2**44)  # 18 TB of nothing
-    for name, text in (("pipe.png", "no regular file"), ("large.png", r"to need at most .* Received: 17\.6 TB")):
+        file.truncate(2**40)  # a terabyte of nothing
+    for name, text in (("pipe.png", "no regular file"), ("large.png", r"to need at most .* Received: 1\.1 TB")):
         with pytest.raises(ValueError, match=text):
             photographs.read_grey(tmp_path / name)
     pytest.importorskip("av")

@@ -108,7 +108,8 @@ def test_digits_of_keras(source, keras_download, capsys):
     check(data.load_mnist("train", source=source), np.s_[:4], "mnist")
     check(data.load_mnist("test", source=source), np.s_[4:], "mnist")
     assert capsys.readouterr().out == ""
-    assert keras_download["calls"] == 2 * [(("mnist.npz", mnist.MNIST.url), {"file_hash": mnist.MNIST.sha256})]
+    checksum = {"file_hash": mnist.MNIST.sha256, "hash_algorithm": "sha256"}
+    assert keras_download["calls"] == 2 * [(("mnist.npz", mnist.MNIST.url), checksum)]
 
 
 def test_digits_without_network(keras_download, monkeypatch, capsys):
