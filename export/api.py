@@ -86,6 +86,7 @@ def export(
     signature = model_signature(model, input_signature, _checked_size(input_size), row.identifiers)
     representative_data = inputs.representative(signature, representative_data)
     cases = [] if chosen is None else inputs.cases(signature, chosen, representative_data)
+    memory_bound.check_trace(signature.specs, chosen)
     options = {"precision": precision, "representative_data": representative_data} if row.precisions else {}
     seconds: dict[str, float] = {}
     with _timed(seconds, "trace"):

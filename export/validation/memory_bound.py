@@ -13,6 +13,7 @@ from keras_dynfilter.export.validation.settings import Validation
 
 Shapes = Mapping[str, Iterable[int | None]]  # by input name
 SMALL = 2**20  # bytes of inputs below which a model of open sizes is not traced again
+COPIES_IN_TRACE = 4  # positions are integers of 64 bits, and masks are computed from them
 COPIES_OF_OUTPUTS = 3  # of the model, of the file, and their difference
 
 
@@ -24,6 +25,20 @@ def limit(settings: Validation) -> int:
 def check_inputs(specs: Mapping[str, tf.TensorSpec], cases: list[Shapes], settings: Validation) -> None:
     """Raises an `ExportError` if the inputs of all cases need more memory than the settings allow."""
     _refuse(sum(_bytes_of_inputs(specs, shapes) for shapes in cases), cases, specs, settings)
+
+
+def check_trace(specs: Mapping[str, tf.TensorSpec], settings: Validation | None) -> None:
+    """Raises an `ExportError` if fixed sizes of the inputs are too large to trace the model.
+
+    Tracing allocates no values of tensors, but masks of the positions along an axis of fixed size.
+    """
+    shapes = {name: [1 if size is None else size for size in spec.shape.as_list()] for name, spec in specs.items()}
+    needed, largest = COPIES_IN_TRACE * _bytes_of_inputs(specs, shapes), limit(settings or Validation())
+    if needed > largest:
+        raise ExportError(
+            f"Expected the export to need at most {memory.in_words(largest)} of memory. Received: inputs "
+            f"{_in_words(shapes)}, which need at least {memory.in_words(needed)}. Choose a smaller `input_size`"
+        )
 
 
 def check(traced: Traced, cases: list[Shapes], settings: Validation) -> None:

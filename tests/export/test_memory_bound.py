@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from keras_dynfilter import export
+from keras_dynfilter.export.signature import model_signature
+from keras_dynfilter.export.trace import trace
 from keras_dynfilter.export.untrusted import memory
 from keras_dynfilter.export.validation import memory_bound
 from tests.export.test_cli import command
@@ -30,6 +32,12 @@ def model():
     return models.local_filter()
 
 
+def check(model, limit, **shapes):
+    """Checks the memory of a validation of one case, given by the shapes of its inputs."""
+    traced = trace(model, model_signature(model), "portable")
+    memory_bound.check(traced, [shapes], export.Validation(memory_limit=limit))
+
+
 @pytest.mark.parametrize("format", ["saved_model", "onnx"])
 @pytest.mark.parametrize("size", [(1_000_000, 1_000_000), (60_000, 60_000), (2**31, 2**31), (1, 2**62)])
 def test_huge_fixed_sizes(size, format, model, tmp_path):
@@ -45,6 +53,15 @@ def test_huge_fixed_sizes(size, format, model, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("size", [(2**31, 1), (60_000, 60_000), (1, 2**62)])
+def test_huge_fixed_sizes_without_validation(size, model, tmp_path):
+    with pytest.raises(
+        export.ExportError, match=r"Expected the export to need at most .* Choose a smaller `input_size`"
+    ):
+        export.export(model, tmp_path / "m", input_size=size, validate=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_huge_sizes_of_the_settings(model, tmp_path):
     with pytest.raises(export.ExportError, match=r"inputs 2x1000000x1000000x4, which need at least 32 TB"):
         export.export(
@@ -54,10 +71,13 @@ def test_huge_sizes_of_the_settings(model, tmp_path):
 
 def test_the_limit_counts_values_between_inputs_and_outputs(model, tmp_path):
     """The inputs of 1 x 300 x 300 x 4 have 1.4 MB; the filters, 9 values per position, and the outputs have more."""
-    sizes = {"batch_sizes": [1], "image_sizes": [(300, 300)]}
+    text = r"at most 5 MB of memory\. Received: inputs 1x300x300x4, which need at least \d+(\.\d)? MB"
+    with pytest.raises(export.ExportError, match=text):
+        check(model, 5e6, image=(1, 300, 300, 4))
+    check(model, 1e8, image=(1, 300, 300, 4))
     with pytest.raises(export.ExportError, match=r"at most 5 MB of memory\. Received: inputs 1x300x300x4, which"):
-        export.export(model, tmp_path / "m", validate=export.Validation(memory_limit=5e6, **sizes))
-    export.export(model, tmp_path / "m", validate=export.Validation(memory_limit=2e9, **sizes), verbose=False)
+        settings = export.Validation(memory_limit=5e6, batch_sizes=[1], image_sizes=[(300, 300)])
+        export.export(model, tmp_path / "m", validate=settings)
 
 
 def test_large_values_of_a_model_with_small_inputs(tmp_path):
@@ -67,12 +87,12 @@ def test_large_values_of_a_model_with_small_inputs(tmp_path):
         export.export(model, tmp_path / "m")
 
 
-def test_weights_count(tmp_path):
-    x = keras.Input((1000,))
+def test_weights_count():
+    x = keras.Input((1000,), name="x")
     model = keras.Model(x, keras.layers.Dense(1000)(x))
     with pytest.raises(export.ExportError, match=r"which need at least 8\.\d+ MB"):
-        export.export(model, tmp_path / "m", validate=export.Validation(memory_limit=8e6))
-    export.export(model, tmp_path / "m", validate=export.Validation(memory_limit=1e7), verbose=False)
+        check(model, 8e6, x=(5, 1000))
+    check(model, 1e7, x=(5, 1000))
 
 
 @pytest.mark.parametrize("limit", [0, -1, "1", float("nan"), float("inf"), True])

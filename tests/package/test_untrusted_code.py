@@ -12,12 +12,12 @@ from tests.support.paths import ROOT
 FOLDERS = ("benchmarks", "custom_ops", "examples", "export", "keras_dynfilter")
 # Modules whose readers build any object that a file names, and modules that unpack archives without checks.
 MODULES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch", "yaml"}
-# Calls by their last name.
+# Calls by their last name, or by module and name.
 CALLS = {
     "eval": "runs text as code",
     "exec": "runs text as code",
-    "system": "runs text in a shell",
-    "popen": "runs text in a shell",
+    "os.system": "runs text in a shell",
+    "os.popen": "runs text in a shell",
     "extractall": "unpacks all members of an archive",
     "unpack_archive": "unpacks all members of an archive",
     "enable_unsafe_deserialization": "switches the safe mode of Keras off",
@@ -51,7 +51,8 @@ def problems(name, text):
             found.append("keras.datasets unpickles")
         if not isinstance(node, ast.Call):
             continue
-        called = ast.unparse(node.func).split(".")[-1]
+        called = ast.unparse(node.func)
+        called = called if called in CALLS else called.split(".")[-1]
         # `module.eval` is a method of another object; `eval` is the function of Python.
         if called in CALLS and (called not in ("eval", "exec") or isinstance(node.func, ast.Name)):
             found.append(f"{called}, which {CALLS[called]}")
@@ -79,6 +80,7 @@ def problems(name, text):
         ("keras.datasets.cifar10.load_data()", "keras.datasets unpickles"),
         ("load = tf.keras.datasets.mnist.load_data", "keras.datasets unpickles"),
         ("eval(text)", "eval, which runs text as code"),
+        ("os.system(text)", "os.system, which runs text in a shell"),
         ("archive.extractall(folder)", "extractall, which unpacks"),
         ("subprocess.run(text, shell=True)", "shell=True"),
         ("keras.utils.get_file(name, url, extract=True)", "extract=True"),
