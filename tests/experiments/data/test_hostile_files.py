@@ -2,6 +2,7 @@
 """Every reader of data refuses files that declare absurd sizes, leave their folder, hold code, or would block it."""
 
 import argparse
+import hashlib
 import io
 import os
 import struct
@@ -55,6 +56,13 @@ def tiff(width, height):
     return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(entries)) + table + bytes(4)
 
 
+def signed(path):
+    """Gives a state of a training the checksum that its reader expects first."""
+    content = path.read_bytes()
+    path.write_bytes(checkpoint.HEAD.format(hashlib.sha256(content).hexdigest()).encode() + content)
+    return path
+
+
 # Arrays
 
 
@@ -80,7 +88,7 @@ def test_archives_of_arrays(reader, content, tmp_path):
         if reader == "moving_mnist":
             options = argparse.Namespace(size=64, test_frames=(2, 2))
             return StoredSequences(options, write_zip(tmp_path / "a.npz", {"sequences.npy": content}))
-        return checkpoint.load(write_zip(tmp_path / "state", {"notes.npy": content, "0.npy": content}))
+        return checkpoint.load(signed(write_zip(tmp_path / "state", {"notes.npy": content, "0.npy": content})))
 
     with pytest.raises(ValueError, match=r"(?s)Expected .* to hold .* Received: .+"):
         read()
@@ -104,8 +112,8 @@ def test_states_of_trainings(tmp_path):
     for arrays in ({"notes": np.array("[" * 100_000)}, {"notes": np.array("{}"), "7": np.ones(3)}, {"0": np.ones(3)}):
         with open(path, "wb") as file:
             np.savez(file, **arrays)
-        with pytest.raises(checkpoint.SetupError, match=r"to hold the state of a training\. Received: .+"):
-            checkpoint.load(path)
+        with pytest.raises(checkpoint.SetupError, match=r"to hold the state of a training\. Received: (?!a damaged)"):
+            checkpoint.load(signed(path))
     os.mkfifo(tmp_path / "pipe")
     for name in ("pipe", ".", "missing"):
         with pytest.raises(checkpoint.SetupError, match=r"to hold the state of a training\. Received: .+"):
