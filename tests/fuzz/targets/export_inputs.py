@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from keras_dynfilter import layers, models
-from keras_dynfilter.export import cli, model_loading
+from keras_dynfilter.export import cli, model_loading, networks
 from keras_dynfilter.export.report import ExportError
 from tests.fuzz import archives, edits
 from tests.fuzz.failures import Failure
@@ -120,7 +120,7 @@ def _load(value: dict) -> bool:
         if "weights" in value:
             path = pathlib.Path("model.weights.h5")
             path.write_bytes(edits.apply(_weights_file(), value["weights"]))
-            model_loading.load_network("dfn_steerable", path, ["kernel_size=3", "image_shape=(8, 8, 1)"])
+            networks.load_network("dfn_steerable", path, ["kernel_size=3", "image_shape=(8, 8, 1)"])
         else:
             path = pathlib.Path("model.keras")
             content = _changed_model(_model_file(), value["config"]) if value["config"] else _model_file()
