@@ -44,8 +44,9 @@ def supervised(main: Callable[[], int]) -> int:
         # Python 3.12 warns about the threads of OpenBLAS, which NumPy has started. They are idle.
         warnings.simplefilter("ignore", DeprecationWarning)
         child.start()
+    pid = child.pid or 0  # a started process has one
     for number in STOPPING:
-        signal.signal(number, lambda received, _: os.kill(child.pid, received))
+        signal.signal(number, lambda received, _: os.kill(pid, received))
     child.join()
     if child.exitcode is not None and child.exitcode >= 0:
         return child.exitcode

@@ -2,7 +2,7 @@
 """Computes how much memory a validation needs at least, before any of it is allocated."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import tensorflow as tf
 
@@ -22,7 +22,7 @@ def limit(settings: Validation) -> int:
     return memory.limit() if settings.memory_limit is None else int(settings.memory_limit)
 
 
-def check_inputs(specs: Mapping[str, tf.TensorSpec], cases: list[Shapes], settings: Validation) -> None:
+def check_inputs(specs: Mapping[str, tf.TensorSpec], cases: Sequence[Shapes], settings: Validation) -> None:
     """Raises an `ExportError` if the inputs of all cases need more memory than the settings allow."""
     _refuse(sum(_bytes_of_inputs(specs, shapes) for shapes in cases), cases, specs, settings)
 
@@ -41,7 +41,7 @@ def check_trace(specs: Mapping[str, tf.TensorSpec], settings: Validation | None)
         )
 
 
-def check(traced: Traced, cases: list[Shapes], settings: Validation) -> None:
+def check(traced: Traced, cases: Sequence[Shapes], settings: Validation) -> None:
     """Raises an `ExportError` if the validation needs more memory than the settings allow.
 
     The validation holds the inputs of all cases, the weights, and, for the largest case, the outputs and the values
@@ -64,7 +64,7 @@ def check(traced: Traced, cases: list[Shapes], settings: Validation) -> None:
     _refuse(needed, cases, specs, settings)
 
 
-def _refuse(needed: int, cases: list[Shapes], specs: Mapping[str, tf.TensorSpec], settings: Validation) -> None:
+def _refuse(needed: int, cases: Sequence[Shapes], specs: Mapping[str, tf.TensorSpec], settings: Validation) -> None:
     largest = limit(settings)
     if needed > largest:
         default = ", half of what is available" if settings.memory_limit is None else ""
@@ -97,6 +97,7 @@ def _bytes(value: tf.Tensor, batch: int) -> int:
     """Returns the bytes of a tensor. Its first axis has the size `batch` if it is open; other open axes count as 1."""
     if value.shape.rank is None or value.dtype in (tf.resource, tf.variant):
         return 0
-    first, *others = [*value.shape.as_list(), 1]
-    sizes = [batch if first is None else first, *(1 if size is None else size for size in others)]
-    return math.prod(sizes) * (value.dtype.size or 1)
+    sizes: list[int | None] = value.shape.as_list()
+    if sizes and sizes[0] is None:
+        sizes[0] = batch
+    return math.prod(1 if size is None else size for size in sizes) * (value.dtype.size or 1)
