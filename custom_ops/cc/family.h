@@ -120,15 +120,28 @@ inline constexpr bool reads_channel(const Problem& p) {
   return uses_channel(p.kind) && p.derivative != Derivative::kChannel;
 }
 
+// The largest product of sizes. It keeps the arithmetic on sizes far from overflow.
+inline constexpr int64_t kMaxProduct = int64_t{1} << 48;
+
 // Whether the product of the sizes, with zeros counted as ones, is at most 2^48. Then no partial product overflows.
 template <class Sizes>
 constexpr bool is_bounded(const Sizes& sizes) {
   int64_t elements = 1;
   for (const int64_t size : sizes) {
-    if (size > 0 && elements > (int64_t{1} << 48) / size) return false;
+    if (size > 0 && elements > kMaxProduct / size) return false;
     elements *= std::max<int64_t>(size, 1);
   }
   return true;
+}
+
+// Whether every tensor of the call is bounded.
+inline bool has_bounded_tensors(const Problem& p) {
+  using Sizes = std::initializer_list<int64_t>;
+  return is_bounded(Sizes{p.batch, p.height, p.width, p.channels}) &&
+         is_bounded(Sizes{p.batch, p.out_height, p.out_width, p.channels}) &&
+         (!uses_spatial(p.kind) ||
+          is_bounded(Sizes{p.batch, p.out_height, p.out_width, p.heads, p.kernel_h, p.kernel_w})) &&
+         (!uses_channel(p.kind) || is_bounded(Sizes{p.batch, p.kernel_h, p.kernel_w, p.channels}));
 }
 
 // Checks that the fields are consistent, so that the kernels compute the formula and no index overflows. A host that
@@ -144,17 +157,12 @@ inline bool valid(const Problem& p) {
   if (p.derivative == Derivative::kSpatial && (!uses_spatial(p.kind) || p.kind == FilterKind::kAdd)) return false;
   if (p.derivative == Derivative::kChannel && (!uses_channel(p.kind) || p.kind == FilterKind::kAdd)) return false;
   for (const int64_t size : {p.batch, p.height, p.width, p.channels, p.out_height, p.out_width}) {
-    if (!within(size, 0, kMaxSize)) return false;
+    if (!within(size, 0, kMaxProduct)) return false;
   }
   for (const int64_t value : {p.heads, p.kernel_h, p.kernel_w, p.stride_h, p.stride_w, p.dilation_h, p.dilation_w}) {
     if (!within(value, 1, kMaxSize)) return false;
   }
-  const int64_t pixels_h = std::max(p.height, p.out_height), pixels_w = std::max(p.width, p.out_width);
-  const int64_t depth = std::max(p.channels, p.heads);
-  // The product bounds every tensor of the call.
-  if (!is_bounded(std::initializer_list<int64_t>{p.batch, pixels_h, pixels_w, depth, p.kernel_h, p.kernel_w})) {
-    return false;
-  }
+  if (!has_bounded_tensors(p)) return false;
   const auto fits = [&](const Axis& a) {
     const int64_t extent = (a.window - 1) * a.dilation;
     return a.window % 2 == 1 && extent < kMaxSize && (a.pad == 0 || a.pad == extent / 2) &&

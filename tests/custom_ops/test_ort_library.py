@@ -149,14 +149,14 @@ def test_empty_batch(session):
     "changes, message",
     [
         ({"heads": None}, "Attribute heads: "),
-        ({"kernel_h": 2}, "kernel_h and kernel_w to be odd.*kernel_h=2, kernel_w=5"),
-        ({"stride_w": 0}, "stride_w to be from 1 to.*stride_w=0"),
-        ({"kernel_h": 2**62 + 3}, "kernel_h to be from 1 to"),
+        ({"kernel_h": 2}, "`kernel_h` and `kernel_w` to be odd.*kernel_h=2, kernel_w=5"),
+        ({"stride_w": 0}, "`stride_w` to be from 1 to.*stride_w=0"),
+        ({"kernel_h": 2**62 + 3}, "`kernel_h` to be from 1 to"),
         ({"dilation_h": 2**31 - 1}, "fewer than 2\\^31 taps"),
-        ({"padding": "full"}, "padding to be 'same' or 'valid'.*padding='full'"),
+        ({"padding": "full"}, "`padding` to be 'same' or 'valid'.*padding='full'"),
         ({"padding": 1}, "Attribute padding: "),
         ({"inputs": ["inputs"]}, "input size 1"),
-        ({"op": "DDF2D", "combine": "max"}, "combine to be 'mul' or 'add'.*combine='max'"),
+        ({"op": "DDF2D", "combine": "max"}, "`combine` to be 'mul' or 'add'.*combine='max'"),
         ({"op": "LocalFilter3D", "inputs": ["inputs"]}, "LocalFilter3D"),
     ],
 )
@@ -168,12 +168,12 @@ def test_bad_nodes_are_refused_by_the_session(changes, message, session):
 @pytest.mark.parametrize(
     "name, change, message",
     [
-        ("inputs", lambda x: x[0], r"inputs to have rank 4. Received shape \[5,6,4\]"),
-        ("inputs", lambda x: x[..., :3], "heads to divide the channels. Received: heads=2, channels=3"),
-        ("filters", lambda x: x[..., 0], "filters to have rank 4"),
-        ("filters", lambda x: x[:1], r"filters to have shape \[batch,out_height.*Received shape \[1,"),
-        ("filters", lambda x: x[:, :-1], "filters to have shape"),
-        ("filters", lambda x: x[..., :-1], r"filters to have shape.*Received shape \[.*,29\]"),
+        ("inputs", lambda x: x[0], r"`inputs` to have rank 4. Received: inputs.shape=\[5,6,4\]"),
+        ("inputs", lambda x: x[..., :3], "`heads` to divide the channels. Received: heads=2, channels=3"),
+        ("filters", lambda x: x[..., 0], "`filters` to have rank 4"),
+        ("filters", lambda x: x[:1], r"`filters` to have shape \[batch,out_height.*Received: filters.shape=\[1,"),
+        ("filters", lambda x: x[:, :-1], "`filters` to have shape"),
+        ("filters", lambda x: x[..., :-1], r"`filters` to have shape.*Received: filters.shape=\[.*,29\]"),
     ],
 )
 def test_bad_shapes_are_refused_by_the_run(name, change, message, session):

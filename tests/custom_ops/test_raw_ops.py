@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every raw op and raw gradient op: results, refusal of bad arguments, and shapes at trace time."""
+"""Every raw op and raw gradient op: results, and shapes at trace time. `test_refusals` tests bad arguments."""
 
 import dataclasses
 import re
@@ -13,18 +13,6 @@ from tests.support import cases, raw_ops
 pytestmark = pytest.mark.legacy
 
 EVERY_OP = pytest.mark.parametrize("op", raw_ops.OPS, ids=[f"{op.name}-{op.kind}" for op in raw_ops.OPS])
-REFUSALS = (tf.errors.InvalidArgumentError, tf.errors.ResourceExhaustedError)
-TRACE_REFUSALS = (ValueError, tf.errors.InvalidArgumentError)
-
-
-def table(rows):
-    """Parametrizes a test with `(op, name of the change)` for the changes of `rows` that apply to the op."""
-    pairs = [(op, name) for op in raw_ops.OPS for name, _ in raw_ops.refused(op, rows)]
-    return pytest.mark.parametrize("op,change", pairs, ids=[f"{op.name}-{op.kind}-{name}" for op, name in pairs])
-
-
-def bad_call(op, change):
-    return raw_ops.REFUSED[change](op, raw_ops.valid_call(op))
 
 
 def check(op, actual, dtype="float32", case=raw_ops.CASE):
@@ -35,83 +23,6 @@ def check(op, actual, dtype="float32", case=raw_ops.CASE):
 @EVERY_OP
 def test_result(op, native_ops, dtype):
     check(op, op(native_ops, raw_ops.valid_call(op, dtype=dtype)), dtype)
-
-
-@table({**raw_ops.SHAPES, **raw_ops.VALUES, **raw_ops.ATTRIBUTES})
-def test_refused(op, change, native_ops):
-    with pytest.raises(tf.errors.InvalidArgumentError) as error:
-        op(native_ops, bad_call(op, change))
-    assert re.search(r"Expected .* Received|[Vv]alue for attr", str(error.value)), error.value
-
-
-@table(raw_ops.HUGE)
-def test_huge_is_refused(op, change, native_ops):
-    with pytest.raises(REFUSALS):
-        op(native_ops, bad_call(op, change))
-
-
-@pytest.mark.slow
-@table({**raw_ops.SHAPES, **raw_ops.ATTRIBUTES})
-def test_refused_when_traced(op, change, native_ops):
-    """Shapes that contradict each other or an attribute are refused before anything runs."""
-    call = bad_call(op, change)
-
-    @tf.function(autograph=False)
-    def traced(inputs):
-        if not change.startswith("input_size") and "input_size" in inputs:  # only a constant is known in a trace
-            inputs = {**inputs, "input_size": tf.constant(raw_ops.CASE.shape[1:3], tf.int64)}
-        return op(native_ops, raw_ops.Call(inputs, call.attributes))
-
-    with pytest.raises(TRACE_REFUSALS):
-        traced.get_concrete_function(call.inputs)
-
-
-@pytest.mark.slow
-@table({**raw_ops.SHAPES, **raw_ops.VALUES})
-def test_refused_in_a_graph_of_unknown_shapes(op, change, native_ops):
-    call = bad_call(op, change)
-
-    @tf.function(autograph=False)
-    def traced(inputs):
-        return op(native_ops, raw_ops.Call(inputs, call.attributes))
-
-    specs = {operand: tf.TensorSpec(None, value.dtype) for operand, value in call.inputs.items()}
-    function = traced.get_concrete_function(specs)
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        function(call.inputs)
-
-
-# A few changes of every table, because compiling is slow.
-COMPILED = (
-    "heads_that_do_not_divide",
-    "inputs_rank_3",
-    "spatial_axis_3",
-    "channel_axis_1",
-    "grad_axis_2",
-    "input_size_short",
-    "input_size_negative",
-    "input_size_too_high",
-    "kernel_w_2",
-    "heads_other",
-    "taps_and_heads_that_overflow",
-    "window_that_wraps",
-    "image_of_an_overflow",
-)
-
-
-@table({name: raw_ops.REFUSED[name] for name in COMPILED})
-def test_refused_when_compiled(op, change, native_xla):
-    """The lowering to XLA refuses the same calls as the kernels. The shapes are unknown when the function is traced."""
-    call = bad_call(op, change)
-
-    @tf.function(autograph=False, jit_compile=True)
-    def compiled(inputs):
-        return op(native_xla.ops, raw_ops.Call(inputs, call.attributes))
-
-    specs = {operand: tf.TensorSpec(None, value.dtype) for operand, value in call.inputs.items()}
-    with pytest.raises((ValueError, *REFUSALS)) as error:
-        compiled.get_concrete_function(specs)(call.inputs)
-    assert re.search(r"Expected .* Received", str(error.value)), error.value
 
 
 UNKNOWN = {
@@ -159,16 +70,6 @@ def test_static_shape(op, native_ops):
 
     function = traced.get_concrete_function({k: v for k, v in call.inputs.items() if k != "input_size"})
     assert function.structured_outputs.shape == raw_ops.expected(op)[0].shape
-
-
-def test_inputs_of_different_dtypes_are_refused(native_ops):
-    for op in raw_ops.OPS:
-        call = raw_ops.valid_call(op)
-        last = op.operands[-1]
-        call.inputs[last] = tf.cast(call.inputs[last], tf.float64)
-        if len([operand for operand in op.operands if operand != "input_size"]) > 1:
-            with pytest.raises(tf.errors.InvalidArgumentError):
-                op(native_ops, call)
 
 
 EMPTY = (

@@ -158,7 +158,9 @@ def test_an_image_with_a_size_known_only_by_a_bound_is_refused(native_xla):
         return kdf.ops.local_filter2d(tf.boolean_mask(x, rows, axis=1), tf.boolean_mask(s, rows, axis=1), 3)
 
     arguments = tf.ones((1, 4, 4, 2)), tf.ones((1, 4, 4, 9)), tf.constant([True, True, False, True])
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"knows only a bound of axis 1.*composite"):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"Expected `inputs` to .* only a bound of axis 1.*composite"
+    ):
         tf.function(masked, jit_compile=True)(*arguments)
 
 

@@ -99,23 +99,6 @@ def test_empty_under_xla(shape, columns, native_xla):
             np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize(
-    "image, columns", [((1, 2**20, 2**20, 0), 2**20), ((2**24, 0, 1, 2**40), 0)], ids=["values", "means"]
-)
-def test_results_beyond_memory_are_refused_under_xla(image, columns, native_xla):
-    """The images are empty, but their results would not fit into memory."""
-    tensors = tf.zeros(image), tf.zeros((image[-1], columns)), tf.zeros(columns)
-    with keras_dynfilter.implementation("native"), pytest.raises(tf.errors.InvalidArgumentError, match="too large"):
-        tf.function(pixel_projection.project_and_pool, jit_compile=True)(*tensors)
-
-
-def test_batch_of_no_large_images_under_xla(native_xla):
-    tensors = tf.zeros((0, 2**22, 2**22, 2**16)), tf.zeros((2**16, 9)), tf.zeros(9)
-    with keras_dynfilter.implementation("native"):
-        projected, means = tf.function(pixel_projection.project_and_pool, jit_compile=True)(*tensors)
-    assert projected.shape == (0, 2**22, 2**22, 9) and means.shape == (0, 2**16)
-
-
 @pytest.mark.legacy
 def test_the_mean_of_many_pixels(native_library):
     """Equal pixels round in one direction: the error of a single sum over all pixels would be more than 1e-3."""
@@ -146,38 +129,6 @@ def test_empty(shape, columns, native_library):
     assert projected.shape == (*shape[:3], columns) and means.shape == (shape[0], shape[3])
     np.testing.assert_allclose(projected, np.broadcast_to(tensors[2] if 0 in shape else 0.0, projected.shape))
     assert np.isnan(means).all() == (0 in shape[1:3] or 0 in means.shape)
-
-
-REFUSED = pytest.mark.parametrize(
-    "shapes, message",
-    [
-        (((4, 4, 8), (8, 9), (9,)), "Expected inputs"),
-        (((1, 4, 4, 8), (1, 8, 9), (9,)), "Expected inputs"),
-        (((1, 4, 4, 8), (7, 9), (9,)), "Expected kernel to have shape"),
-        (((1, 4, 4, 8), (8, 9), (8,)), "Expected kernel to have shape"),
-        (((1, 4, 4, 8), (8, 9), ()), "Expected inputs"),
-    ],
-)
-
-
-@pytest.mark.legacy
-@REFUSED
-def test_raw_op_refuses(shapes, message, native_ops):
-    raw = native_ops.keras_dynfilter_project_and_pool
-    tensors = [tf.zeros(shape) for shape in shapes]
-    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
-        raw(*tensors)
-    with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
-        tf.function(lambda: raw(*tensors))()
-
-
-@REFUSED
-def test_raw_op_refuses_under_xla(shapes, message, native_xla, native_ops):
-    """The function is traced with unknown shapes, so the check happens when it runs."""
-    raw = native_ops.keras_dynfilter_project_and_pool
-    compiled = tf.function(lambda *tensors: raw(*tensors), [tf.TensorSpec(None)] * 3, jit_compile=True)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
-        compiled(*(tf.zeros(shape) for shape in shapes))
 
 
 @pytest.mark.legacy

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Valid calls of the raw ops, and changes of these calls that an op has to refuse. A saved graph can call a raw op with
-any arguments, so the ops do not rely on the checks of the Python functions.
+"""Valid calls of the raw ops, and changes of these calls that an op has to refuse or to accept. A saved graph can call
+a raw op with any arguments, so the ops do not rely on the checks of the Python functions.
 
     python -m tests.support.raw_ops       calls every raw op with every bad argument; the process must not crash
 """
@@ -254,6 +254,30 @@ HUGE = {
     "image_of_an_overflow": combined(image_size(2**40, 2**40), attributes(stride_h=2**31 - 1, stride_w=2**31 - 1)),
 }
 REFUSED = {**SHAPES, **VALUES, **ATTRIBUTES, **HUGE}
+
+
+def other_case(*arguments, **options):
+    """Returns a change to the valid call of another case."""
+    case = cases.Case("other", *arguments, **options)
+    return lambda op, call: valid_call(op, case)
+
+
+HUGE["no_images_but_large_ones"] = REFUSED["no_images_but_large_ones"] = other_case((0, 2**22, 2**22, 32))
+# Borderline calls, which an op has to accept.
+ACCEPTED = {
+    "valid": lambda op, call: call,
+    "no_images": other_case((0, 4, 5, 6), heads=2),
+    "no_large_images": other_case((0, 2**18, 2**18, 4), heads=2),
+    "no_rows": other_case((2, 0, 5, 6), heads=2),
+    "no_columns": other_case((2, 4, 0, 6), heads=2),
+    "no_channels": other_case((2, 4, 5, 0), heads=2),
+    "no_results": other_case((2, 3, 3, 8), (5, 5), padding="valid", heads=2),
+    "one_pixel": other_case((1, 1, 1, 1)),
+    "a_head_per_channel": other_case((2, 4, 4, 4), heads=4),
+    "largest_window": other_case((1, 2, 2, 2), (3, 3), dilation_rate=(2**30 - 1, 2**30 - 1)),
+    "largest_strides": other_case((1, 2, 2, 2), (3, 3), strides=(2**31 - 1, 2**31 - 1)),
+    "input_size_of_the_same_results": image_size(6, 6),
+}
 
 
 def refused(op, table=REFUSED):

@@ -46,9 +46,8 @@ class FilterOp : public OpKernel {
     Shape input_size;
     if (first) {
       const Tensor& size = c->input(0);
-      OP_REQUIRES(c, size.dims() == 1,
-                  absl::InvalidArgumentError(
-                      absl::StrCat("Expected input_size to have rank 1. Received shape ", size.shape().DebugString())));
+      const auto dims = size.shape().dim_sizes();
+      OP_REQUIRES_OK(c, to_status(check_input_size_shape(Shape(dims.begin(), dims.end()))));
       const auto values = size.flat<int64_t>();
       input_size.assign(values.data(), values.data() + values.size());
     }

@@ -1,93 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
 // Defines the TensorFlow ops of the family: signatures, and shapes as far as they are known when a function is traced.
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "tensorflow/core/framework/common_shape_fns.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_def_builder.h"
 #include "tensorflow/core/framework/shape_inference.h"
+#include "tensorflow/core/framework/tensor.h"
 #include "tf/guarded.h"
+#include "tf/inferred_shapes.h"
 #include "tf/problem.h"
 
 namespace keras_dynfilter {
 namespace {
 
-using tensorflow::shape_inference::DimensionHandle;
 using tensorflow::shape_inference::InferenceContext;
-using tensorflow::shape_inference::ShapeHandle;
-
-// Merges `value` into `dim`. Either of them may be unknown.
-absl::Status merge(InferenceContext* c, DimensionHandle value, DimensionHandle* dim) {
-  return c->Merge(*dim, value, dim);
-}
-
-absl::Status merge_output(InferenceContext* c, DimensionHandle size, int64_t (Attributes::*formula)(int64_t) const,
-                          const Attributes& a, DimensionHandle* dim) {
-  if (!c->ValueKnown(size) || c->Value(size) > kMaxPixels) return absl::OkStatus();  // the kernel refuses larger sizes
-  return merge(c, c->MakeDim((a.*formula)(c->Value(size))), dim);
-}
 
 absl::Status infer(InferenceContext* c, const FamilyOp& op) {
   Attributes a;
   TF_RETURN_IF_ERROR(read_attributes(c, op, &a));
-  Problem p{};
-  p.kind = a.kind(op);
-  p.derivative = op.derivative;
-  const auto unknown = [&] { return c->UnknownDim(); };
-  DimensionHandle batch = unknown(), channels = unknown(), height = unknown(), width = unknown();
-  DimensionHandle out_height = unknown(), out_width = unknown();
-
+  Shape input_size = {kUnknown, kUnknown};
+  bool size_is_known = true;
   int next = 0;
-  ShapeHandle s;
   if (op.has_input_size()) {
-    ShapeHandle size;
-    TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 1, &s));
-    DimensionHandle two;
-    TF_RETURN_IF_ERROR(c->WithValue(c->Dim(s, 0), 2, &two));
-    TF_RETURN_IF_ERROR(c->MakeShapeFromShapeTensor(0, &size));
-    height = c->Dim(size, 0), width = c->Dim(size, 1);
-    ++next;
+    TF_RETURN_IF_ERROR(to_status(check_input_size_shape(known_sizes(c, c->input(next), 1))));
+    // TensorFlow first infers shapes without the value of input_size, and repeats this if the value is a constant.
+    const tensorflow::Tensor* constant = c->input_tensor(next++);
+    size_is_known = constant != nullptr && constant->NumElements() == 2;
+    if (size_is_known) {
+      const auto values = constant->flat<int64_t>();
+      input_size = {values(0), values(1)};
+      TF_RETURN_IF_ERROR(to_status(check_input_size(input_size)));
+    }
   }
-  if (reads_inputs(p)) {
-    TF_RETURN_IF_ERROR(c->WithRank(c->input(next++), 4, &s));
-    batch = c->Dim(s, 0), height = c->Dim(s, 1), width = c->Dim(s, 2), channels = c->Dim(s, 3);
+  std::vector<Shape> shapes;
+  for (; next < c->num_inputs(); ++next) shapes.push_back(known_sizes(c, c->input(next), 4));
+  Sizes sizes;
+  Shape result;
+  const Error error = check_shapes(op, a, shapes, input_size, &sizes, &result);
+  if (!error.empty() && !size_is_known) {  // leave the error to the repetition or to the kernel, which know more
+    c->set_output(0, c->UnknownShapeOfRank(4));
+    return absl::OkStatus();
   }
-  TF_RETURN_IF_ERROR(merge_output(c, height, &Attributes::out_height, a, &out_height));
-  TF_RETURN_IF_ERROR(merge_output(c, width, &Attributes::out_width, a, &out_width));
-  if (reads_channel(p)) {
-    DimensionHandle ignored;
-    TF_RETURN_IF_ERROR(c->WithRank(c->input(next++), 4, &s));
-    TF_RETURN_IF_ERROR(merge(c, c->Dim(s, 0), &batch));
-    TF_RETURN_IF_ERROR(c->WithValue(c->Dim(s, 1), a.kernel_h, &ignored));
-    TF_RETURN_IF_ERROR(c->WithValue(c->Dim(s, 2), a.kernel_w, &ignored));
-    TF_RETURN_IF_ERROR(merge(c, c->Dim(s, 3), &channels));
-  }
-  if (reads_spatial(p)) {
-    DimensionHandle ignored;
-    TF_RETURN_IF_ERROR(c->WithRank(c->input(next++), 4, &s));
-    TF_RETURN_IF_ERROR(merge(c, c->Dim(s, 0), &batch));
-    TF_RETURN_IF_ERROR(merge(c, c->Dim(s, 1), &out_height));
-    TF_RETURN_IF_ERROR(merge(c, c->Dim(s, 2), &out_width));
-    TF_RETURN_IF_ERROR(c->WithValue(c->Dim(s, 3), a.heads_by_taps(), &ignored));
-  }
-  if (reads_grad(p)) {
-    TF_RETURN_IF_ERROR(c->WithRank(c->input(next++), 4, &s));
-    TF_RETURN_IF_ERROR(merge(c, c->Dim(s, 0), &batch));
-    TF_RETURN_IF_ERROR(merge(c, c->Dim(s, 1), &out_height));
-    TF_RETURN_IF_ERROR(merge(c, c->Dim(s, 2), &out_width));
-    TF_RETURN_IF_ERROR(merge(c, c->Dim(s, 3), &channels));
-  }
-  if (c->ValueKnown(channels) && c->Value(channels) % a.heads != 0) {
-    return absl::InvalidArgumentError(absl::StrCat("Expected heads to divide the channels. Received: heads=", a.heads,
-                                                   ", channels=", c->Value(channels)));
-  }
-  switch (op.derivative) {
-    case Derivative::kOutput: c->set_output(0, c->MakeShape({batch, out_height, out_width, channels})); break;
-    case Derivative::kInputs: c->set_output(0, c->MakeShape({batch, height, width, channels})); break;
-    case Derivative::kSpatial: c->set_output(0, c->MakeShape({batch, out_height, out_width, a.heads_by_taps()})); break;
-    case Derivative::kChannel: c->set_output(0, c->MakeShape({batch, a.kernel_h, a.kernel_w, channels})); break;
-  }
+  TF_RETURN_IF_ERROR(to_status(error));
+  c->set_output(0, make_shape(c, result));
   return absl::OkStatus();
 }
 
@@ -97,13 +54,14 @@ tensorflow::OpDefBuilder definition(const FamilyOp& op) {
     builder.Input(operand + (operand == "input_size" ? ": int64" : ": T"));
   }
   builder.Output("outputs: T").Attr("T: {half, bfloat16, float, double}");
-  for (const char* side : {"h", "w"}) builder.Attr(absl::StrCat("kernel_", side, ": int >= 1"));
+  // The values of the attributes have no constraints here: `read_attributes` checks them, with errors of one form.
+  for (const char* side : {"h", "w"}) builder.Attr(absl::StrCat("kernel_", side, ": int"));
   for (const char* name : {"stride", "dilation"}) {
-    for (const char* side : {"h", "w"}) builder.Attr(absl::StrCat(name, "_", side, ": int >= 1 = 1"));
+    for (const char* side : {"h", "w"}) builder.Attr(absl::StrCat(name, "_", side, ": int = 1"));
   }
-  builder.Attr("padding: {'same', 'valid'} = 'same'");
-  if (op.has_heads()) builder.Attr("heads: int >= 1 = 1");
-  if (op.has_combine()) builder.Attr("combine: {'mul', 'add'} = 'mul'");
+  builder.Attr("padding: string = 'same'");
+  if (op.has_heads()) builder.Attr("heads: int = 1");
+  if (op.has_combine()) builder.Attr("combine: string = 'mul'");
   builder.SetShapeFn([&op](InferenceContext* c) { return guarded([&] { return infer(c, op); }); });
   builder.Doc("See keras_dynfilter/ops for the formula and the shapes.");
   return builder;

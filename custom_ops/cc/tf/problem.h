@@ -32,11 +32,13 @@ absl::Status read_attributes(Context* context, const FamilyOp& op, Attributes* a
     if (absl::Status s = context->GetAttr(name, field); !s.ok()) return s;
   }
   std::string text;
+  bool valid = false;
   if (absl::Status s = context->GetAttr("padding", &text); !s.ok()) return s;
-  a->same = text == "same";
+  if (Error error = read_choice("padding", text, "same", "valid", &valid); !error.empty()) return to_status(error);
+  a->same = !valid;
   if (op.has_combine()) {
     if (absl::Status s = context->GetAttr("combine", &text); !s.ok()) return s;
-    a->add = text == "add";
+    if (Error error = read_choice("combine", text, "mul", "add", &a->add); !error.empty()) return to_status(error);
   }
   return to_status(a->check());
 }

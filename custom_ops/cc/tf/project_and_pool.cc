@@ -8,6 +8,7 @@
 #include "tensorflow/core/framework/shape_inference.h"
 #include "tensorflow/core/util/work_sharder.h"
 #include "tf/guarded.h"
+#include "tf/inferred_shapes.h"
 #include "tf/problem.h"
 #include "tf/project_and_pool_shapes.h"
 #include "tf/registered.h"
@@ -18,21 +19,19 @@ namespace {
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
-using tensorflow::shape_inference::DimensionHandle;
 using tensorflow::shape_inference::InferenceContext;
-using tensorflow::shape_inference::ShapeHandle;
 
 absl::Status infer(InferenceContext* c) {
-  ShapeHandle inputs, kernel, bias;
-  DimensionHandle channels, outputs;
-  TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 4, &inputs));
-  TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 2, &kernel));
-  TF_RETURN_IF_ERROR(c->WithRank(c->input(2), 1, &bias));
-  TF_RETURN_IF_ERROR(c->Merge(c->Dim(inputs, 3), c->Dim(kernel, 0), &channels));
-  TF_RETURN_IF_ERROR(c->Merge(c->Dim(kernel, 1), c->Dim(bias, 0), &outputs));
-  c->set_output(0, c->MakeShape({c->Dim(inputs, 0), c->Dim(inputs, 1), c->Dim(inputs, 2), outputs}));
-  c->set_output(1, c->MakeShape({c->Dim(inputs, 0), channels}));
+  ProjectionShapes s{known_sizes(c, c->input(0), 4), known_sizes(c, c->input(1), 2), known_sizes(c, c->input(2), 1)};
+  TF_RETURN_IF_ERROR(check_projection(&s));
+  c->set_output(0, make_shape(c, s.projected));
+  c->set_output(1, make_shape(c, s.means));
   return absl::OkStatus();
+}
+
+Shape shape_of(const Tensor& tensor) {
+  const auto sizes = tensor.shape().dim_sizes();
+  return Shape(sizes.begin(), sizes.end());
 }
 
 constexpr char kName[] = "KerasDynfilter>ProjectAndPool";
@@ -58,18 +57,16 @@ class ProjectAndPool : public tensorflow::OpKernel {
  private:
   static void compute(OpKernelContext* c) {
     const Tensor &inputs = c->input(0), &kernel = c->input(1), &bias = c->input(2);
-    OP_REQUIRES_OK(c,
-                   check_projection(inputs.shape().dim_sizes(), kernel.shape().dim_sizes(), bias.shape().dim_sizes()));
+    ProjectionShapes s{shape_of(inputs), shape_of(kernel), shape_of(bias)};
+    OP_REQUIRES_OK(c, check_projection(&s));
     Projection p{to_dtype(inputs.dtype()), inputs.dim_size(0), 0, inputs.dim_size(3), kernel.dim_size(1)};
     TensorShape projected_shape, means_shape;
-    OP_REQUIRES_OK(c, TensorShape::BuildTensorShape({p.batch, inputs.dim_size(1), inputs.dim_size(2), p.outputs},
-                                                    &projected_shape));
-    OP_REQUIRES_OK(c, TensorShape::BuildTensorShape({p.batch, p.channels}, &means_shape));
+    OP_REQUIRES_OK(c, TensorShape::BuildTensorShape(s.projected, &projected_shape));
+    OP_REQUIRES_OK(c, TensorShape::BuildTensorShape(s.means, &means_shape));
     Tensor *projected = nullptr, *means = nullptr, workspace;
     OP_REQUIRES_OK(c, c->allocate_output(0, projected_shape, &projected));
     OP_REQUIRES_OK(c, c->allocate_output(1, means_shape, &means));
     if (projected->NumElements() == 0 && means->NumElements() == 0) return;
-    // The product does not overflow: the batch is not empty, so the number of elements of a tensor contains it.
     p.pixels = inputs.dim_size(1) * inputs.dim_size(2);
     TensorShape bytes;
     OP_REQUIRES_OK(c, TensorShape::BuildTensorShape({static_cast<int64_t>(cpu::workspace_bytes(p))}, &bytes));

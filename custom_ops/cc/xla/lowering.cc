@@ -48,7 +48,11 @@ class FilterXla : public XlaOpKernel {
   void compile(XlaOpKernelContext* c) {
     const int first = op_->has_input_size() ? 1 : 0;
     Shape input_size;
-    if (first) OP_REQUIRES_OK(c, c->ConstantInputAsIntVector(0, &input_size));
+    if (first) {
+      const auto dims = c->InputShape(0).dim_sizes();
+      OP_REQUIRES_OK(c, to_status(check_input_size_shape(Shape(dims.begin(), dims.end()))));
+      OP_REQUIRES_OK(c, c->ConstantInputAsIntVector(0, &input_size));
+    }
     std::vector<Shape> shapes;
     std::vector<xla::XlaOp> operands;
     std::vector<xla::Shape> operand_shapes;
@@ -59,9 +63,10 @@ class FilterXla : public XlaOpKernel {
       shapes.emplace_back(shape->dimensions().begin(), shape->dimensions().end());
       for (int64_t axis = 1; axis < shape->dimensions().size(); ++axis) {
         OP_REQUIRES(c, !shape->is_dynamic_dimension(axis),
-                    absl::InvalidArgumentError(absl::StrCat("XLA knows only a bound of axis ", axis, " of input ", i,
-                                                            ", and the compiled op needs its size; "
-                                                            "use keras_dynfilter.implementation(\"composite\")")));
+                    absl::InvalidArgumentError(absl::StrCat(
+                        "Expected `", op_->operands()[i], "` to have sizes that XLA knows, except for the batch size. ",
+                        "Received: only a bound of axis ", axis,
+                        ", which keras_dynfilter.implementation(\"composite\") accepts")));
       }
       xla::XlaOp operand = c->Input(i);
       if (shape->dimensions().size() > 0 && shape->is_dynamic_dimension(0)) {
@@ -76,7 +81,6 @@ class FilterXla : public XlaOpKernel {
     Problem problem;
     Shape result;
     OP_REQUIRES_OK(c, make_problem(*op_, attributes_, to_dtype(type), shapes, input_size, &problem, &result));
-    OP_REQUIRES_OK(c, check_size(result));
 
     xla::Shape shape = row_major(type, result);
     const int64_t bytes = workspace_bytes(problem);

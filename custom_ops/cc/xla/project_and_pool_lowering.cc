@@ -40,10 +40,9 @@ class ProjectAndPoolXla : public tensorflow::XlaOpKernel {
       shapes.push_back(row_major(shape->element_type(), shape->dimensions()));
       call = call && shape->is_static();  // the kernel needs exact sizes; XLA may know only bounds
     }
-    const auto image = shapes[0].dimensions(), kernel = shapes[1].dimensions();
-    OP_REQUIRES_OK(c, check_projection(image, kernel, shapes[2].dimensions()));
-    OP_REQUIRES_OK(c, check_size({image[0], image[1], image[2], kernel[1]}));
-    OP_REQUIRES_OK(c, check_size({image[0], image[3]}));
+    const auto sizes = [&](int i) { return Shape(shapes[i].dimensions().begin(), shapes[i].dimensions().end()); };
+    ProjectionShapes operands{sizes(0), sizes(1), sizes(2)};
+    OP_REQUIRES_OK(c, check_projection(&operands));
     call ? by_custom_call(c, shapes) : by_operations(c);
   }
 

@@ -112,11 +112,19 @@ def derivative(kind: str, wrt: str | None, operands: dict[str, tf.Tensor], attri
     """
     raw_op = TABLE[kind, wrt]
     if wrt == "inputs":
-        operands = dict(operands, input_size=tf.shape(operands["inputs"], out_type=tf.int64)[1:3])
+        operands = dict(operands, input_size=_height_and_width(operands["inputs"]))
     arguments = {name: operands[operand] for operand, name in raw_op.inputs.items()}
     for name in raw_op.attributes:
         arguments[name] = kind if name == "combine" else attributes[name]
     return getattr(library.load().ops, f"keras_dynfilter_{raw_op.function}")(**arguments)
+
+
+def _height_and_width(images):
+    """Returns the sizes as a tensor: a constant if they are known, so that the shape of a gradient is known, too."""
+    size = images.shape[1:3]
+    if size.is_fully_defined():
+        return tf.constant(size.as_list(), tf.int64)
+    return tf.shape(images, out_type=tf.int64)[1:3]
 
 
 def project_and_pool(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
