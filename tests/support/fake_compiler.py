@@ -27,7 +27,10 @@ echo "${{source:-link}}" >> "{calls}"
 printf '{content}' > "$output"
 """
 BUILD = """
-import os, pathlib, sys
+import os, pathlib, signal, sys
+# A test run in the background, or under nohup, ignores these signals, and its children inherit this.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 sys.path.insert(0, sys.argv[1])
 from custom_ops import build, units
 tensorflow = units.TensorFlow(sys.argv[3], "", "/include", "/lib", ())
