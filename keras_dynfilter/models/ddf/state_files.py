@@ -3,7 +3,6 @@
 
 import os
 import pathlib
-import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -64,7 +63,7 @@ def _read_npz(path):
     try:
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive.items())
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy and zipfile raise errors of any type for damaged files
         raise ValueError(f"Expected {path} to be a .npz archive of numbers. Received: {error}") from error
 
 

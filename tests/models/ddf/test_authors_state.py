@@ -5,6 +5,7 @@ import doctest
 import importlib.util
 import pickle
 import re
+import zipfile
 
 import keras
 import numpy as np
@@ -131,7 +132,12 @@ def test_files_that_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="Expected `state` to be a file that exists"):
         models.load_authors_state(model, tmp_path / "state.npz")
     np.savez(tmp_path / "objects.npz", value=np.array([object()]))
-    for name, contents in {"objects.npz": None, "text.npz": b"text", "empty.npz": b""}.items():
+    huge, nested = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({2**50},)}}", "[" * 200
+    for name, header in {"huge.npz": huge, "nested.npz": nested}.items():
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("value.npy", b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header.encode())
+    damaged = ["objects.npz", "huge.npz", "nested.npz"]
+    for name, contents in {**dict.fromkeys(damaged), "text.npz": b"text", "empty.npz": b""}.items():
         if contents is not None:
             (tmp_path / name).write_bytes(contents)
         with pytest.raises(ValueError, match=r"Expected .* to be a \.npz archive of numbers"):
