@@ -45,14 +45,15 @@ def load_authors_state(model: keras.Model, state: Mapping[str, Any] | Path) -> N
     """Loads a state of the authors' PyTorch networks into `ddf_resnet50`, `ddf_resnet101` or `ddf_resnet152`.
 
     The authors publish `ddf_mul_resnet50`, `ddf_add_resnet50` and `ddf_mul_resnet101`; the model must have the same
-    `combine` and depth. If the model has another number of classes than the state, or no classifier, its own classifier
-    stays as it is, and all other weights are loaded.
+    depth and `combine`. Another depth is an error; another `combine` is not, because the states have equal entries. If
+    the model has another number of classes than the state, or no classifier, its own classifier stays as it is, and all
+    other weights are loaded.
 
     Args:
         model: A network of one of these functions, with `FilterNorm` in both branches, as by default.
         state: A dict from the names in the state to arrays or tensors, or the path of a file: `.pth`, `.pth.tar` or
-            `.pt` (needs PyTorch), `.safetensors`, or `.npz`. A state inside an entry `state_dict`, and names that begin
-            with `module.`, are accepted. Files are read without running code from them.
+            `.pt` (needs PyTorch), `.safetensors`, or `.npz`. The state may be in an entry `state_dict`, and its names
+            may begin with `module.`. Files are read without running code from them.
 
     Raises:
         ValueError: The model has other layers than these networks; or entries of the state are missing, left over, of

@@ -73,11 +73,12 @@ def replace_convolutions(
     was frozen. All other weights of the model keep their values, including the biases of the replaced convolutions.
 
     `DDF2D` centres its windows on the pixels `i * strides` and pads both sides alike. A TensorFlow convolution with
-    padding `"same"` and strides may centre its windows one pixel further; the shapes agree. A convolution with padding
-    `"valid"` is replaced if a `ZeroPadding2D` precedes it, as in `keras.applications`, and only replaced convolutions
-    with padding `"valid"` use the padded images. The `ZeroPadding2D` pads half the window; before strides, it may pad
-    one pixel less at the top and left if the outputs then have the size of the outputs of `DDF2D`. That padding layer
-    then pads nothing.
+    padding `"same"` and strides may centre its windows one pixel further; the shapes agree.
+
+    A convolution with padding `"valid"` is replaced only if a `ZeroPadding2D` precedes it, as in `keras.applications`.
+    `DDF2D` pads by itself, so this layer pads nothing in the new model. Therefore nothing else may use the padded
+    images, except other convolutions with padding `"valid"` that are replaced. The `ZeroPadding2D` must pad half the
+    window on all sides. Before strides, it may pad one pixel less at the top and left if the outputs keep their size.
 
     Args:
         model: Built functional or sequential model; it is not changed. The convolutions of nested models are replaced
