@@ -21,6 +21,7 @@ FOREIGN = {
     *("CHECK", "CITATION", "cff"),
     *("DataParallel", "experimental_distribute_dataset", "multiprocessing", "spawn", "fork", "forkserver"),
     *("restartPolicy", "srun", "scontrol"),
+    "set_denormal_as_zero",  # an option of onnxruntime
 }
 
 
