@@ -119,3 +119,28 @@ def test_reference(case, logits):
         output = reference.filter2d(inputs, spatial, None, "softmax", **geometry)
         gradients = reference.filter2d_gradients(inputs, spatial, None, "softmax", upstream, **geometry)
     check(case, [output, *gradients[:2]])
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_infinite_upstream_gradient(case, implementation):
+    """Taps outside the image have the upstream gradient 0, not infinity times a pixel of the padding."""
+    inputs, logits, upstream, *_ = cases.tensors(operands(case, "nan"), "float64")
+    logits = tf.where(tf.math.is_nan(logits), tf.zeros_like(logits), logits)
+    inputs = tf.abs(inputs) + 1  # all products with infinity have one sign
+    sample, row, column, head = FILTER
+    infinite = upstream.numpy()
+    np.split(infinite[sample, row, column], case.heads)[head][0] = np.inf  # a view
+    with keras_dynfilter.implementation(implementation), tf.GradientTape() as tape:
+        tape.watch(logits)
+        output = local_filter2d(
+            inputs, logits, case.kernel_size, heads=case.heads, normalization="softmax", **case.window
+        )
+    gradient = tape.gradient(output, logits, output_gradients=infinite).numpy()
+    by_head = gradient.reshape(*gradient.shape[:3], case.heads, -1)
+    inside = np.zeros(by_head.shape[-1], bool)
+    for n, i, j, u, v, *_ in reference.taps_inside(case.shape, **case.geometry):
+        if (n, i, j) == (sample, row, column):
+            inside[u * case.kernel_size[1] + v] = True
+    np.testing.assert_array_equal(by_head[FILTER], np.where(inside, np.nan, -np.inf))
+    by_head[FILTER] = 0
+    assert np.isfinite(by_head).all()

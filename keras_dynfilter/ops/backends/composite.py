@@ -189,14 +189,17 @@ def _bounds(axis, tap, geometry):
 def mask_outside(spatial: tf.Tensor, kind: str, inputs: tf.Tensor, geometry: Geometry) -> tf.Tensor:
     """Splits spatial filters by head and sets taps outside the image to zero, so that infinite values become no NaN.
 
-    Softmax filters are normalised instead. They need no mask: they are finite, or NaN in the whole window.
+    Softmax filters are normalised first. They are finite, or NaN in the whole window, so that only their gradient needs
+    the mask: outside the image, it would be an infinite upstream gradient times zero.
     """
     spatial = _split_heads(spatial, geometry)
     if kind == "softmax":
         # The softmax of a matrix: otherwise tf2onnx keeps the channels-first layout of the preceding convolution, in
         # which the taps of a filter are far apart in memory.
         filters = softmax(tf.reshape(spatial, [-1, geometry.taps]))
-        return tf.reshape(filters, sizes(spatial))
+        spatial = tf.reshape(filters, sizes(spatial))
+        if scope.is_inference_only():
+            return spatial
     rows, columns = inside_masks(inputs, geometry)
     if all(mask is None for mask in (*rows, *columns)):
         return spatial
