@@ -77,7 +77,7 @@ class Builder:
 
     def _raise_recorded_failure(self, path):
         with contextlib.suppress(OSError):
-            text = cache.failure_file(path).read_text()
+            text = cache.failure_file(path).read_text(errors="replace") if cache.failure_file(path).is_file() else ""
             if text:
                 raise CompilerError(f"{text} (to try again: python -m keras_dynfilter.custom_ops.build)")
 

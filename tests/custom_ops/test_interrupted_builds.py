@@ -66,6 +66,16 @@ def test_a_judgement_of_the_source_is_recorded(compiler):
     compiler.library()
 
 
+def test_a_damaged_record_of_a_failure_is_a_build_error(compiler):
+    path = compiler.library()
+    for file in compiler.files("*.o"):
+        cache.failure_file(file).write_bytes(b"\xff" * 9)
+        file.unlink()
+    path.unlink()
+    done = compiler.build()
+    assert done.returncode == 1 and "CompilerError: \ufffd" in done.stderr, done.stderr
+
+
 # The compiler writes part of its output, and waits.
 BLOCK = 'echo half > "$output"; touch "{started}"; while :; do sleep 1; done'
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_dynfilter.layers import DDF2D, FilterNorm
 from keras_dynfilter.models.ddf.state_files import Path, read_state
@@ -93,11 +94,14 @@ def _arrays(state):
 
 
 def _array(name, value):
-    if hasattr(value, "detach"):  # a tensor of PyTorch, which may be on a GPU or have a type that NumPy lacks
-        value = value.detach().cpu().double().numpy()
     try:
-        return np.asarray(value, np.float64)
-    except (TypeError, ValueError) as error:
+        if hasattr(value, "detach"):  # a tensor of PyTorch, which may be on a GPU or have a type that NumPy lacks
+            value = value.detach().cpu().double().numpy()
+        array = np.asarray(value)
+        if array.dtype.kind in "cmMOSU":  # NumPy would convert strings and drop imaginary parts
+            raise TypeError(array.dtype)
+        return array.astype(np.float64)
+    except Exception as error:  # of many types: a tensor of PyTorch may be sparse, and a dict can hold anything
         raise ValueError(f"Expected `state` to hold arrays of numbers. Received: {name}={value!r}") from error
 
 
@@ -114,12 +118,14 @@ def _problems(entries, values):
         flat = name.endswith(".std") and values[name].size == np.prod(entry.shape)
         if values[name].shape != entry.shape and not flat:
             yield f"{name}: shape {values[name].shape}, expected {entry.shape}"
-        elif not np.all(np.isfinite(values[name])):
-            yield f"{name}: values that are not finite"
+        elif not np.all(np.abs(values[name]) <= tf.as_dtype(entry.weight.dtype).max):
+            yield f"{name}: values that are not finite in {entry.weight.dtype}"
 
 
 def _entries(model):
     """Returns a dict from the name of each entry of the state to the weight that it determines."""
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"Expected `model` to be a keras.Model. Received: model={model!r}")
     entries: dict[str, _Entry] = {}
     for layer in model.layers:
         if layer.weights:

@@ -22,13 +22,20 @@ def read_state(path: Path) -> Mapping[str, Any]:
         FileNotFoundError: There is no such file.
         ImportError: The package that reads the file is not installed.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(f"Expected `state` to be a dict or the path of a file. Received: state={path!r}")
     path = pathlib.Path(path)
     readers = [reader for ending, reader in _READERS.items() if path.name.endswith(ending)]
     if not readers:
         raise ValueError(f"Expected `state` to be a dict or a file {', '.join(_READERS)}. Received: {str(path)!r}")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FileNotFoundError(f"Expected `state` to be a file that exists. Received: {str(path)!r}")
-    state = readers[0](path)
+    try:
+        state = readers[0](path)
+    except ImportError:
+        raise
+    except Exception as error:  # The readers raise errors of many types for damaged files, such as MemoryError.
+        raise ValueError(f"Expected {path} to be a file of arrays of numbers only. Received: {error}") from error
     if not isinstance(state, Mapping):
         raise ValueError(f"Expected {path} to hold a dict of tensors. Received: {type(state).__name__}")
     return state
@@ -42,10 +49,7 @@ def _read_pytorch(path):
             f"PyTorch is needed to read {path}: pip install 'keras_dynfilter[pytorch]'. Or convert the file to "
             ".safetensors or .npz elsewhere"
         ) from error
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # PyTorch's reader raises errors of any type for damaged files
-        raise ValueError(f"Expected {path} to be a file of tensors only. Received: {error}") from error
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _read_safetensors(path):
@@ -53,18 +57,15 @@ def _read_safetensors(path):
         import safetensors.numpy
     except ImportError as error:
         raise ImportError(f"safetensors is needed to read {path}: pip install 'keras_dynfilter[pytorch]'") from error
-    try:
-        return safetensors.numpy.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"Expected {path} to be a safetensors file. Received: {error}") from error
+    return safetensors.numpy.load_file(path)
 
 
 def _read_npz(path):
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive.items())
-    except Exception as error:  # NumPy and zipfile raise errors of any type for damaged files
-        raise ValueError(f"Expected {path} to be a .npz archive of numbers. Received: {error}") from error
+    archive = np.load(path, allow_pickle=False)
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise ValueError("a single array")
+    with archive:
+        return dict(archive.items())
 
 
 _READERS: dict[str, Callable[[pathlib.Path], Any]] = {

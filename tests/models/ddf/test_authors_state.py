@@ -3,6 +3,7 @@
 
 import doctest
 import importlib.util
+import io
 import pickle
 import re
 import zipfile
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from keras_dynfilter import models
-from keras_dynfilter.models.ddf import authors_state, preprocess
+from keras_dynfilter.models.ddf import authors_state, preprocess, state_files
 from keras_dynfilter.models.ddf.resnet import DEPTHS
 from tests.support import ddf_resnet_reference as reference
 
@@ -103,6 +104,8 @@ def test_all_problems_are_listed_and_no_weight_changes(state):
 def test_models_that_are_refused(state):
     inputs = keras.Input((8, 8, 3))
     plain = keras.Model(inputs, keras.layers.Conv2D(3, 3, name="stem")(inputs))
+    with pytest.raises(ValueError, match=r"Expected `model` to be a keras\.Model"):
+        models.load_authors_state(None, state)
     for model in (
         models.ddf_resnet50_baseline((32, 32, 3)),
         models.ddf_resnet18((32, 32, 3)),
@@ -140,8 +143,60 @@ def test_files_that_are_refused(tmp_path):
     for name, contents in {**dict.fromkeys(damaged), "text.npz": b"text", "empty.npz": b""}.items():
         if contents is not None:
             (tmp_path / name).write_bytes(contents)
-        with pytest.raises(ValueError, match=r"Expected .* to be a \.npz archive of numbers"):
+        with pytest.raises(ValueError, match=r"Expected .* to be a file of arrays of numbers only"):
             models.load_authors_state(model, tmp_path / name)
+    for other in (None, 3, ["state.npz"], b"state.npz"):
+        with pytest.raises(ValueError, match="Expected `state` to be a dict or the path of a file"):
+            models.load_authors_state(model, other)
+
+
+def npz(**arrays):
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return bytearray(file.getvalue())
+
+
+def npz_with_bytes(positions):
+    """Returns an archive with bytes changed: `(signature of a record, distance from it): value`."""
+    content = npz(a=np.arange(1000.0))
+    for (signature, distance), value in positions.items():
+        content[content.find(signature) + distance] = value
+    return content
+
+
+LOCAL, CENTRAL = b"PK\x03\x04", b"PK\x01\x02"
+HOSTILE = {
+    "damaged": npz_with_bytes({(LOCAL, distance): 85 for distance in range(60, 90)}),
+    "method": npz_with_bytes({(LOCAL, 8): 99, (CENTRAL, 10): 99}),
+    "encrypted": npz_with_bytes({(LOCAL, 6): 1, (CENTRAL, 8): 1}),
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+def test_archives_for_which_numpy_raises_other_errors(content, tmp_path):
+    (tmp_path / "state.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"Expected .*state\.npz to be a file of arrays of numbers only\. Received: "):
+        state_files.read_state(tmp_path / "state.npz")
+
+
+def test_a_single_array_is_no_state(tmp_path):
+    with open(tmp_path / "state.npz", "wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(ValueError, match=r"only\. Received: a single array"):
+        state_files.read_state(tmp_path / "state.npz")
+
+
+@pytest.mark.parametrize(
+    "value", [10**400, np.zeros(5, complex), np.array(["1"] * 5), {"a": 1}], ids=["huge", "complex", "text", "dict"]
+)
+def test_values_that_are_no_real_numbers(value, state):
+    with pytest.raises(ValueError, match=r"hold arrays of numbers\. Received: fc\.bias="):
+        models.load_authors_state(small_resnet(), {**state, "fc.bias": value})
+
+
+def test_values_that_would_be_infinite_in_the_model(state):
+    with pytest.raises(ValueError, match=r"bn1\.bias: values that are not finite in float32"):
+        models.load_authors_state(small_resnet(), {**state, "bn1.bias": np.full(WIDTH, 1e300)})
 
 
 def test_packages_that_are_missing(monkeypatch, tmp_path):
@@ -175,7 +230,7 @@ def test_pytorch_files(state, tmp_path):
     for one, other in zip(model.weights, from_file.weights):
         np.testing.assert_array_equal(one, other)
     for name in ("code.pth", "text.pth"):
-        with pytest.raises(ValueError, match="to be a file of tensors only"):
+        with pytest.raises(ValueError, match="to be a file of arrays of numbers only"):
             models.load_authors_state(model, tmp_path / name)
     with pytest.raises(ValueError, match=r"to hold a dict of tensors\. Received: Tensor"):
         models.load_authors_state(model, tmp_path / "tensor.pth")
@@ -193,7 +248,7 @@ def test_safetensors_files(state, tmp_path):
     for one, other in zip(model.weights, from_file.weights):
         np.testing.assert_array_equal(one, other)
     (tmp_path / "text.safetensors").write_bytes(b"text")
-    with pytest.raises(ValueError, match="to be a safetensors file"):
+    with pytest.raises(ValueError, match="to be a file of arrays of numbers only"):
         models.load_authors_state(model, tmp_path / "text.safetensors")
 
 
