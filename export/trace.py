@@ -4,6 +4,7 @@
 import collections
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -106,18 +107,13 @@ def trace(model: keras.Model, signature: Signature, ops: str) -> Traced:
 
 
 def _calls_xla(graph: Any) -> bool:
-    """Returns whether the graph calls a function that XLA compiles; Keras computes convolutions with groups in one.
+    """Returns whether the graph, or a function in it, calls a function that XLA compiles.
 
-    Runtimes other than TensorFlow cannot run such a call.
+    Keras computes convolutions with groups in one. Runtimes other than TensorFlow cannot run such a call.
     """
-    return any(op.type.endswith("PartitionedCall") and _must_compile(op) for op in graph.get_operations())
-
-
-def _must_compile(op: Any) -> bool:
-    try:
-        return op.get_attr("_XlaMustCompile")
-    except ValueError:  # the call has no such attribute
-        return False
+    definition = graph.as_graph_def()
+    bodies = (function.node_def for function in definition.library.function)
+    return any(node.attr["_XlaMustCompile"].b for node in itertools.chain(definition.node, *bodies))
 
 
 @contextlib.contextmanager

@@ -82,6 +82,26 @@ def test_convolution_with_groups_beside_a_layer(format, tmp_path):
     assert export.export(model, path, format=format, verbose=False).passed
 
 
+class Repeated(keras.layers.Layer):
+    """Calls a convolution with groups three times, in a loop of the graph."""
+
+    def build(self, input_shape):
+        self.convolution = keras.layers.Conv2D(4, 3, groups=2, padding="same")
+        self.convolution.build(input_shape)
+        super().build(input_shape)
+
+    def call(self, inputs):
+        return tf.while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, self.convolution(x)), [0, inputs])[1]
+
+
+@pytest.mark.slow
+def test_convolution_with_groups_inside_a_loop(tmp_path):
+    pytest.importorskip("tf2onnx")
+    image = keras.Input((8, 8, 4), name="image")
+    model = keras.Model(image, Repeated()(image))
+    assert export.export(model, tmp_path / "model.onnx", format="onnx", verbose=False).passed
+
+
 def test_newest_opset_is_the_default(onnxruntime, tmp_path):
     report = export.export(models.depthwise(), tmp_path / "m.onnx", format="onnx", validate=False, verbose=False)
     assert report.opset == export.FORMATS["onnx"].opsets[-1] == 18
