@@ -38,7 +38,7 @@ def trace(case, form, shrink):
         return {"outputs": tf.identity(case.compute(form, dict(zip(specs, operands))))}
 
     function = tf.function(compute, input_signature=list(specs.values()), autograph=False)
-    return Traced(None, function, function.get_concrete_function()), arrays
+    return Traced(None, function, function.get_concrete_function(), "portable"), arrays
 
 
 def load_onnxruntime(graph):
