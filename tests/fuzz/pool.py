@@ -151,6 +151,7 @@ class Worker:
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").splitlines()
         said = "\n".join(line for line in lines if not LOG.match(line))
+        said = said.partition("Extension modules:")[0]  # `faulthandler` lists them after the calls
         self.stop()
         if code == -signal.SIGPROF:
             return {"kind": "hang", "text": f"no result after {self.seconds} s of processor time\n{said[-3000:]}"}
