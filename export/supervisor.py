@@ -43,10 +43,12 @@ def supervised(main: Callable[[], int]) -> int:
     with warnings.catch_warnings():
         # Python 3.12 warns about the threads of OpenBLAS, which NumPy has started. They are idle.
         warnings.simplefilter("ignore", DeprecationWarning)
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # signals wait until both processes have their handlers
         child.start()
     pid = child.pid or 0  # a started process has one
     for number in STOPPING:
         signal.signal(number, lambda received, _: os.kill(pid, received))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     child.join()
     if child.exitcode is not None and child.exitcode >= 0:
         return child.exitcode
@@ -70,6 +72,7 @@ def _child(main: Callable[[], int], parent: int) -> None:
     for number in STOPPING:
         signal.signal(number, stop)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         status = main()
     except Stopped as stopped:
         print(f"error: The export was stopped by {stopped} before it was complete.", file=sys.stderr)
