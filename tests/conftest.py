@@ -11,6 +11,7 @@ import gc
 import os
 import pathlib
 import random
+import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -36,6 +37,9 @@ THIRD_PARTY_WARNINGS = (
 
 
 def pytest_configure(config):
+    # A suite that was started in the background ignores SIGINT, and so would the programs that tests start and stop.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("filterwarnings", "error")
     for warning in THIRD_PARTY_WARNINGS:
         config.addinivalue_line("filterwarnings", warning)

@@ -23,7 +23,8 @@ def make_strategy(name: str) -> tf.distribute.Strategy | None:
     The first call with `"multi-worker"` must come before TensorFlow has started, and waits for the other workers.
 
     Raises:
-        ValueError: `TF_CONFIG` does not describe a cluster for `"multi-worker"`.
+        ValueError: `TF_CONFIG` does not describe a cluster for `"multi-worker"`, or the address of this worker cannot
+            be used.
     """
     if name == "one":
         return None
@@ -34,7 +35,11 @@ def make_strategy(name: str) -> tf.distribute.Strategy | None:
     if not resolver.cluster_spec().as_dict():
         expected = "Expected the variable TF_CONFIG to describe the cluster and the task of this process"
         raise ValueError(f"{expected}. Received: TF_CONFIG={os.environ.get('TF_CONFIG')!r}")
-    return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    except tf.errors.UnknownError as error:  # the gRPC server did not start
+        expected = "Expected TF_CONFIG to give this process a free port on this machine"
+        raise ValueError(f"{expected}. Received: TF_CONFIG={os.environ.get('TF_CONFIG')!r}: {error.message}") from error
 
 
 def several_workers(strategy: tf.distribute.Strategy | None) -> bool:
@@ -63,7 +68,8 @@ def watching_workers(strategy: tf.distribute.Strategy | None) -> Iterator[None]:
     except LOST as error:
         if not several_workers(strategy):
             raise
-        raise LostWorkerError(f"Another worker has ended, or cannot be reached ({type(error).__name__}).") from error
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        raise LostWorkerError(f"Another worker has ended, or cannot be reached ({reason}).") from error
 
 
 def check_same_step(strategy: tf.distribute.Strategy | None, step: int, path: pathlib.Path) -> None:
