@@ -71,7 +71,7 @@ def load(path: str | pathlib.Path) -> tuple[list[np.ndarray], Any]:
         notes = json.loads(str(arrays.pop(NOTES)))
         return [arrays[str(i)] for i in range(len(arrays))], notes
     except Exception as error:  # the errors of a file that somebody has made up are of many types
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or str(error).rpartition("Received: ")[2]
         raise SetupError(f"Expected {path} to hold the state of a training. Received: {reason}. {REMEDY}") from error
 
 
@@ -116,7 +116,7 @@ def read_record(path: pathlib.Path, content: str, remedy: str) -> dict[str, Any]
     try:
         return files.read_record(path)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or str(error).rpartition("Received: ")[2]
         raise SetupError(f"Expected {path} to hold {content}, as JSON. Received: {reason}. {remedy}") from error
 
 
