@@ -5,6 +5,7 @@ TensorFlow, the converters and the readers of model files are native code. A dam
 memory, can end their process by a signal, which no exception handler sees.
 """
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -46,8 +47,12 @@ def supervised(main: Callable[[], int]) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # signals wait until both processes have their handlers
         child.start()
     pid = child.pid or 0  # a started process has one
-    for number in STOPPING:
-        signal.signal(number, lambda received, _: os.kill(pid, received))
+
+    def forward(number: int, _: Any) -> None:
+        with contextlib.suppress(ProcessLookupError):  # the child has just ended
+            os.kill(pid, number)
+
+    _handle(forward)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     child.join()
     if child.exitcode is not None and child.exitcode >= 0:
@@ -56,6 +61,13 @@ def supervised(main: Callable[[], int]) -> int:
     reason = REASONS.get(number, CRASH)
     print(f"error: The export was ended by {number.name} before it was complete. {reason}", file=sys.stderr)
     return FAILED
+
+
+def _handle(handler: Callable[[int, Any], None]) -> None:
+    """Sets the handler of the signals that ask to stop. Those that `nohup` or a shell ignores stay ignored."""
+    for number in STOPPING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def _child(main: Callable[[], int], parent: int) -> None:
@@ -69,8 +81,7 @@ def _child(main: Callable[[], int], parent: int) -> None:
             signal.signal(other, signal.SIG_IGN)
         raise Stopped(number)
 
-    for number in STOPPING:
-        signal.signal(number, stop)
+    _handle(stop)
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         status = main()

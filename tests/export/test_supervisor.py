@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -60,21 +61,28 @@ def test_crashes_become_sentences(python, tmp_path):
     assert "Traceback" not in completed.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-@pytest.mark.parametrize("group", [False, True])
-def test_stops_clean_up(number, group, tmp_path):
-    """The signal goes to the command alone, or also to its child, as Ctrl-C in a terminal."""
+def start_waiting(path, hang_up=signal.SIG_DFL):
+    """Starts `WAITING` in a process group of its own, with an action for SIGHUP. Waits until it is ready."""
     process = subprocess.Popen(
-        [sys.executable, "-c", WAITING, str(tmp_path / "out")],
+        [sys.executable, "-c", WAITING, str(path)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, hang_up),  # the suite may run under nohup
     )
     assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("group", [False, True])
+def test_stops_clean_up(number, group, tmp_path):
+    """The signal goes to the command alone, or also to its child, as Ctrl-C in a terminal."""
+    process = start_waiting(tmp_path / "out")
     if group and number != signal.SIGKILL:
         os.killpg(process.pid, number)
     else:
@@ -86,4 +94,16 @@ def test_stops_clean_up(number, group, tmp_path):
     else:
         assert process.returncode == 128 + number
         assert f"stopped by {number.name} before it was complete" in errors
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_signals_that_nohup_ignores_stay_ignored(tmp_path):
+    process = start_waiting(tmp_path / "out", hang_up=signal.SIG_IGN)
+    os.killpg(process.pid, signal.SIGHUP)
+    time.sleep(0.5)  # a process that does not ignore the signal ends
+    process.terminate()
+    _, errors = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert "stopped by SIGTERM" in errors and "SIGHUP" not in errors
     assert not list(tmp_path.iterdir())
