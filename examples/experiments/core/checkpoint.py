@@ -79,7 +79,7 @@ def restore(variables: Sequence, arrays: Sequence[np.ndarray], path: str | pathl
     """Assigns the values that `load` returned to `variables`.
 
     Raises:
-        SetupError: The number or a shape of the values does not fit the variables.
+        SetupError: The number, a shape or a dtype of the values does not fit the variables.
     """
     expected, received = ([tuple(value.shape) for value in values] for values in (variables, arrays))
     if expected != received:
@@ -89,7 +89,10 @@ def restore(variables: Sequence, arrays: Sequence[np.ndarray], path: str | pathl
         difference = f"{len(received)}, the first difference is {first[0]} to {first[1]}"
         raise SetupError(f"{expected}. Received: {difference}. {REMEDY}")
     for variable, array in zip(variables, arrays):
-        variable.assign(array)
+        try:
+            variable.assign(array)
+        except (TypeError, ValueError) as error:
+            raise SetupError(f"Expected {path} to hold arrays of numbers. Received: {array.dtype}. {REMEDY}") from error
 
 
 def read_settings(path: pathlib.Path) -> dict[str, Any]:

@@ -75,6 +75,9 @@ class Checkpointer(keras.callbacks.Callback):
             checkpoint.SetupError: The file is damaged, or holds the state of another training.
         """
         arrays, notes = checkpoint.load(self.path)
+        if not _are_notes(notes):
+            expected = f"Expected the notes in {self.path} to be those of a training"
+            raise checkpoint.SetupError(f"{expected}. Received: {notes!r}"[:500] + f". {checkpoint.REMEDY}")
         if None not in (notes["settings"], self.settings):
             checkpoint.check_same_settings(notes["settings"], self.settings, self.path)
         for expected, received, fits in (
@@ -116,3 +119,14 @@ class Checkpointer(keras.callbacks.Callback):
         self.saved = self.position
         if self.position >= self.end:
             self.model.stop_training = True
+
+
+def _are_notes(notes: Any) -> bool:
+    """Returns whether `notes` have the names and types that `Checkpointer` writes."""
+    types = dict(name=str, position=int, seconds=(int, float), processor_seconds=(int, float), history=list)
+    return (
+        isinstance(notes, dict)
+        and all(isinstance(notes.get(name), kind) for name, kind in types.items())
+        and notes["position"] >= 0
+        and isinstance(notes.get("settings", 0), (dict, type(None)))
+    )

@@ -9,6 +9,8 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from keras_dynfilter.export.untrusted import archives
+
 CHECKSUM = "checksum"
 
 
@@ -63,6 +65,7 @@ def read_record(path: pathlib.Path) -> dict[str, Any]:
         ValueError: The file is damaged.
     """
     try:
+        archives.check_regular(path)  # a pipe would block the run
         content = json.loads(path.read_text())
         if not isinstance(content, dict):
             raise ValueError(f"a {type(content).__name__}")
