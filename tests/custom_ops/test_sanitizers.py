@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from keras_dynfilter.custom_ops import cache, ort_headers
 from tests.custom_ops.test_cuda_emulation import CASES, OPS, assert_close, jobs_of
 from tests.support import cases
 from tests.support.cases import Case
@@ -104,6 +105,17 @@ def test_the_glue_of_tensorflow_and_xla():
     succeeded(glue.run("-m", "tests.support.raw_ops"))
     for mode in ("eager", "xla"):
         succeeded(glue.run("-m", "tests.support.extreme_shapes", mode, "3"))
+
+
+def test_the_glue_of_onnxruntime(ort_library, monkeypatch):
+    """The tests of the library: values in every type, threads, empty batches, and refused nodes and shapes."""
+    monkeypatch.setenv(ort_headers.VARIABLE, str(ort_headers.find_headers(cache.cache_folder())))
+    succeeded(glue.build("--ort"))
+    chosen = "values or threads or empty or refused_by or sessions_know"
+    printed = succeeded(
+        glue.run("-m", "pytest", "-q", "-p", "no:faulthandler", "-k", chosen, "tests/custom_ops/test_ort_library.py")
+    )
+    assert "passed" in printed and "skipped" not in printed
 
 
 def test_the_sanitizers_find_mistakes():

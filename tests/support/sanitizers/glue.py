@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the libraries for TensorFlow and XLA with AddressSanitizer and UBSan, and runs tests with them.
+"""Builds the libraries for TensorFlow, XLA and onnxruntime with AddressSanitizer and UBSan, and runs tests with them.
 
-TensorFlow itself is not instrumented, so ThreadSanitizer cannot run here; `kernels.py` runs it on the thread pools.
+The hosts themselves are not instrumented, so ThreadSanitizer cannot run here; `kernels.py` runs it on the thread pools.
 """
 
 import hashlib
@@ -25,6 +25,7 @@ def environment(preloaded):
         "CXX": str(COMPILER),
         "KERAS_DYNFILTER_CACHE": str(CACHE),
         "KERAS_DYNFILTER_CUDA": "0",
+        "PYTHONPATH": str(ROOT),
         "KERAS_DYNFILTER_REQUIRE_NATIVE": "1",
         # Python and TensorFlow keep memory until the process ends. The allocator returns null, as malloc does.
         "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
@@ -41,9 +42,9 @@ def _file(name):
     return done.stdout.strip()
 
 
-def build():
-    """Builds the libraries and returns the completed process."""
-    command = [sys.executable, "-m", "keras_dynfilter.custom_ops.build"]
+def build(*arguments):
+    """Builds the libraries for TensorFlow and XLA, or with `"--ort"` for onnxruntime. Returns the completed process."""
+    command = [sys.executable, "-m", "keras_dynfilter.custom_ops.build", *arguments]
     return subprocess.run(command, env=environment(False), cwd=ROOT, capture_output=True, text=True, check=False)
 
 
