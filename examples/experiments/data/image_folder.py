@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from examples.experiments.data.image_batches import IMAGENET_STATISTICS, Statistics, normalized, shuffled_indices
-from examples.experiments.data.image_limits import check_image, read_bytes
+from examples.experiments.data.image_limits import check_image, read_bytes, reason
 from examples.experiments.data.photographs import image_files
 from examples.experiments.data.rand_augment import rand_augment
 from examples.experiments.data.step_datasets import random_key, step_dataset
@@ -207,9 +207,17 @@ def erase_rectangles(image: tf.Tensor, key: tf.Tensor, probability: float, max_c
 
 def _decode(file):
     """Reads an image, `[height, width, 3]`, uint8. The errors of TensorFlow's own ops would not name the file."""
-    image = tf.numpy_function(_read_image, [file], tf.uint8, stateful=False)
-    image.set_shape([None, None, 3])
-    return image
+    image, problem = tf.numpy_function(_try_read_image, [file], (tf.uint8, tf.string), stateful=False)
+    with tf.control_dependencies([tf.debugging.Assert(tf.equal(problem, ""), [problem])]):
+        return tf.ensure_shape(image, [None, None, 3])
+
+
+def _try_read_image(file: bytes) -> tuple[np.ndarray, bytes]:
+    """Returns an image and an empty text, or why there is none: TensorFlow would add a traceback to an exception."""
+    try:
+        return _read_image(file), b""
+    except (ValueError, OSError) as error:
+        return np.empty([0, 0, 3], np.uint8), str(error).encode()
 
 
 def _read_image(file: bytes) -> np.ndarray:
@@ -219,7 +227,7 @@ def _read_image(file: bytes) -> np.ndarray:
     try:
         return tf.io.decode_image(content, channels=3, expand_animations=False).numpy()
     except tf.errors.InvalidArgumentError as error:
-        raise ValueError(f"Expected {path} to be an image. Received: {error.message}") from error
+        raise ValueError(f"Expected {path} to be an image. Received: {reason(error)}") from error
 
 
 def _checked(files, labels):

@@ -2,6 +2,7 @@
 """Refuses image files that would need too much memory, by their headers, before they are decoded."""
 
 import pathlib
+import re
 import struct
 
 import tensorflow as tf
@@ -52,10 +53,15 @@ def check_png(content: bytes, file: object) -> None:
     check_pixels(height, width, file)
 
 
+def reason(error: tf.errors.OpError) -> str:
+    """Returns the text of an error of an op, without the names of nodes and devices that TensorFlow adds."""
+    return re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:\w+\].*", "", error.message, flags=re.DOTALL)
+
+
 def check_jpeg(content: bytes, file: object) -> None:
     """Raises a ValueError if `content` is not a JPEG image, or has too many pixels."""
     try:
         height, width, _ = tf.io.extract_jpeg_shape(content).numpy()
     except tf.errors.InvalidArgumentError as error:
-        raise ValueError(f"Expected {file} to be a JPEG image. Received: {error}") from error
+        raise ValueError(f"Expected {file} to be a JPEG image. Received: {reason(error)}") from error
     check_pixels(int(height), int(width), file)

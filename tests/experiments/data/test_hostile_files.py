@@ -180,7 +180,7 @@ def test_mosaics_that_declare_many_pixels(tmp_path):
 
 @pytest.mark.parametrize("training", [False, True])
 def test_photographs_in_batches(training, tmp_path):
-    """The error names the file, although a graph of TensorFlow reads it."""
+    """The error names the file in one sentence, although a graph of TensorFlow reads it."""
     file = tmp_path / "image.png"
     whole = tf.io.encode_jpeg(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).numpy()
     pixels = r"image\.png to have 1 to 67108864 pixels\. Received: \d+ x \d+"
@@ -200,8 +200,10 @@ def test_photographs_in_batches(training, tmp_path):
             if training
             else data.photograph_test_batches([str(file)], [0], 1, size=8)
         )
-        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message) as caught:
             next(iter(batches))
+        text = caught.value.message
+        assert text.count("Expected ") == 1 and "Traceback" not in text and "__wrapped__DecodeImage" not in text
     file.write_bytes(whole)
     next(iter(data.photograph_test_batches([str(file)], [0], 1, size=8)))
 
