@@ -8,7 +8,7 @@
 # make format       formats Python and C++, and fixes what ruff can fix
 # make docs         builds the documentation site; warnings are errors
 # make bench        compares the speed of the ops and of alternatives to them
-# make fuzz         calls the package with random inputs; MINUTES=30 says how long
+# make fuzz         calls the package with random inputs for MINUTES=30; the corpus and shrinking come on top
 # make ops          compiles the ops            make ort          compiles the ops for ONNX Runtime
 # make deploy       runs exported files in environments that contain only the runtime
 # make test-legacy  runs the tests on TensorFlow 2.15, Keras 2.15 and tensorflow-addons, in .venv-legacy
@@ -56,7 +56,7 @@ test-slow: ops
 test-all: ops
 	$(call run-tests,$(BIN),)
 
-# Failures are written to outputs/fuzz.
+# Failures are written to outputs/fuzz. The corpus and the shrinking of failures come on top of MINUTES.
 MINUTES ?= 3
 fuzz: ort
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)

@@ -19,7 +19,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         description="Calls the package with random inputs. The exit status is 1 if an input was handled wrongly.",
     )
     names = [*dict.fromkeys(mode.target for mode in MODES), *(mode.label for mode in MODES)]
-    parser.add_argument("--minutes", type=float, default=3.0, help="time of the run (default: %(default)s)")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=3.0,
+        help="time of the random inputs; the corpus and the shrinking of failures come on top (default: %(default)s)",
+    )
     parser.add_argument(
         "--calls", type=float, metavar="FACTOR", help="instead: a multiple of the short run of the tests"
     )

@@ -20,7 +20,7 @@ from tests.support.paths import ROOT
 SECONDS = 10.0  # limit of processor time for one input
 WAIT = 1800  # seconds without any progress after which a worker counts as blocked; only a deadlock waits that long
 LOG = re.compile("[IWE][0-9]{4} |WARNING: All log messages")  # lines that TensorFlow logs
-MEMORY = 3 << 29  # bytes of address space that the inputs may use
+MEMORY = 3 << 29  # bytes of writable memory that the inputs may use
 
 
 class Worker:

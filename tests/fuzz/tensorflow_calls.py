@@ -34,14 +34,19 @@ _requests = itertools.count(1)
 
 
 def setup() -> None:
-    """Loads the ops, and lets every op run on one thread: the problems are small."""
+    """Loads the ops, lets every op run on one thread (the problems are small), and starts the threads of TensorFlow."""
     global loaded
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     loaded = library.load()
     if loaded.ops is None:
         raise RuntimeError(f"The compiled ops are not available: {loaded.reason}")
-    tf.zeros([1])
+    start_threads()
+
+
+def start_threads() -> None:
+    """Runs a compiled function: XLA starts its threads at the first one, which the limit of memory must not prevent."""
+    tf.function(lambda x: x + 1, jit_compile=True)(tf.zeros([1]))
 
 
 def clean() -> None:
