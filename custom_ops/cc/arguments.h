@@ -256,6 +256,13 @@ inline Error check_shapes(const FamilyOp& op, const Attributes& a, const std::ve
   return Error();
 }
 
+// Names the result and the arguments that its size follows from, for the error message.
+inline std::string described_result(const FamilyOp& op) {
+  const char* kernel = op.has_heads() ? "`kernel_h`, `kernel_w` and `heads`" : "`kernel_h` and `kernel_w`";
+  const char* cause = op.has_input_size() ? "`input_size` and `grad`" : kernel;
+  return message("the result, whose size follows from ", cause, ",");
+}
+
 // Computes the Problem and the shape of the result. All shapes are known.
 inline Error fill_problem(const FamilyOp& op, const Attributes& a, DType dtype, const std::vector<Shape>& shapes,
                           const Shape& input_size, Problem* problem, Shape* result) {
@@ -266,7 +273,7 @@ inline Error fill_problem(const FamilyOp& op, const Attributes& a, DType dtype, 
   for (size_t i = 0; i < shapes.size(); ++i) {
     if (!is_bounded(shapes[i])) return check_bounded(message("`", op.operands()[first + i], "`"), shapes[i]);
   }
-  if (!is_bounded(*result)) return check_bounded("the result", *result);
+  if (!is_bounded(*result)) return check_bounded(described_result(op), *result);
   Problem p{};
   p.kind = a.kind(op);
   p.derivative = op.derivative;

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bad and borderline problems of the raw ops: all modes accept the same problems and refuse the others alike."""
 
+import re
+
 import pytest
 import tensorflow as tf
 
@@ -45,8 +47,10 @@ def same(by_mode):
 
 @table(BAD, fast="softmax_local_filter2d_grad_inputs")
 def test_bad_problems(op, change, native_ops, modes):
-    outcome = same(outcomes(op, raw_ops.REFUSED[change](op, raw_ops.valid_call(op)), native_ops, modes))
+    call = raw_ops.REFUSED[change](op, raw_ops.valid_call(op))
+    outcome = same(outcomes(op, call, native_ops, modes))
     assert outcome.text.startswith("Expected ") and "Received: " in outcome.text, outcome
+    assert re.search(r"`\w+`|kernel_h=", outcome.text), outcome  # names an argument
 
 
 @table(BORDERLINE, fast="ddf2d")
@@ -80,8 +84,8 @@ PROJECTIONS = {
         (1, 2**20, 2**20, 0),
         (0, 2**20),
         (2**20,),
-        "Expected the projection to have sizes with a product of at most 2^48, where zeros count as ones. "
-        "Received: shape=[1,1048576,1048576,1048576]",
+        "Expected the projection of `inputs` by `kernel` to have sizes with a product of at most 2^48, where "
+        "zeros count as ones. Received: shape=[1,1048576,1048576,1048576]",
     ),
     "means beyond memory": (
         (2**24, 0, 1, 2**40),

@@ -26,7 +26,7 @@ inline absl::Status check_projection(ProjectionShapes* s) {
   s->means = {s->inputs[0], channels};
   if (error.empty()) error = check_bounded("`inputs`", s->inputs);
   if (error.empty()) error = check_bounded("`kernel`", s->kernel);
-  if (error.empty()) error = check_bounded("the projection", s->projected);
+  if (error.empty()) error = check_bounded("the projection of `inputs` by `kernel`", s->projected);
   return to_status(error);
 }
 
