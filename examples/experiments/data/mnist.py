@@ -44,7 +44,7 @@ def load_mnist(split: str = "train", data_dir: str | os.PathLike | None = None, 
     choice(source, "source", SOURCES)
     if source == "rendered":
         return _render(split)
-    path = find_data("mnist/mnist.npz", data_dir) or find_data("mnist.npz", data_dir)
+    path = find_data(("mnist/mnist.npz", "mnist.npz"), data_dir)
     if path is not None:
         digits, labels = _read(path, split)
         return LabelledImages(digits[..., None], labels, "mnist")

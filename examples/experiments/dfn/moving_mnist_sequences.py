@@ -100,7 +100,7 @@ def test_sets(args: argparse.Namespace, digits: np.ndarray) -> dict[str, Generat
     Generated sequences come first if the stored sequences must be shrunk: shrinking places digits between pixels, where
     digits never are in the training. Generated sequences also replace stored sequences with too few frames.
     """
-    path = data.find_data(PUBLISHED, args.data_dir) or data.find_data(FILE, args.data_dir)
+    path = data.find_data((PUBLISHED, FILE), args.data_dir)
     stored = None
     if path is not None and not args.test_sequences:
         try:
