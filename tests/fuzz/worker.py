@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--replies", type=int, help="descriptor of the pipe for the replies")
     parser.add_argument("--progress", help="file of the progress")
     parser.add_argument("--seconds", type=float, help="limit of processor time for one input")
-    parser.add_argument("--memory", type=int, help="bytes of writable memory beyond those of the idle process")
+    parser.add_argument("--memory", type=int, help="bytes of address space beyond those of the idle process")
     args = parser.parse_args()
     faulthandler.enable(all_threads=False)
     faulthandler.register(signal.SIGPROF, all_threads=False, chain=True)  # then the default action ends the process
@@ -44,9 +44,9 @@ def main() -> None:
     target.setup()
     gc.collect()
     gc.freeze()
-    # RLIMIT_AS would also count what is only reserved: the stack and the heap of every thread.
-    limit = _pages(5) * PAGE + args.memory
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    # Not RLIMIT_DATA: then small allocations of TensorFlow fail, and its allocator keeps a lock.
+    limit = _pages(0) * PAGE + args.memory
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     print(json.dumps({"ready": True}), file=replies, flush=True)
     for line in sys.stdin:
         for reply in _serve(target, json.loads(line), progress, args.seconds):
