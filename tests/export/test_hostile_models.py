@@ -18,6 +18,7 @@ from tests.export.test_cli import command
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.legacy
+NEEDS_KERAS_3 = pytest.mark.skipif(keras.__version__.startswith("2."), reason="Keras 2 reads such files otherwise")
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_huge_configuration(saved, failure, tmp_path):
         lambda layers: layers[1].pop("config"),
         lambda layers: layers[1].update(inbound_nodes=[]),
         lambda layers: layers.clear(),
-        lambda layers: layers.append(layers[1]),
+        pytest.param(lambda layers: layers.append(layers[1]), marks=NEEDS_KERAS_3),  # Keras 2 reads it
     ],
 )
 def test_wrong_configurations(change, saved, failure, tmp_path):
@@ -161,7 +162,7 @@ def weights(tmp_path_factory):
         "image_shape=(10**20, 8, 1)",
         "image_shape=(8, 8)",
         "image_shape=None",
-        "name=/",
+        pytest.param("name=/", marks=NEEDS_KERAS_3),  # Keras 2 refuses it later, as another kind of error
         "=3",
         "kernel_size=",
     ],

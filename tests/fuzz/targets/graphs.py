@@ -30,6 +30,7 @@ NODE_TEXTS = (
     r"Op type not registered|No OpKernel was registered|No registered",
     r"Invalid name|is not a valid|Duplicate|Node name",
     r"return_element",
+    r"Unknown input node|_output_shapes attribute inconsistent",
     r"Error parsing|DecodeError|Wrong wire type|Truncated message|parse",
     r"Tensor .* has (the )?wrong|invalid.*(tensor|shape)|TensorProto|Invalid.*dim|tensor_content|Cannot parse tensor",
     r"Dimension .* (must be|too large)|negative dimension",

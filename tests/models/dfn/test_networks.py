@@ -96,7 +96,7 @@ def test_layers_of_the_paper(network):
     assert not model.non_trainable_weights
     for weight in model.trainable_weights:
         if len(weight.shape) == 4:  # LeCun's uniform distribution
-            limit = np.sqrt(3 / np.prod(weight.shape[:3]))
+            limit = np.float32(np.sqrt(3 / np.prod(weight.shape[:3])))
             assert 0.8 * limit < np.abs(weight.numpy()).max() <= limit, weight.shape
         else:
             assert not np.any(weight.numpy())
