@@ -128,6 +128,7 @@ def test_a_relative_cache_folder_is_refused(python):
     assert not (ROOT / "relative").exists()
 
 
+@pytest.mark.slow
 def test_an_unusable_cache_folder_is_named(python, tmp_path):
     (tmp_path / "file").write_text("")
     done = python("-c", USE, KERAS_DYNFILTER_CACHE=str(tmp_path / "file"))
@@ -135,6 +136,7 @@ def test_an_unusable_cache_folder_is_named(python, tmp_path):
     assert f"the cache folder {tmp_path / 'file'} cannot be used" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_command_says_what_is_missing(python, tmp_path):
     done = python("-m", "keras_dynfilter.custom_ops.build", PATH="/nowhere", KERAS_DYNFILTER_CACHE=str(tmp_path))
     assert done.returncode == 1

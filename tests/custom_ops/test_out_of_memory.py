@@ -81,6 +81,7 @@ def test_tensorflow(mode, request, python):
     assert OUT_OF_MEMORY in done.stdout
 
 
+@pytest.mark.slow
 def test_onnxruntime(ort_library, python):
     pytest.importorskip("onnxruntime")
     done = python(__file__, "onnxruntime", str(ort_library))
