@@ -14,7 +14,9 @@ from tests.fuzz.targets import MODES, Mode
 
 CORPUS = pathlib.Path(__file__).parent / "corpus"
 ROUND = 600.0  # seconds after which a long run begins again with the first target
-GROWTH = 400 << 20  # bytes that a worker may keep, beyond `Mode.growth` per input
+# Bytes that a worker may keep, beyond `Mode.growth` per input. The allocator of TensorFlow keeps the memory of freed
+# tensors, so this is more than the largest tensors of one input have.
+GROWTH = 1 << 30
 SHRINKS, SLOW_SHRINKS = 150, 12  # largest numbers of inputs to shrink a failure, and one that ends the worker
 DISTINCT = 8  # failures of a mode that are shrunk; a fault often appears under many texts
 

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Defines the kinds of failures, and decides whether the text of an error is clear."""
 
+import contextlib
 import re
-from collections.abc import Iterable
+import resource
+from collections.abc import Iterable, Iterator
 
 KINDS = {
     "crash": "a signal ended the process",
@@ -57,3 +59,14 @@ def signature(failure: dict) -> str:
     # Python's stack is the same for all ops, so the input says which code a worker died in.
     place = failure["input"].get("op", "") if failure["kind"] in FATAL else ""
     return " ".join([failure["mode"], failure["kind"], place, text[:160]])
+
+
+@contextlib.contextmanager
+def unlimited_memory() -> Iterator[None]:
+    """Lifts the limit of memory for what the target itself computes: TensorFlow may have kept all memory below it."""
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (limits[1], limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)

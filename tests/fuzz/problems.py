@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tests.fuzz import rules
-from tests.fuzz.failures import Skipped
+from tests.fuzz.failures import Skipped, unlimited_memory
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 NUMBERS = (0, -1, 2, 3, 4, 5, 64, 2**31 - 1, 2**31, 2**32 + 1, 2**62, 2**62 + 1, 2**63 - 1, -(2**63), 2**30 - 1)
@@ -215,23 +215,24 @@ def operands(call: Call) -> tuple[dict, dict]:
         Skipped: NumPy has no such array, or it is too large.
     """
     given, exact = {}, {}
-    for index, (operand, shape) in enumerate(call.shapes.items()):
-        count = math.prod(shape)
-        if count > 1 << 24:
-            raise Skipped("the operand is too large")
-        dtype = numpy_dtype(call.dtypes[operand])
-        try:
-            if operand == "input_size":
-                given[operand] = np.resize(np.array(call.input_size, dtype), shape)
-                continue
-            offset = call.value["values"] + 7919 * index
-            array = numbers(offset, count).reshape(shape)
-            rounded = array.astype(dtype)
-        except (ValueError, OverflowError) as error:  # too many bytes if sizes of zero are left out
-            raise Skipped(str(error)) from error
-        if "special" in call.value or "scale" in call.value:
-            rounded, array = _changed(rounded, operand, call.value)
-        given[operand], exact[operand] = rounded, array
+    with unlimited_memory():
+        for index, (operand, shape) in enumerate(call.shapes.items()):
+            count = math.prod(shape)
+            if count > 1 << 24:
+                raise Skipped("the operand is too large")
+            dtype = numpy_dtype(call.dtypes[operand])
+            try:
+                if operand == "input_size":
+                    given[operand] = np.resize(np.array(call.input_size, dtype), shape)
+                    continue
+                offset = call.value["values"] + 7919 * index
+                array = numbers(offset, count).reshape(shape)
+                rounded = array.astype(dtype)
+            except (ValueError, OverflowError) as error:  # too many bytes if sizes of zero are left out
+                raise Skipped(str(error)) from error
+            if "special" in call.value or "scale" in call.value:
+                rounded, array = _changed(rounded, operand, call.value)
+            given[operand], exact[operand] = rounded, array
     return given, exact
 
 

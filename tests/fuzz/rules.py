@@ -98,7 +98,7 @@ def check(raw_op: RawOp, attributes: dict, shapes: dict, input_size: list | None
     for operand, shape in shapes.items():
         expect(len(shape) == (1 if operand == "input_size" else 4), f"rank of {operand}")
     if raw_op.wrt == "inputs":
-        expect(len(input_size) == 2 and all(0 <= size <= 2**40 for size in input_size), "input_size")
+        expect(len(input_size) == 2 and all(0 <= size <= 2**48 for size in input_size), "input_size")
         batch, *_, channels = shapes["upstream"]
         image = (batch, *input_size, channels)
     else:

@@ -50,7 +50,7 @@ def test_a_fault_is_found_made_small_and_shown_again(mode, kind, text, tmp_path,
 
 
 def test_memory_that_is_kept_is_a_failure(tmp_path, monkeypatch):
-    found = run("keeps", tmp_path, monkeypatch, 100)
+    found = run("keeps", tmp_path, monkeypatch, 160)
     assert [failure["kind"] for failure in found.failures.values()] == ["memory growth"]
 
 

@@ -46,7 +46,7 @@ def main() -> None:
     gc.freeze()
     # Not RLIMIT_DATA: then small allocations of TensorFlow fail, and its allocator keeps a lock.
     limit = _pages(0) * PAGE + args.memory
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
     print(json.dumps({"ready": True}), file=replies, flush=True)
     for line in sys.stdin:
         for reply in _serve(target, json.loads(line), progress, args.seconds):
