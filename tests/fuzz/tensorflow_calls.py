@@ -65,7 +65,8 @@ def function_of(raw_op: Any) -> Callable:
 def tensor(array: np.ndarray) -> tf.Tensor:
     """Returns a tensor. Neither NumPy nor TensorFlow has all shapes without elements."""
     try:
-        return tf.constant(array)
+        with unlimited_memory():
+            return tf.constant(array)
     except ValueError as error:
         raise Skipped(str(error)) from error
 
