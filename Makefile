@@ -12,6 +12,7 @@
 # make ops          compiles the ops            make ort          compiles the ops for ONNX Runtime
 # make deploy       runs exported files in environments that contain only the runtime
 # make test-legacy  runs the tests on TensorFlow 2.15, Keras 2.15 and tensorflow-addons, in .venv-legacy
+# make wheels       builds and checks the source distribution and the wheels in dist/; TENSORFLOW="2.20 2.21" selects
 # make clean        deletes environments, builds and outputs
 # Every target installs what it needs and is idempotent. PYTHON=... chooses the interpreter (3.10 to 3.12).
 
@@ -40,7 +41,7 @@ PROBLEMS ?= 10000
 FIGURES := build/numerics.json
 
 .PHONY: demo test test-slow test-all fuzz numerics sanitize lint format docs bench ops ort deploy ops-legacy \
-  test-legacy test-legacy-short clean
+  test-legacy test-legacy-short wheels clean
 .DEFAULT_GOAL := demo
 
 demo: ops
@@ -110,6 +111,12 @@ test-legacy: ops-legacy
 test-legacy-short: ops-legacy
 	$(call run-tests,$(LEGACY),-m "legacy and not slow")
 
+# The addresses in the metadata of the package lead to the repository of this clone, if it is on a server.
+TENSORFLOW ?=
+wheels: export KERAS_DYNFILTER_REPOSITORY ?= $(filter https://%,$(basename $(shell git config remote.origin.url)))
+wheels: .venv/installed
+	$(BIN)/python -m release.wheels $(if $(TENSORFLOW),--tensorflow $(TENSORFLOW))
+
 ops-legacy: .venv-legacy/installed
 	@echo "== Compiling the ops for TensorFlow 2.15 (CPU only)"
 	$(LEGACY)/python -m keras_dynfilter.custom_ops.build
@@ -119,7 +126,7 @@ ops-legacy: .venv-legacy/installed
 	@echo "== Installing Python packages into .venv, with $(PYTHON)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet "tensorflow==2.21.*" --editable '.[export,litert,examples,notebooks,dev,lint]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet "tensorflow==2.21.*" --editable '.[export,litert,examples,notebooks,dev,lint,release]'
 	@touch $@
 
 .venv/docs-installed: .venv/installed
@@ -135,4 +142,4 @@ ops-legacy: .venv-legacy/installed
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-legacy outputs build .cache *.egg-info
+	rm -rf .venv .venv-legacy outputs build dist .cache *.egg-info

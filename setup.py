@@ -3,19 +3,28 @@
 
 Compiled ops fit one version of TensorFlow only. `pip install --no-build-isolation .` sees the installed TensorFlow and
 compiles the ops into the package. Any other installation (isolated build, no compiler) compiles them at first use.
+
+The variable KERAS_DYNFILTER_REPOSITORY is the address of the repository, to which the links in the metadata lead.
 """
 
 import importlib.util
 import os
 import pathlib
 import platform
+import re
 import shutil
 import sys
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
 
 ROOT = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))  # for parts of the checkout. The whole package would import TensorFlow
+from release import project_page  # noqa: E402
+
+REPOSITORY = os.environ.get("KERAS_DYNFILTER_REPOSITORY", "")
+VERSION = re.search('__version__ = "(.*)"', (ROOT / "keras_dynfilter" / "version.py").read_text())[1]
 # Packages whose folders are at the top of the checkout. Symbolic links in `keras_dynfilter/` let editors find them.
 FOLDERS = {"keras_dynfilter.export": "export", "keras_dynfilter.custom_ops": "custom_ops"}
 
@@ -27,26 +36,28 @@ class BuildOps(build_ext):
         # The machine that runs the library may differ from the machine that builds it.
         if platform.machine() == "x86_64":
             os.environ.setdefault("KERAS_DYNFILTER_MARCH", "portable")
-        sys.path.insert(0, str(ROOT))  # the builder alone: importing the whole package would import TensorFlow
         target = pathlib.Path(self.build_lib) / "keras_dynfilter" / "custom_ops" / "lib"
         shutil.rmtree(target, ignore_errors=True)  # libraries of an earlier build
         try:
-            from custom_ops import build, cache, units
+            from custom_ops import build, installed, units
 
             tensorflow = units.TensorFlow.installed()
-            libraries = build.build(tensorflow, progress=print)
+            installed.write(target, tensorflow, build.build(tensorflow, progress=print))
         except Exception as error:  # whatever the reason, the package installs without compiled ops
+            shutil.rmtree(target, ignore_errors=True)
             print(f"keras_dynfilter: could not compile the ops now; they are compiled at first use: {error!r}")
-            return
-        folder = target / tensorflow.version
-        folder.mkdir(parents=True)
-        for path in (libraries.ops, libraries.xla):
-            if path is not None:
-                shutil.copy2(path, folder)
-                shutil.copy2(cache.checksum_file(path), folder)
 
     def get_outputs(self):
         return []
+
+
+class CompleteSource(sdist):
+    """Adds the links to the folders outside the package, so that the package can be used where it was unpacked."""
+
+    def make_release_tree(self, base_dir, files):
+        super().make_release_tree(base_dir, files)
+        for folder in FOLDERS.values():
+            (pathlib.Path(base_dir) / "keras_dynfilter" / folder).symlink_to(f"../{folder}")
 
 
 def subpackages(folder):
@@ -57,6 +68,10 @@ def subpackages(folder):
 has_tensorflow = importlib.util.find_spec("tensorflow") is not None
 
 setup(
+    version=VERSION,
+    long_description=project_page.description((ROOT / "README.md").read_text(), REPOSITORY, f"v{VERSION}"),
+    long_description_content_type="text/markdown",
+    project_urls=project_page.addresses(REPOSITORY, f"v{VERSION}"),
     packages=[
         *find_packages(include=["keras_dynfilter", "keras_dynfilter.*"], exclude=[f"{name}*" for name in FOLDERS]),
         *(f"{name}{package}" for name, folder in FOLDERS.items() for package in subpackages(folder)),
@@ -64,5 +79,5 @@ setup(
     package_dir=FOLDERS,
     package_data={"keras_dynfilter": ["py.typed"], "keras_dynfilter.custom_ops": ["cc/**/*"]},
     ext_modules=[Extension("keras_dynfilter.custom_ops.lib", [])] if has_tensorflow else [],
-    cmdclass={"build_ext": BuildOps},
+    cmdclass={"build_ext": BuildOps, "sdist": CompleteSource},
 )

@@ -36,11 +36,19 @@ Progress = Callable[[str], object]
 
 @dataclasses.dataclass(frozen=True)
 class Libraries:
-    """Paths of the two libraries. `xla` is None if it was not built; `notes` explain what is missing and why."""
+    """Paths of the two libraries.
+
+    Attributes:
+        ops: The library of ops.
+        xla: The library that lowers the ops to XLA, or None if it was not built.
+        notes: What is missing, and why.
+        cuda: Whether the libraries have CUDA kernels.
+    """
 
     ops: pathlib.Path
     xla: pathlib.Path | None
     notes: tuple[str, ...] = ()
+    cuda: bool = False
 
 
 def build(
@@ -64,35 +72,11 @@ def build(
     ops, cuda = _with_cuda_if_possible(source, lambda cuda: units.ops_library(tensorflow, cuda), notes)
     if not tensorflow.has_xla:
         notes.append(f"no XLA kernels: they need TensorFlow {units.XLA_FROM[0]}.{units.XLA_FROM[1]} or newer")
-        return Libraries(ops, None, tuple(notes))
+        return Libraries(ops, None, tuple(notes), cuda)
     try:
-        return Libraries(ops, source.provide(units.xla_library(tensorflow, cuda)), tuple(notes))
+        return Libraries(ops, source.provide(units.xla_library(tensorflow, cuda)), tuple(notes), cuda)
     except BuildError as error:
-        return Libraries(ops, None, (*notes, f"no XLA kernels: {error}"))
-
-
-def find_installed(folder: pathlib.Path) -> tuple[Libraries | None, tuple[str, ...]]:
-    """Finds the libraries that `pip install` has built.
-
-    Args:
-        folder: The folder of the libraries for one version of TensorFlow. It may not exist.
-
-    Returns:
-        The libraries, or None, and reasons why libraries in the folder are not used.
-    """
-    intact: dict[str, pathlib.Path] = {}
-    reasons = []
-    for name, symbol in units.SYMBOLS.items():
-        for path in sorted(folder.glob(f"{units.library_prefix(name)}-*.so")):
-            reason = cache.reason_against_content(path, symbol)
-            if reason:
-                reasons.append(f"a library in the package is damaged: {reason}")
-            else:
-                intact[name] = path
-    if "ops" not in intact:
-        return None, tuple(reasons)
-    notes = () if "xla" in intact else ("no XLA kernels: the package was installed without them",)
-    return Libraries(intact["ops"], intact.get("xla"), (*reasons, *notes)), ()
+        return Libraries(ops, None, (*notes, f"no XLA kernels: {error}"), cuda)
 
 
 def build_ort(cache_folder: str | os.PathLike | None = None, progress: Progress = lambda text: None) -> pathlib.Path:

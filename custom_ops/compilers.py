@@ -61,10 +61,26 @@ class Compilers:
 
     def compile_command(self, unit: units.Unit, output: pathlib.Path) -> list[str]:
         """Returns the command that compiles a unit."""
+        return [*self._read_command(unit), "-c", str(unit.source), "-o", str(output)]
+
+    def _read_command(self, unit):
         system = [part for folder in unit.includes for part in ("-isystem", folder)]
-        compiler = str(self.nvcc if unit.is_cuda else self.cxx)
-        source = str(unit.source)
-        return [compiler, *unit.flags, *system, f"-I{sources.FOLDER}", "-c", source, "-o", str(output)]
+        return [str(self.nvcc if unit.is_cuda else self.cxx), *unit.flags, *system, f"-I{sources.FOLDER}"]
+
+    def included_files(self, unit: units.Unit) -> list[pathlib.Path]:
+        """Returns the files that a unit includes, also indirectly. Runs the preprocessor.
+
+        Raises:
+            BuildError: The preprocessor failed.
+        """
+        command = [*self._read_command(unit), "-M", str(unit.source)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape", check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise BuildError(f"{command[0]} could not list the files that {unit.source} includes: {error}") from error
+        # A rule for make: "object: source header header", with "\\" before a line break or a space.
+        names = re.split(r"(?<!\\)\s+", done.stdout.replace("\\\n", " ").strip())
+        return [pathlib.Path(os.path.normpath(name.replace("\\ ", " "))) for name in names[1:]]
 
     def link_command(
         self, library: units.LibraryPlan, objects: Sequence[pathlib.Path], output: pathlib.Path

@@ -6,19 +6,15 @@ searches these places, and takes the headers from the first place that has them:
 
 1. the folder that the variable KERAS_DYNFILTER_ORT_INCLUDE names (the folder `include` of an ONNX Runtime release),
 2. a system package (`libonnxruntime-dev` of Debian 13 and newer),
-3. the same Debian package, downloaded, checked against its SHA-256, and unpacked in the cache. No package manager is
-   involved, so this works on every Linux distribution.
+3. the same Debian package, downloaded and unpacked in the cache.
 """
 
-import hashlib
-import io
 import os
 import pathlib
-import tarfile
 import tempfile
-import urllib.request
 from collections.abc import Callable
 
+from . import debian
 from .cache import PARTIAL, Cache
 from .errors import BuildError
 
@@ -29,10 +25,6 @@ SUBFOLDERS = (".", "onnxruntime", "core/session", "onnxruntime/core/session")
 VERSION = "1.21.0"
 PACKAGE = "pool/main/o/onnxruntime/libonnxruntime-dev_1.21.0+dfsg-1_amd64.deb"  # the same headers for all processors
 SHA256 = "14f7d959d5deacbcf1504830d4189f91fc67382b399ed9ae9d3aa9c4050ced08"
-# The mirror removes a package when no supported release of Debian contains it. The snapshot archive keeps every
-# package.
-SITES = ("https://deb.debian.org/debian", "https://snapshot.debian.org/archive/debian/20250901T000000Z")
-TIMEOUT_SECONDS = 300
 
 
 class HeadersError(BuildError):
@@ -78,25 +70,14 @@ def _folder_in(place):
 
 
 def _download():
-    """Returns the bytes of the package from the first site that delivers it unchanged."""
-    failures = []
-    for site in SITES:
-        url = f"{site}/{PACKAGE}"
-        try:
-            with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
-                content = response.read()
-        except OSError as error:
-            failures.append(f"{url}: {error}")
-            continue
-        digest = hashlib.sha256(content).hexdigest()
-        if digest == SHA256:
-            return content
-        failures.append(f"{url}: expected the SHA-256 {SHA256}, received {digest}")
-    raise HeadersError(
-        "The headers of ONNX Runtime were not found, and could not be downloaded. Install libonnxruntime-dev, or "
-        f"unpack a release of ONNX Runtime (1.18 or newer) and set {VARIABLE} to its folder `include`. "
-        + "; ".join(failures)
-    )
+    """Returns the bytes of the package."""
+    try:
+        return debian.download(PACKAGE, SHA256)
+    except debian.DownloadError as error:
+        raise HeadersError(
+            "The headers of ONNX Runtime were not found, and could not be downloaded. Install libonnxruntime-dev, or "
+            f"unpack a release of ONNX Runtime (1.18 or newer) and set {VARIABLE} to its folder `include`. {error}"
+        ) from error
 
 
 def _unpack(package, target):
@@ -104,7 +85,7 @@ def _unpack(package, target):
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=target.name + PARTIAL) as folder:
         headers = pathlib.Path(folder) / "headers"
         headers.mkdir()
-        with tarfile.open(fileobj=io.BytesIO(_member(package, "data.tar.xz")), mode="r:xz") as archive:
+        with debian.open_files(package) as archive:
             for entry in archive:
                 path = pathlib.PurePosixPath(entry.name)
                 file = archive.extractfile(entry) if entry.isfile() else None
@@ -119,16 +100,3 @@ def _write(path, content):
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _member(archive, name):
-    """Returns a member of an `ar` archive, the container of a Debian package."""
-    position = len(b"!<arch>\n")
-    while position < len(archive):
-        header = archive[position : position + 60]
-        size = int(header[48:58])
-        start = position + len(header)
-        if header[:16].decode().rstrip(" /") == name:
-            return archive[start : start + size]
-        position = start + size + size % 2
-    raise ValueError(f"the archive has no member {name}")

@@ -57,6 +57,11 @@ class TensorFlow:
         return cls(tf.version.VERSION, build, tf.sysconfig.get_include(), tf.sysconfig.get_lib(), tuple(flags))
 
     @property
+    def minor(self) -> str:
+        """The version without its last number, such as `"2.21"`."""
+        return ".".join(re.findall(r"\d+", self.version)[:2])
+
+    @property
     def has_xla(self) -> bool:
         """Whether the XLA library compiles with this version."""
         return tuple(int(part) for part in re.findall(r"\d+", self.version)[:2]) >= XLA_FROM

@@ -3,13 +3,14 @@
 
 import sys
 
-from keras_dynfilter.custom_ops import build
+from keras_dynfilter.custom_ops import build, installed
 
 
 def ort_library() -> str:
-    """Returns the path of the library that runs the native ops of exported ONNX files. Builds the library if necessary.
+    """Returns the path of the library that runs the native ops of exported ONNX files.
 
-    The library needs neither TensorFlow nor this package at run time, so it can be copied to the machine that runs the
+    It is the library in the package, if the package has one. Otherwise it is in the cache, and built if necessary. The
+    library needs neither TensorFlow nor this package at run time, so it can be copied to the machine that runs the
     files. If that machine has another processor, set `KERAS_DYNFILTER_MARCH=portable` before the library is built.
 
     Raises:
@@ -23,4 +24,7 @@ def ort_library() -> str:
     """
     if not sys.platform.startswith("linux"):
         raise RuntimeError(f"The library is built on Linux only, not on {sys.platform}")
+    library = installed.find_ort()
+    if library is not None:
+        return str(library)
     return str(build.build_ort(progress=lambda text: print(text, file=sys.stderr, flush=True)))

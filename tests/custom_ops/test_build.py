@@ -14,7 +14,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from keras_dynfilter.custom_ops import build, cache, compilers, sources, units
+from keras_dynfilter.custom_ops import build, cache, compilers, installed, sources, units
 from tests.support.fake_compiler import FakeCompiler
 from tests.support.paths import ROOT
 
@@ -231,18 +231,20 @@ class version:
     VERSION, GIT_VERSION, COMPILER_VERSION = "2.15.1", "git", "compiler"
 class sysconfig:
     get_compile_flags = staticmethod(lambda: [])
-    get_include = get_lib = staticmethod(lambda: "/nowhere")
+    get_include = get_lib = staticmethod(lambda: "INCLUDE")
 """
 BUILD_WHEEL = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
 
 
 def test_an_installation_with_tensorflow_contains_libraries_with_checksums(tmp_path):
     pytest.importorskip("setuptools")
-    compiler = FakeCompiler(tmp_path)
-    (tmp_path / "stub" / "tensorflow").mkdir(parents=True)
-    (tmp_path / "stub" / "tensorflow" / "__init__.py").write_text(STUB)
+    include = tmp_path / "stub" / "tensorflow"
+    include.mkdir(parents=True)
+    (include / "__init__.py").write_text(STUB.replace("INCLUDE", str(include)))
+    (include / "header.h").touch()
+    compiler = FakeCompiler(tmp_path, [include / "header.h"])
     source = tmp_path / "source"
-    for folder in ("custom_ops", "export", "keras_dynfilter"):
+    for folder in ("custom_ops", "export", "keras_dynfilter", "release"):
         shutil.copytree(ROOT / folder, source / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source)
@@ -257,8 +259,9 @@ def test_an_installation_with_tensorflow_contains_libraries_with_checksums(tmp_p
     )
     assert done.returncode == 0, done.stderr[-3000:]
     zipfile.ZipFile(tmp_path / done.stdout.split()[-1]).extractall(tmp_path / "installed")
-    found, reasons = build.find_installed(tmp_path / "installed" / "keras_dynfilter" / "custom_ops" / "lib" / "2.15.1")
-    assert found is not None and not reasons
+    tensorflow = units.TensorFlow("2.15.1", "", str(include), str(include), ())
+    folder = tmp_path / "installed" / "keras_dynfilter" / "custom_ops" / "lib"
+    assert installed.find(tensorflow, folder)[0] is not None, installed.find(tensorflow, folder)
 
 
 PRINT_SOFTMAX_FILTER = """

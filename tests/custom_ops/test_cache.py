@@ -272,23 +272,3 @@ def test_without_locks_the_build_goes_on(compiler, monkeypatch):
     folder.prepare()
     with folder.lock(compiler.cache / "file") as locked:
         assert locked
-
-
-def installed(compiler, folder):
-    """Returns a folder of libraries as `pip install` fills it."""
-    library = compiler.library()
-    folder.mkdir()
-    for path in (library, cache.checksum_file(library)):
-        shutil.copy2(path, folder)
-    return folder / library.name
-
-
-def test_libraries_in_the_package(compiler, tmp_path):
-    library = installed(compiler, tmp_path / "lib")
-    found, reasons = build.find_installed(tmp_path / "lib")
-    assert found.ops == library and found.xla is None and "installed without them" in found.notes[0]
-    assert reasons == ()
-    truncate(library)
-    found, reasons = build.find_installed(tmp_path / "lib")
-    assert found is None and "a library in the package is damaged: " in reasons[0] and "SHA-256" in reasons[0]
-    assert build.find_installed(tmp_path / "missing") == (None, ())

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from keras_dynfilter import export
-from keras_dynfilter.custom_ops import build, cache, ort_headers
+from keras_dynfilter.custom_ops import build, cache, debian, ort_headers
 from tests.support import raw_ops, reference
 
 onnx = pytest.importorskip("onnx")
@@ -234,12 +234,12 @@ def nothing_installed(monkeypatch, tmp_path):
     """Simulates a machine without headers, and a download site that does not have the package."""
     monkeypatch.delenv(ort_headers.VARIABLE, raising=False)
     monkeypatch.setattr(ort_headers, "SYSTEM", ())
-    monkeypatch.setattr(ort_headers, "SITES", ((tmp_path / "missing").as_uri(),))
+    monkeypatch.setattr(debian, "SITES", ((tmp_path / "missing").as_uri(),))
 
 
 def test_headers_are_downloaded_once(nothing_installed, monkeypatch, tmp_path):
     site, digest = package(tmp_path / "site")
-    monkeypatch.setattr(ort_headers, "SITES", (*ort_headers.SITES, site))  # the first site does not have the package
+    monkeypatch.setattr(debian, "SITES", (*debian.SITES, site))  # the first site does not have the package
     monkeypatch.setattr(ort_headers, "SHA256", digest)
     messages = []
     folder = ort_headers.find_headers(tmp_path / "cache", messages.append)
@@ -251,7 +251,7 @@ def test_headers_are_downloaded_once(nothing_installed, monkeypatch, tmp_path):
 
 def test_a_changed_package_is_refused(nothing_installed, monkeypatch, tmp_path):
     site, digest = package(tmp_path / "site")
-    monkeypatch.setattr(ort_headers, "SITES", (site,))
+    monkeypatch.setattr(debian, "SITES", (site,))
     with pytest.raises(ort_headers.HeadersError, match=f"expected the SHA-256 {ort_headers.SHA256}, received {digest}"):
         ort_headers.find_headers(tmp_path / "cache")
     assert not list(tmp_path.glob("cache/**/*.h"))

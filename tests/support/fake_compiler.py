@@ -9,6 +9,7 @@ import pathlib
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 from keras_dynfilter.custom_ops import units
 from tests.support.paths import ROOT
@@ -21,7 +22,8 @@ for argument; do
   [ "$previous" = -c ] && source=$argument
   previous=$argument
 done
-if [ -z "$output" ]; then echo "fake compiler 1"; exit 0; fi  # a query of the version
+if [ "$2" = "" ] && [ "$1" = --version ]; then echo "fake compiler 1"; exit 0; fi
+if [ -z "$output" ]; then echo "object.o: source.cc {headers}"; exit 0; fi  # a query of the included files
 echo "${{source:-link}}" >> "{calls}"
 {behaviour}
 printf '{content}' > "$output"
@@ -48,16 +50,19 @@ class FakeCompiler:
 
     Args:
         folder: The folder of the script, of its records and of the cache.
+        headers: The headers that all sources include, for a query of them.
     """
 
-    def __init__(self, folder: pathlib.Path):
-        self.folder, self.cache = folder, folder / "cache"
+    def __init__(self, folder: pathlib.Path, headers: Sequence[str | pathlib.Path] = ()):
+        self.folder, self.cache, self.headers = folder, folder / "cache", " ".join(map(str, headers))
         self.path, self._calls = folder / "compiler", folder / "calls"
         self.behave("")
 
     def behave(self, behaviour: str) -> None:
         """Replaces what the script does, in shell commands, before it writes `$output`."""
-        self.path.write_text(SCRIPT.format(calls=self._calls, behaviour=behaviour, content=CONTENT))
+        self.path.write_text(
+            SCRIPT.format(calls=self._calls, behaviour=behaviour, content=CONTENT, headers=self.headers)
+        )
         self.path.chmod(0o755)
 
     def calls(self) -> list[str]:

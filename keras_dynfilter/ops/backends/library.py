@@ -113,15 +113,20 @@ def _complete(earlier):
 
 
 def _find_or_build():
-    """Returns the libraries that `pip install` built for this TensorFlow, or else libraries in the cache.
+    """Returns the libraries in the package that fit this TensorFlow, or else libraries in the cache.
 
     Builds the libraries if the cache does not have them.
     """
-    from keras_dynfilter.custom_ops import build
+    from keras_dynfilter.custom_ops import build, compilers, installed, units
 
-    folder = pathlib.Path(build.__file__).parent / "lib" / tf.version.VERSION
-    found, reasons = build.find_installed(folder)
-    if found is not None:
+    found, reasons = installed.find(units.TensorFlow.installed())
+    wants_cuda = bool(tf.config.list_physical_devices("GPU")) and compilers.find_nvcc() is not None
+    if found is not None and (found.cuda or not wants_cuda):
         return found
-    built = build.build(progress=lambda text: print(text, file=sys.stderr, flush=True))
+    try:
+        built = build.build(progress=lambda text: print(text, file=sys.stderr, flush=True))
+    except build.BuildError as error:
+        if found is not None:
+            return dataclasses.replace(found, notes=(*found.notes, f"no CUDA kernels: {error}"))
+        raise build.BuildError("; ".join([*reasons, str(error)])) from error
     return dataclasses.replace(built, notes=(*built.notes, *reasons))
