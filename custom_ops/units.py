@@ -15,7 +15,7 @@ import re
 
 from . import sources
 
-XLA_FROM = (2, 16)
+XLA_FROM = (2, 20)  # the first TensorFlow whose headers contain xla/ffi/api/ffi.h
 # The instruction sets of a portable library. The baseline comes first: the linker keeps the first copy of an inline
 # function, and that copy has to run on every machine.
 ISA_TARGETS = {"baseline": "x86-64", "v3": "x86-64-v3", "v4": "x86-64-v4"}

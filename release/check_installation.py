@@ -36,7 +36,7 @@ def main() -> None:
     assert options.ops == "composite" or backends.supports_jit() == options.xla, "XLA"
 
     images = np.random.default_rng(0).random((8, 16, 16, 4), "float32")
-    model = keras.Sequential([keras.Input((16, 16, 4)), DDF2D(4, 3), keras.layers.Conv2D(4, 1)])
+    model = keras.Sequential([keras.Input((16, 16, 4)), DDF2D(3), keras.layers.Conv2D(4, 1)])
     model.compile("adam", "mse", jit_compile=options.xla)
     losses = model.fit(images, images, epochs=3, verbose=0).history["loss"]
     assert losses[-1] < losses[0], losses

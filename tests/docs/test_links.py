@@ -8,7 +8,7 @@ import pytest
 from tests.support import pages
 from tests.support.paths import ROOT
 
-FOLDERS = "benchmarks|custom_ops|docs|examples|export|keras_dynfilter|notebooks|tests"
+FOLDERS = "benchmarks|custom_ops|docs|examples|export|keras_dynfilter|notebooks|release|tests"
 PATH = re.compile(rf"^(?:(?:{FOLDERS})/[\w./*-]*|[A-Z]+\.(?:md|cff)|pyproject\.toml|mkdocs\.yml|\.ci/run)$")
 
 

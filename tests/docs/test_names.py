@@ -8,7 +8,7 @@ import pytest
 from tests.support import pages
 from tests.support.paths import ROOT
 
-TESTED = ("benchmarks", "custom_ops", "examples", "export", "keras_dynfilter")
+TESTED = ("benchmarks", "custom_ops", "examples", "export", "keras_dynfilter", "release")
 SOURCES = (*TESTED, "tests/custom_ops", "tests/fuzz", "tests/support")
 FILES = ("Makefile", "pyproject.toml", "setup.py", "mkdocs.yml", ".ci/run")
 SUFFIXES = {".py", ".h", ".cc", ".cu", ".cuh", ".inc"}

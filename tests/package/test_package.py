@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds a wheel and checks that it has one top-level name, contains the whole package and can be imported."""
 
-import importlib.util
+import email
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -11,15 +10,9 @@ import zipfile
 import pytest
 
 from keras_dynfilter import environment
+from tests.support import checkout, pages
 from tests.support.paths import ROOT
 
-BUILD = """
-import sys, importlib.util
-find_spec = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *rest: None if name == "tensorflow" else find_spec(name, *rest)
-from setuptools import build_meta
-print(build_meta.build_wheel(sys.argv[1]))
-"""
 USE = """
 import pathlib, keras_dynfilter
 from keras_dynfilter import export
@@ -37,29 +30,9 @@ def wheel(tmp_path_factory, request):
 
     A checkout has links to the folders `export/` and `custom_ops/` in `keras_dynfilter/`, an archive may have none.
     """
-    if importlib.util.find_spec("setuptools") is None:
-        pytest.skip("setuptools is not installed")
     folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    files = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
-    )
-    if files.returncode != 0:
-        pytest.skip("not a git checkout")
-    for name in files.stdout.split():
-        is_link = (ROOT / name).is_symlink()
-        if request.param == "links" if is_link else (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, source / name, follow_symlinks=False)
-    done = subprocess.run(
-        [sys.executable, "-c", BUILD, str(folder)],
-        cwd=source,
-        env={**os.environ, "PATH": "/nowhere", "PYTHONWARNINGS": "ignore"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder / done.stdout.split()[-1]
+    checkout.copy(folder / "source", links=request.param == "links")
+    return checkout.build("wheel", folder / "source", folder)
 
 
 def test_wheel_is_pure_and_has_one_top_level_name(wheel):
@@ -70,6 +43,25 @@ def test_wheel_is_pure_and_has_one_top_level_name(wheel):
     assert {f"keras_dynfilter/{name}" for name in needed} <= set(names)
     for source in (ROOT / "custom_ops" / "cc").rglob("*.*"):
         assert f"keras_dynfilter/custom_ops/{source.relative_to(ROOT / 'custom_ops')}" in names
+
+
+def test_metadata_has_a_page_with_absolute_links_only(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = email.message_from_bytes(archive.read(name))
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    addresses = dict(line.split(", ") for line in metadata.get_all("Project-URL"))
+    assert addresses["Repository"] == checkout.REPOSITORY
+    (tmp_path / "page.md").write_text(metadata.get_payload())
+    links = pages.links(tmp_path / "page.md")
+    assert len(links) > 10 and all(link.startswith("https://") for link in links)
+
+
+def test_the_page_renders_on_a_package_index(wheel):
+    pytest.importorskip("twine", reason="needs twine")
+    command = [sys.executable, "-m", "twine", "check", "--strict", str(wheel)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_wheel_imports_under_the_same_names(wheel, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.paths import ROOT
 
-FOLDERS = ("benchmarks", "custom_ops", "examples", "export", "keras_dynfilter")
+FOLDERS = ("benchmarks", "custom_ops", "examples", "export", "keras_dynfilter", "release")
 # Modules whose readers build any object that a file names, and modules that unpack archives without checks.
 MODULES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch", "yaml"}
 # Calls by their last name, or by module and name.

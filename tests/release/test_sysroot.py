@@ -2,28 +2,11 @@
 """The compiler with the libraries of an older Linux distribution."""
 
 import io
-import re
-import shutil
 import subprocess
 import tarfile
 
-import pytest
-
 from custom_ops import debian
-from keras_dynfilter.custom_ops import cache
 from release import sysroot
-
-PROGRAM = """
-#include <filesystem>
-#include <iostream>
-#include <string>
-#include <thread>
-
-extern "C" int run(const char* folder) {
-  std::thread([&] { std::cout << std::filesystem::path(folder) / "name" << std::string(100, ' '); }).join();
-  return __builtin_cpu_supports("x86-64-v4");
-}
-"""
 
 
 def archive(members):
@@ -74,26 +57,3 @@ def test_the_compiler_distinguishes_itself(tmp_path, monkeypatch):
     output = subprocess.run([compiler, "-c", "a b"], capture_output=True, text=True, check=True).stdout.splitlines()
     assert len(output) == 1 and output[0].endswith("-c a b")
     assert sysroot.compiler(tmp_path / "root folder") == compiler
-
-
-def versions(library):
-    """Returns the newest versions of the symbols that a library needs."""
-    table = subprocess.run(["objdump", "-T", library], capture_output=True, text=True, check=True).stdout
-    needed = re.findall(r"\*UND\*.*\b(GLIBC|GLIBCXX)_([\d.]+)", table)
-    return {name: max(tuple(map(int, v.split("."))) for n, v in needed if n == name) for name in ("GLIBC", "GLIBCXX")}
-
-
-@pytest.mark.slow
-def test_libraries_need_symbols_of_debian_11_only(tmp_path, monkeypatch):
-    for program in ("g++", "objdump"):
-        shutil.which(program) or pytest.skip(f"needs {program}")
-    monkeypatch.delenv("CXX", raising=False)
-    try:
-        compiler = sysroot.compiler(cache.cache_folder() / "sysroot")
-    except debian.DownloadError as error:
-        pytest.skip(f"needs the packages of Debian 11: {error}")
-    (tmp_path / "source.cc").write_text(PROGRAM)
-    command = ["-std=c++17", "-O2", "-fPIC", "-shared", "-pthread", tmp_path / "source.cc", "-o", tmp_path / "lib.so"]
-    subprocess.run([compiler, *command], check=True)
-    needed = versions(tmp_path / "lib.so")
-    assert needed["GLIBC"] <= (2, 31) and (3, 4, 21) <= needed["GLIBCXX"] <= (3, 4, 28)
