@@ -58,7 +58,8 @@ def load_authors_state(model: keras.Model, state: Mapping[str, Any] | Path) -> N
 
     Raises:
         ValueError: The model has other layers than these networks; or entries of the state are missing, left over, of
-            another shape, or not finite. The message lists them all, and no weight is changed.
+            another shape, or not finite, or occur twice, with and without `module.`. The message lists them, and no
+            weight is changed.
         FileNotFoundError: There is no file at the path.
         ImportError: The package that reads the file is not installed.
 
@@ -85,12 +86,16 @@ def _arrays(state):
     """Returns the entries of a state as arrays of float64, without what Keras has no weights for."""
     nested = state.get("state_dict")
     state = nested if isinstance(nested, Mapping) else state
-    names = {name: re.sub(r"^(module\.)+", "", str(name)) for name in state}
-    return {
-        names[name]: _array(names[name], value)
-        for name, value in state.items()
-        if not names[name].endswith(".num_batches_tracked")
-    }
+    arrays, names = {}, {}
+    for name, value in state.items():
+        short = re.sub(r"^(module\.)+", "", str(name))
+        if short.endswith(".num_batches_tracked"):
+            continue
+        if short in names:
+            expected = "Expected `state` to hold every entry once, with or without `module.`"
+            raise ValueError(f"{expected}. Received: {names[short]!r} and {name!r}")
+        names[short], arrays[short] = name, _array(short, value)
+    return arrays
 
 
 def _array(name, value):

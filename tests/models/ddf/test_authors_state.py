@@ -65,6 +65,19 @@ def test_states_may_be_nested_and_prefixed(state):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("names", [("bn1.bias", "module.bn1.bias"), ("module.module.bn1.bias", "module.bn1.bias")])
+def test_entries_that_occur_twice_are_refused(names, state):
+    """Neither of the two values may win silently."""
+    twice = {name: value for name, value in state.items() if name != "bn1.bias"} | dict.fromkeys(
+        names, state["bn1.bias"]
+    )
+    message = rf"Expected `state` to hold every entry once.* Received: '{names[0]}' and '{names[1]}'"
+    with pytest.raises(ValueError, match=message):
+        models.load_authors_state(small_resnet(), twice)
+    counts = {"bn1.num_batches_tracked": np.array(7), "module.bn1.num_batches_tracked": np.array(8)}
+    small_resnet(weights=state | counts)  # which no layer of Keras uses
+
+
 def test_other_heads_are_kept(state):
     model = small_resnet(classes=10)
     head = model.get_layer("predictions").get_weights()
