@@ -4,14 +4,17 @@
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import filelock
 
 LOCK, EARLIER = "keras_dynfilter.lock", "earlier"
-LONGEST = 100  # characters of the name that the temporary folder repeats; file systems limit names to 255 bytes
+MARK = ".keras_dynfilter-"  # in the names of temporary folders, before eight random characters
+LONGEST = 40  # characters of the name that the temporary folder repeats; file systems limit names to 255 bytes
 
 
 @contextlib.contextmanager
@@ -30,14 +33,35 @@ def staged(path: pathlib.Path) -> Iterator[pathlib.Path]:
         if not folder.is_dir():
             folder.mkdir(exist_ok=True)
     _remove_abandoned(path.parent)
-    folder = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name[:LONGEST]}.", dir=path.parent))
+    folder, lock = _locked_folder(path)
     try:
-        with filelock.FileLock(folder / LOCK):  # the kernel releases it when the process ends, however it ends
+        with lock:
             written = folder / path.name
             yield written
             _replace(written, path, folder / EARLIER)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _locked_folder(path: pathlib.Path) -> tuple[pathlib.Path, Any]:
+    """Makes a temporary folder next to `path`, and locks it. Returns the folder and the acquired lock.
+
+    The kernel releases the lock when the process ends, however it ends.
+    """
+    while True:
+        folder = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name[:LONGEST]}{MARK}", dir=path.parent))
+        lock = filelock.FileLock(folder / LOCK)
+        try:
+            held = lock.acquire()
+            # Before the lock was held, another process may have taken the folder for an abandoned one.
+            if (folder / LOCK).exists():
+                return folder, held
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        lock.release()
 
 
 def _replace(written: pathlib.Path, path: pathlib.Path, earlier: pathlib.Path) -> None:
@@ -55,20 +79,29 @@ def _replace(written: pathlib.Path, path: pathlib.Path, earlier: pathlib.Path) -
 
 
 def _remove_abandoned(parent: pathlib.Path) -> None:
-    """Removes temporary folders in `parent` whose process was killed.
+    """Removes temporary folders in `parent` whose process was killed."""
+    with contextlib.suppress(OSError):  # such as a folder that cannot be listed; it only costs space
+        for entry in list(os.scandir(parent)):
+            with contextlib.suppress(OSError, filelock.Timeout):  # in use, or removed by another process
+                _remove_if_abandoned(entry)
+
+
+def _remove_if_abandoned(entry: os.DirEntry) -> None:
+    """Removes a folder if it is a temporary folder whose process was killed.
 
     If the process was killed after it had moved an earlier folder away, the earlier folder returns to its place.
     """
-    with contextlib.suppress(OSError):  # such as a folder that cannot be listed; it only costs space
-        for entry in list(os.scandir(parent)):
-            folder = pathlib.Path(entry.path)
-            if not entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
-                continue
-            is_ours = (folder / LOCK).is_file() and entry.stat(follow_symlinks=False).st_uid == os.geteuid()
-            if not is_ours:
-                continue
-            with contextlib.suppress(OSError, filelock.Timeout), filelock.FileLock(folder / LOCK, timeout=0):
-                for earlier in folder.glob(f"{EARLIER}/*"):
-                    if not os.path.lexists(parent / earlier.name):
-                        earlier.rename(parent / earlier.name)
-                shutil.rmtree(folder, ignore_errors=True)
+    if not entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
+        return
+    if entry.stat(follow_symlinks=False).st_uid != os.geteuid():
+        return
+    folder = pathlib.Path(entry.path)
+    if (folder / LOCK).is_file():
+        with filelock.FileLock(folder / LOCK, timeout=0):
+            for earlier in folder.glob(f"{EARLIER}/*"):
+                target = folder.parent / earlier.name
+                if not os.path.lexists(target):
+                    earlier.rename(target)
+            shutil.rmtree(folder, ignore_errors=True)
+    elif re.search(re.escape(MARK) + r"\w{8}\Z", entry.name):
+        folder.rmdir()  # Empty: the process was killed before it had a lock. A living process makes another folder.

@@ -2,6 +2,7 @@
 """A file or folder is replaced as a whole, and what a killed process left behind is cleaned up."""
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -33,6 +34,8 @@ def watched(written, path, earlier):
     replace(written, path, earlier)
 
 atomic_write._replace = watched
+acquire = atomic_write.filelock.FileLock.acquire
+atomic_write.filelock.FileLock.acquire = lambda *args, **options: (here("locking"), acquire(*args, **options))[1]
 with atomic_write.staged(path) as written:
     written.mkdir()
     (written / "new").touch()
@@ -144,3 +147,37 @@ def test_folders_of_others_stay(tmp_path, monkeypatch):
     monkeypatch.undo()
     write(tmp_path / "out")
     assert names(tmp_path) == [".link", "out", "visible"]
+
+
+@pytest.mark.slow
+def test_folders_of_processes_that_were_killed_before_they_had_a_lock(tmp_path):
+    killed(tmp_path / "out", "locking")
+    assert len(names(tmp_path)) == 1 and not names(tmp_path / names(tmp_path)[0])
+    write(tmp_path / "other")
+    assert names(tmp_path) == ["other"]
+
+
+def test_folders_without_a_lock_that_hold_something_stay(tmp_path):
+    folder = tmp_path / f".out{atomic_write.MARK}abcdefgh"
+    (folder / "content").mkdir(parents=True)
+    write(tmp_path / "out")
+    assert (folder / "content").is_dir()
+
+
+@pytest.mark.parametrize("step", ["before the lock file", "before the lock"])
+def test_a_living_process_whose_folder_is_taken_for_abandoned_makes_another(step, tmp_path, monkeypatch):
+    """Another process that writes to the same place comes between two steps of this one."""
+    acquire, calls = atomic_write.filelock.FileLock.acquire, []
+
+    def interrupted(lock, *args, **options):
+        calls.append(lock)
+        if len(calls) == 1:
+            if step == "before the lock":
+                pathlib.Path(lock.lock_file).touch()
+            write(tmp_path / "other")
+            assert not os.path.exists(lock.lock_file)
+        return acquire(lock, *args, **options)
+
+    monkeypatch.setattr(atomic_write.filelock.FileLock, "acquire", interrupted)
+    write(tmp_path / "out")
+    assert names(tmp_path) == ["other", "out"] and (tmp_path / "out").read_text() == "new"
