@@ -28,7 +28,7 @@ import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
-from . import builder, cache, compilers, ort_headers, units
+from . import builder, cache, cleanup, compilers, ort_headers, units
 from .errors import BuildError
 
 Progress = Callable[[str], object]
@@ -127,7 +127,7 @@ def _with_cuda_if_possible(source, plan, notes, complete=lambda plan: plan):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Builds the ops. Files that failed to compile before are compiled again."""
+    """Builds the ops, and removes old files from the cache. Files that failed to compile before are compiled again."""
     parser = argparse.ArgumentParser(prog="python -m keras_dynfilter.custom_ops.build", description=main.__doc__)
     parser.add_argument(
         "--ort", action="store_true", help="build the library for ONNX Runtime instead of the libraries for TensorFlow"
@@ -138,7 +138,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(text, file=sys.stderr, flush=True)
 
     try:
-        cache.Cache(cache.cache_folder()).forget_failures()
+        kept = cache.Cache(cache.cache_folder())
+        kept.forget_failures()
+        cleanup.remove_partial(kept)
+        cleanup.remove_unused(kept)
         if ort:
             print(build_ort(progress=progress))
             return

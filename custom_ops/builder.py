@@ -8,7 +8,7 @@ import pathlib
 import threading
 from collections.abc import Callable
 
-from . import cache, compilers, sources, units
+from . import cache, cleanup, compilers, sources, units
 from .commands import Commands
 from .errors import BuildError, CompilerError, CompilerStopped
 
@@ -40,12 +40,15 @@ class Builder:
             BuildError: There is no compiler, it failed now or in an earlier build, or the cache cannot be used.
         """
         path = self.cache.folder / plan.file_name
-        reason = self.cache.reason_against(path, plan.symbol)
-        if not reason:
+        if not self.cache.reason_against(path, plan.symbol):
+            # Builders write to their partial files all the time. Days protect those of builders whose locks this
+            # process does not see, such as on some network file systems.
+            cleanup.remove_partial(self.cache, days=1)
             return path
         compiler = compilers.Compilers.installed()
         try:
             self.cache.prepare()
+            cleanup.remove_partial(self.cache)
             plan = complete(plan)
             with self.cache.lock(path, lambda: self._say_waiting(f"builds {path}")):
                 if self.cache.reason_against(path, plan.symbol):  # no other process has built it in the meantime
@@ -54,6 +57,7 @@ class Builder:
             raise BuildError(
                 f"the cache folder {self.cache.folder} cannot be used to build {path.name}: {error}"
             ) from error
+        cleanup.remove_unused(self.cache)
         return path
 
     def _say_waiting(self, work):

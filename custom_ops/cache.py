@@ -3,8 +3,8 @@
 
 A finished file has its SHA-256 in a file next to it, in the format of `sha256sum`. A file counts as finished only if
 the two agree and no other user can change them. Files get their names when they are complete. So finished files are
-used without a lock and without write access, and an interrupted build leaves only partial files that nobody uses. The
-next build removes them.
+used without a lock and without write access, and an interrupted build leaves only partial files that nobody uses.
+`cleanup.py` removes them.
 """
 
 import contextlib
@@ -12,8 +12,8 @@ import hashlib
 import os
 import pathlib
 import secrets
-import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from . import trust
@@ -23,13 +23,14 @@ VARIABLE = "KERAS_DYNFILTER_CACHE"
 PARTIAL = ".partial-"
 ELF = b"\x7fELF"
 POLL_SECONDS = 0.1
+SECONDS_BETWEEN_NOTES = 24 * 3600  # so that a process that uses a file normally writes nothing
 
 
 def cache_folder() -> pathlib.Path:
     """Returns the folder of the objects and libraries.
 
     Raises:
-        BuildError: The variable is a relative path, or the user has no home folder.
+        BuildError: The variable or HOME is a relative path, or the user has no home folder.
     """
     chosen = os.environ.get(VARIABLE)
     if chosen:
@@ -41,9 +42,12 @@ def cache_folder() -> pathlib.Path:
     if os.path.isabs(base):  # The XDG specification says of relative paths: "consider the path invalid and ignore it".
         return pathlib.Path(base) / "keras_dynfilter"
     try:
-        return pathlib.Path.home() / ".cache" / "keras_dynfilter"
+        home = pathlib.Path.home()
     except RuntimeError as error:
         raise BuildError(f"there is no cache folder: {error} Set {VARIABLE} to a folder") from error
+    if not home.is_absolute():
+        raise BuildError(f"Expected HOME to be an absolute path. Received: HOME={home}. Or set {VARIABLE} to a folder")
+    return home / ".cache" / "keras_dynfilter"
 
 
 def reason_against_content(path: pathlib.Path, symbol: str = "") -> str:
@@ -53,6 +57,9 @@ def reason_against_content(path: pathlib.Path, symbol: str = "") -> str:
         path: An object file or a library.
         symbol: The name of a function that the file contains.
     """
+    for file in (path, checksum_file(path)):
+        if file.exists() and not file.is_file():  # a pipe would block
+            return f"{file} is not an ordinary file"
     try:
         content, recorded = path.read_bytes(), checksum_file(path).read_text(errors="replace").split()
     except OSError as error:
@@ -75,14 +82,14 @@ def failure_file(path: pathlib.Path) -> pathlib.Path:
 
 
 class Cache:
-    """The cache folder. It may be read-only, or not exist yet.
+    """The cache folder. It may be read-only, or not exist yet. Links in its path are resolved once, here.
 
     Raises:
         BuildError: Other users can change the folder.
     """
 
     def __init__(self, folder: str | os.PathLike):
-        self.folder = pathlib.Path(os.path.abspath(folder))
+        self.folder = pathlib.Path(os.path.realpath(folder))
         self.objects, self.locks = self.folder / "objects", self.folder / "locks"
         try:
             if self.folder.exists():
@@ -106,21 +113,16 @@ class Cache:
             reason = trust.reason_against_file(path) or trust.reason_against_file(checksum_file(path))
         except OSError as error:
             return f"{error.strerror}: {error.filename}"
+        if not reason:
+            _note_use(path)  # before the check, so that nobody removes the file between the check and its use
         return reason or reason_against_content(path, symbol)
 
     def prepare(self) -> None:
-        """Creates the folders, and removes what interrupted builds have left."""
+        """Creates the folders."""
         for folder in (self.objects, self.locks):
             for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
                 missing.mkdir(mode=0o755, exist_ok=True)  # whatever the umask, other users cannot write
         self._check_trust()
-        for partial in [*self.folder.glob(f"*{PARTIAL}*"), *self.objects.glob(f"*{PARTIAL}*")]:
-            finished = partial.with_name(partial.name.split(PARTIAL)[0].removesuffix(".sha256").removesuffix(".failed"))
-            with self.lock(finished, wait=False) as locked:
-                if locked and partial.is_dir():
-                    shutil.rmtree(partial, ignore_errors=True)
-                elif locked:
-                    partial.unlink(missing_ok=True)
 
     def forget_failures(self) -> None:
         """Removes the records of sources that do not compile."""
@@ -142,7 +144,8 @@ class Cache:
             path: The file.
             waiting: A function that is called once before the thread waits for another one.
             stop: Ends the wait when it is set.
-            wait: Whether to wait for another thread that builds the file.
+            wait: Whether to wait for another thread that builds the file. If not, a file counts as locked on a file
+                system without locks.
         """
         import filelock
 
@@ -161,6 +164,8 @@ class Cache:
                 first = False
                 stop.wait(POLL_SECONDS)
             except NotImplementedError:  # A file system without locks. Two builds then do the same work, correctly.
+                if not wait:
+                    break
                 locked = True
         try:
             yield locked
@@ -168,10 +173,14 @@ class Cache:
             lock.release()
 
     @contextlib.contextmanager
-    def writing(self, path: pathlib.Path) -> Iterator[pathlib.Path]:
+    def writing(self, path: pathlib.Path, mode: int = 0o644) -> Iterator[pathlib.Path]:
         """Yields the path of a partial file, which becomes the finished file `path` if the block succeeds.
 
         The process has to hold the lock of `path`.
+
+        Args:
+            path: The file.
+            mode: The mode of the file.
         """
         partial = path.with_name(f"{path.name}{PARTIAL}{secrets.token_hex(8)}")
         try:
@@ -181,7 +190,7 @@ class Cache:
             # The checksum comes first. If the power fails between the two steps, they do not agree, and the file is
             # built again.
             self.write_text(checksum_file(path), f"{digest}  {path.name}\n")
-            _publish(partial, path)
+            _publish(partial, path, mode)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -195,8 +204,15 @@ class Cache:
             partial.unlink(missing_ok=True)
 
 
-def _publish(partial, path):
-    os.chmod(partial, 0o644)
+def _note_use(path):
+    """Records as the time of its last change that a file is used. `cleanup.py` removes files that nobody uses."""
+    with contextlib.suppress(OSError):  # a read-only cache, or a file of root
+        if time.time() - path.stat().st_mtime > SECONDS_BETWEEN_NOTES:
+            os.utime(path)
+
+
+def _publish(partial, path, mode=0o644):
+    os.chmod(partial, mode)
     with open(partial, "rb") as file:
         os.fsync(file.fileno())
     os.replace(partial, path)

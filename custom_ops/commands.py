@@ -105,15 +105,19 @@ class Commands:
     def _add_to_log(self, text):
         # A log that cannot be written is no reason to stop a build.
         try:
-            with self._lock, open(self.log, self._mode, opener=_open_for_owner) as file:
-                self._mode = "a"
-                file.write(text + "\n")
+            with self._lock:
+                if self._mode == "w":
+                    self.log.unlink(missing_ok=True)  # a pipe would block, and a link would lead elsewhere
+                with open(self.log, self._mode, opener=_open_for_owner) as file:
+                    self._mode = "a"
+                    file.write(text + "\n")
         except OSError:
             pass
 
 
 def _open_for_owner(path, flags):
-    return os.open(path, flags, 0o644)  # whatever the umask, other users cannot write
+    # Whatever the umask, other users cannot write. A pipe or a link that is new since the last command is an error.
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
 
 
 def is_judgement(status: int, text: str) -> bool:

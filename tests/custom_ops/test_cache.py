@@ -261,6 +261,41 @@ def test_relative_paths_in_the_environment(monkeypatch, tmp_path):
     assert cache.cache_folder() == tmp_path
 
 
+@pytest.mark.parametrize("home", ["relative", ".", "./home"])
+def test_a_relative_home_makes_no_cache_in_the_working_folder(home, monkeypatch):
+    monkeypatch.delenv(cache.VARIABLE, raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", home)
+    with pytest.raises(BuildError, match=r"Expected HOME to be an absolute path\. Received: HOME="):
+        cache.cache_folder()
+
+
+def test_links_in_the_path_are_resolved_once(compiler, tmp_path):
+    """Otherwise, who owns a link could lead to another folder after the check of the first one."""
+    library = compiler.library()
+    (tmp_path / "link").symlink_to(compiler.cache)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "to_deep").symlink_to(tmp_path / "deep")
+    compiler.forget_calls()
+    for path in (tmp_path / "link", tmp_path / "to_deep" / ".." / "link", tmp_path / "to_deep" / ".." / "cache"):
+        assert cache.Cache(path).folder == compiler.cache.resolve()
+        compiler.cache = path
+        assert compiler.library() == library.resolve()
+    assert not compiler.calls()
+
+
+def test_a_pipe_in_the_place_of_a_log_or_library_does_not_block(compiler, tmp_path):
+    library = compiler.library()
+    content, log = library.read_bytes(), library.with_suffix(".log")
+    for replace in (os.mkfifo, lambda path: path.symlink_to(tmp_path / "elsewhere")):
+        for path in (library, log):
+            path.unlink()
+            replace(path)
+        assert compiler.library() == library and library.read_bytes() == content
+        assert log.is_file() and not log.is_symlink() and "$ " in log.read_text()
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_without_locks_the_build_goes_on(compiler, monkeypatch):
     """On some network file systems older versions of filelock raise NotImplementedError."""
 
@@ -272,3 +307,5 @@ def test_without_locks_the_build_goes_on(compiler, monkeypatch):
     folder.prepare()
     with folder.lock(compiler.cache / "file") as locked:
         assert locked
+    with folder.lock(compiler.cache / "file", wait=False) as locked:
+        assert not locked  # another process may be at work

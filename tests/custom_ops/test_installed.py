@@ -89,6 +89,15 @@ def test_damaged_files_are_refused(tensorflow, folder):
         assert found is None and installed.RECORD in reason
 
 
+def test_a_pipe_in_the_place_of_a_library_does_not_block(tensorflow, folder):
+    (library,) = (folder / "2.15").glob("*.so")
+    for path in (cache.checksum_file(library), library):
+        path.unlink()
+        os.mkfifo(path)
+        found, (reason,) = installed.find(tensorflow, folder)
+        assert found is None and f"{path} is not an ordinary file" in reason
+
+
 def test_a_compiler_that_names_no_headers_is_refused(tensorflow, tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", str(FakeCompiler(tmp_path).path))
     with pytest.raises(BuildError, match=f"does not name the headers in {tensorflow.include}"):

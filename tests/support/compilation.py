@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles C++ programs and libraries of the tests, and keeps them until their sources or flags change."""
+"""Compiles C++ programs and libraries of the tests, and keeps them in the cache of the compiled ops.
+
+As for the ops, files that other users could change are not used, and files that were not used for long are removed.
+"""
 
 import concurrent.futures
-import getpass
 import hashlib
 import os
-import pathlib
 import shutil
 import subprocess
 import tempfile
 
+from keras_dynfilter.custom_ops import cache, cleanup
+
 
 def build(name, units, headers, flags, link):
-    """Returns the path of a program or library. Builds the file if it does not exist.
+    """Returns the path of a program or library. Builds the file if the cache does not have it.
 
     Args:
         name: The name of the file, before the key.
@@ -28,24 +31,31 @@ def build(name, units, headers, flags, link):
     key = hashlib.sha256("\n".join([version, *flags, *link]).encode())
     for path in sorted([*units, *headers]):
         key.update(path.read_bytes())
-    folder = pathlib.Path(tempfile.gettempdir()) / f"keras_dynfilter_tests_{getpass.getuser()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    target = folder / f"{name}-{key.hexdigest()[:32]}"
-    if target.exists():
+    kept = cache.Cache(cache.cache_folder() / "tests")
+    target = kept.folder / f"keras_dynfilter_{name}-{key.hexdigest()[:32]}"
+    if not kept.reason_against(target):
         return target
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-
-        def compiled(numbered):
-            path = f"{scratch}/{numbered[0]}.o"
-            run([compiler, *flags, "-x", "c++", "-c", str(numbered[1]), "-o", path])
-            return path
-
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            objects = list(pool.map(compiled, enumerate(units)))
-        linked = f"{scratch}/linked"
-        run([compiler, *link, *objects, "-o", linked])
-        os.replace(linked, target)
+    kept.prepare()
+    cleanup.remove_partial(kept)
+    with kept.lock(target):
+        if kept.reason_against(target):  # no other process has built it in the meantime
+            with kept.writing(target, mode=0o755) as partial, tempfile.TemporaryDirectory() as scratch:
+                _compile(compiler, units, flags, link, scratch, partial)
+    cleanup.remove_unused(kept)
     return target
+
+
+def _compile(compiler, units, flags, link, scratch, output):
+    """Compiles the units in parallel to the folder `scratch`, and links them."""
+
+    def compiled(numbered):
+        path = f"{scratch}/{numbered[0]}.o"
+        run([compiler, *flags, "-x", "c++", "-c", str(numbered[1]), "-o", path])
+        return path
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(compiled, enumerate(units)))
+    run([compiler, *link, *objects, "-o", str(output)])
 
 
 def run(command, **options):
