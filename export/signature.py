@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_dynfilter.export import dtypes
 from keras_dynfilter.export.report import ExportError
 
 KeyPath = tuple[str | int, ...]  # keys and indices that lead to a leaf of a nested structure
@@ -231,8 +232,8 @@ def _array(value: Any, spec: tf.TensorSpec) -> np.ndarray:
         raise ValueError(f"{expected}. Received: {type(value).__name__}: {error}") from error
     if not spec.shape.is_compatible_with(value.shape):
         raise ValueError(f"Expected samples of {spec.name} to have shape {spec.shape}. Received: {value.shape}")
-    # A file of NumPy arrays cannot store bfloat16. The values are cast back when the model is called.
-    return (tf.cast(value, tf.float32) if value.dtype == tf.bfloat16 else value).numpy()
+    # A file of NumPy arrays cannot store bfloat16 or float8. The values are cast back when the model is called.
+    return dtypes.storable(value.numpy())
 
 
 def _map(structure: Any, function: Callable[[Any, KeyPath], Any], path: KeyPath = ()) -> Any:

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_dynfilter.export import dtypes
 from keras_dynfilter.export.report import ExportError, OutputCheck, TaskResult, ValidationResult, first_line
 from keras_dynfilter.export.signature import Signature
 from keras_dynfilter.export.trace import Traced
@@ -299,11 +300,11 @@ def _compare(check: OutputCheck, expected: tf.Tensor, received: np.ndarray | Non
     if received is None:
         check.problem = "the file lacks it"
         return
-    expected = expected.numpy() if expected.dtype != tf.bfloat16 else tf.cast(expected, tf.float32).numpy()
+    expected = dtypes.storable(expected.numpy())
     if received.dtype != expected.dtype or received.shape != expected.shape:
         check.problem = f"{received.dtype} {received.shape} instead of {expected.dtype} {expected.shape} in case {case}"
         return
-    if not np.issubdtype(expected.dtype, np.floating):
+    if not dtypes.is_floating(expected.dtype):
         check.compared += expected.size
         wrong = np.count_nonzero(expected != received)
         if wrong:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_dynfilter.export import dtypes
 from keras_dynfilter.export.report import ExportError
 from keras_dynfilter.export.signature import Signature, axis_names
 from keras_dynfilter.export.validation import memory_bound
@@ -100,7 +101,7 @@ def representative(signature: Signature, data: Iterable[Any] | None) -> list[dic
     for index, sample in enumerate(samples):
         for name, array in sample.items():
             # One such value would make the range of every value that depends on it infinite.
-            wrong = np.issubdtype(array.dtype, np.inexact) and array.size - np.count_nonzero(np.isfinite(array))
+            wrong = dtypes.count_not_finite(array)
             if wrong:
                 expected = "Expected `representative_data` to be finite numbers"
                 raise ValueError(f"{expected}. Received: {wrong} NaN or infinite values of {name} in sample {index}")
@@ -147,8 +148,8 @@ def _fixed_shape(spec: tf.TensorSpec, batch_size: int, image_size: tuple[int, in
 def _random(spec: tf.TensorSpec, shape: list[int], rng: np.random.Generator) -> np.ndarray:
     """Returns normal floating-point numbers, integers 0 and 1 (0 to 255 for uint8), or booleans."""
     if spec.dtype.is_floating:
-        # NumPy has no bfloat16; the values are cast when the model is called.
-        return rng.standard_normal(shape).astype(np.float32 if spec.dtype == tf.bfloat16 else spec.dtype.as_numpy_dtype)
+        # A file of NumPy arrays cannot store bfloat16; the values are cast when the model is called.
+        return dtypes.storable(rng.standard_normal(shape).astype(spec.dtype.as_numpy_dtype))
     if spec.dtype.is_integer or spec.dtype.is_bool:
         return rng.integers(0, 256 if spec.dtype == tf.uint8 else 2, shape).astype(spec.dtype.as_numpy_dtype)
     raise ExportError(f"Random inputs of dtype {spec.dtype.name} cannot be made. Input: {spec.name}")

@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from examples.experiments.core import files
+from keras_dynfilter.export import dtypes
 from keras_dynfilter.export.untrusted import archives, npz
 
 NOTES = "notes"
@@ -35,9 +37,10 @@ def save(path: str | pathlib.Path, arrays: Sequence[np.ndarray], notes: Any) -> 
         arrays: Sequence of NumPy arrays.
         notes: Dictionary that JSON can represent.
     """
+    named = {str(i): dtypes.storable(array) for i, array in enumerate(arrays)}
     with files.written_whole(path) as part, open(part, "wb+") as file:
         file.write(bytes(HEAD_SIZE))
-        np.savez(file, **{NOTES: np.array(json.dumps(notes))}, **{str(i): array for i, array in enumerate(arrays)})
+        np.savez(file, **{NOTES: np.array(json.dumps(notes))}, **named)
         head = _head(file)
         file.seek(0)
         file.write(head)
@@ -90,7 +93,7 @@ def restore(variables: Sequence, arrays: Sequence[np.ndarray], path: str | pathl
         raise SetupError(f"{expected}. Received: {difference}. {REMEDY}")
     for variable, array in zip(variables, arrays):
         try:
-            variable.assign(array)
+            variable.assign(dtypes.restored(array, tf.as_dtype(variable.dtype).as_numpy_dtype))
         except (TypeError, ValueError) as error:
             raise SetupError(f"Expected {path} to hold arrays of numbers. Received: {array.dtype}. {REMEDY}") from error
 

@@ -5,6 +5,8 @@ import contextlib
 import functools
 import os
 import pathlib
+import signal
+import threading
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -36,10 +38,25 @@ def make_strategy(name: str) -> tf.distribute.Strategy | None:
         expected = "Expected the variable TF_CONFIG to describe the cluster and the task of this process"
         raise ValueError(f"{expected}. Received: TF_CONFIG={os.environ.get('TF_CONFIG')!r}")
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        with _sigterm_as_before():
+            return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except tf.errors.UnknownError as error:  # the gRPC server did not start
         expected = "Expected TF_CONFIG to give this process a free port on this machine"
         raise ValueError(f"{expected}. Received: TF_CONFIG={os.environ.get('TF_CONFIG')!r}: {error.message}") from error
+
+
+@contextlib.contextmanager
+def _sigterm_as_before() -> Iterator[None]:
+    """Restores what SIGTERM does after the block.
+
+    TensorFlow's strategy catches the signal, so that a program could save its state and end. Without such a program,
+    the training would go on until the scheduler kills it. Here, the state of the last checkpoint is always complete, so
+    a worker may end at once, as a process without strategy does.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if before is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def several_workers(strategy: tf.distribute.Strategy | None) -> bool:

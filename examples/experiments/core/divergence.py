@@ -8,10 +8,10 @@ not check weights.
 import time
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from examples.experiments.core.checkpointer import Checkpointer
+from keras_dynfilter.export import dtypes
 
 SECONDS = 1.0  # between two readings of the losses: a reading waits until the device has finished its steps
 
@@ -84,7 +84,7 @@ class StopIfNotFinite(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._check_losses()
         # A finite loss can have a gradient that is not finite, and weights can be infinite without effect on the loss.
-        bad = [variable for variable in self.checkpointer.variables if not _finite(variable)]
+        bad = [variable for variable in self.checkpointer.variables if dtypes.count_not_finite(variable.numpy())]
         if bad:
             names = f"{len(bad)} variables are not finite, the first is {getattr(bad[0], 'path', bad[0].name)},"
             self._stop(f"{names} after", self.checkpointer.position)
@@ -99,8 +99,3 @@ class StopIfNotFinite(keras.callbacks.Callback):
         kept = f"No state was saved in {path}" if saved is None else f"{path} keeps the state after step {saved}"
         advice = "a lower learning rate may help, with another --out"
         raise DivergedError(f"{name} diverged: {what} step {step} of {self.total}. {kept}; {advice}.", step)
-
-
-def _finite(variable):
-    values = variable.numpy()
-    return not np.issubdtype(values.dtype, np.floating) or bool(np.isfinite(values).all())

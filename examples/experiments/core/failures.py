@@ -11,6 +11,7 @@ from examples.experiments.core import files
 from examples.experiments.core.checkpoint import SetupError
 from examples.experiments.core.distribution import LostWorkerError
 from examples.experiments.core.divergence import DivergedError
+from keras_dynfilter.export import ExportError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -19,8 +20,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def one_sentence(again: str) -> Iterator[None]:
     """Ends the process with status 1 and one sentence if the block fails for a reason outside the program.
 
-    The reasons are a state or settings that do not fit, a training that diverges, a full disk, the loss of another
-    worker, and an interruption. Every other error keeps its traceback.
+    The reasons are a state or settings that do not fit, a training that diverges, a file or a folder that cannot be
+    written, a network that cannot be exported, the loss of another worker, and an interruption. Every other error keeps
+    its traceback.
 
     Args:
         again: What continues the run, at the start of a sentence.
@@ -29,6 +31,8 @@ def one_sentence(again: str) -> Iterator[None]:
         yield
     except (SetupError, DivergedError) as error:
         sys.exit(f"{error}")
+    except ExportError as error:
+        sys.exit(f"{error} {again} exports again, without training.")
     except LostWorkerError as error:
         sys.exit(f"{error} {again}, in all workers, continues after the last checkpoint.")
     except KeyboardInterrupt:

@@ -19,8 +19,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from examples.experiments.core import checkpoint, distribution, environment, failures, files, options, training
-from keras_dynfilter import export, inspection
+from examples.experiments.core import checkpoint, distribution, environment, exports, failures, files, options, training
+from keras_dynfilter import inspection
 from keras_dynfilter.export import formats
 
 # Options that a resumed run may change: they do not change what a network learns; a time limit only stops it earlier.
@@ -77,11 +77,15 @@ def make_strategy(args: argparse.Namespace) -> tf.distribute.Strategy | None:
 
 @contextlib.contextmanager
 def writing_to_out(args: argparse.Namespace) -> Iterator[None]:
-    """Ends the script with a one-line message if the block cannot write to the folder `--out`."""
+    """Ends the script with a one-line message if the block cannot write to the folder `--out`, and says why."""
     try:
         yield
+    except files.WriteError as error:
+        sys.exit(f"{error}")
     except OSError as error:
         reason = error.strerror or error
+        if error.filename not in (None, str(args.out)):
+            reason = f"{error.filename}: {reason}"
         sys.exit(f"--out: expected a folder that can be written. Received: {args.out} ({reason})")
 
 
@@ -179,7 +183,9 @@ def training_figures(trained: training.Trained) -> dict[str, Any]:
 def save_figures(args: argparse.Namespace, figures: Mapping[str, Any]) -> list[str]:
     """Saves figures, which are given by the names of their files, in `--out`. Returns the names."""
     for name, figure in figures.items():
-        figure.savefig(args.out / name, dpi=110)
+        path = args.out / name
+        with files.written_whole(path, path.suffix) as part:
+            figure.savefig(part, dpi=110)
     return [*figures]
 
 
@@ -206,25 +212,13 @@ def conclude(
     print_times(trained)
     content = {"training": {name: training_figures(done) for name, done in trained.items()}, **content}
     write_results(experiment, content)  # before the exports: if one fails, no figures are lost
-    reports = {name: write_exports(args, name, done.network) for name, done in trained.items()}
+    reports = {name: exports.write_exports(args, name, done.network) for name, done in trained.items()}
     path = write_results(experiment, {**content, "exports": reports})
     print(f"\nFiles in {args.out}: {', '.join([*names, path.name, *(f'{name}.keras' for name in trained)])}")
     for name in trained:
-        print_exports(args, name)
+        exports.print_exports(args, name)
     if not args.baseline:
         print("Next: compare it with the baseline: the same command with --resume --baseline")
-
-
-def write_exports(args: argparse.Namespace, name: str, network: keras.Model) -> dict[str, Any]:
-    """Exports a network in the formats of `--export`, which prints the reports. Returns the reports by format."""
-    paths = {format_: str(args.out / (name + options.EXPORTS[format_])) for format_ in args.export}
-    return {format_: export.export(network, path, format=format_).to_dict() for format_, path in paths.items()}
-
-
-def print_exports(args: argparse.Namespace, name: str) -> None:
-    """Prints the paths of the exports of a network."""
-    for format_ in args.export:
-        print(f"Export   {args.out / (name + options.EXPORTS[format_])} ({format_}, validated)")
 
 
 def run_script(main: Callable[[], int], again: str = "The same command with --resume") -> None:

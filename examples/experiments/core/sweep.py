@@ -31,7 +31,7 @@ from typing import Any
 import filelock
 import keras
 
-from examples.experiments.core import checkpoint, environment, files, options, run
+from examples.experiments.core import checkpoint, environment, exports, files, options, run
 from examples.experiments.core import markdown as md
 from examples.experiments.core.divergence import DivergedError
 
@@ -118,21 +118,22 @@ def main(
     """
     runs = runs_of(args)
     with run.writing_to_out(args):
-        args.out.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(args.out / "settings.lock"):  # fails if the folder cannot be written
+        (args.out / "runs").mkdir(parents=True, exist_ok=True)
+        with locked(args.out / "settings.lock"):  # fails if the folder cannot be written
             finished_runs(args, runs)  # a damaged description is an error before the training, not after it
+    exports.check_export_paths(args, [f"runs/{name}" for name in runs])
     status = start_processes(args, module, arguments) if args.processes > 1 else 0
     with run.preparing(args):
         train_data, test_data = load(args)
     data = run.fingerprint(dict(zip(ARRAYS, (*train_data, *test_data))))
-    with filelock.FileLock(args.out / "settings.lock"):
+    with locked(args.out / "settings.lock"):
         experiment = run.begin(args, free=(*FREE, *free), data=data)
     try:
         if args.processes == 1:
             train_runs(args, runs, lambda name: train(experiment, *runs[name], train_data, test_data))
             export_runs(args, runs if args.export else ())
     finally:  # even if an export fails, or the user interrupts
-        with filelock.FileLock(args.out / "report.lock"):
+        with locked(args.out / "report.lock"):
             write_report(experiment, runs, functools.partial(report, test_data=test_data))
     return max(status, int(bool(finished_runs(args, runs, DIVERGED))))
 
@@ -145,11 +146,11 @@ def write_report(experiment: run.Experiment, names: Iterable[str], report: Calla
     if finished or diverged:
         content, text, figures = report(finished.values()) if finished else ({}, "", {})
         text = f"{describe_data(args.source, experiment.settings['data'])}\n\n{text}{diverged_table(diverged)}"
-        (args.out / "tables.md").write_text(text)
+        files.write_text(args.out / "tables.md", text)
         run.save_figures(args, figures)
-        exports = finished_runs(args, names, ".exports.json")
+        reports = finished_runs(args, names, ".exports.json")
         steps = {name: description["step"] for name, description in diverged.items()}
-        content = {"source": args.source, **content, "diverged": steps, "missing": missing, "exports": exports}
+        content = {"source": args.source, **content, "diverged": steps, "missing": missing, "exports": reports}
         run.write_results(experiment, content)
         print(f"\n{text}\nFiles in {args.out}: {', '.join(['tables.md', *figures, 'results.json', 'runs/'])}")
     if missing:
@@ -199,7 +200,7 @@ def train_runs(args: argparse.Namespace, names: Iterable[str], train: Callable[[
     """
     (args.out / "runs").mkdir(parents=True, exist_ok=True)
     for name in names:
-        with locked(args, name) as free:
+        with locked_run(args, name) as free:
             if free and not run_path(args, name).exists() and not run_path(args, name, DIVERGED).exists():
                 try:
                     files.write_record(run_path(args, name), train(name))
@@ -210,29 +211,40 @@ def train_runs(args: argparse.Namespace, names: Iterable[str], train: Callable[[
 
 
 @contextlib.contextmanager
-def locked(args: argparse.Namespace, name: str) -> Iterator[bool]:
+def locked_run(args: argparse.Namespace, name: str) -> Iterator[bool]:
     """Locks a run for this process until the end of the block. Yields False if another process has locked it."""
-    lock = filelock.FileLock(run_path(args, name, ".lock"))
+    with locked(run_path(args, name, ".lock"), wait=False) as held:
+        if not held:
+            print(f"{name}: locked by another process, skipped.", flush=True)
+        yield held
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path, wait: bool = True) -> Iterator[bool]:
+    """Locks a file until the end of the block. Yields False if another process has locked it and `wait` is False.
+
+    Raises:
+        files.WriteError: The file cannot be written.
+    """
+    lock = filelock.FileLock(path)
+    with files.writing(path), contextlib.suppress(filelock.Timeout):
+        lock.acquire(timeout=-1 if wait else 0)
     try:
-        held = lock.acquire(timeout=0)
-    except filelock.Timeout:
-        print(f"{name}: locked by another process, skipped.", flush=True)
-        yield False
-        return
-    with held:  # `with lock` would acquire the lock twice, but release it once
-        yield True
+        yield lock.is_locked
+    finally:
+        lock.release()
 
 
 def export_runs(args: argparse.Namespace, names: Iterable[str]) -> None:
     """Exports the networks of finished runs in the formats of `--export`, unless they are already exported."""
     for name in finished_runs(args, names):
         path = run_path(args, name, ".exports.json")
-        with locked(args, name) as free:
+        with locked_run(args, name) as free:
             reports = read_description(path) if path.exists() else {}
             if free and not set(args.export) <= set(reports):
                 network = load_network(args, name)
-                files.write_record(path, {**reports, **run.write_exports(args, f"runs/{name}", network)})
-                run.print_exports(args, f"runs/{name}")
+                files.write_record(path, {**reports, **exports.write_exports(args, f"runs/{name}", network)})
+                exports.print_exports(args, f"runs/{name}")
         keras.backend.clear_session()
 
 
@@ -306,14 +318,13 @@ def start_processes(args: argparse.Namespace, module: str, arguments: Sequence[s
     variables = {**os.environ, "TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads}
     arguments = sys.argv[1:] if arguments is None else arguments
     command = [sys.executable, "-u", "-m", module, *arguments, "--processes", "1"]
-    args.out.mkdir(parents=True, exist_ok=True)
     paths = [args.out / f"process_{number + 1}.log" for number in range(args.processes)]
     print(f"{args.processes} processes, their output: {', '.join(map(str, paths))}", flush=True)
     announced = finished_runs(args, runs_of(args))  # read before the processes start, since they may be fast
     children = []
     try:
         for path in paths:
-            with open(path, "w") as file:
+            with files.new_log(path) as file:
                 children.append(subprocess.Popen(command, env=variables, stdout=file, stderr=subprocess.STDOUT))
         announce(args, children, announced)
         statuses = [child.wait() for child in children]

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from examples.experiments.core import checkpoint, distribution, files
+from examples.experiments.core import checkpoint, distribution, exports, files
 from examples.experiments.core.checkpointer import Checkpointer
 from examples.experiments.core.divergence import FiniteLosses, StopIfNotFinite
 from examples.experiments.core.optimizer import compile_with_adam
+from examples.experiments.core.tensorboard import TensorBoard
 
 
 class Trained(NamedTuple):
@@ -132,13 +133,15 @@ def train(
             training.
         divergence.DivergedError: A loss or a weight is not finite. The last state stays.
         distribution.LostWorkerError: Another worker has ended.
-        files.WriteError: A file cannot be written, for example because the disk is full. The last state stays.
+        files.WriteError: A file or a folder cannot be written, for example because the disk is full. The last state
+            stays.
     """
     if any(first % epoch for first, _ in stages) or min(first for first, _ in stages) != 0:
         expected = f"Expected `stages` to start at 0 and at multiples of {epoch}"
         raise checkpoint.SetupError(f"{expected}. Received: stages={stages}")
     out = pathlib.Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    with files.writing(out, "folder"):
+        out.mkdir(parents=True, exist_ok=True)
     scope = strategy.scope if strategy else contextlib.nullcontext
     keras.utils.set_random_seed(seed)
     with scope(), distribution.watching_workers(strategy):  # workers share the initial weights
@@ -155,9 +158,9 @@ def train(
         distribution.check_same_step(strategy, checkpointer.position, path)
         checkpointer.start_clocks()
         within_epochs = not distribution.several_workers(strategy)
-        watchers = [StopIfNotFinite(losses, checkpointer, total, within_epochs), *callbacks]
+        watchers = [StopIfNotFinite(losses, checkpointer, total, within_epochs), *callbacks, checkpointer]
         if chief:
-            watchers.append(keras.callbacks.TensorBoard(str(out / "logs" / name), write_graph=False))
+            watchers.append(TensorBoard(out / "logs" / name))
         for first, end, arguments in pieces(checkpointer.position, total, epoch, stages):
             trainer.arguments, checkpointer.end = arguments, end
             losses.start(first)
@@ -167,7 +170,7 @@ def train(
                 initial_epoch=first // epoch,
                 epochs=-(-total // epoch),
                 steps_per_epoch=min(epoch, end - first),
-                callbacks=[*watchers, checkpointer],
+                callbacks=watchers,
                 shuffle=False,
                 verbose=_verbosity(chief),
             )
@@ -189,7 +192,8 @@ def _restore_or_set_aside(checkpointer, resume, total):
         checkpointer.load(total)
         print(f"{path}: continues after step {checkpointer.position} of {total}.")
     elif checkpointer.write:
-        checkpoint.set_aside(path)
+        with files.writing(path):
+            checkpoint.set_aside(path)
 
 
 def _verbosity(chief):
@@ -239,8 +243,9 @@ def train_networks(
     Returns:
         Trained networks, by name.
     """
-    args, trained = experiment.args, {}
-    for name, build in chosen_networks(args, networks).items():
+    args, trained, chosen = experiment.args, {}, chosen_networks(experiment.args, networks)
+    exports.check_export_paths(args, chosen)
+    for name, build in chosen.items():
         limit = f", {args.time_limit:g} minutes at most" if args.time_limit else ""
         if experiment.chief:
             print(f"\nTraining {name}: {args.iterations} steps of {args.batch_size} examples{limit}.", flush=True)

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from examples.experiments.data.step_datasets import random_key, step_dataset
+from keras_dynfilter.export import dtypes
 from keras_dynfilter.ops.checks import number, positive
 
 # Up to this many digits, a step computes whole permutations. For more digits, it is faster to compute single elements
@@ -194,7 +195,7 @@ def _standardize(digits):
         raise ValueError(f"{expected}. Received: digits.shape={digits.shape}")
     if digits.dtype == np.uint8:
         return digits
-    if not np.issubdtype(digits.dtype, np.floating):
+    if not dtypes.is_floating(digits.dtype):
         expected = "Expected `digits` to be uint8, or floating-point in [0, 1]"
         raise ValueError(f"{expected}. Received: digits.dtype={digits.dtype}")
     low, high = digits.min(), digits.max()

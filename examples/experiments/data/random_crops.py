@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from examples.experiments.data.step_datasets import random_key, step_dataset
+from keras_dynfilter.export import dtypes
 from keras_dynfilter.ops.checks import integer, number, positive
 
 
@@ -115,11 +116,11 @@ class _Volumes:
         if not arrays:
             raise ValueError(f"Expected `{name}` not to be empty. Received: {name}=[]")
         for array in arrays:
-            if array.ndim != 3 or not np.issubdtype(array.dtype, np.floating) or np.any(np.less(array.shape, box)):
+            if array.ndim != 3 or not dtypes.is_floating(array.dtype) or np.any(np.less(array.shape, box)):
                 expected = f"Expected `{name}` to be floating-point, of a shape of at least {box}"
                 raise ValueError(f"{expected}. Received: shape={array.shape}, dtype={array.dtype}")
         self.box = box
-        self.values = tf.concat([tf.constant(array.ravel(), tf.float32) for array in arrays], axis=0)
+        self.values = tf.concat([tf.constant(array.ravel().astype(np.float32)) for array in arrays], axis=0)
         self.offsets = tf.constant(np.cumsum([0] + [array.size for array in arrays[:-1]]), tf.int64)
         self.strides = tf.constant([(array[0].size, array.shape[2], 1) for array in arrays], tf.int64)
         self.positions = tf.constant([np.subtract(array.shape, box) + 1 for array in arrays], tf.int64)  # per axis

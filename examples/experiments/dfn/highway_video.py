@@ -32,7 +32,7 @@ import keras
 import numpy as np
 
 from examples.experiments import data, figures
-from examples.experiments.core import losses, options, run, training
+from examples.experiments.core import files, losses, options, run, training
 from examples.experiments.dfn import crops
 from examples.experiments.dfn.pyramid import pyramid
 from keras_dynfilter import inspection, models
@@ -308,7 +308,8 @@ def draw(args: argparse.Namespace, networks: dict[str, keras.Model], loaded: Loa
     names = run.save_figures(args, drawn)
     films = [np.concatenate([inputs, part], axis=1) for part in (targets, *predictions.values())]
     film = np.concatenate(list(np.concatenate(films, axis=3)), axis=1)
-    figures.save_gif(args.out / "predictions.gif", film, fps=3, scale=max(1, 128 // args.size))
+    with files.written_whole(args.out / "predictions.gif", ".gif") as part:
+        figures.save_gif(part, film, fps=3, scale=max(1, 128 // args.size))
     return [*names, "predictions.gif"]
 
 

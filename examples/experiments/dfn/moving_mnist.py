@@ -38,7 +38,7 @@ import numpy as np
 import tensorflow as tf
 
 from examples.experiments import data, figures
-from examples.experiments.core import evaluation, losses, options, run, training
+from examples.experiments.core import evaluation, files, losses, options, run, training
 from examples.experiments.dfn import digit_flow
 from examples.experiments.dfn import moving_mnist_sequences as sequences
 from keras_dynfilter import inspection, models
@@ -332,7 +332,8 @@ def draw(args: argparse.Namespace, networks: dict[str, keras.Model], loaded: Loa
     sides = [examples[name] for name in ("targets", "predictions", "baseline") if name in examples]
     films = [np.concatenate([examples["inputs"], frames], axis=1) for frames in sides]
     film = np.concatenate([np.concatenate(films, axis=3)[i] for i in range(len(sides[0]))], axis=1)
-    figures.save_gif(args.out / "predictions.gif", film, scale=max(1, 128 // args.size))
+    with files.written_whole(args.out / "predictions.gif", ".gif") as part:
+        figures.save_gif(part, film, scale=max(1, 128 // args.size))
     return [*names, "predictions.gif"]
 
 

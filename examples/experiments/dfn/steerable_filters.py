@@ -30,7 +30,7 @@ import keras
 import numpy as np
 
 from examples.experiments import data
-from examples.experiments.core import options, run, training
+from examples.experiments.core import exports, files, options, run, training
 from examples.experiments.data import photographs
 from keras_dynfilter import inspection, models
 
@@ -170,7 +170,8 @@ def draw(model: keras.Model, picture: np.ndarray, path: pathlib.Path, degrees=13
         f"{times} (learned - true)": times * difference,
     }
     inspection.show_images(bottom, {title: image[0, ..., 0] for title, image in panel.items()}, list(panel)[:1])
-    figure.savefig(path, dpi=110)
+    with files.written_whole(path, path.suffix) as part:
+        figure.savefig(part, dpi=110)
 
 
 def train(experiment: run.Experiment, images: Images) -> dict[str, training.Trained]:
@@ -183,6 +184,7 @@ def train(experiment: run.Experiment, images: Images) -> dict[str, training.Trai
     networks = {"steerable": models.dfn_steerable}
     if args.baseline:
         networks["baseline"] = models.dfn_steerable_baseline
+    exports.check_export_paths(args, ["steerable"])
     trained = {}
     for name, network in networks.items():
         total = args.epochs * args.steps
@@ -260,7 +262,7 @@ def conclude(args: argparse.Namespace, figures: dict[str, Any], seconds: float) 
     print(f"\nFigure   {args.out / 'steerable.png'}")
     print(f"Numbers  {args.out / 'results.json'}")
     print(f"Model    {args.out / 'steerable.keras'}")
-    run.print_exports(args, "steerable")
+    exports.print_exports(args, "steerable")
     print(f"Total time: {seconds:.0f} s.")
     python = interpreter()
     script = f"{python} -m examples.experiments.dfn.steerable_filters"
@@ -284,8 +286,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     network = trained["steerable"].network
     draw(network, images.picture, args.out / "steerable.png")
     run.write_results(experiment, {"figures": figures, "exports": {}})  # before the exports, which may fail
-    exports = run.write_exports(args, "steerable", network)
-    run.write_results(experiment, {"figures": figures, "exports": exports})
+    reports = exports.write_exports(args, "steerable", network)
+    run.write_results(experiment, {"figures": figures, "exports": reports})
     conclude(args, figures, time.perf_counter() - experiment.began)
     return 0 if figures["steerable"]["target_reached"] or shortened(args) else 1
 

@@ -189,7 +189,8 @@ def save_figure(args: argparse.Namespace, embedded, separations, labels: np.ndar
     """Saves the figure, and the positions that it shows. Returns the names of the files."""
     names = run.save_figures(args, {"tsne.png": draw(embedded, separations, labels)})
     arrays = {f"{layer}_{kind}": places for layer, kinds in embedded.items() for kind, places in kinds.items()}
-    np.savez(args.out / "tsne.npz", labels=labels, **arrays)
+    with files.written_whole(args.out / "tsne.npz", ".npz") as part:
+        np.savez(part, labels=labels, **arrays)
     return [*names, "tsne.npz"]
 
 
@@ -203,7 +204,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         loaded = load(args)
         labels = loaded.labels[: args.images]
         check_images(labels, args.perplexity)
-        args.out.mkdir(parents=True, exist_ok=True)
+        with run.writing_to_out(args):
+            args.out.mkdir(parents=True, exist_ok=True)
         accuracy, swapped = evaluate(args, loaded)
     separations, embedded = analyze(args, loaded)
     gains = separation_gain(separations)

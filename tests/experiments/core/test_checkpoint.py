@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -74,3 +75,15 @@ def test_files_of_earlier_runs_are_kept(tmp_path, capsys):
     assert f"{path}: belongs to an earlier run, renamed to toy.checkpoint.previous.3." in capsys.readouterr().out
     kept = [(tmp_path / f"toy.checkpoint.previous{end}").read_bytes() for end in ("", ".2", ".3")]
     assert kept == [b"first", b"second", b"third"] and not path.exists()
+
+
+def test_states_of_networks_in_bfloat16(tmp_path):
+    """A file of NumPy arrays cannot store bfloat16."""
+    variables = [tf.Variable([0.1, -3.0], dtype=tf.bfloat16), keras.Variable([0.1, 2.0], dtype="bfloat16")]
+    before = [np.asarray(variable) for variable in variables]
+    checkpoint.save(tmp_path / "state", before, {})
+    for variable in variables:
+        variable.assign([0.0, 0.0])
+    checkpoint.restore(variables, checkpoint.load(tmp_path / "state")[0], tmp_path / "state")
+    for variable, expected in zip(variables, before):
+        assert np.asarray(variable).tobytes() == expected.tobytes()

@@ -4,6 +4,7 @@
 import contextlib
 import json
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -66,6 +67,21 @@ def test_killed_worker_ends_the_other_and_a_restart_resumes(tmp_path, start_work
     chief, _ = map(finish, start_workers(tmp_path / "workers", arguments=["--resume"]))
     assert "continues after step 5 of 20" in chief
     assert_same_training(state, tmp_path / "one" / "toy.checkpoint", 20)
+
+
+@pytest.mark.slow
+def test_sigterm_ends_workers(tmp_path, start_workers):
+    """TensorFlow would catch it, and the training would go on."""
+    workers = start_workers(tmp_path, arguments=["--iterations", "1000000"])
+    state = tmp_path / "toy.checkpoint"
+    while not state.exists():  # both train
+        assert all(worker.poll() is None for worker in workers)
+        time.sleep(0.05)
+    for worker in workers:
+        worker.send_signal(signal.SIGTERM)
+        worker.communicate()
+    assert [worker.returncode for worker in workers] == [-signal.SIGTERM] * 2
+    assert checkpoint.load(state)[1]["position"] % 5 == 0
 
 
 @pytest.mark.slow

@@ -102,3 +102,24 @@ def test_callbacks_that_evaluate_do_not_see_a_diverged_network(tmp_path):
 
     with pytest.raises(divergence.DivergedError):
         train_toy(tmp_path, 3, callbacks=[Evaluation()])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_weights_of_every_dtype_are_checked(dtype, tmp_path):
+    def build():
+        layers = [keras.Input((8, 8, 1)), keras.layers.Conv2D(1, 3, padding="same"), Overflow()]
+        return keras.Sequential(layers)
+
+    class Overflow(keras.layers.Layer):
+        """Has a weight that is infinite without effect on the loss."""
+
+        def build(self, input_shape):
+            infinite = keras.initializers.Constant(math.inf)
+            self.add_weight(name="infinite", shape=(2,), initializer=infinite, dtype=dtype, trainable=False)
+
+        def call(self, inputs):
+            return inputs
+
+    with pytest.raises(divergence.DivergedError, match=r"1 variables are not finite, the first is .*infinite, after"):
+        train_toy(tmp_path, build=build)
+    assert not (tmp_path / "toy.checkpoint").exists()

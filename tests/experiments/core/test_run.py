@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from examples.experiments.core import run, training
+from examples.experiments.core import exports, run, training
 from keras_dynfilter.export import formats
 from tests.support import toy_experiment
 from tests.support.toy_options import parsed
@@ -91,7 +91,7 @@ def test_end_of_a_script(tmp_path, monkeypatch, capsys):
     def results():
         return json.loads((tmp_path / "results.json").read_text())
 
-    monkeypatch.setattr(run.export, "export", export)
+    monkeypatch.setattr(exports.export, "export", export)
     run.conclude(experiment, trained, {"test": {"error": 1.5}}, ["figure.png"])
     assert exported == [
         (trained[name].network, str(tmp_path / f"{name}{suffix}"), kind)

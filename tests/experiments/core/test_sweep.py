@@ -158,12 +158,12 @@ def test_locks_are_released(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(filelock, "FileLock", lambda path: locks.append(make(path)) or locks[-1])
     args = options_of(tmp_path)
     (tmp_path / "runs").mkdir()
-    with sweep.locked(args, "a_seed0") as first:
+    with sweep.locked_run(args, "a_seed0") as first:
         assert first and locks[0].is_locked
-        with sweep.locked(args, "a_seed0") as second:
+        with sweep.locked_run(args, "a_seed0") as second:
             assert not second
     assert [lock.is_locked for lock in locks] == [False, False]
-    with pytest.raises(KeyboardInterrupt), sweep.locked(args, "a_seed0"):
+    with pytest.raises(KeyboardInterrupt), sweep.locked_run(args, "a_seed0"):
         raise KeyboardInterrupt
     assert not locks[2].is_locked
     assert capsys.readouterr().out == "a_seed0: locked by another process, skipped.\n"

@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from examples.experiments.core import markdown, sweep
+from examples.experiments.core import exports, markdown, sweep
 from examples.experiments.filter_repository import mnist, mnist_tables, runs
 
 
@@ -163,7 +163,7 @@ def test_a_small_sweep_is_trained_once(digits, tmp_path, monkeypatch, capsys):
         assert network.count_params()
         return Report()
 
-    monkeypatch.setattr(sweep.run.export, "export", export)
+    monkeypatch.setattr(exports.export, "export", export)
     for kinds in (["onnx"], ["onnx"], ["onnx", "saved_model"]):
         assert mnist.main([*arguments, "--export", *kinds]) == 0
     assert exported[:2] == [("baseline_seed0.onnx", "onnx"), ("encoder5_seed0.onnx", "onnx")]
