@@ -86,7 +86,8 @@ def _arrays(state):
     """Returns the entries of a state as arrays of float64, without what Keras has no weights for."""
     nested = state.get("state_dict")
     state = nested if isinstance(nested, Mapping) else state
-    arrays, names = {}, {}
+    arrays: dict[str, np.ndarray] = {}
+    names: dict[str, Any] = {}
     for name, value in state.items():
         short = re.sub(r"^(module\.)+", "", str(name))
         if short.endswith(".num_batches_tracked"):
