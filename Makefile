@@ -13,17 +13,20 @@
 # make deploy       runs exported files in environments that contain only the runtime
 # make test-legacy  runs the tests on TensorFlow 2.15, Keras 2.15 and tensorflow-addons, in .venv-legacy
 # make wheels       builds and checks the source distribution and the wheels in dist/; TENSORFLOW="2.20 2.21" selects
+# make test-tensorflow VERSION=2.18  runs a short set of tests on that TensorFlow, and prints a row of the table of
+#                   versions; KERAS=3.3 chooses the version of Keras, too
 # make clean        deletes environments, builds and outputs
-# Every target installs what it needs and is idempotent. PYTHON=... chooses the interpreter (3.10 to 3.12).
+# Every target installs what it needs and is idempotent. PYTHON=... chooses the interpreter (3.10 to 3.13).
 
 SHELL := /bin/bash
 # Finds the first interpreter that can create an environment. A command on the path is not enough, because it may fail
 # to run.
 find-python = $(shell for p in $(1); do $$p -c 'import venv, ensurepip' 2>/dev/null && echo $$p && break; done)
-PYTHON ?= $(call find-python,python3.11 python3.12 python3.10)
+PYTHON ?= $(call find-python,python3.11 python3.12 python3.13 python3.10)
 PYTHON_LEGACY ?= $(call find-python,python3.11 python3.10)
 BIN := .venv/bin
 LEGACY := .venv-legacy/bin
+VERSIONED := .venv-tf-$(VERSION)$(KERAS:%=-keras-%)
 # Two workers, because most tests keep one core busy. All tests of a file run on one worker, so that they share what
 # they build.
 PYTEST := -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15
@@ -33,15 +36,15 @@ define run-tests
 	$(1)/python $(PYTEST) $(2) tests/ops
 endef
 export TF_CPP_MIN_LOG_LEVEL ?= 2
-test test-slow test-all test-legacy test-legacy-short: export KERAS_DYNFILTER_REQUIRE_NATIVE = 1
-# The legacy suite (TensorFlow 2.15) builds and tests for the CPU only.
-test-legacy test-legacy-short ops-legacy: export KERAS_DYNFILTER_CUDA = 0
+test test-slow test-all test-legacy test-legacy-short test-tensorflow: export KERAS_DYNFILTER_REQUIRE_NATIVE = 1
+# The tests of other versions of TensorFlow than the one in .venv build and test for the CPU only.
+test-legacy test-legacy-short ops-legacy test-tensorflow: export KERAS_DYNFILTER_CUDA = 0
 
 PROBLEMS ?= 10000
 FIGURES := build/numerics.json
 
 .PHONY: demo test test-slow test-all fuzz numerics sanitize lint format docs bench ops ort deploy ops-legacy \
-  test-legacy test-legacy-short wheels clean
+  test-legacy test-legacy-short test-tensorflow wheels clean
 .DEFAULT_GOAL := demo
 
 demo: ops
@@ -121,12 +124,17 @@ ops-legacy: .venv-legacy/installed
 	@echo "== Compiling the ops for TensorFlow 2.15 (CPU only)"
 	$(LEGACY)/python -m keras_dynfilter.custom_ops.build
 
+test-tensorflow: $(VERSIONED)/installed
+	@echo "== Compiling the ops for TensorFlow $(VERSION) (CPU only)"
+	$(VERSIONED)/bin/python -m keras_dynfilter.custom_ops.build
+	$(VERSIONED)/bin/python -m tests.support.compatibility --install yes
+
 .venv/installed: pyproject.toml setup.py
-	$(if $(PYTHON),,$(error No Python 3.10 to 3.12 was found; name one with make PYTHON=...))
+	$(if $(PYTHON),,$(error No Python 3.10 to 3.13 was found; name one with make PYTHON=...))
 	@echo "== Installing Python packages into .venv, with $(PYTHON)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet "tensorflow==2.21.*" --editable '.[export,litert,examples,notebooks,dev,lint,release]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet "tensorflow==2.21.*" "keras==3.15.*" --editable '.[export,litert,examples,notebooks,dev,lint,release]'
 	@touch $@
 
 .venv/docs-installed: .venv/installed
@@ -141,5 +149,22 @@ ops-legacy: .venv-legacy/installed
 	PYTHONWARNINGS=ignore $(LEGACY)/python -m pip install --quiet --editable '.[addons,dev,examples]'
 	@touch $@
 
+# Installing the package next to a TensorFlow adds packages and changes none. The packages of the extras have to fit
+# TensorFlow, so pip gets the name of both.
+$(VERSIONED)/installed: VERSIONED_TENSORFLOW = "tensorflow-cpu>=$(VERSION).0rc0,==$(VERSION).*" $(KERAS:%="keras==%.*")
+$(VERSIONED)/installed: PIP_VERSIONED = $(VERSIONED)/bin/python -m pip install --quiet --no-compile
+$(VERSIONED)/installed: pyproject.toml setup.py
+	$(if $(VERSION),,$(error Name the minor version of TensorFlow: make test-tensorflow VERSION=2.18))
+	$(if $(PYTHON),,$(error No Python 3.10 to 3.13 was found; name one with make PYTHON=...))
+	@echo "== Installing TensorFlow $(VERSION) into $(VERSIONED), with $(PYTHON)"
+	$(PYTHON) -m venv --clear $(VERSIONED)
+	$(VERSIONED)/bin/python -m pip install --quiet --upgrade pip
+	$(PIP_VERSIONED) $(VERSIONED_TENSORFLOW)
+	$(VERSIONED)/bin/python -m pip freeze > $(VERSIONED)/before
+	PYTHONWARNINGS=ignore $(PIP_VERSIONED) --editable .
+	$(VERSIONED)/bin/python -m pip freeze --exclude keras_dynfilter --exclude filelock | diff $(VERSIONED)/before -
+	PYTHONWARNINGS=ignore $(PIP_VERSIONED) $(VERSIONED_TENSORFLOW) --editable '.[export,litert,dev]'
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-legacy outputs build dist .cache *.egg-info
+	rm -rf .venv .venv-legacy .venv-tf-* outputs build dist .cache *.egg-info

@@ -4,7 +4,7 @@
 One filter for the whole image blurs edges together with the noise. A filter per pixel averages along an edge and never
 across it. The script trains a model of either kind, with windows of 7x7 pixels, and compares their errors.
 
-    pip install .    # in a checkout
+    pip install '.[tensorflow]'    # in a checkout
     python examples/custom_generator.py
 """
 

@@ -5,7 +5,7 @@
 weights, so that you can start from a trained network (`weights="imagenet"`). The new `DDF2D` layers start from random
 weights.
 
-    pip install .                                          # in a checkout
+    pip install '.[tensorflow]'                            # in a checkout
     python examples/ddf_in_resnet50.py                     # on generated images
     python examples/ddf_in_resnet50.py --images FOLDER     # on your images, one subfolder per class
 """

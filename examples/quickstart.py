@@ -5,7 +5,7 @@ The data are pairs of an image and the same image moved by two pixels: dark imag
 the right. The network learns the motion from these pairs alone. Its filters show what it has learned: the largest
 weight of each filter is at the pixel that the value comes from.
 
-    pip install '.[examples,export]'                       # in a checkout
+    pip install '.[tensorflow,examples,export]'            # in a checkout
     python examples/quickstart.py --out outputs/quickstart
 """
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keras_dynfilter import environment
+
 OPS = {
     "portable": "standard ops, which every runtime has",
     "native": "the compiled ops of keras_dynfilter. A SavedModel needs their library; an ONNX file runs faster with it",
@@ -147,7 +149,7 @@ def choose(format: str, ops: str, opset: int | None) -> tuple[Format, int | None
     if missing:
         raise ImportError(
             f"Export to {format} needs {', '.join(missing)}, not installed here: "
-            f"pip install 'keras_dynfilter[{row.extra}]'"
+            f"{environment.install_command(str(row.extra))}"
         )
     for name in row.modules:
         try:
@@ -155,7 +157,7 @@ def choose(format: str, ops: str, opset: int | None) -> tuple[Format, int | None
         except Exception as error:  # a package that does not fit another one can raise anything
             raise ImportError(
                 f"Export to {format} needs {name}, which is installed but cannot be imported: {error!r}. Versions that "
-                f"fit: pip install 'keras_dynfilter[{row.extra}]'"
+                f"fit: {environment.install_command(str(row.extra))}"
             ) from error
     return row, opset if opset is not None or not row.opsets else row.opsets[-1]
 

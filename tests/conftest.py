@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_dynfilter.custom_ops import units
 from keras_dynfilter.ops.backends import library as ops_library
 from tests.support.paths import ROOT
 
 REQUIRE_NATIVE = os.environ.get("KERAS_DYNFILTER_REQUIRE_NATIVE", "0") not in ("", "0")
-# The XLA library is built only for the TensorFlow versions that come with Keras 3.
-REQUIRE_XLA = REQUIRE_NATIVE and not keras.__version__.startswith("2.")
+REQUIRE_XLA = REQUIRE_NATIVE and units.TensorFlow.installed().has_xla
 REQUIRE_ORT = os.environ.get("KERAS_DYNFILTER_REQUIRE_ORT", "0") not in ("", "0")
 
 THIRD_PARTY_WARNINGS = (

@@ -168,6 +168,15 @@ def tensorflow():
     return units.TensorFlow("2.21.0", "build", "/include", "/lib", ())
 
 
+@pytest.mark.parametrize(
+    "version, has_xla",
+    [("2.15.1", False), ("2.19.1", False), ("2.20.0", True), ("2.22.0-rc0", True), ("2.100.0", True), ("3.0.0", True)],
+)
+def test_versions_with_xla(version, has_xla, tensorflow):
+    """The wheels of TensorFlow contain the headers of XLA's FFI from 2.20 on."""
+    assert dataclasses.replace(tensorflow, version=version).has_xla is has_xla
+
+
 def test_keys_change_with_every_input(compiler, monkeypatch, tensorflow, tmp_path):
     def keys():
         return [compiler.object_key(unit) for unit in units.ops_library(tensorflow, False).units]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests the choice of the implementation, its reason, and the environment variable that requests one."""
 
+import dataclasses
 import doctest
 import warnings
 
@@ -122,6 +123,45 @@ def test_jit_needs_composite_ops_or_a_library_with_xla(loaded, gpu, name, expect
         assert backends.supports_jit() is expected
         if not keras.__version__.startswith("2."):
             assert DDF2D().supports_jit is expected
+
+
+@pytest.fixture
+def without_xla(native_library, monkeypatch):
+    """The compiled ops, as TensorFlow 2.19 and older versions have them."""
+    monkeypatch.setattr(library, "_loaded", dataclasses.replace(native_library, xla=False, xla_reason="too old"))
+    backends.warn_of_fallback.cache_clear()
+    yield
+    backends.warn_of_fallback.cache_clear()
+
+
+def test_functions_that_xla_compiles_contain_ops_that_it_can_compile(without_xla):
+    """Native ops without XLA kernels are replaced there, and only there."""
+    inner = tf.function(call)
+    with pytest.warns(RuntimeWarning, match="XLA cannot compile the compiled ops: too old"):
+        compiled = tf.function(lambda: inner() + call(), jit_compile=True)()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        graph = tf.function(call).get_concrete_function().graph
+        assert any(op.type.startswith("KerasDynfilter>") for op in graph.get_operations())
+        np.testing.assert_allclose(compiled, 2 * call(), rtol=1e-6)
+        assert backends.choose("ddf2d") == NATIVE
+
+
+def test_native_requested_in_functions_that_xla_compiles(without_xla):
+    with keras_dynfilter.implementation("native"), pytest.raises(RuntimeError, match="XLA cannot compile: too old"):
+        tf.function(call, jit_compile=True)()
+
+
+@pytest.mark.skipif(keras.__version__.startswith("2."), reason="Keras 2 does not read supports_jit")
+def test_fit_without_xla_kernels(without_xla):
+    """`jit_compile="auto"` trains on the native ops without XLA; for `True`, Keras says that it does so, too."""
+    model = keras.Sequential([DDF2D()])
+    model.compile("sgd", "mse", jit_compile="auto")
+    assert model.jit_compile is False
+    model.fit(X, X, verbose=0)
+    with pytest.warns(UserWarning, match="doesn't support `jit_compile=True`"):
+        model.compile("sgd", "mse", jit_compile=True)
+    model.fit(X, X, verbose=0)
 
 
 def test_composite_never_loads_the_library(monkeypatch):

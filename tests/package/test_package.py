@@ -3,13 +3,13 @@
 
 import email
 import os
+import re
 import subprocess
 import sys
 import zipfile
 
 import pytest
 
-from keras_dynfilter import environment
 from tests.support import checkout, pages
 from tests.support.paths import ROOT
 
@@ -35,6 +35,12 @@ def wheel(tmp_path_factory, request):
     return checkout.build("wheel", folder / "source", folder)
 
 
+def metadata_of(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        return email.message_from_bytes(archive.read(name))
+
+
 def test_wheel_is_pure_and_has_one_top_level_name(wheel):
     assert wheel.name.endswith("py3-none-any.whl")
     names = zipfile.ZipFile(wheel).namelist()
@@ -46,9 +52,7 @@ def test_wheel_is_pure_and_has_one_top_level_name(wheel):
 
 
 def test_metadata_has_a_page_with_absolute_links_only(wheel, tmp_path):
-    with zipfile.ZipFile(wheel) as archive:
-        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
-        metadata = email.message_from_bytes(archive.read(name))
+    metadata = metadata_of(wheel)
     assert metadata["Description-Content-Type"] == "text/markdown"
     addresses = dict(line.split(", ") for line in metadata.get_all("Project-URL"))
     assert addresses["Repository"] == checkout.REPOSITORY
@@ -64,6 +68,14 @@ def test_the_page_renders_on_a_package_index(wheel):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_wheel_installs_no_tensorflow(wheel):
+    """Installing the package leaves the user's TensorFlow, Keras, NumPy and protobuf as they are."""
+    needs = metadata_of(wheel).get_all("Requires-Dist")
+    assert [need for need in needs if "extra ==" not in need] == ["filelock>=3.12"]
+    (tensorflow,) = [need for need in needs if re.search("extra == .tensorflow.$", need)]
+    assert re.match(r"tensorflow[<>]", tensorflow)
+
+
 def test_wheel_imports_under_the_same_names(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path)
     done = subprocess.run(
@@ -75,9 +87,3 @@ def test_wheel_imports_under_the_same_names(wheel, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.split()[:2] == [str(tmp_path / "keras_dynfilter"), "True"]
-
-
-def test_other_backends_of_keras_are_refused(monkeypatch):
-    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
-    with pytest.raises(ImportError, match=r"Expected Keras to use the TensorFlow backend.*Received: .*'jax'"):
-        environment.check_backend()

@@ -9,6 +9,7 @@ import functools
 import warnings
 
 import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
 
 from keras_dynfilter.ops.backends import library, scope
 from keras_dynfilter.ops.checks import choice
@@ -51,7 +52,8 @@ def choose(op: str) -> Choice:
 
     Raises:
         ValueError: `op` is unknown, or the value of the environment variable is not an implementation.
-        RuntimeError: `"native"` is requested and the compiled ops are not available.
+        RuntimeError: `"native"` is requested and the compiled ops are not available, or XLA compiles the function that
+            is traced and they do not support XLA.
     """
     choice(op, "op", OPS)
     name, source = scope.requested()
@@ -62,6 +64,10 @@ def choose(op: str) -> Choice:
         if name == "native":
             raise RuntimeError(f"{source} asks for the native ops, which are not available: {loaded.reason}")
         return Choice("composite", f"the compiled ops are not available: {loaded.reason}", is_fallback=True)
+    if not loaded.xla and _is_traced_for_xla():
+        if name == "native":
+            raise RuntimeError(f"{source} asks for the native ops, which XLA cannot compile: {loaded.xla_reason}")
+        return Choice("composite", f"XLA cannot compile the compiled ops: {loaded.xla_reason}", is_fallback=True)
     gpu_kernels = OPS[op] and loaded.cuda
     if not gpu_kernels and tf.config.get_visible_devices("GPU"):
         if not OPS[op]:
@@ -74,6 +80,13 @@ def choose(op: str) -> Choice:
 def supports_jit() -> bool:
     """Returns whether all ops, with the implementations that `choose` returns now, support `jit_compile=True`."""
     return all(choose(op).name == "composite" for op in OPS) or library.load().xla
+
+
+def _is_traced_for_xla():
+    """Returns whether the current call traces a function, or a part of one, that has `jit_compile=True`."""
+    if tf.executing_eagerly():
+        return False
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 @functools.cache
