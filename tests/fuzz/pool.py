@@ -116,6 +116,8 @@ class Worker:
         arguments += ["--seconds", str(self.seconds), "--memory", str(MEMORY)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
         environment["TMPDIR"] = self._folder.name
+        # With oneDNN, TensorFlow's allocator waits 10 seconds for memory that is not there, and keeps what was freed.
+        environment["TF_ENABLE_ONEDNN_OPTS"] = "0"
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.fuzz.worker", self.module, *arguments],
             stdin=subprocess.PIPE,
