@@ -42,7 +42,7 @@ class Mode:
 
 
 MODES = (
-    Mode("raw_ops", "eager", 0.3, 1000, 10_000, 10_000, growth=2_000),
+    Mode("raw_ops", "eager", 0.3, 1000, 10_000, 100_000, growth=2_000),
     Mode("raw_ops", "graph", 0.1, 100, 400, 20_000, growth=20_000),
     Mode("raw_ops", "unknown_shapes", 0.1, 100, 400, 20_000, growth=20_000),
     Mode("raw_ops", "jit", 0.14, 50, 100, 1_500, growth=1_000_000),
