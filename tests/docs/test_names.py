@@ -22,6 +22,7 @@ FOREIGN = {
     *("DataParallel", "experimental_distribute_dataset", "multiprocessing", "spawn", "fork", "forkserver"),
     *("restartPolicy", "srun", "scontrol"),
     "set_denormal_as_zero",  # an option of onnxruntime
+    "noatime",  # an option of file systems
 }
 
 

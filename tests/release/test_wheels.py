@@ -15,14 +15,15 @@ wheelfile = pytest.importorskip("wheel.wheelfile", reason="needs the package whe
 wheels = pytest.importorskip("release.wheels", reason="needs the package wheel")
 from release import platform_wheel  # noqa: E402
 
-# A thread: with the libraries of a newer Linux, this needs a function of glibc 2.34.
+# With the libraries of a newer Linux, this needs a function of glibc 2.34.
 SOURCE = """
-#include <sstream>
-#include <thread>
+#include <pthread.h>
 
-extern "C" int run(int x) {
-  std::thread([&] { x += std::ostringstream("text").str().size(); }).join();
-  return x;
+#include <sstream>
+
+extern "C" int run(void* (*function)(void*)) {
+  pthread_t thread;
+  return pthread_create(&thread, nullptr, function, nullptr) + std::ostringstream("text").str().size();
 }
 """
 
