@@ -26,9 +26,17 @@ def create_file(path: pathlib.Path) -> None:
     Raises:
         SystemExit: The file cannot be written.
     """
-    try:
+    with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        with open(path, "a"):
+            pass
+
+
+@contextlib.contextmanager
+def _writing(path):
+    """Ends the program with a sentence if the operating system refuses what the block does with the file of results."""
+    try:
+        yield
     except OSError as error:
         expected = "Expected --json to be a file that can be written"
         raise SystemExit(f"{expected}. Received: {path} ({error.strerror})") from error
@@ -42,11 +50,12 @@ def json_lines(path: pathlib.Path) -> Iterator[Callable[[dict], None]]:
         SystemExit: The file cannot be written.
     """
     create_file(path)
-    with open(path, "w") as file:
+    with _writing(path), open(path, "w"):
+        pass
 
-        def write(row):
+    def write(row):
+        with _writing(path), open(path, "a") as file:
             file.write(json.dumps(row) + "\n")
-            file.flush()
 
-        yield write
+    yield write
     print(f"\nJSON lines: {path}")

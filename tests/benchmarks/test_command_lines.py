@@ -2,11 +2,13 @@
 """Every benchmark prints its `--help`, and refuses numbers that are not above zero."""
 
 import importlib
+import pathlib
 import pkgutil
 
 import pytest
 
 import benchmarks
+from benchmarks import command_line
 
 MODULES = [
     module.name
@@ -52,6 +54,20 @@ def test_numbers_must_be_above_zero(module, arguments, capsys):
 def test_a_file_that_cannot_be_written(module):
     with pytest.raises(SystemExit, match=r"Expected --json to be a file that can be written\. Received: /proc/x/b"):
         importlib.import_module(f"benchmarks.export.{module}").main(["--json", "/proc/x/b"])
+
+
+def test_results_that_cannot_be_written_end_the_program_with_a_sentence(tmp_path):
+    expected = "Expected --json to be a file that can be written. Received: "
+    with pytest.raises(SystemExit) as stop, command_line.json_lines(tmp_path):
+        pass
+    assert stop.value.code == f"{expected}{tmp_path} (Is a directory)"
+    with pytest.raises(SystemExit) as stop, command_line.json_lines(pathlib.Path("/dev/full")) as write:
+        write({"ms": 1.0})
+    assert stop.value.code == f"{expected}/dev/full (No space left on device)"
+    with command_line.json_lines(tmp_path / "rows") as write:
+        write({"ms": 1.0})
+        write({"ms": 2.0})
+    assert (tmp_path / "rows").read_text() == '{"ms": 1.0}\n{"ms": 2.0}\n'
 
 
 def test_even_window(capsys):
