@@ -18,8 +18,8 @@ import tensorflow as tf
 from keras_dynfilter.export import formats, model_loading, networks
 from keras_dynfilter.export.api import checked_path, export
 from keras_dynfilter.export.report import ExportError, Report, ValidationError, first_line
-from keras_dynfilter.export.untrusted import npz
 from keras_dynfilter.export.validation.settings import Validation
+from keras_dynfilter.untrusted import npz
 
 PASSED, FAILED, USAGE = 0, 1, 2
 # Argument of `export` -> the option that sets it.

@@ -15,9 +15,9 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_dynfilter.export import allowed_ops
 from keras_dynfilter.export.report import ExportError, first_line
-from keras_dynfilter.export.untrusted import archives, hdf5, memory, variables
 from keras_dynfilter.ops.backends import library
 from keras_dynfilter.ops.backends.raw_ops import PREFIX
+from keras_dynfilter.untrusted import archives, hdf5, memory, variables
 
 SIGNATURE = "serving_default"
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"  # members of a .keras file

@@ -12,7 +12,7 @@ import keras
 from keras_dynfilter import models
 from keras_dynfilter.export import formats
 from keras_dynfilter.export.report import ExportError, first_line
-from keras_dynfilter.export.untrusted import hdf5, variables
+from keras_dynfilter.untrusted import hdf5, variables
 
 
 def networks() -> dict[str, Callable[..., keras.Model]]:

@@ -15,6 +15,12 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+# What a user can do about an op that a format lacks. The end of several errors.
+WAY_OUT = (
+    "Export to 'saved_model', or leave these layers out of the exported model and compute them outside of the file"
+)
+
+
 class ExportError(RuntimeError):
     """The model could not be exported; nothing was written."""
 

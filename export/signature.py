@@ -226,6 +226,8 @@ def _unique(name: str, taken: Collection[str]) -> str:
 
 def _array(value: Any, spec: tf.TensorSpec) -> np.ndarray:
     try:
+        if np.iscomplexobj(value) and not spec.dtype.is_complex:
+            raise TypeError("complex numbers")  # TensorFlow would drop their imaginary parts
         value = tf.convert_to_tensor(value, spec.dtype)
     except (TypeError, ValueError) as error:
         expected = f"Expected samples of {spec.name} to be convertible to a tensor of dtype {spec.dtype.name}"

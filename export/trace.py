@@ -5,12 +5,13 @@ import collections
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from keras_dynfilter.export.layer_scopes import LayerScopes
 from keras_dynfilter.export.report import Axes, ExportError
 from keras_dynfilter.export.signature import Signature, axis_names
 from keras_dynfilter.ops import implementation
@@ -26,12 +27,16 @@ class Traced:
         function: The `tf.function` that takes the inputs in order and returns the outputs by name.
         concrete: The only concrete function of `function`.
         ops: `"portable"` or `"native"`.
+        scopes: The layers of the model by their name scopes in the graph.
+        tables: Lookup tables and other resources of the model that a SavedModel has to hold.
     """
 
     signature: Signature
     function: Any
     concrete: Any
     ops: str
+    scopes: LayerScopes = dataclasses.field(default_factory=LayerScopes)
+    tables: tuple[Any, ...] = ()
 
     @property
     def specs(self) -> list[tf.TensorSpec]:
@@ -63,6 +68,17 @@ class Traced:
         nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
         return [node for node in nodes if node.op not in functions]
 
+    def describe_ops(self, counts: Mapping[str, int | None]) -> str:
+        """Returns a list of ops, each with its count, if it is known, and the layers that hold the op."""
+        layers = self.scopes.layers_of_ops(self.concrete.graph.as_graph_def(), counts)
+        texts = []
+        for op, count in sorted(counts.items()):
+            details = [] if count is None else [str(count)]
+            if op in layers:
+                details.append(f"in the layer{'s' * (len(layers[op]) > 1)} {', '.join(layers[op])}")
+            texts.append(f"{op} ({', '.join(details)})" if details else op)
+        return ", ".join(texts)
+
     def dtypes(self) -> set[tf.DType]:
         """Returns the floating-point dtypes that the graph computes in."""
         tensors = [tensor for op in self.concrete.graph.get_operations() for tensor in op.outputs]
@@ -87,20 +103,21 @@ def trace(model: keras.Model, signature: Signature, ops: str) -> Traced:
         return {name: tf.identity(value) for name, value in outputs.items()}
 
     specs = list(signature.specs.values())
-    function = tf.function(serve, input_signature=specs)
+    function, scopes = tf.function(serve, input_signature=specs), LayerScopes()
     with _implementation(ops):
         try:
-            concrete = function.get_concrete_function()
+            with scopes.recorded():
+                concrete = function.get_concrete_function()
             if _calls_xla(concrete.graph):
-                function = tf.function(serve, input_signature=specs)
-                with _inlined_functions():
+                function, scopes = tf.function(serve, input_signature=specs), LayerScopes()
+                with _inlined_functions(), scopes.recorded():
                     concrete = function.get_concrete_function()
         except Exception as error:  # layers raise exceptions of many classes
             raise ExportError(f"The model cannot be traced on {ops} ops: {error}") from error
     for name, value in concrete.structured_outputs.items():
         if not isinstance(value, tf.Tensor):
             raise ExportError(f"Expected dense outputs. Received: {name}, {type(value).__name__}")
-    traced = Traced(signature, function, concrete, ops)
+    traced = Traced(signature, function, concrete, ops, scopes, _tables(model))
     if ops == "portable":
         _refuse_ops_that_tensorflow_lacks(traced)
     return traced
@@ -143,11 +160,16 @@ def _axes(shape: tf.TensorShape, owner: str | None) -> Axes:
     return [name if size is None else size for size, name in zip(shape.as_list(), names)]
 
 
+def _tables(model: keras.Model) -> tuple[Any, ...]:
+    """Returns the lookup tables of a model, and other resources than variables."""
+    objects = tf.train.TrackableView(model).descendants()
+    return tuple(value for value in objects if isinstance(value, tf.saved_model.experimental.TrackableResource))
+
+
 def _refuse_ops_that_tensorflow_lacks(traced: Traced) -> None:
-    nodes_by_op = collections.defaultdict(list)
-    for node in traced.graph_nodes():
-        if not hasattr(tf.raw_ops, node.op):
-            nodes_by_op[node.op].append(node.name)
-    if nodes_by_op:
-        listed = "; ".join(f"{op} ({len(nodes)}, first {nodes[0]})" for op, nodes in sorted(nodes_by_op.items()))
-        raise ExportError(f"The model holds ops that stock TensorFlow lacks, so no portable file can be made: {listed}")
+    counts = collections.Counter(node.op for node in traced.graph_nodes() if not hasattr(tf.raw_ops, node.op))
+    if counts:
+        raise ExportError(
+            "The model holds ops that stock TensorFlow lacks, so no portable file can be made: "
+            f"{traced.describe_ops(counts)}"
+        )

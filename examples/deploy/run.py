@@ -32,7 +32,7 @@ from keras_dynfilter import export, models
 from keras_dynfilter.custom_ops import cache, ort_headers
 from keras_dynfilter.export import formats
 from keras_dynfilter.export.report import first_line
-from keras_dynfilter.export.untrusted import hdf5
+from keras_dynfilter.untrusted import hdf5
 
 HERE = pathlib.Path(__file__).resolve().parent
 CLIP = "highway_video/solidWhiteRight.mp4"

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from keras_dynfilter.export.report import ExportError
 from keras_dynfilter.export.trace import Traced
-from keras_dynfilter.export.untrusted import memory
 from keras_dynfilter.export.validation.settings import Validation
+from keras_dynfilter.untrusted import memory
 
 Shapes = Mapping[str, Iterable[int | None]]  # by input name
 SMALL = 2**20  # bytes of inputs below which a model of open sizes is not traced again

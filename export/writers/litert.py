@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from keras_dynfilter.export.report import ExportError
+from keras_dynfilter.export.report import WAY_OUT, ExportError
 from keras_dynfilter.export.trace import Traced
 from keras_dynfilter.export.writers import saved_model
 
@@ -68,18 +68,19 @@ def _convert(traced: Traced, precision: str, representative_data: list[dict[str,
         try:
             content = converter.convert()
         except Exception as error:  # the converter raises exceptions of many classes
-            raise ExportError(_reason(error)) from error
+            raise ExportError(_reason(error, traced)) from error
     if len(content) > LARGEST_FILE:
         raise ExportError(f"One LiteRT file holds 2 GB at most. This one would have {len(content) / 1e9:.1f} GB")
     return content
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, traced: Traced) -> str:
     """Summarizes an error of the converter in one line: the unsupported ops, or the first line with an error."""
     text = str(error)
     unsupported = re.findall(r"^\s*(?:Flex|TF Select|Custom) ops?: (.+)$", text, re.MULTILINE | re.IGNORECASE)
     if unsupported:
-        return f"The model holds ops that LiteRT lacks: {', '.join(ops.strip() for ops in unsupported)}"
+        names = {name.strip().removeprefix("Flex") for listed in unsupported for name in listed.split(",")}
+        return f"The model holds ops that LiteRT lacks: {traced.describe_ops(dict.fromkeys(names))}. {WAY_OUT}"
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
     line = next((line for line in lines if "error:" in line), lines[0])
     return f"TensorFlow's converter could not convert the model: {type(error).__name__}: {line}"

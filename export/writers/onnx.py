@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from keras_dynfilter.export.report import Axes, ExportError
+from keras_dynfilter.export.report import WAY_OUT, Axes, ExportError
 from keras_dynfilter.export.trace import Traced
 from keras_dynfilter.export.writers import onnx_native, tf2onnx
 
@@ -32,16 +32,17 @@ def write(traced: Traced, path: pathlib.Path, opset: int) -> dict[str, int]:
     if size > LARGEST_FILE:
         raise ExportError(f"One ONNX file holds 2 GB at most. The model has {size / 1e9:.1f} GB of weights")
     configurations: dict[tuple[str, str], onnx_native.Configuration] = {}
-    model = tf2onnx.convert(traced.function, traced.specs, opset, onnx_native.handlers(configurations))
+    handlers = onnx_native.handlers(configurations)
+    model = tf2onnx.convert(traced.function, traced.specs, opset, handlers, traced.scopes)
     onnx_native.attach(model, _nodes(model.graph), configurations, opset)
-    _refuse_unsupported(model, opset)
+    _refuse_unsupported(model, opset, traced)
     _tidy(model.graph, traced)
     _check(model)
     path.write_bytes(model.SerializeToString())
     return dict(collections.Counter(node.op_type for node in _nodes(model.graph)))
 
 
-def _refuse_unsupported(model: Any, opset: int) -> None:
+def _refuse_unsupported(model: Any, opset: int, traced: Traced) -> None:
     """Raises an `ExportError` if the model holds an op that is neither in the opset nor has a body."""
     import onnx
 
@@ -52,8 +53,8 @@ def _refuse_unsupported(model: Any, opset: int) -> None:
         if not standard and (node.domain, node.op_type) not in bodies:
             unsupported[f"{node.domain}::{node.op_type}" if node.domain else node.op_type] += 1
     if unsupported:
-        listed = ", ".join(f"{op} ({count})" for op, count in sorted(unsupported.items()))
-        raise ExportError(f"The model holds ops that ONNX opset {opset} lacks: {listed}")
+        listed = traced.describe_ops(unsupported)
+        raise ExportError(f"The model holds ops that ONNX opset {opset} lacks: {listed}. {WAY_OUT}")
 
 
 def _tidy(graph: Any, traced: Traced) -> None:

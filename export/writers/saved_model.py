@@ -18,6 +18,7 @@ def write(traced: Traced, path: pathlib.Path, opset: None) -> dict[str, int]:
     """
     module = tf.Module()
     module.weights = list(traced.concrete.variables)
+    module.tables = list(traced.tables)
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     try:
         tf.saved_model.save(module, str(path), signatures={"serving_default": traced.concrete}, options=options)

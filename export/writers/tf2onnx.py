@@ -9,7 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_dynfilter.export.report import ExportError
+from keras_dynfilter.export.layer_scopes import LayerScopes
+from keras_dynfilter.export.report import WAY_OUT, ExportError, first_line
 
 
 def convert(
@@ -17,6 +18,7 @@ def convert(
     specs: list[tf.TensorSpec],
     opset: int,
     handlers: dict[str, tuple[Callable[..., None], list]] | None = None,
+    scopes: LayerScopes | None = None,
 ) -> Any:
     """Converts a `tf.function` to an ONNX `ModelProto`.
 
@@ -25,6 +27,7 @@ def convert(
         specs: Specs of its inputs.
         opset: The ONNX opset.
         handlers: Handlers by TensorFlow op, in addition to the handlers of tf2onnx.
+        scopes: The layers by their name scopes, for error texts.
 
     Raises:
         ExportError: tf2onnx cannot convert the function.
@@ -32,13 +35,17 @@ def convert(
     import tf2onnx
 
     handlers = {"SelectV2": (_select, []), **(handlers or {})}
-    with _quiet("tf2onnx"):
+    with _failures() as failures:
         try:
             model, _ = tf2onnx.convert.from_function(
                 function, input_signature=specs, opset=opset, custom_op_handlers=handlers
             )
         except Exception as error:  # tf2onnx raises exceptions of many classes
             raise ExportError(f"tf2onnx could not convert the model: {type(error).__name__}: {error}") from error
+    for node, error in failures:
+        layer = scopes and scopes.layer(node)
+        place = f"the op {node!r}" + (f" of the layer {layer}" if layer else "")
+        raise ExportError(f"tf2onnx could not convert {place}: {type(error).__name__}: {first_line(error)}. {WAY_OUT}")
     return model
 
 
@@ -97,13 +104,28 @@ def expand(context: Any, node: Any, function: Any, specs: list[tf.TensorSpec]) -
     context.make_node("Identity", [last], outputs=[result], dtypes=[dtype], shapes=[shape])
 
 
+class _Failures(logging.Handler):
+    """Collects the nodes that tf2onnx could not convert, with the exceptions. It logs them, and leaves the nodes."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[tuple[str, BaseException]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and isinstance(record.args, tuple):
+            self.found.append((str(record.args[0]), error))
+
+
 @contextlib.contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Silences a logger. Problems raise exceptions, so they need no log."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+def _failures() -> Iterator[list[tuple[str, BaseException]]]:
+    """Silences tf2onnx. Yields a list that receives the nodes that it could not convert, with the exceptions."""
+    logger, handler = logging.getLogger("tf2onnx"), _Failures()
+    level, propagate, handlers = logger.level, logger.propagate, logger.handlers
+    logger.setLevel(logging.ERROR)
+    logger.propagate, logger.handlers = False, [handler]
     try:
-        yield
+        yield handler.found
     finally:
         logger.setLevel(level)
+        logger.propagate, logger.handlers = propagate, handlers

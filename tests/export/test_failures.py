@@ -328,6 +328,8 @@ def test_bad_tasks(data, metric, message):
         ({"task": export.Task([], np.subtract)}, "Expected `task.data` to hold at least one pair"),
         ({"task": export.Task([1, 2], np.subtract)}, r"`task.data` to hold pairs \(inputs, targets\)\. Received: int"),
         ({"sample_inputs": [{"image": tf.zeros((1, 8, 8, 4), tf.int32)}]}, "samples of image .* of dtype float32"),
+        ({"sample_inputs": {"image": np.zeros((1, 8, 8, 4), complex)}}, r"dtype float32\. Received: .*: complex numbers"),
+        ({"task": export.Task([(np.zeros((1, 8, 8, 4)) + 1j, 0)], np.subtract)}, "ndarray: complex numbers"),
     ],
 )
 def test_inputs_that_do_not_suit_the_model(options, message, model, tmp_path):

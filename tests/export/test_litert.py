@@ -153,6 +153,10 @@ IMAGES = np.zeros((1, 8, 8, 2), "float32")
         ({"precision": "int8", "representative_data": [IMAGES[:0]]}, "none empty"),
         ({"precision": "int8", "representative_data": 3}, "Expected `representative_data` to be inputs. Received: int"),
         ({"precision": "int8", "representative_data": [IMAGES[..., :1]]}, "Expected samples of image to have shape"),
+        (
+            {"precision": "int8", "representative_data": [IMAGES.astype(complex)]},
+            r"samples of image to be convertible to a tensor of dtype float32\. Received: ndarray: complex numbers",
+        ),
         ({"precision": "int4"}, "Expected `precision` to be one of 'float32', .* Received: precision='int4'.*'int8'"),
         ({"ops": "native"}, "litert does not support native ops"),
         ({"opset": 18}, "litert has no opsets"),

@@ -8,8 +8,8 @@ import pytest
 from keras_dynfilter import export
 from keras_dynfilter.export.signature import model_signature
 from keras_dynfilter.export.trace import trace
-from keras_dynfilter.export.untrusted import memory
 from keras_dynfilter.export.validation import memory_bound
+from keras_dynfilter.untrusted import memory
 from tests.export.test_cli import command
 from tests.support import export_models as models
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from examples.experiments.core import files
 from keras_dynfilter.export import dtypes
-from keras_dynfilter.export.untrusted import archives, npz
+from keras_dynfilter.untrusted import archives, npz
 
 NOTES = "notes"
 HEAD = "keras_dynfilter state of a training, SHA-256 {}\n"

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_dynfilter.export.untrusted import archives
+from keras_dynfilter.untrusted import archives
 
 CHECKSUM = "checksum"
 # Errors of the file system. TensorFlow raises its own types.

@@ -13,8 +13,8 @@ from examples.experiments.data.downloads import Download, download
 from examples.experiments.data.image_limits import check_png, read_bytes
 from examples.experiments.data.labelled_images import LabelledImages
 from examples.experiments.data.locate import find_data
-from keras_dynfilter.export.untrusted import npz
 from keras_dynfilter.ops.checks import choice, positive
+from keras_dynfilter.untrusted import npz
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIZE = 32

@@ -7,7 +7,7 @@ import struct
 
 import tensorflow as tf
 
-from keras_dynfilter.export.untrusted import archives, memory
+from keras_dynfilter.untrusted import archives, memory
 
 MAX_PIXELS = 2**26  # 8192 x 8192; a file of some kilobytes can declare a thousand times as many
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"  # the first bytes of a file

@@ -9,8 +9,8 @@ import numpy as np
 from examples.experiments.data.downloads import Download, download
 from examples.experiments.data.labelled_images import LabelledImages
 from examples.experiments.data.locate import find_data
-from keras_dynfilter.export.untrusted import npz
 from keras_dynfilter.ops.checks import choice
+from keras_dynfilter.untrusted import npz
 
 SPLITS = ("train", "test")
 SOURCES = ("auto", "mnist", "rendered")

@@ -12,8 +12,8 @@ import tensorflow as tf
 from examples.experiments.data.faces import SIZE, generated_faces
 from examples.experiments.data.image_limits import check_jpeg, read_bytes
 from examples.experiments.data.locate import find_data
-from keras_dynfilter.export.untrusted import archives, npz
 from keras_dynfilter.ops.checks import choice, positive
+from keras_dynfilter.untrusted import archives, npz
 
 SPLITS = {"train": 1_000, "test": 250}  # and the number of faces that are drawn for each
 LISTS = {"train": "training.txt", "test": "testing.txt"}

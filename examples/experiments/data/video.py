@@ -13,8 +13,8 @@ import numpy as np
 
 from examples.experiments.data.image_limits import check_pixels
 from examples.experiments.data.photographs import check_size, image_files, read_grey, resized
-from keras_dynfilter.export.untrusted import archives, memory
 from keras_dynfilter.ops.checks import positive
+from keras_dynfilter.untrusted import archives, memory
 
 CHECKED = 100  # frames between two looks at the available memory
 

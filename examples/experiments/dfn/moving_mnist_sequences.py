@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from examples.experiments import data
-from keras_dynfilter.export.untrusted import archives, npz
+from keras_dynfilter.untrusted import archives, npz
 
 FULL = 64  # rows and columns of the paper's frames, in which digits of 28 pixels move 3.6 pixels per frame
 PUBLISHED = "moving_mnist/mnist_test_seq.npy"

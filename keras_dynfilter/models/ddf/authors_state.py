@@ -2,6 +2,7 @@
 """Loads the networks that the authors of "Decoupled Dynamic Filter Networks" trained in PyTorch."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_dynfilter.layers import DDF2D, FilterNorm
-from keras_dynfilter.models.ddf.state_files import Path, read_state
+from keras_dynfilter.models.ddf.state_files import Path, StoredArray, read_state
 
 # Name of a layer of our networks -> name of the module in the authors' networks.
 _MODULES = (
@@ -24,7 +25,7 @@ _MODULES = (
 )
 _IN_BLOCK = {"reduce": "conv1", "window": "conv2", "expand": "conv3"}
 _IN_BLOCK_NORM = {"reduce": "bn1", "window": "bn2", "expand": "bn3"}
-_HEAD = "predictions"
+NUMBERS = "biuf"  # kinds of dtypes in files: booleans, integers, floating-point numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,24 +70,29 @@ def load_authors_state(model: keras.Model, state: Mapping[str, Any] | Path) -> N
     >>> load_authors_state(model, "ddf_mul_resnet50.pth.tar")  # doctest: +SKIP
     """
     entries = _entries(model)
-    values = _arrays(state if isinstance(state, Mapping) else read_state(state))
+    values = _values(state if isinstance(state, Mapping) else read_state(state))
     head = [name for name in ("fc.weight", "fc.bias") if name in values]
     if any(name not in entries or values[name].shape != entries[name].shape for name in head):
         for name in ("fc.weight", "fc.bias"):
             entries.pop(name, None)
             values.pop(name, None)
-    problems = list(_problems(entries, values))
+    problems, arrays = list(_problems_of_shapes(entries, values)), {}
+    for name, entry in entries.items():
+        if name in values and _fits(name, values[name], entry):
+            arrays[name] = _array(name, values[name])
+            if not np.all(np.abs(arrays[name]) <= tf.as_dtype(entry.weight.dtype).max):
+                problems.append(f"{name}: values that are not finite in {entry.weight.dtype}")
     if problems:
         raise ValueError(f"Expected `state` to fit the weights of {model.name}. Received:\n  " + "\n  ".join(problems))
     for name, entry in entries.items():
-        entry.weight.assign(entry.convert(values[name].reshape(entry.shape)))
+        entry.weight.assign(entry.convert(arrays[name].reshape(entry.shape)))
 
 
-def _arrays(state):
-    """Returns the entries of a state as arrays of float64, without what Keras has no weights for."""
+def _values(state):
+    """Returns the entries of a state by name, without what Keras has no weights for. Each has a shape."""
     nested = state.get("state_dict")
     state = nested if isinstance(nested, Mapping) else state
-    arrays: dict[str, np.ndarray] = {}
+    values: dict[str, Any] = {}
     names: dict[str, Any] = {}
     for name, value in state.items():
         short = re.sub(r"^(module\.)+", "", str(name))
@@ -95,13 +101,20 @@ def _arrays(state):
         if short in names:
             expected = "Expected `state` to hold every entry once, with or without `module.`"
             raise ValueError(f"{expected}. Received: {names[short]!r} and {name!r}")
-        names[short], arrays[short] = name, _array(short, value)
-    return arrays
+        names[short], values[short] = name, value if hasattr(value, "shape") else _array(short, value)
+    return values
 
 
 def _array(name, value):
+    """Returns an entry of a state as an array of float64."""
     try:
-        if hasattr(value, "detach"):  # a tensor of PyTorch, which may be on a GPU or have a type that NumPy lacks
+        if isinstance(value, StoredArray):
+            if value.dtype.kind not in NUMBERS:  # one value of another dtype can have any number of bytes
+                raise TypeError(value.dtype)
+            value = value.read()
+        elif hasattr(value, "detach"):  # a tensor of PyTorch, which may be on a GPU or have a type that NumPy lacks
+            if value.is_complex():
+                raise TypeError(value.dtype)
             value = value.detach().cpu().double().numpy()
         array = np.asarray(value)
         if array.dtype.kind in "cmMOSU":  # NumPy would convert strings and drop imaginary parts
@@ -111,21 +124,23 @@ def _array(name, value):
         raise ValueError(f"Expected `state` to hold arrays of numbers. Received: {name}={value!r}") from error
 
 
-def _problems(entries, values):
-    """Yields a line for each entry that is missing, left over, of another shape, or not finite."""
+def _fits(name, value, entry):
+    """Returns whether an entry of the state has the right shape.
+
+    The authors' scale of channel filters is a vector; its values are in the order of its entry here.
+    """
+    return value.shape == entry.shape or (name.endswith(".std") and math.prod(value.shape) == math.prod(entry.shape))
+
+
+def _problems_of_shapes(entries, values):
+    """Yields a line for each entry that is missing, left over, or of another shape."""
     for name in sorted(entries.keys() - values.keys()):
         yield f"{name}: missing, expected shape {entries[name].shape}"
     for name in sorted(values.keys() - entries.keys()):
-        yield f"{name}: left over, shape {values[name].shape}"
+        yield f"{name}: left over, shape {tuple(values[name].shape)}"
     for name, entry in entries.items():
-        if name not in values:
-            continue
-        # The authors' scale of channel filters is a vector; its values are in the order of its entry here.
-        flat = name.endswith(".std") and values[name].size == np.prod(entry.shape)
-        if values[name].shape != entry.shape and not flat:
-            yield f"{name}: shape {values[name].shape}, expected {entry.shape}"
-        elif not np.all(np.abs(values[name]) <= tf.as_dtype(entry.weight.dtype).max):
-            yield f"{name}: values that are not finite in {entry.weight.dtype}"
+        if name in values and not _fits(name, values[name], entry):
+            yield f"{name}: shape {tuple(values[name].shape)}, expected {entry.shape}"
 
 
 def _entries(model):

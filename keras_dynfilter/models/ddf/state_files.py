@@ -1,24 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads files with the states of PyTorch modules, without running code from them."""
+"""Reads files with the states of PyTorch modules, without running code from them.
 
+A small file can declare arrays of any size. Its sizes are therefore compared with the available memory first, and the
+values of an array in an `.npz` file, which may be compressed, are read only if its shape is the one that is needed.
+"""
+
+import dataclasses
 import os
 import pathlib
+import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from keras_dynfilter.untrusted import archives, memory, npz
+
 Path = str | os.PathLike
 
 
+@dataclasses.dataclass(frozen=True)
+class StoredArray:
+    """An array in an `.npz` file whose values have not been read.
+
+    Attributes:
+        path: The file.
+        name: Name of the array in the file.
+        shape: Its shape.
+        dtype: Its dtype.
+    """
+
+    path: pathlib.Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def read(self) -> np.ndarray:
+        """Returns the array.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        return npz.read(self.path, [self.name])[self.name]
+
+
 def read_state(path: Path) -> Mapping[str, Any]:
-    """Reads a dict from names to arrays or tensors.
+    """Reads a dict from names to arrays, tensors or `StoredArray`.
 
     Args:
         path: A file `.pth`, `.pth.tar` or `.pt` (needs PyTorch), `.safetensors`, or `.npz`.
 
     Raises:
-        ValueError: The name of the file has another ending, or the file has other contents.
+        ValueError: The name of the file has another ending, or the file has other contents, or needs more than half of
+            the available memory.
         FileNotFoundError: There is no such file.
         ImportError: The package that reads the file is not installed.
     """
@@ -49,6 +83,11 @@ def _read_pytorch(path):
             f"PyTorch is needed to read {path}: pip install 'keras_dynfilter[pytorch]'. Or convert the file to "
             ".safetensors or .npz elsewhere"
         ) from error
+    if zipfile.is_zipfile(path):  # the members may be compressed
+        with archives.opened_zip(path):
+            pass
+    else:
+        _check_size(path)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -57,15 +96,16 @@ def _read_safetensors(path):
         import safetensors.numpy
     except ImportError as error:
         raise ImportError(f"safetensors is needed to read {path}: pip install 'keras_dynfilter[pytorch]'") from error
+    _check_size(path)  # arrays in this format are not compressed
     return safetensors.numpy.load_file(path)
 
 
 def _read_npz(path):
-    archive = np.load(path, allow_pickle=False)
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise ValueError("a single array")
-    with archive:
-        return dict(archive.items())
+    return {name: StoredArray(path, name, header.shape, header.dtype) for name, header in npz.headers(path).items()}
+
+
+def _check_size(path):
+    memory.check(path.stat().st_size, str(path))
 
 
 _READERS: dict[str, Callable[[pathlib.Path], Any]] = {

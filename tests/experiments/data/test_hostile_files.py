@@ -18,8 +18,8 @@ from examples.experiments import data
 from examples.experiments.core import checkpoint
 from examples.experiments.data import cifar10, downloads, image_limits, mnist, photographs
 from examples.experiments.dfn.moving_mnist_sequences import StoredSequences
-from keras_dynfilter.export.untrusted import memory
-from tests.export.test_untrusted import header, write_zip
+from keras_dynfilter.untrusted import memory
+from tests.untrusted.test_readers import header, write_zip
 
 pytestmark = pytest.mark.legacy
 HUGE = header((2**31, 28, 28))  # 1.7 TB

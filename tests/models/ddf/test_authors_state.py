@@ -4,8 +4,10 @@
 import doctest
 import importlib.util
 import io
+import math
 import pickle
 import re
+import struct
 import zipfile
 
 import keras
@@ -15,6 +17,7 @@ import pytest
 from keras_dynfilter import models
 from keras_dynfilter.models.ddf import authors_state, preprocess, state_files
 from keras_dynfilter.models.ddf.resnet import DEPTHS
+from keras_dynfilter.untrusted import memory
 from tests.support import ddf_resnet_reference as reference
 
 BLOCKS = DEPTHS[50]["blocks"]
@@ -195,7 +198,7 @@ def test_archives_for_which_numpy_raises_other_errors(content, tmp_path):
 def test_a_single_array_is_no_state(tmp_path):
     with open(tmp_path / "state.npz", "wb") as file:
         np.save(file, np.zeros(3))
-    with pytest.raises(ValueError, match=r"only\. Received: a single array"):
+    with pytest.raises(ValueError, match=r"only\. Received: .* to be a ZIP archive"):
         state_files.read_state(tmp_path / "state.npz")
 
 
@@ -205,6 +208,52 @@ def test_a_single_array_is_no_state(tmp_path):
 def test_values_that_are_no_real_numbers(value, state):
     with pytest.raises(ValueError, match=r"hold arrays of numbers\. Received: fc\.bias="):
         models.load_authors_state(small_resnet(), {**state, "fc.bias": value})
+
+
+def npz_that_declares(path, entries):
+    """Writes an archive of arrays without values. Its headers and its list of members declare all of them."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, (shape, dtype) in entries.items():
+            with archive.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array_header_1_0(member, dict(descr=dtype, fortran_order=False, shape=shape))
+    content = bytearray(path.read_bytes())
+    position = content.find(CENTRAL)
+    for shape, dtype in entries.values():
+        (size,) = struct.unpack_from("<I", content, position + 24)
+        struct.pack_into("<I", content, position + 24, size + math.prod(shape) * np.dtype(dtype).itemsize)
+        position = content.find(CENTRAL, position + 1)
+    path.write_bytes(content)
+
+
+def test_arrays_that_the_model_does_not_need_are_not_read(state, monkeypatch, tmp_path):
+    """A few bytes can declare gigabytes: arrays of other names, shapes and dtypes are refused by their headers."""
+    gigabytes = 3 * 2**30
+    monkeypatch.setattr(memory, "available", lambda: 100 * gigabytes)
+    monkeypatch.setattr(np.lib.format, "read_array", lambda *_, **__: pytest.fail("an array was read"))
+    entries = {
+        "layer9.conv1.weight": ((gigabytes,), "|u1"),
+        "conv1.weight": ((gigabytes // 8,), "<f8"),
+        "module.bn1.num_batches_tracked": ((gigabytes // 8,), "<i8"),
+        "fc.weight": ((3, 2**30), "|u1"),
+    }
+    npz_that_declares(tmp_path / "state.npz", entries)
+    assert (tmp_path / "state.npz").stat().st_size < 2000
+    with pytest.raises(ValueError, match="to fit the weights of ddf_resnet50") as error:
+        models.load_authors_state(small_resnet(), tmp_path / "state.npz")
+    assert "layer9.conv1.weight: left over, shape (3221225472,)" in str(error.value)
+    assert "conv1.weight: shape (402653184,), expected (8, 3, 7, 7)" in str(error.value)
+    npz_that_declares(tmp_path / "text.npz", {"bn1.weight": ((WIDTH,), f"|V{gigabytes // WIDTH}")})
+    with pytest.raises(ValueError, match=r"hold arrays of numbers\. Received: bn1\.weight=StoredArray"):
+        models.load_authors_state(small_resnet(), tmp_path / "text.npz")
+
+
+def test_files_that_declare_more_than_the_memory(monkeypatch, tmp_path):
+    npz_that_declares(tmp_path / "state.npz", {"conv1.weight": ((2**30,), "|u1")})
+    monkeypatch.setattr(memory, "available", lambda: 2**30)
+    with pytest.raises(
+        ValueError, match=r"state\.npz, unpacked, to need at most 537 MB of memory.* Received: 1\.07 GB"
+    ):
+        models.load_authors_state(small_resnet(), tmp_path / "state.npz")
 
 
 def test_values_that_would_be_infinite_in_the_model(state):
@@ -247,6 +296,25 @@ def test_pytorch_files(state, tmp_path):
             models.load_authors_state(model, tmp_path / name)
     with pytest.raises(ValueError, match=r"to hold a dict of tensors\. Received: Tensor"):
         models.load_authors_state(model, tmp_path / "tensor.pth")
+
+
+@needs_torch
+def test_pytorch_files_that_declare_more_than_they_hold(state, monkeypatch, tmp_path):
+    """An expanded tensor has any shape and one value. The members of a file may be compressed."""
+    import torch
+
+    tensors = {name: torch.tensor(value) for name, value in state.items()}
+    torch.save({**tensors, "conv1.weight": torch.zeros(1).expand(2**40)}, tmp_path / "expanded.pth")
+    with pytest.raises(ValueError, match=r"conv1\.weight: shape \(1099511627776,\), expected \(8, 3, 7, 7\)"):
+        models.load_authors_state(small_resnet(), tmp_path / "expanded.pth")
+    monkeypatch.setattr(memory, "available", lambda: 2_000_000)
+    with zipfile.ZipFile(tmp_path / "compressed.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", bytes(4_000_000))
+    for name in ("compressed.pth", "old.pth", "state.safetensors"):
+        if name != "compressed.pth":
+            (tmp_path / name).write_bytes(bytes(1_100_000))
+        with pytest.raises(ValueError, match=f"numbers only. Received: Expected .*{name}.* to need at most 1 MB"):
+            models.load_authors_state(small_resnet(), tmp_path / name)
 
 
 @needs_torch

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from keras_dynfilter.export.untrusted import archives, hdf5, memory, npz
+from keras_dynfilter.untrusted import archives, hdf5, memory, npz
 
 pytestmark = pytest.mark.legacy
 
@@ -139,6 +139,10 @@ def test_arrays(tmp_path):
             for name, value in values.items():
                 np.testing.assert_array_equal(arrays[name], value)
                 assert arrays[name].dtype == value.dtype
+        declared = npz.headers(path)
+        assert {name: (header.shape, header.dtype) for name, header in declared.items()} == {
+            name: (value.shape, value.dtype) for name, value in values.items()
+        }
     assert list(npz.read(str(path), ["c"])) == ["c"]
     with pytest.raises(ValueError, match=r"to hold the array 'd'\. Received: a\.npy, b\.npy, c\.npy"):
         npz.read(path, ["d"])
@@ -165,6 +169,8 @@ def test_damaged_and_hostile_arrays(content, received, tmp_path):
     path = write_zip(tmp_path / "a.npz", {"a.npy": content})
     with pytest.raises(ValueError, match=rf"Expected 'a' in .*a\.npz to be an array\. Received: .*{received}"):
         npz.read(path)
+    with pytest.raises(ValueError, match=rf"Expected 'a' in .*a\.npz to be an array\. Received: .*{received}"):
+        npz.headers(path)
 
 
 def test_no_code_of_a_pickled_array_runs(tmp_path):

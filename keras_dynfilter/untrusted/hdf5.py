@@ -6,7 +6,7 @@ from typing import Any
 
 import h5py
 
-from keras_dynfilter.export.untrusted import memory
+from keras_dynfilter.untrusted import memory
 
 
 def check(file: Any, name: str) -> None:

@@ -7,7 +7,7 @@ import stat
 import zipfile
 from collections.abc import Iterator
 
-from keras_dynfilter.export.untrusted import memory
+from keras_dynfilter.untrusted import memory
 
 ENCRYPTED = 0x1  # bit of `ZipInfo.flag_bits`
 

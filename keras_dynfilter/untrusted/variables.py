@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_dynfilter.export.untrusted import memory
+from keras_dynfilter.untrusted import memory
 
 
 def check(build: Callable[[], keras.Model], name: str) -> None:
