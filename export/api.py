@@ -90,7 +90,7 @@ def export(
     options = {"precision": precision, "representative_data": representative_data} if row.precisions else {}
     seconds: dict[str, float] = {}
     with _timed(seconds, "trace"):
-        traced = trace(model, signature, ops)
+        traced = trace(model, signature, ops, row.unrolls)
     if chosen is not None:
         shapes = [{name: array.shape for name, array in case.inputs.items()} for case in cases]
         memory_bound.check(traced, shapes, chosen)

@@ -43,6 +43,7 @@ class Format:
         identifiers: Whether input names must be identifiers. Names that are not are then changed.
         precisions: Values of `precision=` that the format supports; the first one is the default. Empty if files keep
             the dtypes of the model.
+        unrolls: Whether loops over time become copies of their step, where the number of steps is fixed.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Format:
     write: Callable[..., dict[str, int]]
     identifiers: bool = False
     precisions: tuple[str, ...] = ()
+    unrolls: bool = False
 
     @property
     def kind(self) -> str:
@@ -116,6 +118,7 @@ FORMATS = {
             write=_write_litert,
             identifiers=True,
             precisions=("float32", "float16", "dynamic_int8", "int8"),
+            unrolls=True,  # loops need lists of tensors, which LiteRT lacks if the batch size is open
         ),
     )
 }

@@ -234,7 +234,9 @@ def _array(value: Any, spec: tf.TensorSpec) -> np.ndarray:
         raise ValueError(f"{expected}. Received: {type(value).__name__}: {error}") from error
     if not spec.shape.is_compatible_with(value.shape):
         raise ValueError(f"Expected samples of {spec.name} to have shape {spec.shape}. Received: {value.shape}")
-    # A file of NumPy arrays cannot store bfloat16 or float8. The values are cast back when the model is called.
+    if value.dtype == tf.string:
+        return np.array(value.numpy().tolist())  # a file of NumPy arrays cannot store objects
+    # Nor bfloat16 or float8. The values are cast back when the model is called.
     return dtypes.storable(value.numpy())
 
 

@@ -16,6 +16,9 @@ from keras_dynfilter.export.report import Axes, ExportError
 from keras_dynfilter.export.signature import Signature, axis_names
 from keras_dynfilter.ops import implementation
 from keras_dynfilter.ops.backends import scope
+from keras_dynfilter.ops.backends.raw_ops import PREFIX
+
+PYTHON_FUNCTIONS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Traced:
         texts = []
         for op, count in sorted(counts.items()):
             details = [] if count is None else [str(count)]
-            if op in layers:
+            if layers.get(op):
                 details.append(f"in the layer{'s' * (len(layers[op]) > 1)} {', '.join(layers[op])}")
             texts.append(f"{op} ({', '.join(details)})" if details else op)
         return ", ".join(texts)
@@ -85,32 +88,35 @@ class Traced:
         return {tensor.dtype.base_dtype for tensor in tensors if tensor.dtype.is_floating}
 
 
-def trace(model: keras.Model, signature: Signature, ops: str) -> Traced:
+def trace(model: keras.Model, signature: Signature, ops: str, unroll: bool = False) -> Traced:
     """Traces `model` again, because graphs that Keras has traced earlier may hold other ops.
 
     Args:
         model: The model.
         signature: Its `Signature`.
         ops: `"portable"` or `"native"`.
+        unroll: Whether recurrent layers with a fixed number of steps become copies of their step in place of a loop.
 
     Raises:
-        ExportError: The model cannot be traced, or an output is not a dense tensor of known rank. With
-            `ops="portable"` also if the model uses ops that stock TensorFlow lacks.
+        ExportError: The model cannot be traced, an output is not a dense tensor of known rank, or the graph holds
+            Python functions, or ops that neither stock TensorFlow nor, with `ops="native"`, this package has.
     """
 
+    scopes = LayerScopes()
+
     def serve(*inputs):
-        outputs = signature.call(model, dict(zip(signature.specs, inputs)))
+        with scopes.recorded(), _unrolled(model if unroll else None):
+            outputs = signature.call(model, dict(zip(signature.specs, inputs)))
         return {name: tf.identity(value) for name, value in outputs.items()}
 
     specs = list(signature.specs.values())
-    function, scopes = tf.function(serve, input_signature=specs), LayerScopes()
+    function = tf.function(serve, input_signature=specs)
     with _implementation(ops):
         try:
-            with scopes.recorded():
-                concrete = function.get_concrete_function()
+            concrete = function.get_concrete_function()
             if _calls_xla(concrete.graph):
                 function, scopes = tf.function(serve, input_signature=specs), LayerScopes()
-                with _inlined_functions(), scopes.recorded():
+                with _inlined_functions():
                     concrete = function.get_concrete_function()
         except Exception as error:  # layers raise exceptions of many classes
             raise ExportError(f"The model cannot be traced on {ops} ops: {error}") from error
@@ -118,8 +124,7 @@ def trace(model: keras.Model, signature: Signature, ops: str) -> Traced:
         if not isinstance(value, tf.Tensor):
             raise ExportError(f"Expected dense outputs. Received: {name}, {type(value).__name__}")
     traced = Traced(signature, function, concrete, ops, scopes, _tables(model))
-    if ops == "portable":
-        _refuse_ops_that_tensorflow_lacks(traced)
+    _refuse_unknown_ops(traced)
     return traced
 
 
@@ -145,6 +150,35 @@ def _inlined_functions() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _unrolled(model: keras.Model | None) -> Iterator[None]:
+    """Unrolls the recurrent layers of a model whose number of steps is fixed."""
+    changed = [layer for layer in _layers(model) if getattr(layer, "unroll", None) is False and _has_fixed_steps(layer)]
+    for layer in changed:
+        layer.unroll = True
+    try:
+        yield
+    finally:
+        for layer in changed:
+            layer.unroll = False
+
+
+def _has_fixed_steps(layer: keras.layers.Layer) -> bool:
+    try:
+        shape = layer.input.shape
+    except (AttributeError, ValueError):  # a layer inside another one, or in a subclassed model
+        shape = (layer.get_build_config() or {}).get("input_shape")
+    return shape is not None and len(shape) > 1 and shape[1] is not None
+
+
+def _layers(model: keras.Model | None) -> list[keras.layers.Layer]:
+    """Returns all layers of a model, including the layers inside layers."""
+    if model is None:
+        return []
+    found = [value for value in tf.train.TrackableView(model).descendants() if isinstance(value, keras.layers.Layer)]
+    return list({id(layer): layer for layer in found}.values())
+
+
+@contextlib.contextmanager
 def _implementation(ops: str) -> Iterator[None]:
     """Selects the implementation whose ops a file with portable or native ops holds."""
     with implementation("composite" if ops == "portable" else "native"), scope.inference_only():
@@ -166,10 +200,22 @@ def _tables(model: keras.Model) -> tuple[Any, ...]:
     return tuple(value for value in objects if isinstance(value, tf.saved_model.experimental.TrackableResource))
 
 
-def _refuse_ops_that_tensorflow_lacks(traced: Traced) -> None:
-    counts = collections.Counter(node.op for node in traced.graph_nodes() if not hasattr(tf.raw_ops, node.op))
-    if counts:
+def _refuse_unknown_ops(traced: Traced) -> None:
+    """Raises an `ExportError` if the graph holds an op that no other process could run."""
+    counts = collections.Counter(node.op for node in traced.graph_nodes())
+    own = {op: count for op, count in counts.items() if op in PYTHON_FUNCTIONS}
+    if own:
         raise ExportError(
-            "The model holds ops that stock TensorFlow lacks, so no portable file can be made: "
-            f"{traced.describe_ops(counts)}"
+            f"The model calls Python functions, which no file can hold: {traced.describe_ops(own)}. Compute them with "
+            "ops of TensorFlow or Keras, or leave these layers out of the exported model"
         )
+    is_compiled = traced.ops == "native"
+    missing = {
+        op: count
+        for op, count in counts.items()
+        if not hasattr(tf.raw_ops, op) and not (is_compiled and op.startswith(PREFIX))
+    }
+    if missing:
+        kind = "no file" if is_compiled else "no portable file"
+        listed = traced.describe_ops(missing)
+        raise ExportError(f"The model holds ops that stock TensorFlow lacks, so {kind} can be made: {listed}")

@@ -146,12 +146,14 @@ def _fixed_shape(spec: tf.TensorSpec, batch_size: int, image_size: tuple[int, in
 
 
 def _random(spec: tf.TensorSpec, shape: list[int], rng: np.random.Generator) -> np.ndarray:
-    """Returns normal floating-point numbers, integers 0 and 1 (0 to 255 for uint8), or booleans."""
+    """Returns normal floating-point numbers, integers 0 and 1 (0 to 255 for uint8), booleans, or short texts."""
     if spec.dtype.is_floating:
         # A file of NumPy arrays cannot store bfloat16; the values are cast when the model is called.
         return dtypes.storable(rng.standard_normal(shape).astype(spec.dtype.as_numpy_dtype))
     if spec.dtype.is_integer or spec.dtype.is_bool:
         return rng.integers(0, 256 if spec.dtype == tf.uint8 else 2, shape).astype(spec.dtype.as_numpy_dtype)
+    if spec.dtype == tf.string:
+        return rng.choice(["", "a", "b", "a b"], shape)
     raise ExportError(f"Random inputs of dtype {spec.dtype.name} cannot be made. Input: {spec.name}")
 
 

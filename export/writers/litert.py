@@ -83,7 +83,13 @@ def _reason(error: Exception, traced: Traced) -> str:
         return f"The model holds ops that LiteRT lacks: {traced.describe_ops(dict.fromkeys(names))}. {WAY_OUT}"
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
     line = next((line for line in lines if "error:" in line), lines[0])
-    return f"TensorFlow's converter could not convert the model: {type(error).__name__}: {line}"
+    if "requires element_shape to be static" in line:
+        reason = "a loop over an open number of steps and an open batch size. Fix one of them in the model's inputs"
+    else:
+        reason = f"{type(error).__name__}: {line.rpartition(')): ')[2]}"
+    layers = filter(None, map(traced.scopes.layer, re.findall(r'"([^"@]+)@', line)))  # places of the op
+    place = next((f"the layer {layer}" for layer in layers), "the model")
+    return f"TensorFlow's converter could not convert {place}: {reason}"
 
 
 def count_operators(content: bytes) -> collections.Counter[str]:

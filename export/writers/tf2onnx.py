@@ -7,10 +7,12 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_dynfilter.export.layer_scopes import LayerScopes
 from keras_dynfilter.export.report import WAY_OUT, ExportError, first_line
+from keras_dynfilter.export.writers.tf2onnx_handlers import HANDLERS
 
 
 def convert(
@@ -34,7 +36,7 @@ def convert(
     """
     import tf2onnx
 
-    handlers = {"SelectV2": (_select, []), **(handlers or {})}
+    handlers = {**HANDLERS, **(handlers or {})}
     with _failures() as failures:
         try:
             model, _ = tf2onnx.convert.from_function(
@@ -42,20 +44,26 @@ def convert(
             )
         except Exception as error:  # tf2onnx raises exceptions of many classes
             raise ExportError(f"tf2onnx could not convert the model: {type(error).__name__}: {error}") from error
-    for node, error in failures:
+    for node, failure in failures:
         layer = scopes and scopes.layer(node)
         place = f"the op {node!r}" + (f" of the layer {layer}" if layer else "")
-        raise ExportError(f"tf2onnx could not convert {place}: {type(error).__name__}: {first_line(error)}. {WAY_OUT}")
+        raise ExportError(
+            f"tf2onnx could not convert {place}: {type(failure).__name__}: {first_line(failure)}. {WAY_OUT}"
+        )
+    _store_constants(model, function, specs)
     return model
 
 
-def _select(context: Any, node: Any, name: str, args: list) -> None:
-    """Converts `tf.where` to Where.
+def _store_constants(model: Any, function: Any, specs: list[tf.TensorSpec]) -> None:
+    """Stores tensors that the function has captured in the model. tf2onnx makes them inputs of the model."""
+    import onnx
 
-    tf2onnx itself converts it to products with 0 and 1. An Inf or NaN that the condition excludes then makes the result
-    NaN.
-    """
-    node.type = "Where"
+    captures = function.get_concrete_function(*specs).graph.captures
+    captured = {inner.name: outer for outer, inner in captures if outer.dtype not in (tf.resource, tf.string)}
+    for value in list(model.graph.input):
+        if value.name in captured:
+            model.graph.input.remove(value)
+            model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(captured[value.name]), value.name))
 
 
 def expand(context: Any, node: Any, function: Any, specs: list[tf.TensorSpec]) -> None:

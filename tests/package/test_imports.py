@@ -38,7 +38,7 @@ def test_imports_keep_the_contracts():
 )
 def test_broken_contracts_are_found(tmp_path, importer, statement, contract):
     parts = ["export", "info", "inspection", "models", "layers", "regularizers", "ops"]
-    parts += ["custom_ops", "environment", "version"]
+    parts += ["custom_ops", "environment", "untrusted", "version"]
     packages = [f"keras_dynfilter/{part}" for part in parts]
     for package in ["keras_dynfilter", *packages, "benchmarks", "examples"]:
         (tmp_path / package).mkdir()
