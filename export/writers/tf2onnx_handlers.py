@@ -29,6 +29,7 @@ def _resize(context: Any, node: Any, name: str, args: list) -> None:
     tf2onnx itself writes scales of float32 where all sizes are known, and runtimes may compute other sizes from them.
     """
     from onnx import TensorProto
+    from tf2onnx import utils
 
     images, target = node.input
     mode = RESIZE_MODES[node.type]
@@ -42,16 +43,33 @@ def _resize(context: Any, node: Any, name: str, args: list) -> None:
         attributes["nearest_mode"] = "round_prefer_ceil" if corners or centers else "floor"
     if mode == "cubic":
         attributes.update(cubic_coeff_a=-0.5, exclude_outside=1)
-    if context.get_dtype(images) != dtype:  # TensorFlow resizes integers as float32
-        images = context.make_node("Cast", [images], attr={"to": dtype}).output[0]
+    is_cast = context.get_dtype(images) != dtype  # TensorFlow resizes integers as float32
     context.remove_node(node.name)
-    images = context.make_node("Transpose", [images], attr={"perm": [0, 3, 1, 2]}).output[0]
-    begin, end = (context.make_const(f"{node.name}/{index}", np.array([index])).output[0] for index in (0, 2))
-    shape = context.make_node("Shape", [images]).output[0]
-    kept = context.make_node("Slice", [shape, begin, end]).output[0]
-    target = context.make_node("Cast", [target], attr={"to": TensorProto.INT64}).output[0]
-    sizes = context.make_node("Concat", [kept, target], attr={"axis": 0}).output[0]
-    resized = context.make_node("Resize", [images, "", "", sizes], attr=attributes, dtypes=[dtype]).output[0]
+
+    def constant(*values: int) -> str:
+        return context.make_const(utils.make_name(f"{node.name}/sizes"), np.array(values, np.int64)).output[0]
+
+    def make(op: str, *inputs: str, **attr: Any) -> str:
+        return context.make_node(op, list(inputs), attr=attr).output[0]
+
+    def joined_sizes(*parts: str) -> str:
+        return make("Concat", *parts, axis=0)
+
+    if is_cast:
+        images = make("Cast", images, to=dtype)
+    images = make("Transpose", images, perm=[0, 3, 1, 2])
+    shape = make("Shape", images)
+    outer, target = make("Slice", shape, constant(0), constant(2)), make("Cast", target, to=TensorProto.INT64)
+    if mode == "cubic":
+        # onnxruntime moves a transposition past the resizing, and then refuses its own layout. It does not move a
+        # reshape: every channel becomes an image.
+        inner = make("Slice", shape, constant(2), constant(4))
+        images = make("Reshape", images, joined_sizes(constant(-1, 1), inner))
+        channels = make("Slice", make("Shape", images), constant(0), constant(2))
+        resized = make("Resize", images, "", "", joined_sizes(channels, target), **attributes)
+        resized = make("Reshape", resized, joined_sizes(outer, target))
+    else:
+        resized = make("Resize", images, "", "", joined_sizes(outer, target), **attributes)
     attr = {"perm": [0, 2, 3, 1]}
     context.make_node("Transpose", [resized], attr, name=node.name, outputs=[result], shapes=shapes, dtypes=[dtype])
 

@@ -118,14 +118,26 @@ def test_recurrent_layers_with_an_open_number_of_steps_in_litert(tmp_path):
     assert export.export(model, tmp_path / "m.tflite", "litert", verbose=False).passed
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "nearest", "bicubic"])
-def test_images_are_resized_to_the_same_size(interpolation, tmp_path):
+class Resized(keras.layers.Layer):
+    """Resizes images of any dtype."""
+
+    def __init__(self, method, **kwargs):
+        super().__init__(**kwargs)
+        self.method = method
+
+    def call(self, inputs):
+        return tf.image.resize(inputs, (11, 7), self.method)
+
+
+@pytest.mark.parametrize("method", ["bilinear", "nearest", "bicubic"])
+def test_images_are_resized_to_the_same_size(method, tmp_path):
     """7 / 12 as float32 is less than the quotient, so a runtime that multiplies by it would return 6 columns."""
     pytest.importorskip("tf2onnx")
     pytest.importorskip("onnxruntime")
-    image, photo = keras.Input((12, None, 2), name="image"), keras.Input((9, 12, 2), name="photo", dtype="uint8")
-    resize = keras.layers.Resizing(7, 7, interpolation)
-    model = keras.Model([image, photo], [resize(image), keras.layers.Resizing(11, 7, interpolation)(photo)])
+    image, photo = keras.Input((9, 12, 2), name="image"), keras.Input((9, 12, 2), name="photo", dtype="uint8")
+    open_size = keras.Input((None, None, 2), name="open_size")
+    outputs = [Resized(method, dtype=image.dtype)(image) for image in (image, open_size, photo)]
+    model = keras.Model([image, open_size, photo], outputs)
     assert export.export(model, tmp_path / "m.onnx", "onnx", verbose=False).passed
 
 
