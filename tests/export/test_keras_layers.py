@@ -28,10 +28,15 @@ def test_every_layer_is_in_the_table():
 @pytest.mark.slow
 @pytest.mark.parametrize("column", table.COLUMNS)
 def test_the_table_is_true(column):
-    """All layers that a format can hold are exported in one file. Each of the others is refused by name."""
+    """All layers that a format can hold are exported in one file. Each of the others is refused by name.
+
+    ONNX files with native ops are made from a third of the layers: they differ from other ONNX files in the DDF2D only.
+    """
     for module in export.FORMATS[table.COLUMNS[column][0]].modules:
         pytest.importorskip(module)
     documented = table.documented()[column]
+    if column == "ONNX, native ops":
+        documented = dict(list(documented.items())[::3])
     error = table.problem([name for name, exports in documented.items() if exports], column)
     assert error is None, table.sentence(error)
     for name in (name for name, exports in documented.items() if not exports):
@@ -92,6 +97,7 @@ def test_an_op_that_tf2onnx_fails_to_convert(tmp_path):
         export.export(model, tmp_path / "m.onnx", "onnx", validate=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", export.FORMATS)
 def test_recurrent_layers_keep_their_setting(format, tmp_path):
     """In LiteRT they are unrolled if the number of steps is fixed, also inside a model inside of the model."""
@@ -106,6 +112,7 @@ def test_recurrent_layers_keep_their_setting(format, tmp_path):
     assert ("WHILE" in report.nodes) is False
 
 
+@pytest.mark.slow
 def test_recurrent_layers_with_an_open_number_of_steps_in_litert(tmp_path):
     pytest.importorskip("ai_edge_litert")
     steps = keras.Input((None, 4), name="steps")
@@ -129,8 +136,16 @@ class Resized(keras.layers.Layer):
         return tf.image.resize(inputs, (11, 7), self.method)
 
 
-@pytest.mark.parametrize("method", ["bilinear", "nearest", "bicubic"])
-def test_images_are_resized_to_the_same_size(method, tmp_path):
+@pytest.mark.parametrize(
+    "method, tolerance",
+    [
+        ("bilinear", None),
+        pytest.param("nearest", None, marks=pytest.mark.slow),
+        # TensorFlow takes the weights from a table of 1,024 values, onnxruntime computes them.
+        ("bicubic", 2 / 1024),
+    ],
+)
+def test_images_are_resized_to_the_same_size(method, tolerance, tmp_path):
     """7 / 12 as float32 is less than the quotient, so a runtime that multiplies by it would return 6 columns."""
     pytest.importorskip("tf2onnx")
     pytest.importorskip("onnxruntime")
@@ -138,7 +153,8 @@ def test_images_are_resized_to_the_same_size(method, tmp_path):
     open_size = keras.Input((None, None, 2), name="open_size")
     outputs = [Resized(method, dtype=image.dtype)(image) for image in (image, open_size, photo)]
     model = keras.Model([image, open_size, photo], outputs)
-    assert export.export(model, tmp_path / "m.onnx", "onnx", verbose=False).passed
+    validation = export.Validation(tolerance=tolerance)
+    assert export.export(model, tmp_path / "m.onnx", "onnx", validate=validation, verbose=False).passed
 
 
 def test_sums_over_areas_are_refused_in_onnx(tmp_path):
@@ -170,6 +186,7 @@ def test_python_functions_are_refused(format, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_texts(tmp_path):
     """Sample inputs may be texts, too."""
     texts = keras.Input((1,), dtype="string", name="texts")
