@@ -92,6 +92,8 @@ def _restore(folder: pathlib.Path) -> None:
     arrays, _ = checkpoint.load(path)
 
     class Variable:
+        dtype = "float32"
+
         def __init__(self, shape):
             self.shape = shape
 
