@@ -10,7 +10,6 @@ The variable KERAS_DYNFILTER_REPOSITORY is the address of the repository, to whi
 import importlib.util
 import os
 import pathlib
-import platform
 import re
 import shutil
 import sys
@@ -34,8 +33,7 @@ class BuildOps(build_ext):
         if self.editable_mode:
             return
         # The machine that runs the library may differ from the machine that builds it.
-        if platform.machine() == "x86_64":
-            os.environ.setdefault("KERAS_DYNFILTER_MARCH", "portable")
+        os.environ.setdefault("KERAS_DYNFILTER_MARCH", "portable")
         target = pathlib.Path(self.build_lib) / "keras_dynfilter" / "custom_ops" / "lib"
         shutil.rmtree(target, ignore_errors=True)  # libraries of an earlier build
         try:

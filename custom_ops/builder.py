@@ -124,7 +124,7 @@ class Builder:
 def _check_result(path, symbol, commands):
     """Checks what a compiler has written that reports success."""
     content = path.read_bytes() if path.exists() else b""
-    if not content.startswith(cache.ELF) or symbol.encode() not in content:
+    if not content.startswith(cache.BINARY) or symbol.encode() not in content:
         what = f"a library with the function {symbol}" if symbol else "an object file"
         raise CompilerStopped(f"the compiler reported success but did not write {what}; see the log {commands.log}")
 

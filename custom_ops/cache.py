@@ -22,6 +22,7 @@ from .errors import BuildError
 VARIABLE = "KERAS_DYNFILTER_CACHE"
 PARTIAL = ".partial-"
 ELF = b"\x7fELF"
+BINARY = (ELF, b"\xcf\xfa\xed\xfe")  # how objects and libraries begin on Linux and on macOS
 POLL_SECONDS = 0.1
 SECONDS_BETWEEN_NOTES = 24 * 3600  # so that a process that uses a file normally writes nothing
 
@@ -66,7 +67,7 @@ def reason_against_content(path: pathlib.Path, symbol: str = "") -> str:
         return f"{error.strerror}: {error.filename}"
     if not recorded or recorded[0] != hashlib.sha256(content).hexdigest():
         return f"{path} does not have the SHA-256 that {checksum_file(path).name} records"
-    if not content.startswith(ELF) or symbol.encode() not in content:
+    if not content.startswith(BINARY) or symbol.encode() not in content:
         return f"{path} is not a library with the function {symbol}" if symbol else f"{path} is not an object file"
     return ""
 

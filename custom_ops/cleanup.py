@@ -19,7 +19,7 @@ from .cache import PARTIAL, Cache, checksum_file, failure_file
 DAY = 24 * 3600
 UNUSED_DAYS = 60
 # Finished files in the folder and in its subfolder of objects, without the endings of the files next to them.
-_LIBRARY, _OBJECT = r"(?:lib)?keras_dynfilter_\w+-[0-9a-f-]+(?:\.so)?", r"[0-9a-f]{32}\.o"
+_LIBRARY, _OBJECT = r"(?:lib)?keras_dynfilter_\w+-[0-9a-f-]+(?:\.so|\.dylib)?", r"[0-9a-f]{32}\.o"
 _HEADERS = r"onnxruntime-[0-9.]+"
 _ENDING = r"\.sha256|\.failed"
 
@@ -51,7 +51,7 @@ def remove_unused(kept: Cache) -> None:
     """
     pattern = re.compile(rf"({_LIBRARY}|{_OBJECT})(?:{_ENDING}|(\.log))?")
     with contextlib.suppress(OSError):
-        if os.statvfs(kept.folder).f_flag & os.ST_NOATIME:
+        if os.statvfs(kept.folder).f_flag & getattr(os, "ST_NOATIME", 0):  # macOS has no such flag
             return
     finished = set()
     for path in _files(kept):

@@ -1,30 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the compilers of this machine, describes them, and forms their commands."""
+"""Describes the compilers, and forms their commands."""
 
 import dataclasses
 import functools
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 from collections.abc import Sequence
 
-from . import sources, units
-from .errors import BuildError, CompilerStopped
-
-
-def find_nvcc() -> str | None:
-    """Returns the path of the CUDA compiler, or None. `CUDA_HOME` takes precedence over the search path."""
-    home = os.environ.get("CUDA_HOME")
-    return shutil.which("nvcc", path=f"{home}/bin" if home else None)
+from . import machines, sources, toolchain, units
+from .errors import BuildError
 
 
 @dataclasses.dataclass(frozen=True)
 class Compilers:
-    """The paths of the C++ compiler and, if there is one, of the CUDA compiler."""
+    """The command of the C++ compiler and, if there is one, the path of the CUDA compiler."""
 
-    cxx: str
+    cxx: tuple[str, ...]
     nvcc: str | None
 
     @classmethod
@@ -34,30 +27,35 @@ class Compilers:
         Raises:
             BuildError: There is no C++ compiler.
         """
-        cxx = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("c++")
+        cxx = toolchain.find_cxx()
+        if cxx is None and os.environ.get("CXX"):
+            raise BuildError(
+                "no C++ compiler was found: Expected CXX to be the command of a C++ compiler. Received: "
+                f"CXX={os.environ['CXX']}"
+            )
         if cxx is None:
             raise BuildError("no C++ compiler was found (g++, or the one that the variable CXX names)")
-        return cls(cxx, find_nvcc())
+        return cls(cxx, toolchain.find_nvcc())
 
     def object_key(self, unit: units.Unit) -> str:
         """Returns the SHA-256 of everything that determines the object file of a unit."""
         return sources.digest([unit.key, unit.headers, self._nvcc_version if unit.is_cuda else self._cxx_version(unit)])
 
     def _cxx_version(self, unit):
-        native = self._meaning_of_native if "-march=native" in unit.flags else ""
+        native = self._meaning_of_native if machines.target().native_flag in unit.flags else ""
         return self._version_of_cxx + native
 
     @functools.cached_property
     def _version_of_cxx(self):
-        return _output([self.cxx, "--version"])
+        return toolchain.output([*self.cxx, "--version"])
 
     @functools.cached_property
     def _meaning_of_native(self):
-        return _output([self.cxx, "-march=native", "-Q", "--help=target"], may_fail=True)
+        return toolchain.output([*self.cxx, machines.target().native_flag, "-Q", "--help=target"], may_fail=True)
 
     @functools.cached_property
     def _nvcc_version(self):
-        return _output([self.nvcc, "--version"]) + self._version_of_cxx  # nvcc calls the C++ compiler
+        return toolchain.output([str(self.nvcc), "--version"]) + self._version_of_cxx  # nvcc calls the C++ compiler
 
     def compile_command(self, unit: units.Unit, output: pathlib.Path) -> list[str]:
         """Returns the command that compiles a unit."""
@@ -65,7 +63,8 @@ class Compilers:
 
     def _read_command(self, unit):
         system = [part for folder in unit.includes for part in ("-isystem", folder)]
-        return [str(self.nvcc if unit.is_cuda else self.cxx), *unit.flags, *system, f"-I{sources.FOLDER}"]
+        compiler = [str(self.nvcc)] if unit.is_cuda else self.cxx
+        return [*compiler, *unit.flags, *system, f"-I{sources.FOLDER}"]
 
     def included_files(self, unit: units.Unit) -> list[pathlib.Path]:
         """Returns the files that a unit includes, also indirectly. Runs the preprocessor.
@@ -86,34 +85,17 @@ class Compilers:
         self, library: units.LibraryPlan, objects: Sequence[pathlib.Path], output: pathlib.Path
     ) -> list[str]:
         """Returns the command that links a library."""
-        command = [self.cxx, "-shared", *map(str, objects)]
+        shared = ["-shared"]
+        if library.machine.system == "darwin":
+            # The names of functions that no given library has are looked up when the library is loaded, as on Linux.
+            shared = ["-dynamiclib", "-undefined", "dynamic_lookup", f"-Wl,-install_name,@rpath/{library.file_name}"]
+        command = [*self.cxx, *shared, *map(str, objects)]
         if library.has_cuda:
             # The CUDA runtime is linked before the libraries of TensorFlow, which contain stubs with the same names.
-            plan = _output([self.nvcc, "--dryrun", "-x", "cu", "/dev/null"])
+            plan = toolchain.output([str(self.nvcc), "--dryrun", "-x", "cu", "/dev/null"])
             top = re.search(r"TOP=(.*)", plan)
             if top is None:
                 raise BuildError(f"{self.nvcc} --dryrun does not print its folder, TOP")
             folder = pathlib.Path(top[1].strip()) / "lib64"
             command += [f"-L{folder}", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
-        return [*command, *library.link, "-o", str(output)]
-
-
-def _output(command, may_fail=False):
-    """Returns what a command prints about itself."""
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "LC_ALL": "C"},
-            text=True,
-            errors="replace",
-            check=False,
-        )
-    except OSError as error:
-        raise CompilerStopped(f"{command[0]} could not run: {error}") from error
-    # Part of a description would make wrong keys.
-    if done.returncode < 0 or (done.returncode > 0 and not may_fail):
-        raise CompilerStopped(f"`{' '.join(command)}` failed with status {done.returncode}: {done.stdout[-500:]}")
-    return done.stdout
+        return [*command, *map(str, library.libraries), "-o", str(output)]

@@ -6,14 +6,16 @@ layout of all objects that the two exchange. Releases that differ in the last nu
 refuses a library that needs a function which it does not have.
 """
 
+import dataclasses
 import hashlib
 import json
 import pathlib
 import shutil
 from collections.abc import Iterable, Iterator
 
-from . import build, cache, compilers, units
+from . import cache, compilers, machines, units
 from .errors import BuildError
+from .libraries import Libraries
 
 FOLDER = pathlib.Path(__file__).resolve().parent / "lib"  # with a folder for each minor version of TensorFlow
 RECORD = "tensorflow.json"
@@ -21,7 +23,7 @@ RECORD = "tensorflow.json"
 VERSION_HEADERS = {"tensorflow/core/public/version.h", "tensorflow/core/public/release_version.h"}
 
 
-def find(tensorflow: units.TensorFlow, folder: pathlib.Path = FOLDER) -> tuple[build.Libraries | None, tuple[str, ...]]:
+def find(tensorflow: units.TensorFlow, folder: pathlib.Path = FOLDER) -> tuple[Libraries | None, tuple[str, ...]]:
     """Finds the libraries that fit a TensorFlow.
 
     Args:
@@ -47,7 +49,7 @@ def find(tensorflow: units.TensorFlow, folder: pathlib.Path = FOLDER) -> tuple[b
     if "ops" not in intact:
         return None, reasons
     notes = () if "xla" in intact else ("no XLA kernels: the package was installed without them",)
-    return build.Libraries(intact["ops"], intact.get("xla"), (*reasons, *notes), record["cuda"]), ()
+    return Libraries(intact["ops"], intact.get("xla"), (*reasons, *notes), record["cuda"]), ()
 
 
 def find_ort(folder: pathlib.Path = FOLDER) -> pathlib.Path | None:
@@ -60,7 +62,7 @@ def _intact(folder, names):
     intact: dict[str, pathlib.Path] = {}
     reasons = []
     for name in names:
-        for path in sorted(folder.glob(f"{units.library_prefix(name)}-*.so")):
+        for path in sorted(folder.glob(f"{units.library_prefix(name)}-*{machines.this().suffix}")):
             reason = cache.reason_against_content(path, units.SYMBOLS[name])
             if reason:
                 reasons.append(f"a library in the package is damaged: {reason}")
@@ -93,13 +95,15 @@ def _digest(include, names):
     return total.hexdigest()
 
 
-def write(folder: pathlib.Path, tensorflow: units.TensorFlow, libraries: build.Libraries) -> None:
-    """Puts the libraries for a TensorFlow into the folder of the libraries in the package.
+def write(folder: pathlib.Path, tensorflow: units.TensorFlow, libraries: Libraries) -> Libraries:
+    """Puts the libraries for a TensorFlow into the folder of the libraries in the package. Returns them there.
 
     Raises:
         BuildError: The compiler does not name the headers of TensorFlow that it includes.
     """
     inside = folder / tensorflow.minor
+    if (inside / RECORD).is_file():  # of an earlier build
+        shutil.rmtree(inside)
     inside.mkdir(parents=True)
     plans = [units.ops_library(tensorflow, libraries.cuda)]
     plans += [units.xla_library(tensorflow, libraries.cuda)] if libraries.xla else []
@@ -114,13 +118,14 @@ def write(folder: pathlib.Path, tensorflow: units.TensorFlow, libraries: build.L
         "headers": headers,
     }
     (inside / RECORD).write_text(json.dumps(record, indent=0) + "\n")
-    _copy([libraries.ops, *([libraries.xla] if libraries.xla else [])], inside)
+    xla = _copy(libraries.xla, inside) if libraries.xla else None
+    return dataclasses.replace(libraries, ops=_copy(libraries.ops, inside), xla=xla)
 
 
-def write_ort(folder: pathlib.Path, library: pathlib.Path) -> None:
-    """Puts the library for ONNX Runtime into the folder of the libraries in the package."""
+def write_ort(folder: pathlib.Path, library: pathlib.Path) -> pathlib.Path:
+    """Puts the library for ONNX Runtime into the folder of the libraries in the package. Returns its path there."""
     folder.mkdir(parents=True, exist_ok=True)
-    _copy([library], folder)
+    return _copy(library, folder)
 
 
 def _headers(tensorflow: units.TensorFlow, plans: Iterable[units.LibraryPlan]) -> Iterator[str]:
@@ -132,7 +137,6 @@ def _headers(tensorflow: units.TensorFlow, plans: Iterable[units.LibraryPlan]) -
                 yield path.relative_to(include).as_posix()
 
 
-def _copy(libraries, folder):
-    for path in libraries:
-        shutil.copy2(path, folder)
-        shutil.copy2(cache.checksum_file(path), folder)
+def _copy(library, folder):
+    shutil.copy2(cache.checksum_file(library), folder)
+    return pathlib.Path(shutil.copy2(library, folder))

@@ -12,9 +12,10 @@ def ort_library() -> str:
     It is the library in the package, if the package has one. Otherwise it is in the cache, and built if necessary. The
     library needs neither TensorFlow nor this package at run time, so it can be copied to the machine that runs the
     files. If that machine has another processor, set `KERAS_DYNFILTER_MARCH=portable` before the library is built.
+    `docs/guide/deployment.md` has the cross build for another kind of processor, such as aarch64.
 
     Raises:
-        RuntimeError: There is no compiler, the headers of onnxruntime were not found, or the system is not Linux.
+        RuntimeError: There is no compiler, the headers of onnxruntime were not found, or the system is Windows.
 
     Example:
 
@@ -22,8 +23,6 @@ def ort_library() -> str:
     >>> options.register_custom_ops_library(export.ort_library())
     >>> session = onnxruntime.InferenceSession("model.onnx", options)
     """
-    if not sys.platform.startswith("linux"):
-        raise RuntimeError(f"The library is built on Linux only, not on {sys.platform}")
     library = installed.find_ort()
     if library is not None:
         return str(library)

@@ -9,15 +9,13 @@ import subprocess
 import sys
 import zipfile
 
-from custom_ops.units import TensorFlow
+from custom_ops.units import WHEEL_FLAGS, TensorFlow
 
 # The wheel of this package has the same headers as the one of `tensorflow`, and no libraries for GPUs.
 PACKAGE = "tensorflow-cpu"
 PYTHON = "3.11"  # all supported versions have wheels for it
 PLATFORMS = ("manylinux_2_17_x86_64", "manylinux_2_27_x86_64")
 LIBRARIES = ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2")
-# What `tf.sysconfig.get_compile_flags()` returns. The package compares it when it loads a library.
-FLAGS = ("-D_GLIBCXX_USE_CXX11_ABI=1", "--std=c++17", "-DEIGEN_MAX_ALIGN_BYTES=64")
 
 
 def fetch(minor: str, folder: pathlib.Path) -> TensorFlow:
@@ -29,7 +27,9 @@ def fetch(minor: str, folder: pathlib.Path) -> TensorFlow:
     unpack(wheel, folder)
     wheel.unlink()
     inside = folder / "tensorflow"
-    return TensorFlow(wheel.name.split("-")[1], f"the wheel of {PACKAGE}", str(inside / "include"), str(inside), FLAGS)
+    return TensorFlow(
+        wheel.name.split("-")[1], f"the wheel of {PACKAGE}", str(inside / "include"), str(inside), WHEEL_FLAGS
+    )
 
 
 def unpack(wheel: pathlib.Path, folder: pathlib.Path) -> None:

@@ -45,7 +45,7 @@ def test_a_moved_read_only_cache_is_used_without_a_compiler(compiler):
 
         (moved / name).chmod(0o644)
         (moved / name).write_bytes(b"")
-        done = compiler.run_code(code)  # with a compiler, but without write access
+        done = compiler.run_code(code, CXX="g++")  # with a compiler, but without write access
         assert f"the cache folder {moved} cannot be used to build {name}: [Errno 13]" in done.stderr
         for path in [moved, *moved.rglob("*")]:
             path.chmod(0o755)
@@ -111,7 +111,9 @@ def test_builds_of_two_libraries_share_the_files_that_they_compile(compiler, tmp
 def test_keys_of_cpu_objects_do_not_depend_on_nvcc():
     unit = units.ort_library(False).units[0]
     gcc = shutil.which("g++") or pytest.skip("needs g++")
-    assert compilers.Compilers(gcc, None).object_key(unit) == compilers.Compilers(gcc, "/nowhere").object_key(unit)
+    assert compilers.Compilers((gcc,), None).object_key(unit) == compilers.Compilers((gcc,), "/nowhere").object_key(
+        unit
+    )
 
 
 def truncate(path):

@@ -7,7 +7,7 @@ import pathlib
 
 import pytest
 
-from keras_dynfilter.custom_ops import build, cache, compilers, installed, units
+from keras_dynfilter.custom_ops import build, cache, compilers, installed, toolchain, units
 from keras_dynfilter.custom_ops.errors import BuildError
 from keras_dynfilter.ops.backends import library
 from tests.support.fake_compiler import FakeCompiler
@@ -139,7 +139,7 @@ def choices(monkeypatch):
 
         monkeypatch.setattr(installed, "find", lambda _: in_package)
         monkeypatch.setattr(build, "build", build_now)
-        monkeypatch.setattr(compilers, "find_nvcc", lambda: nvcc)
+        monkeypatch.setattr(toolchain, "find_nvcc", lambda: nvcc)
         monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda _: list(gpus))
         return library._find_or_build()
 

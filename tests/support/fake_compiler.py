@@ -18,6 +18,7 @@ from tests.support.paths import ROOT
 CONTENT = r"\177ELF " + " ".join(units.SYMBOLS.values())
 SCRIPT = r"""#!/bin/sh
 for argument; do
+  if [ "$argument" = -dumpmachine ]; then echo "{machine}"; exit 0; fi
   [ "$previous" = -o ] && output=$argument
   [ "$previous" = -c ] && source=$argument
   previous=$argument
@@ -51,18 +52,19 @@ class FakeCompiler:
     Args:
         folder: The folder of the script, of its records and of the cache.
         headers: The headers that all sources include, for a query of them.
+        machine: The machine for which the script says that it compiles, such as `aarch64-linux-gnu`.
     """
 
-    def __init__(self, folder: pathlib.Path, headers: Sequence[str | pathlib.Path] = ()):
+    def __init__(self, folder: pathlib.Path, headers: Sequence[str | pathlib.Path] = (), machine: str = ""):
         self.folder, self.cache, self.headers = folder, folder / "cache", " ".join(map(str, headers))
+        self.machine = machine
         self.path, self._calls = folder / "compiler", folder / "calls"
         self.behave("")
 
     def behave(self, behaviour: str) -> None:
         """Replaces what the script does, in shell commands, before it writes `$output`."""
-        self.path.write_text(
-            SCRIPT.format(calls=self._calls, behaviour=behaviour, content=CONTENT, headers=self.headers)
-        )
+        names = dict(machine=self.machine, calls=self._calls, behaviour=behaviour, content=CONTENT)
+        self.path.write_text(SCRIPT.format(**names, headers=self.headers))
         self.path.chmod(0o755)
 
     def calls(self) -> list[str]:

@@ -60,7 +60,7 @@ def loaded() -> Library | None:
 
 
 def _load():
-    if not sys.platform.startswith("linux"):
+    if not sys.platform.startswith(("linux", "darwin")):
         return Library(reason=f"they are built on Linux only, not on {sys.platform}")
     # Imported here, because `python -m keras_dynfilter.custom_ops.build` warns if the package has imported it before.
     from keras_dynfilter.custom_ops import sources
@@ -117,12 +117,20 @@ def _find_or_build():
 
     Builds the libraries if the cache does not have them.
     """
-    from keras_dynfilter.custom_ops import build, compilers, installed, units
+    from keras_dynfilter.custom_ops import build, installed, toolchain, units
 
     found, reasons = installed.find(units.TensorFlow.installed())
-    wants_cuda = bool(tf.config.list_physical_devices("GPU")) and compilers.find_nvcc() is not None
+    wants_cuda = bool(tf.config.list_physical_devices("GPU")) and toolchain.find_nvcc() is not None
     if found is not None and (found.cuda or not wants_cuda):
         return found
+    if sys.platform == "darwin":
+        finished = build.find_finished()
+        if finished is None:
+            raise build.BuildError(
+                "on macOS only the command `python -m keras_dynfilter.custom_ops.build` builds them, which is not "
+                "tested there"
+            )
+        return finished
     try:
         built = build.build(progress=lambda text: print(text, file=sys.stderr, flush=True))
     except build.BuildError as error:

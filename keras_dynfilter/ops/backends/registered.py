@@ -16,7 +16,7 @@ import tensorflow as tf
 OP = "KerasDynfilter>LocalFilter2D"  # one of the ops, which stands for all
 _FUNCTION = "keras_dynfilter_local_filter2d"
 _REMEMBERED = "_keras_dynfilter"  # an attribute of the module of raw ops
-_LIBRARY = re.compile(r"/.*/libkeras_dynfilter_(ops|xla)-([0-9a-f]{16})-[0-9a-f]+\.so")
+_LIBRARY = re.compile(r"/.*/libkeras_dynfilter_(ops|xla)-([0-9a-f]{16})-[0-9a-f]+\.(?:so|dylib)")
 
 
 @dataclasses.dataclass(frozen=True)

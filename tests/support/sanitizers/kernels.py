@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the CPU kernels in a program that is compiled with sanitizers."""
+"""Runs the CPU kernels in a program that is compiled with sanitizers, or for another processor."""
 
 import dataclasses
 import functools
@@ -51,16 +51,27 @@ def build(sanitizer):
 
 
 def run(sanitizer, jobs, host, max_bytes=UNLIMITED):
+    """Runs jobs under a sanitizer, "address" or "thread". See `run_program`.
+
+    Raises:
+        RuntimeError: With the report of the sanitizer.
+    """
+    options = {"ASAN_OPTIONS": "allocator_may_return_null=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
+    return run_program([str(build(sanitizer))], jobs, host, max_bytes, env={**os.environ, **options})
+
+
+def run_program(command, jobs, host, max_bytes=UNLIMITED, **options):
     """Runs jobs and returns the results of each: a list of arrays, or None if memory could not be allocated.
 
     Args:
-        sanitizer: "address" or "thread".
+        command: The program that is made from `kernels.cc`, or a command that runs it.
         jobs: A `Projection`, or a `Job` of the emulated device, per job.
         host: One of `HOSTS`.
         max_bytes: The largest allocation that does not fail.
+        **options: Options of `subprocess.run`.
 
     Raises:
-        RuntimeError: With the report of a sanitizer.
+        RuntimeError: With the output of a program that fails.
     """
     with tempfile.TemporaryDirectory() as scratch:
         with open(f"{scratch}/jobs", "wb") as file:
@@ -73,8 +84,7 @@ def run(sanitizer, jobs, host, max_bytes=UNLIMITED):
                 file.write(np.array(header, np.int64).tobytes())
                 for array in arrays:
                     file.write(array.tobytes())
-        options = {"ASAN_OPTIONS": "allocator_may_return_null=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
-        compilation.run([str(build(sanitizer)), f"{scratch}/jobs", f"{scratch}/results"], env={**os.environ, **options})
+        compilation.run([*command, f"{scratch}/jobs", f"{scratch}/results"], **options)
         content = pathlib.Path(f"{scratch}/results").read_bytes()
     results, offset = [], 0
     for job in jobs:

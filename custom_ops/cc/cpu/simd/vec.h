@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Vectors of accumulators: loads and stores with conversion from and to the storage type, sums over the lanes, exp.
 //
-// The vectors use the vector extensions of GCC and Clang and have the width of the target's registers. The compiler
-// implements their operations, so the same source works for AVX-512, AVX2, SSE and NEON.
+// The compiler implements the operations of the vectors, so the same source works for AVX-512, AVX2, SSE and NEON.
 #ifndef KERAS_DYNFILTER_CPU_SIMD_VEC_H_
 #define KERAS_DYNFILTER_CPU_SIMD_VEC_H_
 
@@ -10,106 +9,101 @@
 #include <cstring>
 #include <type_traits>
 
-#include "cpu/types/half.h"
+#include "cpu/simd/half_conversions.h"
+#include "cpu/simd/vec_types.h"
 #include "family.h"
 
 #if defined(__SSE2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
-
-#define KDF_INLINE inline __attribute__((always_inline))
 
 namespace keras_dynfilter::cpu::KERAS_DYNFILTER_ISA_TARGET {
 
-#if defined(__AVX512F__)
-inline constexpr int kVectorBytes = 64;
-#elif defined(__AVX__)
-inline constexpr int kVectorBytes = 32;
-#else
-inline constexpr int kVectorBytes = 16;
-#endif
-
-template <typename A>
-inline constexpr int kLanes = kVectorBytes / sizeof(A);
-
-template <typename A>
-struct VecOf;
-template <>
-struct VecOf<float> {
-  typedef float type __attribute__((vector_size(kVectorBytes)));
-  typedef int32_t integer __attribute__((vector_size(kVectorBytes)));
-  typedef uint32_t bits __attribute__((vector_size(kVectorBytes)));
-  typedef uint16_t halves __attribute__((vector_size(kVectorBytes / 2)));
-};
-template <>
-struct VecOf<double> {
-  typedef double type __attribute__((vector_size(kVectorBytes)));
-  typedef int64_t integer __attribute__((vector_size(kVectorBytes)));
-};
-template <typename A>
-using Vec = typename VecOf<A>::type;
-
-template <typename A>
-KDF_INLINE Vec<A> broadcast(A value) {
-  return Vec<A>{} + value;
-}
-
-template <typename To, typename From>
-KDF_INLINE To bit_cast(From value) {
-  static_assert(sizeof(To) == sizeof(From));
-  To result;
-  std::memcpy(&result, &value, sizeof(To));
-  return result;
-}
-
-// --- Conversions. They avoid denormal floats, because the host program may flush denormal floats to zero.
-
-KDF_INLINE Vec<float> widen(VecOf<float>::halves halves, Float16) {
-  using Bits = VecOf<float>::bits;
-  const Bits h = __builtin_convertvector(halves, Bits);
-  const Bits sign = (h & 0x8000u) << 16;
-  const Bits magnitude = (h & 0x7fffu) << 13;
-  const Bits normal = magnitude + (112u << 23);
-  const Bits special = magnitude | 0x7f800000u;
-  // A subnormal half has the value m * 2^-24. The float with the exponent of 2^-14 and the mantissa m is 2^-14 larger.
-  const Vec<float> smallest = bit_cast<Vec<float>>(Bits{} + (113u << 23));
-  const Bits subnormal = bit_cast<Bits>(bit_cast<Vec<float>>(magnitude + (113u << 23)) - smallest);
-  Bits result = magnitude < (1u << 23) ? subnormal : normal;
-  result = magnitude >= (31u << 23) ? special : result;
-  return bit_cast<Vec<float>>(result | sign);
-}
-
-KDF_INLINE VecOf<float>::halves narrow(Vec<float> value, Float16) {
-  using Bits = VecOf<float>::bits;
-  const Bits all = bit_cast<Bits>(value);
-  const Bits sign = all & 0x80000000u;
-  const Bits magnitude = all ^ sign;
-  const Bits odd = (magnitude >> 13) & 1u;
-  const Bits normal = (magnitude - (112u << 23) + 0xfffu + odd) >> 13;
-  // Adding 0.5 aligns the mantissa of a subnormal result with the last bits and rounds to nearest even.
-  const Vec<float> half = Vec<float>{} + 0.5f;
-  const Bits subnormal = bit_cast<Bits>(bit_cast<Vec<float>>(magnitude) + half) - bit_cast<Bits>(half);
-  Bits result = magnitude < (113u << 23) ? subnormal : normal;
-  result = magnitude >= (143u << 23) ? Bits{} + 0x7c00u : result;
-  result = magnitude > 0x7f800000u ? Bits{} + 0x7e00u : result;
-  return __builtin_convertvector(result | (sign >> 16), VecOf<float>::halves);
-}
-
-KDF_INLINE Vec<float> widen(VecOf<float>::halves halves, BFloat16) {
-  using Bits = VecOf<float>::bits;
-  return bit_cast<Vec<float>>(__builtin_convertvector(halves, Bits) << 16);
-}
-
-KDF_INLINE VecOf<float>::halves narrow(Vec<float> value, BFloat16) {
-  using Bits = VecOf<float>::bits;
-  const Bits all = bit_cast<Bits>(value);
-  const Bits rounded = (all + 0x7fffu + ((all >> 16) & 1u)) >> 16;
-  const Bits quiet = (all >> 16) | 0x40u;
-  const Bits result = (all & 0x7fffffffu) > 0x7f800000u ? quiet : rounded;
-  return __builtin_convertvector(result, VecOf<float>::halves);
-}
-
 // --- Loads and stores of a whole vector, and of its first `count` lanes. The other lanes are loaded as zero.
+
+#if defined(__aarch64__)
+
+// The vector of values in their storage type: floating-point values, or the bits of halves.
+template <typename T>
+struct StoredOf {
+  using type = Vec<T>;
+};
+template <>
+struct StoredOf<Float16> {
+  using type = VecOf<float>::halves;
+};
+template <>
+struct StoredOf<BFloat16> {
+  using type = VecOf<float>::halves;
+};
+
+// A vector at the address of one of its elements. GCC 12 moves the 16 bytes of a memcpy through general registers.
+template <typename T>
+struct __attribute__((packed, may_alias)) Unaligned {
+  typename StoredOf<T>::type value;
+};
+
+template <typename T>
+KDF_INLINE Vec<Accumulator<T>> from_stored(typename StoredOf<T>::type stored) {
+  if constexpr (std::is_floating_point_v<T>) {
+    return stored;
+  } else {
+    return widen(stored, T{});
+  }
+}
+
+template <typename T>
+KDF_INLINE typename StoredOf<T>::type to_stored(Vec<Accumulator<T>> v) {
+  if constexpr (std::is_floating_point_v<T>) {
+    return v;
+  } else {
+    return narrow(v, T{});
+  }
+}
+
+template <typename T>
+KDF_INLINE Vec<Accumulator<T>> load(const T* p) {
+  return from_stored<T>(reinterpret_cast<const Unaligned<T>*>(p)->value);
+}
+
+template <typename T>
+KDF_INLINE void store(T* p, Vec<Accumulator<T>> v) {
+  reinterpret_cast<Unaligned<T>*>(p)->value = to_stored<T>(v);
+}
+
+// At most three lanes, one by one: a call of memcpy takes longer.
+template <typename T>
+KDF_INLINE Vec<Accumulator<T>> load(const T* p, int64_t count) {
+  typename StoredOf<T>::type lanes{};
+#pragma GCC unroll 4
+  for (int l = 0; l < kLanes<Accumulator<T>>; ++l) {
+    if (l >= count) break;
+    if constexpr (std::is_floating_point_v<T>) {
+      lanes[l] = p[l];
+    } else {
+      lanes[l] = p[l].bits;
+    }
+  }
+  return from_stored<T>(lanes);
+}
+
+template <typename T>
+KDF_INLINE void store(T* p, Vec<Accumulator<T>> v, int64_t count) {
+  const auto lanes = to_stored<T>(v);
+#pragma GCC unroll 4
+  for (int l = 0; l < kLanes<Accumulator<T>>; ++l) {
+    if (l >= count) break;
+    if constexpr (std::is_floating_point_v<T>) {
+      p[l] = lanes[l];
+    } else {
+      p[l].bits = lanes[l];
+    }
+  }
+}
+
+#else
 
 template <typename T>
 KDF_INLINE Vec<Accumulator<T>> load(const T* p) {
@@ -158,6 +152,8 @@ KDF_INLINE void store(T* p, Vec<Accumulator<T>> v, int64_t count) {
   store(lanes, v);
   std::memcpy(p, lanes, count * sizeof(T));
 }
+
+#endif
 
 // Stores a vector and bypasses the caches. For results that do not fit the caches, this saves reading the cache lines
 // that are overwritten. `p` is aligned to a vector. Call `finish_streaming` before other threads read the result.
@@ -218,6 +214,11 @@ template <>
 KDF_INLINE float sum<float>(Vec<float> v) {
   return _mm512_reduce_add_ps((__m512)v);
 }
+#elif defined(__aarch64__)
+template <>
+KDF_INLINE float sum<float>(Vec<float> v) {
+  return vpadds_f32(vadd_f32(vget_low_f32((float32x4_t)v), vget_high_f32((float32x4_t)v)));
+}
 #endif
 
 template <typename A>
@@ -242,6 +243,11 @@ KDF_INLINE A maximum(Vec<A> v) {
 template <>
 KDF_INLINE float maximum<float>(Vec<float> v) {
   return _mm512_reduce_max_ps((__m512)v);
+}
+#elif defined(__aarch64__)
+template <>
+KDF_INLINE float maximum<float>(Vec<float> v) {
+  return vmaxvq_f32((float32x4_t)v);
 }
 #endif
 
