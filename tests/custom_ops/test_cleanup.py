@@ -146,6 +146,6 @@ def test_the_command_cleans_a_complete_cache(compiler, monkeypatch):
     age(*compiler.files("*"))
     partial.touch()
     monkeypatch.setenv(cache.VARIABLE, str(compiler.cache))
-    monkeypatch.setattr(build, "build", lambda progress: build.Libraries(other, None))
+    monkeypatch.setattr(build, "build", lambda tensorflow, progress: build.Libraries(other, None))
     build.main([])
     assert not other.exists() and not partial.exists()
