@@ -80,7 +80,7 @@ def _files(kept: Cache) -> list[pathlib.Path]:
 
 
 def _is_unused(files: Iterable[pathlib.Path]) -> bool:
-    """Returns whether nobody has written or read the files for `UNUSED_DAYS` days. Files that are missing count not."""
+    """Returns whether nobody has written or read the files for `UNUSED_DAYS` days. Missing files do not count."""
     times = [0.0]
     for file in files:
         with contextlib.suppress(FileNotFoundError):
