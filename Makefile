@@ -116,7 +116,7 @@ test-legacy-short: ops-legacy
 
 # The addresses in the metadata of the package lead to the repository of this clone, if it is on a server.
 TENSORFLOW ?=
-wheels: export KERAS_DYNFILTER_REPOSITORY ?= $(filter https://%,$(basename $(shell git config remote.origin.url)))
+wheels: export KERAS_DYNFILTER_REPOSITORY ?= $(filter https://%,$(shell git config remote.origin.url | sed -E 's,//[^/@]*@,//,; s,[.]git$$,,'))
 wheels: .venv/installed
 	$(BIN)/python -m release.wheels $(if $(TENSORFLOW),--tensorflow $(TENSORFLOW))
 

@@ -116,7 +116,7 @@ def _builder(folder, progress):
 
 def _with_cuda_if_possible(source, plan, notes, complete=lambda plan: plan):
     """Returns the path of a library, and whether it has CUDA kernels. Adds to `notes` why it has none."""
-    if os.environ.get("KERAS_DYNFILTER_CUDA", "1") == "0":
+    if toolchain.cuda_is_off():
         notes.append("no CUDA kernels: KERAS_DYNFILTER_CUDA=0")
     elif machines.target().is_cross:
         notes.append("no CUDA kernels: nvcc compiles for this machine, and CXX for another one")

@@ -13,7 +13,7 @@ import pathlib
 import shutil
 from collections.abc import Iterable, Iterator
 
-from . import cache, compilers, machines, units
+from . import cache, compilers, machines, sources, units
 from .errors import BuildError
 from .libraries import Libraries
 
@@ -40,16 +40,16 @@ def find(tensorflow: units.TensorFlow, folder: pathlib.Path = FOLDER) -> tuple[L
         return None, (text,) if others else ()
     try:
         record = json.loads((inside / RECORD).read_text())
-        reason = _reason_against_headers(record, tensorflow)
-    except (OSError, ValueError, KeyError) as error:
+        reason, cuda = _reason_against_headers(record, tensorflow), record["cuda"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         return None, (f"a library in the package is damaged: {inside / RECORD}: {error!r}",)
     if reason:
         return None, (reason,)
     intact, reasons = _intact(inside, ("ops", "xla"))
     if "ops" not in intact:
         return None, reasons
-    notes = () if "xla" in intact else ("no XLA kernels: the package was installed without them",)
-    return Libraries(intact["ops"], intact.get("xla"), (*reasons, *notes), record["cuda"]), ()
+    notes = () if "xla" in intact else (f"no XLA kernels: {_reason_without_xla(tensorflow)}",)
+    return Libraries(intact["ops"], intact.get("xla"), (*reasons, *notes), cuda), ()
 
 
 def find_ort(folder: pathlib.Path = FOLDER) -> pathlib.Path | None:
@@ -58,17 +58,28 @@ def find_ort(folder: pathlib.Path = FOLDER) -> pathlib.Path | None:
 
 
 def _intact(folder, names):
-    """Returns the paths of the intact libraries in a folder by their names, and reasons against the others."""
+    """Returns the paths of the intact libraries in a folder by their names, and reasons against the others.
+
+    A library of other sources can be left from an earlier version of the package if it was copied into the folder.
+    """
     intact: dict[str, pathlib.Path] = {}
     reasons = []
     for name in names:
         for path in sorted(folder.glob(f"{units.library_prefix(name)}-*{machines.this().suffix}")):
             reason = cache.reason_against_content(path, units.SYMBOLS[name])
-            if reason:
+            if not path.name.startswith(f"{units.library_prefix(name)}-{sources.ops_version()}-"):
+                reasons.append(f"a library in the package is of another version of the package: {path}")
+            elif reason:
                 reasons.append(f"a library in the package is damaged: {reason}")
             else:
                 intact[name] = path
     return intact, tuple(reasons)
+
+
+def _reason_without_xla(tensorflow):
+    if tensorflow.has_xla:
+        return "the package has no intact XLA library of this version"
+    return f"they need TensorFlow {'.'.join(map(str, units.XLA_FROM))} or newer"
 
 
 def _reason_against_headers(record, tensorflow):

@@ -26,6 +26,11 @@ def find_cxx() -> tuple[str, ...] | None:
     return (path, *words[1:]) if path else None
 
 
+def cuda_is_off() -> bool:
+    """Returns whether the variable KERAS_DYNFILTER_CUDA excludes CUDA kernels."""
+    return os.environ.get("KERAS_DYNFILTER_CUDA", "1") == "0"
+
+
 def find_nvcc() -> str | None:
     """Returns the path of the CUDA compiler, or None. `CUDA_HOME` takes precedence over the search path."""
     home = os.environ.get("CUDA_HOME")

@@ -3,11 +3,14 @@
 
 import collections
 import contextlib
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+_PATCHING = threading.RLock()  # held while `Layer.__call__` is replaced, because several threads may export
 
 
 class LayerScopes:
@@ -19,6 +22,10 @@ class LayerScopes:
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
         """Records which ops every layer adds to the current graph, inside a function that is being traced."""
+        with _PATCHING:
+            yield from self._recorded()
+
+    def _recorded(self) -> Iterator[None]:
         call, graph = keras.layers.Layer.__call__, tf.compat.v1.get_default_graph()
         path: list[str] = []
 
@@ -65,9 +72,8 @@ class LayerScopes:
             ops: Types of ops.
         """
         bodies = ((function.signature.name, function.node_def) for function in graph.library.function)
-        callers = collections.defaultdict(
-            list
-        )  # of each function: the nodes that call it, and the functions they are in
+        # Of each function: the nodes that call it, and the functions they are in.
+        callers: dict[str, list[tuple[str, str]]] = collections.defaultdict(list)
         wanted, places = set(ops), collections.defaultdict(list)
         for function, nodes in (("", graph.node), *bodies):
             for node in nodes:

@@ -15,6 +15,19 @@ OLD = time.time() - (cleanup.UNUSED_DAYS + 1) * cleanup.DAY
 VERSION = sources.ops_version()
 
 
+@pytest.fixture(autouse=True)
+def reading_is_recorded(monkeypatch):
+    """Whatever the file system of this machine is, reading a file counts as recorded."""
+    status = os.statvfs
+
+    def statvfs(path):
+        found = list(status(path))
+        found[8] &= ~getattr(os, "ST_NOATIME", 0)
+        return os.statvfs_result(found)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+
+
 @pytest.fixture
 def compiler(tmp_path):
     return FakeCompiler(tmp_path)

@@ -7,7 +7,7 @@ import pathlib
 
 import pytest
 
-from keras_dynfilter.custom_ops import build, cache, compilers, installed, toolchain, units
+from keras_dynfilter.custom_ops import build, cache, compilers, installed, sources, toolchain, units
 from keras_dynfilter.custom_ops.errors import BuildError
 from keras_dynfilter.ops.backends import library
 from tests.support.fake_compiler import FakeCompiler
@@ -40,7 +40,7 @@ def folder(tensorflow, tmp_path, monkeypatch):
 def test_the_libraries_are_found(tensorflow, folder):
     found, reasons = installed.find(tensorflow, folder)
     assert found.ops.parent == folder / "2.15" and not found.cuda and reasons == ()
-    assert found.xla is None and found.notes == ("no XLA kernels: the package was installed without them",)
+    assert found.xla is None and found.notes == ("no XLA kernels: they need TensorFlow 2.20 or newer",)
 
 
 def test_a_package_without_libraries(tensorflow, tmp_path):
@@ -83,10 +83,17 @@ def test_damaged_files_are_refused(tensorflow, folder):
     found, (reason,) = installed.find(tensorflow, folder)
     assert found is None and "a library in the package is damaged: " in reason and "SHA-256" in reason
     path.write_bytes(content)
-    for text in ("", "{}", '{"tensorflow": "2.15.0"'):
+    for text in ("", "{}", "[]", '{"tensorflow": "2.15.0"'):
         (folder / "2.15" / installed.RECORD).write_text(text)
         found, (reason,) = installed.find(tensorflow, folder)
         assert found is None and installed.RECORD in reason
+
+
+def test_libraries_of_another_version_of_the_package_are_refused(tensorflow, folder):
+    for path in (folder / "2.15").glob("*.so*"):
+        path.rename(path.with_name(path.name.replace(sources.ops_version(), "0" * 16)))
+    found, (reason,) = installed.find(tensorflow, folder)
+    assert found is None and "a library in the package is of another version of the package: " in reason
 
 
 def test_a_pipe_in_the_place_of_a_library_does_not_block(tensorflow, folder):
@@ -118,7 +125,7 @@ def test_included_files_of_a_real_compiler(native_library, tmp_path):
 
 
 def test_the_library_for_onnxruntime(folder, tmp_path):
-    path = tmp_path / "libkeras_dynfilter_ort-1.so"
+    path = tmp_path / f"libkeras_dynfilter_ort-{sources.ops_version()}-1.so"
     with cache.Cache(tmp_path).writing(path) as partial:
         partial.write_bytes(b"\x7fELF RegisterCustomOps")
     installed.write_ort(folder, path)
@@ -131,7 +138,9 @@ def test_the_library_for_onnxruntime(folder, tmp_path):
 def choices(monkeypatch):
     """Returns a function that returns the libraries that a process would load, for a package with given contents."""
 
-    def choose(in_package, built, gpus=(), nvcc=None):
+    def choose(in_package, built, gpus=(), nvcc=None, cuda="1"):
+        monkeypatch.setenv("KERAS_DYNFILTER_CUDA", cuda)
+
         def build_now(**_):
             if isinstance(built, Exception):
                 raise built
@@ -154,6 +163,7 @@ def test_libraries_in_the_package_come_first(choices):
     assert choices((PACKAGED, ()), BUILT) == PACKAGED
     assert choices((PACKAGED, ()), BUILT, gpus=["gpu"]) == PACKAGED
     assert choices((PACKAGED, ()), BUILT, nvcc="nvcc") == PACKAGED
+    assert choices((PACKAGED, ()), BUILT, gpus=["gpu"], nvcc="nvcc", cuda="0") == PACKAGED
 
 
 def test_a_gpu_and_its_compiler_build_what_the_package_lacks(choices):

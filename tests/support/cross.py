@@ -6,6 +6,8 @@ import pathlib
 import shutil
 import subprocess
 
+from keras_dynfilter.custom_ops import machines
+
 COMPILER = "aarch64-linux-gnu-g++"
 EMULATORS = ("qemu-aarch64", "qemu-aarch64-static")
 PACKAGES = "g++-aarch64-linux-gnu and qemu-user"  # of Debian and Ubuntu
@@ -19,6 +21,8 @@ def emulator():
 
 def reason_against():
     """Returns why programs for aarch64 cannot be compiled and run, or `""` if they can."""
+    if machines.this().processor == "aarch64":
+        return "this machine needs no cross compiler for aarch64"
     missing = [] if shutil.which(COMPILER) else [COMPILER]
     missing += [] if emulator() else [EMULATORS[0]]
     return f"{' and '.join(missing)} not found; install {PACKAGES}" if missing else ""

@@ -120,7 +120,8 @@ def _find_or_build():
     from keras_dynfilter.custom_ops import build, installed, toolchain, units
 
     found, reasons = installed.find(units.TensorFlow.installed())
-    wants_cuda = bool(tf.config.list_physical_devices("GPU")) and toolchain.find_nvcc() is not None
+    can_have_cuda = toolchain.find_nvcc() is not None and not toolchain.cuda_is_off()
+    wants_cuda = can_have_cuda and bool(tf.config.list_physical_devices("GPU"))
     if found is not None and (found.cuda or not wants_cuda):
         return found
     if sys.platform == "darwin":
