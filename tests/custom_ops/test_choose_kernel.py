@@ -152,6 +152,7 @@ CUDA = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", CUDA, ids=row_id)
 def test_cuda(row):
     kind, derivative, shape, options, expected = row

@@ -44,6 +44,7 @@ def copied(deployed, tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_runners_compute_what_keras_computes(deployed):
     out, status = deployed
     content = json.loads((out / "results.json").read_text())
@@ -55,6 +56,7 @@ def test_runners_compute_what_keras_computes(deployed):
     assert rows["Python, standard ops"]["importable"] == list(check.ABSENT)  # the test interpreter has them all
 
 
+@pytest.mark.slow
 def test_program_finds_a_difference(deployed, copied):
     expected = np.load(deployed[0] / "expected.npy")
     for change, error in ((0.5, 0.5), (np.nan, np.inf)):
@@ -65,6 +67,7 @@ def test_program_finds_a_difference(deployed, copied):
         assert printed["passed"] is False and printed["max_abs"] == pytest.approx(error, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content, message",
     [
@@ -83,6 +86,7 @@ def test_program_refuses_files(content, message, copied):
         run_program(copied)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", ["two", "2x", "0", "", "99999999999"])
 def test_program_refuses_threads(threads, deployed):
     message = f"expected THREADS to be an integer above zero, received '{threads}'"

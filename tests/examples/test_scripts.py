@@ -69,6 +69,7 @@ def test_ddf_in_resnet50_reads_images(tmp_path, monkeypatch, capsys):
     assert "Found 3 files belonging to 3 classes" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_custom_generator_removes_more_noise_than_one_filter(tmp_path, capsys):
     custom_generator.main(["--out", str(tmp_path)])
     printed = capsys.readouterr().out

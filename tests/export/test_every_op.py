@@ -43,10 +43,10 @@ def policy(request):
 
 
 def _parameters():
-    """Yields the rows of `FILES`. Half precision, float16 weights and dynamic int8 are slow, and marked as such."""
+    """Yields the rows of `FILES`. ONNX, half precision, float16 weights and dynamic int8 are slow, and marked so."""
     for row in FILES:
-        _, _, precision, policy = row
-        slow = policy != "float32" or precision in ("float16", "dynamic_int8")
+        format, _, precision, policy = row
+        slow = format == "onnx" or policy != "float32" or precision in ("float16", "dynamic_int8")
         yield pytest.param(*row, marks=pytest.mark.slow if slow else (), id="-".join(filter(None, row)))
 
 

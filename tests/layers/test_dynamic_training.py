@@ -106,6 +106,7 @@ print("trained alike")
 """
 
 
+@pytest.mark.slow
 def test_mirrored_on_two_devices_trains_like_one(python):
     process = python("-c", MIRRORED)  # logical devices must be made before TensorFlow starts
     assert process.returncode == 0 and "trained alike" in process.stdout, process.stderr[-4000:]

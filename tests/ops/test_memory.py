@@ -43,6 +43,7 @@ def measure():
     return rows
 
 
+@pytest.mark.slow
 def test_forward_allocates_its_result_only(native_library, python):
     """The measurement runs in a new process, because the statistics begin with the process."""
     done = python(__file__)

@@ -106,6 +106,7 @@ def shallow(monkeypatch):
     monkeypatch.setitem(resnet.DEPTHS, 18, dict(blocks=(1,), block="basic"))
 
 
+@pytest.mark.slow
 def test_run_on_photographs(tmp_path, real_data, shallow):
     """Runs on 1,000 real photographs, each in a folder of its own. A resumed run must find the same photographs."""
     path = real_data("imagenet_one_per_class") / "imagenet_one_per_class.npz"

@@ -142,6 +142,7 @@ def test_whole_frames_of_synthetic_video_are_of_the_test(tmp_path, monkeypatch):
     np.testing.assert_array_equal(drawn[0], tested[0, ..., 0])
 
 
+@pytest.mark.slow
 def test_run_on_synthetic_video(tmp_path):
     results = run(tmp_path, "--synthetic", "--pyramid", "--baseline", "--max-motion", "2")
     assert list(results["training"]) == ["dfn", "pyramid", "baseline"]

@@ -130,6 +130,7 @@ def test_stored_file_of_the_data_folder(real_data):
     assert figures["mean image"]["mean"] == pytest.approx(687.3, abs=0.1)
 
 
+@pytest.mark.slow
 def test_run_with_curriculum_and_resumption(tmp_path, digits, monkeypatch):
     arguments = ["--iterations", "6", "--curriculum", "0.6", "--stages", "2:1", "--clip-norm", "1"]
     asked = []
@@ -168,6 +169,7 @@ def test_run_with_curriculum_and_resumption(tmp_path, digits, monkeypatch):
     assert all(value.tobytes() == other.tobytes() for value, other in zip(arrays, expected, strict=True))
 
 
+@pytest.mark.slow
 def test_other_frames_to_test_on(tmp_path, digits, monkeypatch):
     only_train(monkeypatch, tmp_path, "--iterations", "2", "--network", "blended")
     trained = checkpoint.read_settings(tmp_path / "settings.json")

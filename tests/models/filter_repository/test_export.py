@@ -54,6 +54,7 @@ def convolutions(model):
     return sum(nested, [layer for layer in model.layers if isinstance(layer, classes)])
 
 
+@pytest.mark.slow
 def test_networks_in_onnx(onnx, tmp_path):
     model = all_networks()
     report = export.export(model, tmp_path / "model.onnx", format="onnx", verbose=False)
