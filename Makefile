@@ -73,6 +73,7 @@ numerics: ort
 	  $(BIN)/python -m tests.support.numerics.comparison --first $$first --problems $$count --figures $(FIGURES) || exit 1; \
 	done
 
+sanitize: export KERAS_DYNFILTER_SANITIZE = 1
 sanitize: ops
 	$(BIN)/python -m tests.support.sanitizers
 

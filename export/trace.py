@@ -196,7 +196,10 @@ def _axes(shape: tf.TensorShape, owner: str | None) -> Axes:
 
 def _tables(model: keras.Model) -> tuple[Any, ...]:
     """Returns the lookup tables of a model, and other resources than variables."""
-    objects = tf.train.TrackableView(model).descendants()
+    try:
+        objects = tf.train.TrackableView(model).descendants()
+    except ValueError:  # a model of Keras 2 changed a list of layers; a table in it makes TensorFlow refuse to save it
+        return ()
     return tuple(value for value in objects if isinstance(value, tf.saved_model.experimental.TrackableResource))
 
 

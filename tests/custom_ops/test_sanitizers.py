@@ -5,6 +5,7 @@ The CUDA kernels are in `test_cuda_emulation.py`. `make sanitize` runs both file
 """
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -100,6 +101,7 @@ def succeeded(done):
     return done.stdout
 
 
+@pytest.mark.skipif("KERAS_DYNFILTER_SANITIZE" not in os.environ, reason="it compiles for minutes: make sanitize")
 def test_the_glue_of_tensorflow_and_xla():
     """Every raw op with refused arguments, and with extreme shapes, eagerly and compiled."""
     succeeded(glue.build())

@@ -23,12 +23,12 @@ def test_short_run(target, native_xla, request, tmp_path):
         pytest.importorskip("av")
     run = campaign.Campaign(SEED, campaign.chosen([target]), tmp_path, show=lambda text: None)
     run.run_corpus()
-    run.run_calls()
+    run.run_calls(0.5)
     texts = [f"{failure['kind']}: {failure['text']}\n{failure['input']}" for failure in run.failures.values()]
     assert not texts, "\n\n".join([run.summary(), *texts])
     for mode in run.modes:
         count = run.counts[mode.label]
-        assert count.calls > mode.calls / 2 and count.accepted and count.refused, run.summary()
+        assert count.calls > mode.calls / 4 and count.accepted and count.refused, run.summary()
 
 
 def test_the_corpus_belongs_to_targets():
