@@ -16,13 +16,13 @@
 # make test-tensorflow VERSION=2.18  runs a short set of tests on that TensorFlow, and prints a row of the table of
 #                   versions; KERAS=3.3 chooses the version of Keras, too
 # make clean        deletes environments, builds and outputs
-# Every target installs what it needs and is idempotent. PYTHON=... chooses the interpreter (3.10 to 3.13).
+# Every target installs what it needs and is idempotent. PYTHON=... chooses the interpreter (3.11 to 3.13).
 
 SHELL := /bin/bash
 # Finds the first interpreter that can create an environment. A command on the path is not enough, because it may fail
 # to run.
 find-python = $(shell for p in $(1); do $$p -c 'import venv, ensurepip' 2>/dev/null && echo $$p && break; done)
-PYTHON ?= $(call find-python,python3.11 python3.12 python3.13 python3.10)
+PYTHON ?= $(call find-python,python3.11 python3.12 python3.13)
 PYTHON_LEGACY ?= $(call find-python,python3.11 python3.10)
 BIN := .venv/bin
 LEGACY := .venv-legacy/bin
@@ -131,7 +131,7 @@ test-tensorflow: $(VERSIONED)/installed
 	$(VERSIONED)/bin/python -m tests.support.compatibility --install yes
 
 .venv/installed: pyproject.toml setup.py
-	$(if $(PYTHON),,$(error No Python 3.10 to 3.13 was found; name one with make PYTHON=...))
+	$(if $(PYTHON),,$(error No Python 3.11 to 3.13 was found; name one with make PYTHON=...))
 	@echo "== Installing Python packages into .venv, with $(PYTHON)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -156,7 +156,7 @@ $(VERSIONED)/installed: VERSIONED_TENSORFLOW = "tensorflow-cpu>=$(VERSION).0rc0,
 $(VERSIONED)/installed: PIP_VERSIONED = $(VERSIONED)/bin/python -m pip install --quiet --no-compile
 $(VERSIONED)/installed: pyproject.toml setup.py
 	$(if $(VERSION),,$(error Name the minor version of TensorFlow: make test-tensorflow VERSION=2.18))
-	$(if $(PYTHON),,$(error No Python 3.10 to 3.13 was found; name one with make PYTHON=...))
+	$(if $(PYTHON),,$(error No Python 3.11 to 3.13 was found; name one with make PYTHON=...))
 	@echo "== Installing TensorFlow $(VERSION) into $(VERSIONED), with $(PYTHON)"
 	$(PYTHON) -m venv --clear $(VERSIONED)
 	$(VERSIONED)/bin/python -m pip install --quiet --upgrade pip

@@ -22,11 +22,7 @@ class LayerScopes:
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
         """Records which ops every layer adds to the current graph, inside a function that is being traced."""
-        with _PATCHING:
-            yield from self._recorded()
-
-    def _recorded(self) -> Iterator[None]:
-        call, graph = keras.layers.Layer.__call__, tf.compat.v1.get_default_graph()
+        graph = tf.compat.v1.get_default_graph()
         path: list[str] = []
 
         def recorded_call(layer, *args, **kwargs):
@@ -43,11 +39,13 @@ class LayerScopes:
                     self._layers.setdefault(op.name, name)  # an inner layer comes first
                 path.pop()
 
-        keras.layers.Layer.__call__ = recorded_call
-        try:
-            yield
-        finally:
-            keras.layers.Layer.__call__ = call
+        with _PATCHING:
+            call = keras.layers.Layer.__call__
+            keras.layers.Layer.__call__ = recorded_call
+            try:
+                yield
+            finally:
+                keras.layers.Layer.__call__ = call
 
     def layer(self, node: str) -> str | None:
         """Returns the path and the class of the layer that a node belongs to, or None if this is not certain.
